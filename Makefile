@@ -1,0 +1,34 @@
+# Two commands do everything on a machine with Python 3.11 and pip: `make demo` and `make test`.
+#
+# PYTHON    the interpreter that the environment is made with
+# TORCH     what pip installs as torch. On Linux pip's default build also drives NVIDIA GPUs; for a smaller one without,
+#           point pip at a CPU build with its own settings (PIP_INDEX_URL, PIP_FIND_LINKS) or TORCH=path/to/wheel.
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test check clean
+
+demo: $(READY)
+	$(BIN)/cssd-geo demo --output demo
+
+test: $(READY) check
+	$(BIN)/python -m pytest -n auto
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# torch comes first and alone: whatever asks for it later finds it there and fetches no other build.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cssd-geo needs Python 3.11 or newer: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(READY)
+
+clean:
+	rm -rf .venv demo build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,55 @@
+"""Class maps with calibrated confidence from hyperspectral scenes and a few labelled polygons.
+
+The public names are imported when they are first used, so that `import cssd_geo` does not wait for torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cssd_geo.classification import Classification, classify
+    from cssd_geo.evaluation import Evaluation, evaluate
+    from cssd_geo.model import Model, load_model
+    from cssd_geo.options import TrainingOptions
+    from cssd_geo.scene import Scene, open_scene
+    from cssd_geo.training import Training, train
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Classification": "classification",
+    "Evaluation": "evaluation",
+    "Model": "model",
+    "Scene": "scene",
+    "Training": "training",
+    "TrainingOptions": "options",
+    "classify": "classification",
+    "evaluate": "evaluation",
+    "load_model": "model",
+    "open_scene": "scene",
+    "train": "training",
+}
+
+__all__ = [
+    "Classification",
+    "Evaluation",
+    "Model",
+    "Scene",
+    "Training",
+    "TrainingOptions",
+    "classify",
+    "evaluate",
+    "load_model",
+    "open_scene",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'cssd_geo' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"cssd_geo.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

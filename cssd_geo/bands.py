@@ -1,0 +1,140 @@
+"""Spectral bands: wavelengths, widths and which are usable; how a scene's bands match a model's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cssd_geo.errors import InputError, SceneError
+
+MATCH_TOLERANCE_NM = 2.0
+"""Bands of the same sensor differ by less than this between campaigns (smile, recalibration)."""
+_LARGEST_MICROMETRES = 100.0
+"""Optical wavelengths are below 100 in micrometres and above it in nanometres, whatever a header says."""
+_NOT_A_LENGTH = ("index", "ghz", "mhz", "wavenumber")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bands:
+    """The bands of a scene or a model, in file order."""
+
+    good: tuple[bool, ...]
+    """One a band; True means usable."""
+    wavelength_nm: tuple[float, ...] | None = None
+    """Centre of each band in nanometres, in file order (not always ascending), or None if unknown."""
+    fwhm_nm: tuple[float, ...] | None = None
+    """Full width at half maximum of each band in nanometres, or None if unknown."""
+
+    def __post_init__(self) -> None:
+        if not self.good:
+            raise InputError("bands: there are none")
+        for name in ("wavelength_nm", "fwhm_nm"):
+            values = getattr(self, name)
+            if values is not None and len(values) != len(self.good):
+                raise InputError(f"bands: {len(values)} values of {name} for {len(self.good)} bands")
+            if values is not None and not all(np.isfinite(v) and v > 0 for v in values):
+                raise InputError(f"bands: {name} must be positive and finite")
+
+    def __len__(self) -> int:
+        return len(self.good)
+
+    @property
+    def good_indexes(self) -> NDArray[np.intp]:
+        """Indexes from 0 of the usable bands."""
+        return np.flatnonzero(self.good)
+
+    def nearest(self, wavelength_nm: float) -> int:
+        """Index from 0 of the good band nearest to a wavelength; by position where none are known."""
+        good = self.good_indexes
+        if self.wavelength_nm is None:
+            position = np.clip((wavelength_nm - 400) / 2100, 0, 1) * (len(good) - 1)  # a guess for display
+            return int(good[round(float(position))])
+        return int(good[np.abs(np.array(self.wavelength_nm)[good] - wavelength_nm).argmin()])
+
+    def without(self, bad: NDArray[np.bool_]) -> Self:
+        """Return the bands with those marked in `bad`, (band,), no longer good."""
+        good = tuple(bool(g and not b) for g, b in zip(self.good, bad, strict=True))
+        return type(self)(good=good, wavelength_nm=self.wavelength_nm, fwhm_nm=self.fwhm_nm)
+
+    def summary(self) -> str:
+        """One line for a person: counts and range."""
+        text = f"{len(self)} bands, {sum(self.good)} good"
+        if self.wavelength_nm is None:
+            return f"{text}, wavelengths unknown"
+        text += f", {min(self.wavelength_nm):.0f} to {max(self.wavelength_nm):.0f} nm"
+        return text if self.fwhm_nm is None else f"{text}, FWHM {np.median(self.fwhm_nm):.1f} nm (median)"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON header."""
+        lists = {"wavelength_nm": self.wavelength_nm, "fwhm_nm": self.fwhm_nm}
+        return {"good": list(self.good)} | {k: None if v is None else list(v) for k, v in lists.items()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Inverse of `to_json`; checks what it reads.
+
+        Raises:
+            InputError: if a key is missing or a value is of the wrong type.
+        """
+        try:
+            return cls(
+                good=tuple(bool(g) for g in values["good"]),
+                wavelength_nm=_floats(values["wavelength_nm"]),
+                fwhm_nm=_floats(values["fwhm_nm"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"not a list of bands: {error!r}") from error
+
+
+def require_match(scene: Bands, model: Bands, scene_name: str) -> None:
+    """Check that a scene has the bands that a model was trained on.
+
+    Raises:
+        SceneError: if counts differ, or wavelengths by more than `MATCH_TOLERANCE_NM`.
+    """
+    if len(scene) != len(model):
+        raise SceneError(
+            f"{scene_name} has {len(scene)} bands but the model was trained on {len(model)}: "
+            "classify a scene of the same sensor and product, or train a model for this one"
+        )
+    if scene.wavelength_nm is None or model.wavelength_nm is None:
+        return
+    ours, theirs = np.array(scene.wavelength_nm), np.array(model.wavelength_nm)
+    off = np.flatnonzero((np.abs(ours - theirs) > MATCH_TOLERANCE_NM) & np.array(model.good))
+    if off.size:
+        i = int(off[0])
+        raise SceneError(
+            f"{scene_name}: {off.size} of {len(scene)} bands lie elsewhere than the model's, first band {i + 1} "
+            f"at {ours[i]:.1f} nm (model: {theirs[i]:.1f} nm, tolerance {MATCH_TOLERANCE_NM:g} nm): classify a "
+            "scene with the same bands in the same order"
+        )
+
+
+def to_nanometres(values: Sequence[float], units: str = "") -> tuple[float, ...] | None:
+    """Convert wavelengths to nanometres; None where they are not lengths or not usable.
+
+    The magnitude decides between nanometres and micrometres, because headers that say one above values in the
+    other exist; `units` only tells what is no length at all (index, frequency, wavenumber).
+    """
+    numbers = np.asarray(values, np.float64)
+    if any(word in units.lower() for word in _NOT_A_LENGTH) or not numbers.size:
+        return None
+    if not (np.isfinite(numbers).all() and (numbers > 0).all()):
+        return None
+    factor = 1000.0 if numbers.max() < _LARGEST_MICROMETRES else 1.0
+    return tuple(float(v) for v in np.round(numbers * factor, 6))
+
+
+def widths_to_nanometres(widths: Sequence[float], raw_wavelengths: Sequence[float]) -> tuple[float, ...] | None:
+    """Convert FWHM to nanometres in the unit of the wavelengths that stand beside them."""
+    numbers = np.asarray(widths, np.float64)
+    if numbers.size != len(raw_wavelengths) or not (np.isfinite(numbers).all() and (numbers > 0).all()):
+        return None
+    factor = 1000.0 if max(raw_wavelengths) < _LARGEST_MICROMETRES else 1.0
+    return tuple(float(v) for v in np.round(numbers * factor, 6))
+
+
+def _floats(values: Sequence[float] | None) -> tuple[float, ...] | None:
+    return None if values is None else tuple(float(v) for v in values)

@@ -1,0 +1,94 @@
+"""From two heads to one probability that means what it says."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+
+from cssd_geo.errors import InputError
+
+_LARGEST_WEIGHT = 20.0
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """p = softmax(main * main logits + spectral * spectral logits).
+
+    Two numbers do both jobs: their ratio says how much each head is worth where fields are new, their size is
+    the inverse of the temperature of Guo et al. 2017 (On Calibration of Modern Neural Networks, section 4.2).
+    """
+
+    main: float = 0.5
+    spectral: float = 0.5
+    pixels: int = 0
+    """Held-out pixels that it was fitted on; 0 means not fitted."""
+
+    def __post_init__(self) -> None:
+        weights = (self.main, self.spectral)
+        if not all(np.isfinite(w) and w >= 0 for w in weights) or sum(weights) <= 0:
+            raise InputError(f"calibration: weights are not negative and not both 0: {weights}")
+
+    def combine(self, main: Any, spectral: Any) -> Any:
+        """Return the calibrated logits, for numpy arrays and torch tensors alike."""
+        return self.main * main + self.spectral * spectral
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON header."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Inverse of `to_json`.
+
+        Raises:
+            InputError: if a key is unknown or a value is no number.
+        """
+        try:
+            numbers = {"main": float(values["main"]), "spectral": float(values["spectral"])}
+            return cls(**numbers, pixels=int(values["pixels"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"not a calibration: {error!r}") from error
+
+
+def fit_calibration(main: Floats, spectral: Floats, classes: NDArray[np.int64]) -> Calibration:
+    """Find the two weights that make held-out classes most likely.
+
+    The negative log-likelihood is convex in both weights, so the minimum is the only one.
+
+    Args:
+        main: (n, K) logits of held-out pixels.
+        spectral: (n, K) likewise, of the spectral head.
+        classes: (n,) their true class indexes.
+    """
+    rows = np.arange(len(classes))
+
+    def loss(weights: Floats) -> tuple[float, Floats]:
+        log_p = log_softmax(weights[0] * main + weights[1] * spectral, axis=1)
+        expected = np.exp(log_p)
+        slopes = [np.mean((expected * z).sum(1) - z[rows, classes]) for z in (main, spectral)]
+        return float(-log_p[rows, classes].mean()), np.array(slopes)
+
+    bounds = [(1e-3, _LARGEST_WEIGHT)] * 2
+    found = minimize(loss, x0=np.array([0.5, 0.5]), jac=True, bounds=bounds, method="L-BFGS-B")
+    return Calibration(main=float(found.x[0]), spectral=float(found.x[1]), pixels=len(classes))
+
+
+def cross_fitted(
+    main: Floats, spectral: Floats, classes: NDArray[np.int64], polygons: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Predict held-out pixels with weights fitted on other held-out polygons: (n,) class indexes.
+
+    Two halves of the polygons swap roles, so that no pixel is judged by weights that saw its polygon.
+    """
+    half = np.searchsorted(np.unique(polygons), polygons) % 2 == 0
+    predicted = np.empty(len(classes), np.int64)
+    for judged in (half, ~half):
+        others = ~judged
+        fit = fit_calibration(main[others], spectral[others], classes[others]) if others.any() else Calibration()
+        predicted[judged] = fit.combine(main[judged], spectral[judged]).argmax(1)
+    return predicted

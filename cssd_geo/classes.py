@@ -1,0 +1,107 @@
+"""The table of classes: ids as written in the map, names as the analyst gave them, colours."""
+
+import colorsys
+import re
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cssd_geo.errors import InputError
+
+Colour = tuple[int, int, int]
+
+UNCLASSIFIED = 0
+"""Value of the class map where nothing was classified; also its nodata. Never the id of a class."""
+MAX_CLASS_ID = 65535
+
+# Twelve hues that stay apart for colour-blind readers and on satellite imagery (after Paul Tol's schemes).
+_PALETTE: tuple[Colour, ...] = (
+    (51, 117, 56), (136, 204, 238), (204, 102, 119), (221, 204, 119), (51, 34, 136), (170, 68, 153),
+    (68, 170, 153), (153, 153, 51), (136, 34, 85), (238, 136, 34), (119, 119, 119), (153, 221, 102),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassTable:
+    """Classes in the order of the network's outputs."""
+
+    ids: tuple[int, ...]
+    """Value of each class in the map: unique, ascending, 1 to 65535."""
+    names: tuple[str, ...]
+    """Name of each class: unique, not empty."""
+    colours: tuple[Colour, ...]
+    """Red, green and blue of each class, 0 to 255."""
+
+    def __post_init__(self) -> None:
+        if not len(self.ids) == len(self.names) == len(self.colours) > 0:
+            raise InputError(
+                f"a class table needs as many ids ({len(self.ids)}) as names ({len(self.names)}) and "
+                f"colours ({len(self.colours)}), and at least one"
+            )
+        if list(self.ids) != sorted(set(self.ids)) or self.ids[0] < 1 or self.ids[-1] > MAX_CLASS_ID:
+            raise InputError(f"class ids must be unique, ascending and within 1..{MAX_CLASS_ID}: {self.ids}")
+        if len(set(self.names)) != len(self.names) or not all(self.names):
+            raise InputError(f"class names must be unique and not empty: {self.names}")
+        if any(not 0 <= part <= 255 for colour in self.colours for part in colour):  # noqa: PLR2004 - a byte
+            raise InputError(f"colours are red, green, blue within 0..255: {self.colours}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def from_names(cls, names: list[str], ids: list[int] | None = None) -> Self:
+        """Give `names` ids (1..K where none are given) and colours of the default palette."""
+        ids = list(range(1, len(names) + 1)) if ids is None else ids
+        return cls(ids=tuple(ids), names=tuple(names), colours=palette(len(names)))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The smallest unsigned type of a class map: uint8, or uint16 past 255."""
+        return np.dtype(np.uint8 if self.ids[-1] <= np.iinfo(np.uint8).max else np.uint16)
+
+    @property
+    def index_to_id(self) -> NDArray[Any]:
+        """(K + 1,) lookup from class index to id; the last entry, reached by index -1, is unclassified."""
+        return np.array([*self.ids, UNCLASSIFIED], self.dtype)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Plain values for a JSON header."""
+        rows = zip(self.ids, self.names, self.colours, strict=True)
+        return [{"id": i, "name": name, "colour": list(colour)} for i, name, colour in rows]
+
+    @classmethod
+    def from_json(cls, rows: list[dict[str, Any]]) -> Self:
+        """Inverse of `to_json`; checks what it reads.
+
+        Raises:
+            InputError: if a row lacks a key or holds a value of the wrong type.
+        """
+        try:
+            return cls(
+                ids=tuple(int(row["id"]) for row in rows),
+                names=tuple(str(row["name"]) for row in rows),
+                colours=tuple((int(r), int(g), int(b)) for r, g, b in (row["colour"] for row in rows)),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"not a class table (id, name, colour): {error!r}") from error
+
+
+def parse_colour(text: Any) -> Colour | None:
+    """Read "#rrggbb"; None where it is anything else."""
+    if not isinstance(text, str) or not re.fullmatch(r"#[0-9a-fA-F]{6}", text.strip()):
+        return None
+    red, green, blue = bytes.fromhex(text.strip()[1:])
+    return red, green, blue
+
+
+def palette(count: int) -> tuple[Colour, ...]:
+    """Return `count` distinct colours: the fixed ones first, then hues by the golden ratio."""
+    extra = range(max(0, count - len(_PALETTE)))
+    return _PALETTE[:count] + tuple(_golden_hue(i) for i in extra)
+
+
+def _golden_hue(i: int) -> Colour:
+    red, green, blue = colorsys.hsv_to_rgb((i * 0.618034) % 1.0, 0.45 + 0.2 * (i % 3), 0.95 - 0.15 * (i % 4))
+    return round(255 * red), round(255 * green), round(255 * blue)

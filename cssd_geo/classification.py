@@ -1,0 +1,203 @@
+"""Classify a scene of any size: plan, read, compute, write; nothing flows back."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeVar, overload
+
+import numpy as np
+import xarray as xr
+
+import cssd_geo
+from cssd_geo.classes import UNCLASSIFIED
+from cssd_geo.classmap import RasterWriter, class_map_layer, confidence_layer, probability_layer
+from cssd_geo.errors import InputError, OutputError
+from cssd_geo.inference import TileClassifier, TileResult, choose_device
+from cssd_geo.lazy import classify_array
+from cssd_geo.model import Model, load_model
+from cssd_geo.outputs import GEOTIFF, check_target
+from cssd_geo.scene import Scene, open_scene
+from cssd_geo.tiles import Tile, TilePlan
+
+_READ_AHEAD = 2
+"""Tiles that are read while one is computed; each waits in memory."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification:
+    """What was written."""
+
+    output: Path
+    plan: TilePlan
+    pixels: dict[str, int]
+    """Pixels of each class by name; those unclassified are under "unclassified"."""
+    seconds: float
+
+
+@overload
+def classify(
+    scene: xr.DataArray, model: str | Path | Model, *, tile_size: int | None = None, device: str = "auto"
+) -> xr.DataArray: ...
+
+
+@overload
+def classify(
+    scene: str | Path | Scene,
+    model: str | Path | Model,
+    output: str | Path,
+    *,
+    confidence: str | Path | None = None,
+    probabilities: str | Path | None = None,
+    tile_size: int | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    on_tile: Callable[[int, int], None] | None = None,
+) -> Classification: ...
+
+
+def classify(
+    scene: str | Path | Scene | xr.DataArray,
+    model: str | Path | Model,
+    output: str | Path | None = None,
+    *,
+    confidence: str | Path | None = None,
+    probabilities: str | Path | None = None,
+    tile_size: int | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    on_tile: Callable[[int, int], None] | None = None,
+) -> Classification | xr.DataArray:
+    """Classify a scene into files, or a DataArray into a lazy DataArray.
+
+    Args:
+        scene: path of a raster or an open scene, to write files; or a DataArray (band, y, x), see
+            `scene_of_array`, to get a lazy class map back that computes tile by tile, with the confidence as its
+            coordinate `confidence`.
+        model: a model, or the path of its file.
+        output: class map to write: a cloud-optimised GeoTIFF on the scene's grid, 0 where there is no data.
+        confidence: raster of percent 0..100 to write, 255 where there is no data.
+        probabilities: raster of a float32 band a class to write, NaN where there is no data.
+        tile_size: side length of a tile in pixels; changes memory and speed, never the result.
+        device: auto, cpu or cuda.
+        overwrite: replace outputs that exist. They stay as they are until the new ones are whole.
+        on_tile: called after each tile with the pixels done and the pixels in all.
+
+    Raises:
+        InputError: if an option cannot be used.
+        SceneError: if the scene cannot be read, or its bands are not the model's.
+        ModelFileError: if the model cannot be read.
+        OutputError: if an output exists and `overwrite` is false, or cannot be written.
+    """
+    ready = model if isinstance(model, Model) else load_model(model)
+    if isinstance(scene, xr.DataArray):
+        return classify_array(scene, ready, tile_size, choose_device(device))
+    if output is None:
+        raise InputError("classifying a scene into a file needs the file's name: give `output`")
+    opened = scene if isinstance(scene, Scene) else open_scene(scene)
+    classifier = TileClassifier(ready, opened, choose_device(device))
+    plan = classifier.plan(opened, tile_size)
+    bands = ready.bands.good_indexes
+    started, done = time.monotonic(), 0
+
+    with _Outputs(opened, ready, output, confidence, probabilities, overwrite=overwrite) as outputs:
+        for tile, (values, valid) in _ahead(plan, lambda tile: opened.read(tile.padded, bands)):
+            outputs.write(classifier(values, valid, probabilities=probabilities is not None), tile)
+            done += tile.core.pixels
+            if on_tile is not None:
+                on_tile(done, plan.height * plan.width)
+        outputs.finalise()
+
+    seconds = time.monotonic() - started
+    return Classification(output=Path(output), plan=plan, pixels=outputs.pixels(), seconds=seconds)
+
+
+def _ahead(items: Iterable[T], read: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+    """Yield each item with what `read` makes of it, in order, reading the next ones in threads meanwhile."""
+    pending: deque[tuple[T, Future[R]]] = deque()
+    pool = ThreadPoolExecutor(_READ_AHEAD, thread_name_prefix="read")
+    try:
+        for item in items:
+            pending.append((item, pool.submit(read, item)))
+            if len(pending) > _READ_AHEAD:
+                first, future = pending.popleft()
+                yield first, future.result()
+        for first, future in pending:
+            yield first, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Outputs:
+    """The rasters of one run, each fed with its part of every tile's result."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        model: Model,
+        class_map: str | Path,
+        confidence: str | Path | None,
+        probabilities: str | Path | None,
+        *,
+        overwrite: bool,
+    ) -> None:
+        tags = _provenance_tags(scene, model)
+        layers = {"class_map": class_map_layer(Path(class_map), model.classes, tags)}
+        if confidence is not None:
+            layers["confidence"] = confidence_layer(Path(confidence), tags)
+        if probabilities is not None:
+            layers["probabilities"] = probability_layer(Path(probabilities), model.classes, tags)
+        _require_different([layer.path for layer in layers.values()], scene)
+        for layer in layers.values():
+            check_target(layer.path, overwrite=overwrite, suffixes=GEOTIFF)
+        self._writers = {name: RasterWriter(layer, scene.grid) for name, layer in layers.items()}
+        self._classes = model.classes
+        self._counts = np.zeros(model.classes.ids[-1] + 1, np.int64)
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for writer in self._writers.values():
+                stack.enter_context(writer)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def write(self, result: TileResult, tile: Tile) -> None:
+        for name, writer in self._writers.items():
+            writer.write(getattr(result, name), tile.core)
+        self._counts += np.bincount(result.class_map.ravel(), minlength=len(self._counts))
+
+    def finalise(self) -> None:
+        for writer in reversed(self._writers.values()):  # the class map last: where it is, all is done
+            writer.finalise()
+
+    def pixels(self) -> dict[str, int]:
+        named = zip(self._classes.names, self._classes.ids, strict=True)
+        counts = {name: int(self._counts[value]) for name, value in named}
+        return counts | {"unclassified": int(self._counts[UNCLASSIFIED])}
+
+
+def _require_different(outputs: list[Path], scene: Scene) -> None:
+    paths = [path.resolve() for path in (*outputs, *([] if scene.path is None else [scene.path]))]
+    if len(set(paths)) < len(paths):
+        raise OutputError(
+            "scene, map, confidence and probabilities need different files: two of them are the same"
+        )
+
+
+def _provenance_tags(scene: Scene, model: Model) -> dict[str, str]:
+    trained_on = (model.provenance.get("scene") or {}).get("name", "unknown")
+    return {
+        "TIFFTAG_SOFTWARE": f"cssd-geo {cssd_geo.__version__}",
+        "CSSD_GEO_SCENE": scene.name,
+        "CSSD_GEO_MODEL": model.digest(),
+        "CSSD_GEO_TRAINED_ON": str(trained_on),
+    }

@@ -1,0 +1,98 @@
+"""`cssd-geo classify`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cssd_geo.cli import options
+from cssd_geo.cli.progress import PixelProgress
+from cssd_geo.errors import InputError
+
+if TYPE_CHECKING:
+    from cssd_geo.classification import Classification
+    from cssd_geo.model import Model
+
+
+@click.command("classify", short_help="Classify a scene into a georeferenced map.")
+@click.argument("scene", type=options.PATH)
+@click.option("-o", "--output", type=options.PATH, required=True, help="Class map to write (.tif).")
+@click.option(
+    "-m", "--model", type=options.PATH, help="Model file; else $CSSD_GEO_MODEL, else the only one in ./models."
+)
+@click.option("--confidence", type=options.PATH, help="Also write the confidence in percent (.tif).")
+@click.option("--probabilities", type=options.PATH, help="Also write the probability of each class (.tif).")
+@click.option("--tile-size", type=int, help="Side length of a tile in pixels: memory and speed, never the result.")
+@options.device
+@click.option("--dry-run", is_flag=True, help="Print the plan; read no pixel, write nothing.")
+@options.overwrite
+def command(
+    *,
+    scene: Path,
+    output: Path,
+    model: Path | None,
+    confidence: Path | None,
+    probabilities: Path | None,
+    tile_size: int | None,
+    device: str,
+    dry_run: bool,
+    overwrite: bool,
+) -> None:
+    """Classify SCENE, any raster that GDAL reads, into a class map on the same grid.
+
+    The map is a cloud-optimised GeoTIFF with colours and class names, 0 where there is no data.
+    """
+    from cssd_geo.classification import classify  # noqa: PLC0415 - so that --help does not wait for torch
+    from cssd_geo.model import find_model, load_model  # noqa: PLC0415 - likewise
+
+    if tile_size is not None and tile_size < 1:
+        raise InputError(f"--tile-size must be at least 1, not {tile_size}")
+    path = find_model(model)
+    ready = load_model(path)
+    if dry_run:
+        _show_plan(scene, ready, path, tile_size)
+        return
+    with PixelProgress("classify") as progress:
+        done = classify(
+            scene,
+            ready,
+            output,
+            confidence=confidence,
+            probabilities=probabilities,
+            tile_size=tile_size,
+            device=device,
+            overwrite=overwrite,
+            on_tile=progress,
+        )
+    _show(done)
+
+
+def _show_plan(scene: Path, model: "Model", model_path: Path, tile_size: int | None) -> None:
+    import torch  # noqa: PLC0415 - so that --help does not wait for torch
+
+    from cssd_geo.inference import TileClassifier  # noqa: PLC0415 - likewise
+    from cssd_geo.scene import open_scene  # noqa: PLC0415 - likewise
+
+    opened = open_scene(scene)
+    plan = TileClassifier(model, opened, torch.device("cpu")).plan(opened, tile_size)
+    bands = len(model.mean)
+    read = plan.pixels_read * bands * opened.cube.dtype.itemsize
+    click.echo(f"scene   {opened.name}: {plan.height} x {plan.width} pixels, {opened.bands.summary()}")
+    click.echo(f"model   {model_path}: {bands} bands, {len(model.classes)} classes")
+    click.echo(
+        f"plan    {len(plan)} tiles of {plan.tile_height} x {plan.tile_width} ({plan.rows} down, {plan.cols} "
+        f"across), halo {plan.halo.before} before, {plan.halo.after} after"
+    )
+    overlap = plan.pixels_read / (plan.height * plan.width)
+    click.echo(f"reads   {read / 1e6:,.1f} MB, halos included ({overlap:.2f} times the pixels)")
+    click.echo("Nothing was read or written (--dry-run).")
+
+
+def _show(done: "Classification") -> None:
+    total = done.plan.height * done.plan.width
+    width = max(len(name) for name in done.pixels)
+    for name, count in done.pixels.items():
+        click.echo(f"{name:<{width}} {count:>12,} pixels {100 * count / total:6.2f} %")
+    click.echo(f"{done.output} written: {total:,} pixels in {done.seconds:.1f} s")
+    if done.pixels["unclassified"] == total:
+        click.echo("Warning: no pixel of the scene is valid in all of the model's bands.", err=True)

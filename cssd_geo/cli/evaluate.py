@@ -1,0 +1,66 @@
+"""`cssd-geo evaluate`."""
+
+import json
+from pathlib import Path
+
+import click
+
+from cssd_geo.cli import options
+from cssd_geo.options import RECEPTIVE_FIELD
+
+
+@click.command("evaluate", short_help="Compare a class map with a reference.")
+@click.argument("class_map", metavar="MAP", type=options.PATH)
+@click.argument("reference", type=options.PATH)
+@options.class_field
+@options.layer
+@click.option("--exclude", type=options.PATH, help="Polygons that do not count, such as those trained on.")
+@click.option(
+    "--buffer",
+    type=int,
+    default=RECEPTIVE_FIELD,
+    show_default=True,
+    help="Nor do pixels nearer than this to the excluded polygons; the default keeps the windows apart.",
+)
+@options.as_json
+@click.option("--csv", "csv_path", type=options.PATH, help="Also write the confusion matrix (.csv).")
+@click.option("--png", "png_path", type=options.PATH, help="Also draw the confusion matrix (.png).")
+@options.overwrite
+def command(
+    *,
+    class_map: Path,
+    reference: Path,
+    class_field: str | None,
+    layer: str | None,
+    exclude: Path | None,
+    buffer: int,
+    as_json: bool,
+    csv_path: Path | None,
+    png_path: Path | None,
+    overwrite: bool,
+) -> None:
+    """Compare MAP with REFERENCE: a vector with a class attribute, or a raster of class ids.
+
+    Classes are matched by name, or by id where one of the two has only numbers. The reference may be in another
+    CRS; a raster on another grid is looked up at its nearest pixel.
+    """
+    from cssd_geo.evaluation import evaluate  # noqa: PLC0415 - so that --help does not wait for numpy and GDAL
+    from cssd_geo.outputs import check_target, write_whole  # noqa: PLC0415 - likewise
+    from cssd_geo.pictures import confusion_png  # noqa: PLC0415 - likewise
+
+    for path, suffix in ((csv_path, ".csv"), (png_path, ".png")):
+        if path is not None:
+            check_target(path, overwrite=overwrite, suffixes=(suffix,))
+    found = evaluate(class_map, reference, class_field=class_field, layer=layer, exclude=exclude, buffer=buffer)
+    if csv_path is not None:
+        write_whole(csv_path, found.accuracy.to_csv().encode())
+    if png_path is not None:
+        write_whole(png_path, confusion_png(found.accuracy))
+    if as_json:
+        click.echo(
+            json.dumps(found.accuracy.to_json() | {"notes": list(found.notes)}, indent=2, ensure_ascii=False)
+        )
+        return
+    for note in found.notes:
+        click.echo(f"* {note}")
+    click.echo(found.accuracy.to_text())

@@ -1,0 +1,44 @@
+"""Options that several commands share, defined once."""
+
+from collections.abc import Callable
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cssd_geo.options import DEVICES, TrainingOptions
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+PATH = click.Path(path_type=Path)
+
+device = click.option(
+    "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute."
+)
+overwrite = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+class_field = click.option(
+    "--class-field", metavar="NAME", help="Attribute with the class; guessed where only one is plausible."
+)
+layer = click.option("--layer", metavar="NAME", help="Layer of a vector file with several.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def training(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add one option for each field of `TrainingOptions`, with its default and its text."""
+    for item in reversed(fields(TrainingOptions)):
+        function = _option_of(item)(function)
+    return function
+
+
+def _option_of(item: Field[Any]) -> Decorator:
+    name, text = item.name.replace("_", "-"), item.metadata["help"]
+    if isinstance(item.default, bool):
+        flags = f"--{name}/--no-{name}" if item.default else f"--{name}"
+        return click.option(flags, item.name, default=item.default, help=text)
+    if item.metadata["choices"]:
+        kind: click.ParamType[Any] = click.Choice(item.metadata["choices"])
+    else:
+        kind = click.FLOAT if isinstance(item.default, float) else click.INT
+    shown = item.default is not None
+    return click.option(f"--{name}", item.name, type=kind, default=item.default, show_default=shown, help=text)

@@ -1,0 +1,86 @@
+"""The made-up landscape as an analyst would get it: a GeoTIFF, a shapefile of polygons, and the full truth."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import rasterio
+import shapely
+from affine import Affine
+
+from cssd_geo.classmap import RasterWriter, class_map_layer
+from cssd_geo.demo.landscape import Landscape
+from cssd_geo.grid import Grid
+from cssd_geo.tiles import Window
+
+CRS = "EPSG:32632"
+_ORIGIN = (691_200.0, 5_335_600.0)
+"""Upper left corner, UTM zone 32N: a made-up place in Upper Bavaria."""
+CLASS_FIELD = "class_name"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneFiles:
+    """Where the files of a made-up scene are."""
+
+    scene: Path
+    labels: Path
+    truth: Path
+
+
+def write_scene(landscape: Landscape, folder: Path) -> SceneFiles:
+    """Write scene.tif, labels.shp and truth.tif into a folder, over older ones."""
+    files = SceneFiles(scene=folder / "scene.tif", labels=folder / "labels.shp", truth=folder / "truth.tif")
+    size = landscape.pixel_size
+    transform = Affine(size, 0.0, _ORIGIN[0], 0.0, -size, _ORIGIN[1])
+    _write_cube(landscape, files.scene, transform)
+    _write_labels(landscape, files.labels, transform)
+    _write_truth(landscape, files.truth, transform)
+    return files
+
+
+def _write_cube(landscape: Landscape, path: Path, transform: Affine) -> None:
+    bands, height, width = landscape.cube.shape
+    profile = {"driver": "GTiff", "count": bands, "height": height, "width": width, "dtype": "int16"}
+    profile |= {"crs": CRS, "transform": transform, "nodata": landscape.nodata, "interleave": "pixel"}
+    profile |= {
+        "tiled": True,
+        "blockxsize": 128,
+        "blockysize": 128,
+        "compress": "deflate",
+        "predictor": 2,
+        "zlevel": 3,
+    }
+    with rasterio.open(path, "w", **profile) as dataset:
+        dataset.write(landscape.cube)
+        dataset.scales = [1e-4] * bands
+        good = ",".join(str(int(flag)) for flag in landscape.good_bands)
+        dataset.update_tags(ns="ENVI", bbl=f"{{{good}}}")
+        for i, (centre, width_nm) in enumerate(zip(landscape.wavelength_nm, landscape.fwhm_nm, strict=True), 1):
+            micrometres = {"CENTRAL_WAVELENGTH_UM": f"{centre / 1000:.6f}", "FWHM_UM": f"{width_nm / 1000:.6f}"}
+            dataset.update_tags(i, ns="IMAGERY", **micrometres)
+            dataset.set_band_description(i, f"{centre:.1f} nm")
+
+
+def _write_labels(landscape: Landscape, path: Path, transform: Affine) -> None:
+    for old in path.parent.glob(f"{path.stem}.*"):
+        old.unlink()
+    pixels = np.array([polygon.geometry for polygon in landscape.polygons])
+    placed = shapely.transform(pixels, lambda x, y: transform * (x, y), interleaved=False)
+    names = np.array([polygon.class_name for polygon in landscape.polygons], object)
+    table = landscape.classes
+    hexes = {name: "#{:02x}{:02x}{:02x}".format(*c) for name, c in zip(table.names, table.colours, strict=True)}
+    colours = np.array([hexes[name] for name in names], object)
+    fields, columns = [CLASS_FIELD, "colour"], [names, colours]
+    pyogrio.raw.write(
+        path, shapely.to_wkb(placed), columns, fields, geometry_type="Polygon", crs=CRS, encoding="UTF-8"
+    )
+
+
+def _write_truth(landscape: Landscape, path: Path, transform: Affine) -> None:
+    height, width = landscape.truth.shape
+    grid = Grid(height=height, width=width, transform=transform, crs=rasterio.crs.CRS.from_string(CRS))
+    with RasterWriter(class_map_layer(path, landscape.classes, {}), grid) as writer:
+        writer.write(landscape.truth, Window(row=0, col=0, height=height, width=width))
+        writer.finalise()

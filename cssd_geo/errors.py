@@ -1,0 +1,41 @@
+"""Errors for the analyst: what was wrong, the value, what is allowed, what to do next.
+
+Each class is also the builtin that a Python programmer would expect to catch. The command line prints the
+message on one line, without a traceback, and exits with `exit_code`.
+"""
+
+
+class CssdGeoError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(CssdGeoError, ValueError):
+    """An option or an argument that cannot be used."""
+
+    exit_code = 2
+
+
+class SceneError(CssdGeoError, OSError):
+    """A scene that cannot be opened, read or used with this model."""
+
+    exit_code = 3
+
+
+class LabelError(CssdGeoError, ValueError):
+    """Labels that cannot be read or do not suffice."""
+
+    exit_code = 4
+
+
+class ModelFileError(CssdGeoError, OSError):
+    """A model file that is missing, damaged, foreign or of another version."""
+
+    exit_code = 5
+
+
+class OutputError(CssdGeoError, OSError):
+    """An output that cannot be written or must not be overwritten."""
+
+    exit_code = 6

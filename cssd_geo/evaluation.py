@@ -1,0 +1,224 @@
+"""Compare a class map with a reference that it was not trained on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window as RasterioWindow
+from scipy.ndimage import maximum_filter
+
+from cssd_geo.classes import UNCLASSIFIED, ClassTable
+from cssd_geo.classmap import read_classes
+from cssd_geo.errors import InputError, LabelError, SceneError
+from cssd_geo.grid import Grid, open_raster
+from cssd_geo.labels import Labels, is_vector, read_labels, read_mask
+from cssd_geo.metrics import Accuracy, confusion_matrix
+from cssd_geo.options import RECEPTIVE_FIELD
+from cssd_geo.tiles import Halo, TilePlan, plan_tiles, tiles_of_pixels
+
+_STEP = 2048
+"""Side length of the parts in which rasters are compared."""
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Accuracy of a map, and what a reader must know of how it was found."""
+
+    accuracy: Accuracy
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pairs:
+    """Pixels to compare, arrays (n,)."""
+
+    rows: Ids
+    cols: Ids
+    mapped: Ids
+    """Ids of the map."""
+    reference: Ids
+    """Ids of the reference."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Matching:
+    """How ids of the map and ids of the reference become indexes of one list of names."""
+
+    names: tuple[str, ...]
+    of_map: NDArray[np.int64]
+    """Lookup from id to index; -1 where it is no class."""
+    of_reference: NDArray[np.int64]
+
+
+def evaluate(
+    class_map: str | Path,
+    reference: str | Path,
+    *,
+    class_field: str | None = None,
+    layer: str | None = None,
+    exclude: str | Path | None = None,
+    buffer: int = RECEPTIVE_FIELD,
+) -> Evaluation:
+    """Compare a class map with a reference, pixel by pixel of the map.
+
+    Classes are matched by name, or by id where the reference has only numbers. Reference pixels that the map left
+    unclassified count as errors.
+
+    Args:
+        class_map: a map that `classify` wrote, or any raster of class ids.
+        reference: a vector in any CRS, or a raster of class ids; on another grid, the nearest pixel counts.
+        class_field: attribute of a vector with the class; guessed where only one is plausible.
+        layer: layer of a vector with several.
+        exclude: polygons, such as those trained on, that do not count.
+        buffer: nor do pixels nearer than this to them (Chebyshev distance). The default keeps every pixel that
+            decided a counted one out of the excluded polygons.
+
+    Raises:
+        SceneError: if the map cannot be read.
+        LabelError: if the reference cannot be read, or has no pixel or no class in common with the map.
+        InputError: if `buffer` is negative.
+    """
+    if buffer < 0:
+        raise InputError(f"buffer is a number of pixels from 0, not {buffer}")
+    dataset = open_raster(class_map)
+    if np.dtype(dataset.dtypes[0]).kind not in "ui":
+        raise SceneError(f"{class_map} holds {dataset.dtypes[0]} values; a class map has whole numbers")
+    grid = Grid.of(dataset)
+    pairs, table, notes = _reference(dataset, reference, grid, class_field, layer)
+    matching = _match(_map_classes(dataset), table, str(class_map), str(reference))
+    ignored = None if exclude is None else _near(exclude, grid, buffer)
+    confusion = np.zeros((len(matching.names), len(matching.names) + 1), np.int64)
+    for pair in pairs:
+        truth = _lookup(matching.of_reference, pair.reference)
+        counted = (truth >= 0) if ignored is None else (truth >= 0) & ~ignored[pair.rows, pair.cols]
+        mapped = _lookup(matching.of_map, pair.mapped[counted])
+        confusion += confusion_matrix(truth[counted], mapped, len(matching.names))
+    if not confusion.sum():
+        raise LabelError(f"{reference} has no pixel to compare with {class_map}: check that they overlap")
+    if exclude is not None:
+        notes = (*notes, f"Pixels nearer than {buffer} pixels to {Path(exclude).name} were left out.")
+    return Evaluation(accuracy=Accuracy(confusion=confusion, names=matching.names), notes=notes)
+
+
+def _reference(
+    dataset: Any, reference: str | Path, grid: Grid, class_field: str | None, layer: str | None
+) -> tuple[Iterator[_Pairs], ClassTable, tuple[str, ...]]:
+    if is_vector(reference):
+        labels = read_labels(reference, grid, class_field=class_field, layer=layer)
+        return _pairs_at(dataset, labels, grid), labels.table, labels.notes
+    try:
+        raster = open_raster(reference)
+    except SceneError as error:
+        raise LabelError(f"{reference} cannot be used as a reference: {error}") from error
+    table = _map_classes(raster)
+    if Grid.of(raster).same_as(grid):
+        return _pairs_of(dataset, raster, grid), table, ()
+    if grid.crs is None or raster.crs is None or grid.transform is None:
+        raise LabelError(f"{reference} is on another grid than the map, and one of them has no CRS or transform")
+    nearest = WarpedVRT(
+        raster,
+        crs=grid.crs,
+        transform=grid.transform,
+        height=grid.height,
+        width=grid.width,
+        resampling=Resampling.nearest,
+        nodata=UNCLASSIFIED if raster.nodata is None else raster.nodata,
+    )
+    note = f"{Path(reference).name} is on another grid: each pixel of the map was compared with its nearest one."
+    return _pairs_of(dataset, nearest, grid), table, (note,)
+
+
+def _pairs_of(dataset: Any, reference: Any, grid: Grid) -> Iterator[_Pairs]:
+    """All pixels of two rasters on one grid, part by part; those without a reference are left out."""
+    for tile in _parts(grid):
+        area = RasterioWindow(tile.core.col, tile.core.row, tile.core.width, tile.core.height)
+        truth = reference.read(1, window=area).astype(np.int64)
+        truth[reference.read_masks(1, window=area) == 0] = UNCLASSIFIED
+        rows, cols = np.nonzero(truth)
+        mapped = dataset.read(1, window=area)[rows, cols].astype(np.int64)
+        yield _Pairs(
+            rows=rows + tile.core.row, cols=cols + tile.core.col, mapped=mapped, reference=truth[rows, cols]
+        )
+
+
+def _pairs_at(dataset: Any, labels: Labels, grid: Grid) -> Iterator[_Pairs]:
+    """The pixels of some labels, part by part."""
+    ids = np.array(labels.table.ids)
+    for tile, chosen in tiles_of_pixels(_parts(grid), labels.rows, labels.cols):
+        rows, cols = labels.rows[chosen], labels.cols[chosen]
+        area = RasterioWindow(tile.core.col, tile.core.row, tile.core.width, tile.core.height)
+        mapped = dataset.read(1, window=area)[rows - tile.core.row, cols - tile.core.col]
+        yield _Pairs(rows=rows, cols=cols, mapped=mapped.astype(np.int64), reference=ids[labels.classes[chosen]])
+
+
+def _parts(grid: Grid) -> TilePlan:
+    return plan_tiles(
+        height=grid.height, width=grid.width, tile_height=_STEP, tile_width=_STEP, halo=Halo(before=0, after=0)
+    )
+
+
+def _map_classes(dataset: Any) -> ClassTable:
+    """The names that a raster carries, or where it has none its values as names."""
+    named = read_classes(dataset)
+    if named is not None:
+        return named
+    found: set[int] = set()
+    for tile in _parts(Grid.of(dataset)):
+        area = RasterioWindow(tile.core.col, tile.core.row, tile.core.width, tile.core.height)
+        values = dataset.read(1, window=area)[dataset.read_masks(1, window=area) > 0]
+        found |= set(np.unique(values).tolist())
+    ids = sorted(value for value in found if value != UNCLASSIFIED)
+    if not ids or ids[0] < 1 or not all(float(i).is_integer() for i in ids):
+        raise LabelError(f"{dataset.name} holds no class ids (whole numbers from 1); found {ids[:5]}")
+    return ClassTable.from_names([str(int(i)) for i in ids], [int(i) for i in ids])
+
+
+def _match(mapped: ClassTable, reference: ClassTable, map_name: str, reference_name: str) -> _Matching:
+    """Match classes by name, or by id where one side has only numbers for names."""
+    by_id = any(table.names == tuple(map(str, table.ids)) for table in (mapped, reference))
+    map_keys = _keys(mapped, by_id=by_id)
+    keys = map_keys + [key for key in _keys(reference, by_id=by_id) if key not in map_keys]
+    if len(keys) == len(mapped) + len(reference):
+        raise LabelError(
+            f"{reference_name} has no class in common with {map_name}: {', '.join(reference.names)} against "
+            f"{', '.join(mapped.names)}; name them alike, or choose another --class-field"
+        )
+    shown = dict(zip(_keys(reference, by_id=by_id), reference.names, strict=True))
+    shown |= dict(zip(map_keys, mapped.names, strict=True))
+    return _Matching(
+        names=tuple(shown[key] for key in keys),
+        of_map=_table(mapped, _keys(mapped, by_id=by_id), keys),
+        of_reference=_table(reference, _keys(reference, by_id=by_id), keys),
+    )
+
+
+def _keys(table: ClassTable, *, by_id: bool) -> list[str]:
+    return [str(i) for i in table.ids] if by_id else [name.strip().casefold() for name in table.names]
+
+
+def _table(classes: ClassTable, its_keys: list[str], keys: list[str]) -> Ids:
+    """Lookup from id to the index of its key; -1 for ids that are no class."""
+    table = np.full(classes.ids[-1] + 1, -1, np.int64)
+    table[list(classes.ids)] = [keys.index(key) for key in its_keys]
+    return table
+
+
+def _lookup(table: Ids, ids: Ids) -> Ids:
+    inside = (ids >= 0) & (ids < len(table))
+    return np.where(inside, table[np.where(inside, ids, 0)], -1)
+
+
+def _near(exclude: str | Path, grid: Grid, buffer: int) -> NDArray[np.bool_]:
+    """(y, x) True within the excluded polygons and nearer than `buffer` to them."""
+    mask = read_mask(exclude, grid)
+    if buffer <= 1:
+        return mask
+    near: NDArray[np.bool_] = maximum_filter(mask, size=2 * buffer - 1, mode="constant", cval=0)
+    return near

@@ -1,0 +1,93 @@
+"""Fit a network's weights to training windows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cssd_geo.losses import distillation_loss
+from cssd_geo.network import CSSD
+from cssd_geo.options import TrainingOptions
+from cssd_geo.windows import TrainingWindows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """One pass over the training windows, for whoever shows progress."""
+
+    number: int
+    """From 1."""
+    epochs: int
+    loss: float
+    """Mean over the epoch."""
+    accuracy: float
+    """Of the main head on the windows as drawn, 0..1: a sign of life, not an accuracy of the map."""
+    windows: int
+
+
+def fit(
+    network: CSSD,
+    windows: TrainingWindows,
+    classes: Tensor,
+    *,
+    options: TrainingOptions,
+    device: torch.device,
+    on_epoch: Callable[[Epoch], None] | None,
+) -> None:
+    """Train in place; the network ends on `device`, in evaluation mode.
+
+    Args:
+        network: with random weights.
+        windows: of the training pixels.
+        classes: (n,) class index of each window's centre.
+        options: how to train.
+        device: where.
+        on_epoch: called after each epoch.
+    """
+    network.to(device).train()
+    random = torch.Generator().manual_seed(options.seed)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+    )
+    per_epoch = -(-len(_draw(windows, classes, options, random)) // options.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        options.learning_rate,
+        total_steps=options.epochs * per_epoch,
+        pct_start=0.1,
+        cycle_momentum=False,
+    )
+    for number in range(1, options.epochs + 1):
+        loss, right = 0.0, 0
+        drawn = _draw(windows, classes, options, random)
+        for chosen in torch.split(drawn, options.batch_size):
+            bands, valid = windows.augmented(chosen, device, random, context_swap=options.context_swap)
+            truth = classes[chosen].to(device)
+            logits = network(bands, valid)
+            step_loss = distillation_loss(
+                logits,
+                truth,
+                epsilon=options.epsilon,
+                temperature=options.temperature,
+                spectral_weight=options.spectral_weight,
+            )
+            optimiser.zero_grad(set_to_none=True)
+            step_loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+            loss += float(step_loss.detach()) * len(chosen)
+            right += int((logits.main.argmax(1) == truth).sum())
+        if on_epoch is not None:
+            n = len(drawn)
+            on_epoch(Epoch(number=number, epochs=options.epochs, loss=loss / n, accuracy=right / n, windows=n))
+    network.eval()
+
+
+def _draw(windows: TrainingWindows, classes: Tensor, options: TrainingOptions, random: torch.Generator) -> Tensor:
+    """At most `windows_per_class` windows of each class whose centre is valid, drawn and shuffled."""
+    order = torch.randperm(len(classes), generator=random)
+    order = order[windows.centre_rows[order] > 0]
+    drawn = [order[classes[order] == k][: options.windows_per_class] for k in range(int(classes.max()) + 1)]
+    together = torch.cat(drawn)
+    return together[torch.randperm(len(together), generator=random)]

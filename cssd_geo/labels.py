@@ -1,0 +1,386 @@
+"""Vectors or rasters to labelled pixels: which pixel is which class, by whose polygon, and what was left out."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import pyproj
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from pyogrio.errors import DataSourceError
+from rasterio.features import rasterize
+from rasterio.transform import GCPTransformer
+from scipy import ndimage
+
+from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable, parse_colour
+from cssd_geo.classmap import read_classes
+from cssd_geo.errors import LabelError, SceneError
+from cssd_geo.grid import Grid, open_raster
+from cssd_geo.tiles import Window
+
+Indexes = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """Labelled pixels of a scene; arrays (n,), one entry a pixel, each pixel at most once."""
+
+    rows: Indexes
+    cols: Indexes
+    classes: Indexes
+    """Index from 0 into `table`."""
+    polygons: Indexes
+    """Which polygon (part of a multi-polygon, or patch of a label raster) labelled the pixel."""
+    table: ClassTable
+    notes: tuple[str, ...] = ()
+    """What was repaired or left out, one sentence each, for a report."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def counts(self) -> Indexes:
+        """(K,) pixels of each class."""
+        return np.bincount(self.classes, minlength=len(self.table))
+
+    def select(self, chosen: NDArray[Any]) -> "Labels":
+        """Return the pixels chosen by a mask (n,) or by indexes."""
+        return replace(
+            self,
+            rows=self.rows[chosen],
+            cols=self.cols[chosen],
+            classes=self.classes[chosen],
+            polygons=self.polygons[chosen],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shapes:
+    """Geometries with one class value each, in a CRS of their own."""
+
+    geometries: NDArray[Any]
+    values: NDArray[Any]
+    """Class of each: text or whole number."""
+    colours: NDArray[Any]
+    """"#rrggbb" of each, or None."""
+    crs: str | None
+
+
+def read_labels(
+    path: str | Path,
+    grid: Grid,
+    *,
+    class_field: str | None = None,
+    layer: str | None = None,
+    all_touched: bool = False,
+) -> Labels:
+    """Read labelled polygons, lines or points, in any CRS, or a label raster on the scene's grid.
+
+    Args:
+        path: anything that GDAL reads as a vector or a raster.
+        grid: the grid of the scene.
+        class_field: attribute with the class; guessed where only one is plausible. A field named "colour" or
+            "color" with "#rrggbb" gives the classes their colours.
+        layer: layer of a data source with several.
+        all_touched: label every pixel that a polygon touches, not only those whose centre it covers.
+
+    Raises:
+        LabelError: if the file is neither, has no CRS, no such field or layer, or no pixel in the scene.
+    """
+    if not Path(path).exists():
+        raise LabelError(f"{path} does not exist: check the path to the labels")
+    if (layers := _vector_layers(path)) is None:
+        labels = _read_label_raster(path, grid)
+    else:
+        shapes, dropped = _read_shapes(path, _choose_layer(path, layers, layer), class_field)
+        labels = _burn(shapes, grid, all_touched=all_touched, notes=dropped, name=Path(path).name)
+    if not len(labels):
+        raise LabelError(
+            f"no pixel of the scene is labelled by {path}: {' '.join(labels.notes) or 'nothing overlaps.'} "
+            "Check that labels and scene show the same place"
+        )
+    return labels
+
+
+def is_vector(path: str | Path) -> bool:
+    """Whether GDAL reads a file as a vector."""
+    return _vector_layers(path) is not None
+
+
+def read_mask(path: str | Path, grid: Grid, layer: str | None = None) -> NDArray[np.bool_]:
+    """Return (y, x): True where a pixel is touched by any shape of a vector, or not 0 in a raster on the grid.
+
+    Raises:
+        LabelError: if the file is neither, has no CRS or no such layer, or lies on another grid.
+    """
+    if (layers := _vector_layers(path)) is None:
+        return np.asarray(_read_raster(path, grid) != UNCLASSIFIED)
+    name = _choose_layer(path, layers, layer)
+    meta, _, wkb, _ = pyogrio.raw.read(path, layer=name, force_2d=True, columns=[])
+    repaired, _ = _repair(shapely.from_wkb(wkb))
+    mask = np.zeros(grid.height * grid.width, np.bool_)
+    for part in shapely.get_parts(_to_pixels(repaired, meta["crs"], grid, Path(path).name)):
+        burnt = _burn_part(part, grid, all_touched=True)
+        mask[[] if burnt is None else burnt] = True
+    return mask.reshape(grid.height, grid.width)
+
+
+def _vector_layers(path: str | Path) -> list[str] | None:
+    """Names of the layers, or None where the file is no vector."""
+    try:
+        return [str(name) for name, _ in pyogrio.list_layers(path)]
+    except DataSourceError:
+        return None
+
+
+def _choose_layer(path: str | Path, layers: list[str], wanted: str | None) -> str:
+    if wanted is None and len(layers) == 1:
+        return layers[0]
+    if wanted in layers:
+        return str(wanted)
+    asked = "name one" if wanted is None else f"{wanted!r} is none of them"
+    raise LabelError(f"{path} has {len(layers)} layers ({', '.join(layers)}): {asked} with --layer")
+
+
+def _read_shapes(path: str | Path, layer: str, class_field: str | None) -> tuple[_Shapes, list[str]]:
+    meta, _, wkb, columns = pyogrio.raw.read(path, layer=layer, force_2d=True)
+    fields = dict(zip(meta["fields"].tolist(), columns, strict=True))
+    name = _guess_field(path, fields) if class_field is None else class_field
+    if name not in fields:
+        raise LabelError(f"{path} has no field {name!r}; choose --class-field from: {_describe(fields)}")
+    if wkb is None:
+        raise LabelError(f"{path}, layer {layer}, has no geometries")
+    geometries, values = shapely.from_wkb(wkb), _class_values(fields[name], name)
+    colours = next((fields[f] for f in fields if _is_colour_field(f)), np.full(len(values), None, object))
+    keep = np.array([v is not None for v in values], bool) & ~shapely.is_empty(geometries) & (geometries != None)  # noqa: E711 - element-wise
+    dropped = [] if keep.all() else [f"{np.sum(~keep)} features without a class or a geometry were left out."]
+    return _Shapes(
+        geometries=geometries[keep], values=values[keep], colours=colours[keep], crs=meta["crs"]
+    ), dropped
+
+
+def _guess_field(path: str | Path, fields: dict[str, NDArray[Any]]) -> str:
+    """The only text field, or where there is none the only whole-number field, with at least two values."""
+    for kinds in ("OU", "iu"):
+        plausible = [
+            name
+            for name, column in fields.items()
+            if column.dtype.kind in kinds and len(_distinct(column)) > 1 and not _is_colour_field(name)
+        ]
+        if len(plausible) == 1:
+            return plausible[0]
+        if plausible:
+            break
+    raise LabelError(f"{path}: which field holds the class? Choose --class-field from: {_describe(fields)}")
+
+
+def _is_colour_field(name: str) -> bool:
+    return name.lower() in {"colour", "color"}
+
+
+def _distinct(column: NDArray[Any]) -> list[str]:
+    return sorted({str(value) for value in column if value is not None})
+
+
+def _describe(fields: dict[str, NDArray[Any]]) -> str:
+    texts = []
+    for name, column in fields.items():
+        values = _distinct(column)
+        texts.append(f"{name} ({len(values)} values: {', '.join(values[:3])}{', ...' if len(values) > 3 else ''})")  # noqa: PLR2004
+    return "; ".join(texts) or "(none)"
+
+
+def _class_values(column: NDArray[Any], field: str) -> NDArray[Any]:
+    """Text stripped, whole numbers as int, null and empty as None."""
+    values: NDArray[Any] = np.empty(len(column), object)
+    for i, value in enumerate(column.tolist()):
+        if isinstance(value, float) and not np.isnan(value) and not value.is_integer():
+            raise LabelError(f"field {field!r} holds {value}: a class is a text or a whole number")
+        if isinstance(value, str):
+            values[i] = value.strip() or None
+        elif value is not None and not (isinstance(value, float) and np.isnan(value)):
+            values[i] = int(value)
+    return values
+
+
+def _burn(shapes: _Shapes, grid: Grid, *, all_touched: bool, notes: list[str], name: str) -> Labels:
+    """Rasterise shapes part by part, so that each pixel knows its polygon."""
+    table, classes = _class_table(shapes)
+    valid, repaired = _repair(shapes.geometries)
+    if repaired:
+        notes.append(f"{repaired} invalid geometries were repaired.")
+    parts, owners = shapely.get_parts(_to_pixels(valid, shapes.crs, grid, name), return_index=True)
+    burnt = [_burn_part(part, grid, all_touched=all_touched) for part in parts]
+    outside = sum(pixels is None for pixels in burnt)
+    empty = sum(pixels is not None and not len(pixels) for pixels in burnt)
+    if outside:
+        notes.append(f"{outside} of {len(parts)} polygons lie outside of the scene.")
+    if empty:
+        hint = "" if all_touched else " (--all-touched would label the pixels that they touch)"
+        notes.append(f"{empty} of {len(parts)} polygons cover no pixel centre{hint}.")
+    found = [(i, pixels) for i, pixels in enumerate(burnt) if pixels is not None and len(pixels)]
+    pixels = np.concatenate([p for _, p in found]) if found else np.empty(0, np.int64)
+    polygons = np.repeat([i for i, _ in found], [len(p) for _, p in found]).astype(np.int64)
+    labels = Labels(
+        rows=pixels // grid.width,
+        cols=pixels % grid.width,
+        classes=classes[owners][polygons],
+        polygons=polygons,
+        table=table,
+    )
+    return _without_conflicts(labels, grid, notes)
+
+
+def _class_table(shapes: _Shapes) -> tuple[ClassTable, Indexes]:
+    """Class table, and (n,) class index of each shape. Whole numbers from 1 keep their value as id."""
+    distinct = sorted(set(shapes.values.tolist()), key=lambda v: (isinstance(v, str), v))
+    if not distinct:
+        raise LabelError("the labels hold no class")
+    usable_ids = all(isinstance(v, int) and 1 <= v <= MAX_CLASS_ID for v in distinct)
+    table = ClassTable.from_names([str(v) for v in distinct], list(distinct) if usable_ids else None)
+    given = dict(zip(shapes.values.tolist(), shapes.colours.tolist(), strict=True))
+    colours = [parse_colour(given[v]) or default for v, default in zip(distinct, table.colours, strict=True)]
+    index = {value: i for i, value in enumerate(distinct)}
+    classes = np.array([index[v] for v in shapes.values.tolist()], np.int64)
+    return replace(table, colours=tuple(colours)), classes
+
+
+def _repair(geometries: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    """Make geometries valid; of a repaired polygon only the areas stay, not the lines that it fell into."""
+    invalid = ~shapely.is_valid(geometries)
+    repaired = geometries.copy()
+    for i in np.flatnonzero(invalid):
+        whole = shapely.make_valid(geometries[i])
+        areas = [part for part in shapely.get_parts(whole) if shapely.area(part) > 0]
+        repaired[i] = shapely.union_all(areas) if areas else whole
+    return repaired, int(invalid.sum())
+
+
+def _to_pixels(geometries: NDArray[Any], crs: str | None, grid: Grid, name: str) -> NDArray[Any]:
+    """Bring geometries into the scene's pixel coordinates (x = column, y = row): any CRS, rotation or GCPs."""
+    if crs is None and grid.crs is not None:
+        raise LabelError(f"{name} has no CRS: assign it in your GIS (QGIS: Layer, Set Layer CRS), then try again")
+    if crs is not None and grid.crs is None:
+        raise LabelError(
+            f"{name} has a CRS but the scene has none: georeference the scene (gdal_edit -a_srs) first"
+        )
+    if crs is not None and grid.crs is not None:
+        to_scene = pyproj.Transformer.from_crs(crs, grid.crs.to_wkt(), always_xy=True)
+        geometries = shapely.transform(geometries, to_scene.transform, interleaved=False)
+    if grid.gcps:
+        inverse = GCPTransformer(list(grid.gcps))
+        return np.asarray(
+            shapely.transform(
+                geometries, lambda x, y: inverse.rowcol(x, y, op=np.asarray)[::-1], interleaved=False
+            )
+        )
+    to_pixel = ~(grid.transform or Affine.identity())
+    return np.asarray(shapely.transform(geometries, lambda x, y: to_pixel * (x, y), interleaved=False))
+
+
+def _burn_part(part: Any, grid: Grid, *, all_touched: bool) -> Indexes | None:
+    """Flat indexes of the pixels that a geometry in pixel coordinates labels; None if it lies outside."""
+    bounds = shapely.bounds(part)
+    if not np.isfinite(bounds).all():
+        return None
+    left, top, right, bottom = (int(np.floor(v)) for v in np.clip(bounds, -1e9, 1e9))
+    box = Window(row=top, col=left, height=bottom - top + 1, width=right - left + 1)
+    window = box.clip(height=grid.height, width=grid.width)
+    if window is None:
+        return None
+    burnt = rasterize(
+        [part],
+        out_shape=(window.height, window.width),
+        transform=Affine.translation(window.col, window.row),
+        all_touched=all_touched,
+        dtype=np.uint8,
+    )
+    rows, cols = np.nonzero(burnt)
+    flat: Indexes = (rows + window.row) * np.int64(grid.width) + cols + window.col
+    return flat
+
+
+def _without_conflicts(labels: Labels, grid: Grid, notes: list[str]) -> Labels:
+    """Keep each pixel once; drop those that two classes claim."""
+    pixels = labels.rows * grid.width + labels.cols
+    order = np.lexsort((labels.polygons, pixels))
+    first = np.flatnonzero(np.diff(pixels[order], prepend=-1))
+    clash = np.zeros(len(first), bool)
+    if len(first):
+        classes = labels.classes[order]
+        clash = np.minimum.reduceat(classes, first) != np.maximum.reduceat(classes, first)
+    if clash.any():
+        notes.append(f"{clash.sum()} pixels claimed by two classes were left out.")
+    return replace(labels.select(order[first[~clash]]), notes=tuple(notes))
+
+
+def _read_label_raster(path: str | Path, grid: Grid) -> Labels:
+    values = _read_raster(path, grid)
+    return labels_of_raster(values, _raster_table(path, values))
+
+
+def _read_raster(path: str | Path, grid: Grid) -> Indexes:
+    """Class ids (y, x) of a raster on the scene's grid, 0 where it has nodata."""
+    try:
+        dataset = open_raster(path)
+    except SceneError as error:
+        raise LabelError(f"{path} is neither a vector nor a raster that GDAL can read") from error
+    theirs = Grid.of(dataset)
+    if not theirs.same_as(grid):
+        raise LabelError(
+            f"{path} is not on the scene's grid: {theirs.height} x {theirs.width} pixels against "
+            f"{grid.height} x {grid.width}, or another transform or CRS. Resample it (nearest) to the scene, "
+            "or give polygons"
+        )
+    if np.dtype(dataset.dtypes[0]).kind not in "ui":
+        raise LabelError(f"{path} holds {dataset.dtypes[0]} values; a label raster has whole numbers")
+    values: Indexes = dataset.read(1).astype(np.int64)
+    values[dataset.read_masks(1) == 0] = UNCLASSIFIED
+    return values
+
+
+def _raster_table(path: str | Path, values: Indexes) -> ClassTable:
+    present = np.unique(values[values != UNCLASSIFIED]).tolist()
+    if not present or present[0] < 1 or present[-1] > MAX_CLASS_ID:
+        raise LabelError(f"{path}: classes are values 1 to {MAX_CLASS_ID}, 0 is unlabelled; found {present[:5]}")
+    named = read_classes(path)
+    if named is None or not set(present) <= set(named.ids):
+        return ClassTable.from_names([str(v) for v in present], present)
+    keep = [i for i, value in enumerate(named.ids) if value in set(present)]
+    return ClassTable(
+        ids=tuple(named.ids[i] for i in keep),
+        names=tuple(named.names[i] for i in keep),
+        colours=tuple(named.colours[i] for i in keep),
+    )
+
+
+def labels_of_raster(values: NDArray[Any], table: ClassTable) -> Labels:
+    """Labels from class ids (y, x), 0 unlabelled; each connected patch of a class counts as a polygon."""
+    polygons, found = np.zeros(values.shape, np.int64), 0
+    for value in table.ids:
+        patches, count = ndimage.label(values == value, structure=np.ones((3, 3)))
+        polygons[patches > 0] = patches[patches > 0] + found
+        found += count
+    rows, cols = np.nonzero(polygons)
+    classes = np.searchsorted(table.ids, values[rows, cols])
+    return Labels(
+        rows=rows, cols=cols, classes=classes.astype(np.int64), polygons=polygons[rows, cols] - 1, table=table
+    )
+
+
+def require_trainable(labels: Labels, least: int) -> None:
+    """Check that there are two classes, and at least `least` pixels of each.
+
+    Raises:
+        LabelError: with the counts.
+    """
+    counts = Counter(dict(zip(labels.table.names, labels.counts().tolist(), strict=True)))
+    listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
+    if len(counts) < 2:  # noqa: PLR2004 - a classifier tells at least two apart
+        raise LabelError(f"the labels hold one class only ({listed} pixels): label at least one other")
+    if min(counts.values()) < least:
+        few = ", ".join(name for name, count in counts.items() if count < least)
+        raise LabelError(f"too few labelled pixels for {few}; at least {least} are needed. Pixels: {listed}")

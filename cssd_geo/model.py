@@ -1,0 +1,192 @@
+"""A trained model: network, bands, statistics and classes; one .safetensors file that holds no code."""
+
+import hashlib
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from cssd_geo.bands import Bands
+from cssd_geo.calibration import Calibration
+from cssd_geo.classes import ClassTable
+from cssd_geo.errors import InputError, ModelFileError
+from cssd_geo.network import CSSD, NetworkConfig
+from cssd_geo.outputs import write_whole
+
+FORMAT_VERSION = 1
+_HEADER_KEY = "cssd_geo"
+MODEL_VARIABLE = "CSSD_GEO_MODEL"
+"""Environment variable with the path of the model to use where none is given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Everything that classifying a scene needs."""
+
+    network: CSSD
+    bands: Bands
+    """Bands of the scenes that it fits; the good ones feed the network."""
+    mean: NDArray[np.float64]
+    """(S,) mean of each good band over valid training pixels, in units of reflectance or radiance."""
+    std: NDArray[np.float64]
+    """(S,) standard deviation, likewise; positive."""
+    classes: ClassTable
+    calibration: Calibration
+    provenance: dict[str, Any]
+    """Where it comes from: scene, labels, options, versions, accuracy. Plain JSON values."""
+
+    def __post_init__(self) -> None:
+        good, config = sum(self.bands.good), self.network.config
+        if not good == config.bands == len(self.mean) == len(self.std):
+            raise InputError(
+                f"model: {good} good bands, {config.bands} inputs, {len(self.mean)} means, {len(self.std)} stds"
+            )
+        if len(self.classes) != config.classes:
+            raise InputError(f"model: {len(self.classes)} classes, {config.classes} outputs")
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.std).all() and (self.std > 0).all()):
+            raise InputError("model: band statistics must be finite, deviations positive")
+
+    def normalisation(
+        self, scale: NDArray[np.float64], offset: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Gain and bias, each (S,), that take the stored values of a scene to the network's inputs.
+
+        Args:
+            scale: (band,) of the scene, over all of its bands: reflectance = scale * stored + offset.
+            offset: (band,) likewise.
+        """
+        good = self.bands.good_indexes
+        return scale[good] / self.std, (offset[good] - self.mean) / self.std
+
+    def header(self) -> dict[str, Any]:
+        """The JSON header: all but the weights."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "network": self.network.config.to_json(),
+            "bands": self.bands.to_json(),
+            "statistics": {"mean": self.mean.tolist(), "std": self.std.tolist()},
+            "classes": self.classes.to_json(),
+            "calibration": self.calibration.to_json(),
+            "provenance": self.provenance,
+        }
+
+    def digest(self) -> str:
+        """SHA-256 of the weights, in hexadecimal: tells two models apart."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write the model file; it appears whole or not at all, and an older one stays until then.
+
+        Raises:
+            OutputError: if it cannot be written.
+        """
+        weights = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
+        text = json.dumps(self.header(), ensure_ascii=False, allow_nan=False)
+        data = save(weights, metadata={_HEADER_KEY: text})
+        write_whole(Path(path), data)
+
+
+def load_model(path: str | Path) -> Model:
+    """Read a model file. Nothing in it is executed: numbers and text only.
+
+    Raises:
+        ModelFileError: if it is missing, damaged, not a model of this package, or of a newer version.
+    """
+    if not Path(path).is_file():
+        raise ModelFileError(f"{path} does not exist or is no file: give a model that `cssd-geo train` wrote")
+    try:
+        header, weights = _read(path)
+        return _assemble(header, weights)
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(
+            f"{path} is not a model file (safetensors), or it is damaged: {error}. Copy it again, or train anew"
+        ) from error
+    except (InputError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelFileError(f"{path} is a damaged model, or not one of cssd-geo's: {error}") from error
+
+
+def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    with safe_open(str(path), framework="pt") as file:
+        text = (file.metadata() or {}).get(_HEADER_KEY)
+        if text is None:
+            raise InputError("it holds weights of another program: its header has no cssd_geo entry")
+        header = json.loads(text)
+        version = header.get("format_version") if isinstance(header, dict) else None
+        if version != FORMAT_VERSION:
+            raise InputError(
+                f"its format is version {version!r}, this program reads {FORMAT_VERSION}: update cssd-geo, "
+                "or train anew"
+            )
+        return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+
+
+def _assemble(header: dict[str, Any], weights: dict[str, torch.Tensor]) -> Model:
+    with torch.device("meta"):  # no memory is taken for sizes that a header only claims
+        network = CSSD(NetworkConfig.from_json(header["network"]))
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
+        raise InputError("weights are not finite")
+    network.load_state_dict(weights, assign=True)
+    return Model(
+        network=network.eval(),
+        bands=Bands.from_json(header["bands"]),
+        mean=np.array(header["statistics"]["mean"], np.float64),
+        std=np.array(header["statistics"]["std"], np.float64),
+        classes=ClassTable.from_json(header["classes"]),
+        calibration=Calibration.from_json(header["calibration"]),
+        provenance=dict(header["provenance"]),
+    )
+
+
+def find_model(given: str | Path | None, folder: str | Path = "models") -> Path:
+    """Choose the model: the one given, else $CSSD_GEO_MODEL, else the only one in ./models.
+
+    Raises:
+        ModelFileError: if there is none, or more than one to choose from.
+    """
+    if given is None:
+        given = os.environ.get(MODEL_VARIABLE) or None
+    if given is not None:
+        return Path(given)
+    candidates = sorted(Path(folder).glob("*.safetensors"))
+    if len(candidates) == 1:
+        return candidates[0]
+    found = f"{len(candidates)} models ({', '.join(map(str, candidates))})" if candidates else "no model"
+    raise ModelFileError(
+        f"which model? ./{folder} holds {found}: name one with --model, or set the variable {MODEL_VARIABLE}"
+    )
+
+
+def json_ready(value: Any) -> Any:
+    """Replace what JSON cannot hold: NaN and infinities become null, numpy numbers plain ones."""
+    if isinstance(value, dict):
+        return {str(key): json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(item) for item in value]
+    if isinstance(value, np.generic):
+        return json_ready(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def fingerprint(path: str | Path) -> str:
+    """SHA-256 of a file's size and of up to 64 pieces of 1 MiB spread over it: quick for files of any size."""
+    size, piece = Path(path).stat().st_size, 1 << 20
+    digest = hashlib.sha256(str(size).encode())
+    starts = sorted({round(i * max(size - piece, 0) / 63) for i in range(64)})
+    with Path(path).open("rb") as file:
+        for start in starts:
+            file.seek(start)
+            digest.update(file.read(piece))
+    return digest.hexdigest()

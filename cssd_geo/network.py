@@ -1,0 +1,398 @@
+"""CSSD, Central Spectral Self-Distillation: a classifier of the pixel at the centre of a window.
+
+One network, two ways to run it, equal to rounding for every pixel:
+
+- `forward`: windows with their halo in, logits of their centres out. For training, and as the reference.
+- `dense`: a tile with its halo in, logits of every pixel of its core out. For maps.
+
+Both see the scene, not isolated crops: at a pixel that is not valid (outside of the scene, nodata) every
+feature map is zero and the pooling weight is zero.
+
+Shapes: B batch, S bands, C spectral features, D spatial features, K classes, w window, h x v core of a tile.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cssd_geo.errors import InputError
+from cssd_geo.tiles import Halo
+
+_CONVOLUTIONS = 3
+"""Pixels that the structuring element and the two 3x3 convolutions reach beyond the window, on each side."""
+_STRIP_VALUES = 1 << 20
+"""Values that pass through the dilation at a time: 4 MB in float32, so that nine passes stay in the cache."""
+_SAP_BLOCK = 8
+"""Centres a side that share one matrix product in dense pooling; 8 measured faster than 4, 16 and 32."""
+_SAP_STRIP_PIXELS = 16384
+"""Centres pooled at a time: bounds the copied neighbourhoods to about 75 MB at C = 256 in float32."""
+
+
+class Logits(NamedTuple):
+    """Outputs of the two heads, each (B, K) for windows or (B, K, h, v) for tiles."""
+
+    main: Tensor
+    """Spectral-aware pooling over the window: the student."""
+    spectral: Tensor
+    """The centre's spectrum alone: the teacher."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Everything that fixes the architecture; stored in the model file."""
+
+    bands: int
+    """S: the good bands that the network reads."""
+    classes: int
+    """K."""
+    window: int = 10
+    """Side length of the window in pixels; its centre is at index window // 2."""
+    spectral_features: int = 256
+    """C."""
+    spatial_features: int = 64
+    """D."""
+    strided_spectral: bool = False
+    """False: one linear map of all bands. True: the published pair of strided convolutions, which looks at
+    every third band."""
+    activation: bool = True
+    """Batch normalisation and GELU after the spectral and the spatial stage; False as published."""
+    sharpness: float | None = 3.0
+    """Where the sharpness of the pooling weights exp(sharpness * (cosine - 1)) starts from; it is learned.
+    None: the cosines themselves, averaged, as published."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type is int and not (type(value) is int and value >= 1):
+                raise InputError(f"network: {field.name} must be a whole number from 1, not {value!r}")
+            if field.type is bool and type(value) is not bool:
+                raise InputError(f"network: {field.name} must be true or false, not {value!r}")
+        if self.strided_spectral and (self.bands < 3 or self.spectral_features % 64):  # noqa: PLR2004
+            raise InputError(
+                f"network: the published spectral stage needs at least 3 bands, not {self.bands}, and a "
+                f"multiple of 64 spectral features, not {self.spectral_features}"
+            )
+        if self.sharpness is not None and not 0 < self.sharpness < float("inf"):
+            raise InputError(f"network: sharpness must be positive, not {self.sharpness!r}")
+
+    @property
+    def halo(self) -> Halo:
+        """Pixels that the network needs around those that it classifies."""
+        centre = self.window // 2
+        return Halo(before=centre + _CONVOLUTIONS, after=self.window - 1 - centre + _CONVOLUTIONS)
+
+    @property
+    def receptive_field(self) -> int:
+        """Side length of the square of pixels that decide one pixel's class."""
+        return self.halo.total + 1
+
+    def as_published(self) -> Self:
+        """Return this configuration with every stage as the description of CSSD has it."""
+        return replace(self, strided_spectral=True, activation=False, sharpness=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON header."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Inverse of `to_json`.
+
+        Raises:
+            InputError: if a key is missing or unknown, or a value is out of range.
+        """
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise InputError(f"not a network configuration: {error}") from error
+
+
+class CSSD(nn.Module):
+    """The network. Input: normalised bands, (B, S, y, x), and validity, (B, 1, y, x), True means usable."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        """Build with random weights from torch's generator."""
+        super().__init__()
+        self.config = config
+        c, d = config.spectral_features, config.spatial_features
+        self.spectral = _StridedSpectral(config) if config.strided_spectral else _LinearSpectral(config)
+        self.spectral_norm = _MaskedNorm(c) if config.activation else None
+        self.refine = _Refiner(c)
+        self.spatial = nn.Conv2d(c, d, 3)
+        self.spatial_norm = _MaskedNorm(d) if config.activation else None
+        self.classifier = nn.Conv2d(d, config.classes, 3)
+        self.log_sharpness = (
+            None if config.sharpness is None else nn.Parameter(torch.tensor(float(config.sharpness)).log())
+        )
+        self.teacher = nn.Linear(c, config.classes)
+
+    @property
+    def halo(self) -> Halo:
+        """Pixels that the network needs around those that it classifies."""
+        return self.config.halo
+
+    @property
+    def spectral_map(self) -> nn.Linear | None:
+        """The spectral stage where it is one free linear map of the bands; None where it is as published."""
+        return self.spectral.map if isinstance(self.spectral, _LinearSpectral) else None
+
+    def forward(self, bands: Tensor, valid: Tensor) -> Logits:
+        """Classify the centre of each window.
+
+        Args:
+            bands: (B, S, R, R), R = receptive field: the window and three pixels on each side.
+            valid: (B, 1, R, R) bool.
+
+        Returns:
+            Logits of (B, K).
+        """
+        features, logits, seen = self._stages(bands, valid)  # (B,C,w,w) (B,K,w,w) (B,1,w,w)
+        centre = features[:, :, self.config.window // 2, self.config.window // 2]  # (B,C)
+        cosine = torch.einsum(
+            "bcyx,bc->byx", functional.normalize(features, dim=1), functional.normalize(centre, dim=1)
+        )
+        weight = self._pooling_weight(cosine) * seen[:, 0]  # (B,w,w)
+        norm = (seen[:, 0] if self.log_sharpness is None else weight).sum((1, 2))  # (B,)
+        main = torch.einsum("bkyx,byx->bk", logits, weight) / norm.clamp_min(1e-12)[:, None]
+        return Logits(main, self.teacher(centre))
+
+    def dense(self, bands: Tensor, valid: Tensor) -> Logits:
+        """Classify every pixel of a tile's core: `forward` for all of its windows at once.
+
+        Args:
+            bands: (B, S, h + halo, v + halo).
+            valid: (B, 1, h + halo, v + halo) bool.
+
+        Returns:
+            Logits of (B, K, h, v); without meaning where the pixel itself is not valid.
+        """
+        features, logits, seen = self._stages(bands, valid)  # each (B, ., h + w - 1, v + w - 1)
+        main = self._pool_everywhere(features, logits, seen)
+        before, after = self.config.window // 2, self.config.window - 1 - self.config.window // 2
+        height, width = features.shape[2:]
+        core = features[:, :, before : height - after, before : width - after]  # (B,C,h,v)
+        spectral = functional.linear(core.permute(0, 2, 3, 1), self.teacher.weight, self.teacher.bias)
+        return Logits(main, spectral.permute(0, 3, 1, 2))
+
+    def _stages(self, bands: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Spectral features, logits and validity; three pixels narrower on each side than the input."""
+        seen = valid.to(bands.dtype)
+        spectral = self.spectral(bands)  # (B,C,y,x)
+        spectral = _activate(self.spectral_norm, spectral, valid) * seen
+        refined = self.refine(spectral) * _shrink(seen, 1)  # (B,C,y-2,x-2)
+        spatial = self.spatial(refined)  # (B,D,y-4,x-4)
+        spatial = _activate(self.spatial_norm, spatial, _shrink(valid, 2)) * _shrink(seen, 2)
+        logits = self.classifier(spatial)  # (B,K,y-6,x-6)
+        return _shrink(spectral, 3), logits, _shrink(seen, 3)
+
+    def _pooling_weight(self, cosine: Tensor) -> Tensor:
+        if self.log_sharpness is None:
+            return cosine
+        return torch.exp(self.log_sharpness.exp() * (cosine - 1))
+
+    def _pool_everywhere(self, features: Tensor, logits: Tensor, seen: Tensor) -> Tensor:
+        """Spectral-aware pooling of every window, strip by strip of `_SAP_BLOCK` rows or a multiple."""
+        reach = self.config.window - 1
+        height, width = features.shape[2] - reach, features.shape[3] - reach
+        unit = functional.normalize(features, dim=1)
+        votes = torch.cat([logits * seen, seen], dim=1)  # (B,K+1,.,.): the last counts the voters
+        rows = max(1, _SAP_STRIP_PIXELS // max(width, 1) // _SAP_BLOCK) * _SAP_BLOCK
+        strips = [
+            self._pool_strip(
+                unit[:, :, top : min(top + rows, height) + reach],
+                votes[:, :, top : min(top + rows, height) + reach],
+            )
+            for top in range(0, height, rows)
+        ]
+        return torch.cat(strips, dim=2)
+
+    def _pool_strip(self, unit: Tensor, votes: Tensor) -> Tensor:
+        """Pool a strip as matrix products: each block of centres with the neighbourhood that it shares.
+
+        Args:
+            unit: (B, C, r + w - 1, v + w - 1) spectral features of length one, zero where not valid.
+            votes: (B, K + 1, r + w - 1, v + w - 1) logits and validity, zero where not valid.
+
+        Returns:
+            (B, K, r, v).
+        """
+        block, window = _SAP_BLOCK, self.config.window
+        height, width = unit.shape[2] - window + 1, unit.shape[3] - window + 1
+        fill = (0, -width % block, 0, -height % block)
+        unit, votes = functional.pad(unit, fill), functional.pad(votes, fill)
+        near, down, across = _neighbourhoods(unit, block, window)  # (n, m*m, C), m = block + w - 1
+        ballots, _, _ = _neighbourhoods(votes, block, window)  # (n, m*m, K+1)
+        pattern = _window_pattern(block, window, unit)  # (block*block, m*m): which are in whose window
+        side = block + window - 1
+        first = window // 2
+        centres = near.view(-1, side, side, near.shape[2])[:, first : first + block, first : first + block]
+        cosine = centres.reshape(-1, block * block, near.shape[2]) @ near.transpose(1, 2)
+        weight = self._pooling_weight(cosine) * pattern  # (n, block*block, m*m)
+        sums = weight @ ballots  # (n, block*block, K+1); invalid neighbours hold no ballot
+        voters = pattern @ ballots[..., -1:] if self.log_sharpness is None else sums[..., -1:]
+        pooled = sums[..., :-1] / voters.clamp_min(1e-12)  # (n, block*block, K)
+        pooled = pooled.view(-1, down, across, block, block, pooled.shape[2])
+        pooled = pooled.permute(0, 5, 1, 3, 2, 4).reshape(
+            pooled.shape[0], pooled.shape[5], down * block, across * block
+        )
+        return pooled[:, :, :height, :width]
+
+
+class _LinearSpectral(nn.Module):
+    """SpeFE as one linear map of all bands to C features."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.map = nn.Linear(config.bands, config.spectral_features)
+
+    def forward(self, bands: Tensor) -> Tensor:  # (B,S,y,x) -> (B,C,y,x), channels last in memory
+        mapped: Tensor = self.map(bands.permute(0, 2, 3, 1))
+        return mapped.permute(0, 3, 1, 2)
+
+
+class _StridedSpectral(nn.Module):
+    """SpeFE as published: two convolutions along the spectrum, kept apart in weights, run as one product.
+
+    Without an activation between them they are one affine map. `folded` finds it by sending the unit
+    spectra through, so the convolutions stay the definition and training goes through them.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(1)
+        self.local = nn.Conv1d(1, 64, 3, dilation=3, stride=3, padding=2)
+        length = (config.bands - 3) // 3 + 1
+        self.wide = nn.Conv1d(64, config.spectral_features, length, groups=64)
+        self.bands = config.bands
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """The two convolutions as (C, S) weights and (C,) bias."""
+        basis = torch.eye(
+            self.bands + 1, self.bands, dtype=self.local.weight.dtype, device=self.local.weight.device
+        )
+        answers = self.wide(self.local(basis[:, None]))[..., 0]  # (S+1,C); the last row is the bias
+        return (answers[:-1] - answers[-1]).T, answers[-1]
+
+    def forward(self, bands: Tensor) -> Tensor:  # (B,S,y,x) -> (B,C,y,x), channels last in memory
+        weight, bias = self.folded()
+        pixels = bands.permute(0, 2, 3, 1)
+        normed = self.norm(pixels.reshape(-1, 1, self.bands)).view(pixels.shape)
+        return functional.linear(normed, weight, bias).permute(0, 3, 1, 2)
+
+
+class _Refiner(nn.Module):
+    """SpeFR: dilation with a learned structuring element over attended features.
+
+    f_r = max over the nine neighbours i of  sigmoid(e_i) * f_i * sigmoid(A f_i + a).
+    The attended features f * sigmoid(A f + a) do not depend on the shift, so they are computed once.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.element = nn.Parameter(torch.zeros(3, 3))
+        self.attention = nn.Linear(features, features)
+
+    def forward(self, spectral: Tensor) -> Tensor:  # (B,C,y,x) -> (B,C,y-2,x-2)
+        pixels = spectral.permute(0, 2, 3, 1)
+        attended = (pixels * torch.sigmoid(self.attention(pixels))).permute(0, 3, 1, 2)
+        refined: Tensor = _Dilation.apply(attended, torch.sigmoid(self.element))  # type: ignore[no-untyped-call]
+        return refined
+
+
+class _Dilation(torch.autograd.Function):
+    """max over a 3x3 neighbourhood of element * values, (B,C,y,x) -> (B,C,y-2,x-2), channels last in memory.
+
+    Row strip by row strip, so that the nine passes find their values in the cache (6 times faster than nine
+    passes over a whole tile). Its own gradient, because torch would keep nine copies of the features for the
+    backward pass; here the winners are found again by comparing.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, element: Tensor) -> Tensor:
+        best = _empty_channels_last(values, shrink=2)
+        for rows, part in _row_strips(values):
+            strip = best[:, :, rows]
+            torch.mul(_tap(part, 0), element[0, 0], out=strip)
+            candidate = torch.empty_like(strip)
+            for i in range(1, 9):
+                torch.mul(_tap(part, i), element[i // 3, i % 3], out=candidate)
+                torch.maximum(strip, candidate, out=strip)
+        ctx.save_for_backward(values, element, best)
+        return best
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        values, element, best = ctx.saved_tensors
+        to_values, to_element = _empty_channels_last(values, shrink=0).zero_(), torch.zeros_like(element)
+        for (rows, part), (_, to_part) in zip(_row_strips(values), _row_strips(to_values), strict=True):
+            gradient, won = gradients[0][:, :, rows], best[:, :, rows]
+            for i in range(9):
+                weight = element[i // 3, i % 3]
+                share = torch.where(_tap(part, i) * weight == won, gradient, 0)
+                _tap(to_part, i).add_(share * weight)
+                to_element[i // 3, i % 3] += (share * _tap(part, i)).sum()
+        return to_values, to_element
+
+
+class _MaskedNorm(nn.BatchNorm2d):
+    """Batch normalisation whose statistics come from valid pixels only."""
+
+    def masked(self, values: Tensor, valid: Tensor) -> Tensor:  # (B,C,y,x), (B,1,y,x) -> (B,C,y,x)
+        if not self.training or bool(valid.all()):
+            normed: Tensor = self(values)
+            return normed
+        pixels, usable = values.permute(0, 2, 3, 1), valid[:, 0]
+        out = torch.zeros_like(pixels)
+        out[usable] = self(pixels[usable].T[None, :, :, None])[0, :, :, 0].T
+        return out.permute(0, 3, 1, 2)
+
+
+def _activate(norm: _MaskedNorm | None, values: Tensor, valid: Tensor) -> Tensor:
+    return values if norm is None else functional.gelu(norm.masked(values, valid))
+
+
+def _shrink(values: Tensor, by: int) -> Tensor:
+    return values[:, :, by : values.shape[2] - by, by : values.shape[3] - by]
+
+
+def _tap(values: Tensor, i: int) -> Tensor:
+    """The i-th of nine views, shifted by one row and column each, row by row."""
+    y, x = divmod(i, 3)
+    return values[:, :, y : values.shape[2] - 2 + y, x : values.shape[3] - 2 + x]
+
+
+def _row_strips(values: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Rows of the result of a 3x3 operation on (B,C,y,x), and the rows of `values` that they need."""
+    batch, channels, height, width = values.shape
+    step = max(1, _STRIP_VALUES // (batch * channels * width))
+    for top in range(0, height - 2, step):
+        bottom = min(top + step, height - 2)
+        yield slice(top, bottom), values[:, :, top : bottom + 2]
+
+
+def _empty_channels_last(like: Tensor, *, shrink: int) -> Tensor:
+    batch, channels, height, width = like.shape
+    return like.new_empty(batch, height - shrink, width - shrink, channels).permute(0, 3, 1, 2)
+
+
+def _neighbourhoods(values: Tensor, block: int, window: int) -> tuple[Tensor, int, int]:
+    """Cut (B,C,y,x) into overlapping squares, one a block: (n, side*side, C), and blocks down and across."""
+    side = block + window - 1
+    squares = (
+        values.permute(0, 2, 3, 1).unfold(1, side, block).unfold(2, side, block)
+    )  # (B,down,across,C,side,side)
+    down, across = squares.shape[1:3]
+    return squares.permute(0, 1, 2, 4, 5, 3).reshape(-1, side * side, values.shape[1]), down, across
+
+
+def _window_pattern(block: int, window: int, like: Tensor) -> Tensor:
+    """(block*block, side*side) of 1 where the neighbour lies in the window of the block's centre."""
+    side = block + window - 1
+    centre, neighbour = torch.arange(block), torch.arange(side)
+    inside = (neighbour >= centre[:, None]) & (neighbour < centre[:, None] + window)  # (block, side)
+    both = inside[:, None, :, None] & inside[None, :, None, :]
+    return both.reshape(block * block, side * side).to(like)

@@ -1,0 +1,66 @@
+"""What a user may choose, with defaults and limits; each stands here once, for the API and the command line."""
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from cssd_geo.errors import InputError
+
+DEVICES = ("auto", "cpu", "cuda")
+SPLITS = ("polygons", "random", "none")
+DEFAULT_TILE_SIZE = 256
+"""Side length of a tile: about 0.6 GB of working memory at 200 bands; a larger one is hardly faster."""
+RECEPTIVE_FIELD = 16
+"""Side length of the square of pixels that decide one pixel's class with the default window of 10."""
+
+
+def _option(
+    default: Any, text: str, *, least: float = -math.inf, most: float = math.inf, choices: tuple[str, ...] = ()
+) -> Any:
+    return field(default=default, metadata={"help": text, "least": least, "most": most, "choices": choices})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How to train; what the paper has is said where it differs. Each field's metadata holds its description."""
+
+    epochs: int = _option(50, "Passes over the training windows.", least=1)
+    batch_size: int = _option(64, "Windows a step.", least=1)
+    learning_rate: float = _option(
+        2e-3,
+        "Of AdamW at its height, then falling as a cosine (paper: Adam, 1e-3, halved on plateau).",
+        least=1e-9,
+    )
+    weight_decay: float = _option(1e-2, "Of AdamW.", least=0)
+    epsilon: float = _option(0.1, "Share of the spectral head in the target; 0: no distillation.", least=0, most=1)
+    temperature: float = _option(4.0, "Softness of the spectral head as a teacher.", least=1e-3)
+    spectral_weight: float = _option(1.0, "Weight of the spectral head's own loss (lambda).", least=0)
+    window: int = _option(10, "Side length of the window in pixels.", least=1)
+    published: bool = _option(False, "Build the network as published, without our changes (DESIGN.md).")
+    context_swap: float = _option(
+        0.5, "Share of windows whose centre is pasted into other surroundings (paper: 0).", least=0, most=1
+    )
+    shots: int | None = _option(
+        None, "Training pixels a class, drawn at random; without: all that are left.", least=1
+    )
+    windows_per_class: int = _option(40, "Windows of a class in an epoch at most; bounds the time.", least=1)
+    pixels_per_class: int = _option(1000, "Training pixels of a class at most; bounds the memory.", least=1)
+    split: str = _option(
+        "polygons",
+        "What to test on. polygons: whole polygons, apart from those trained on. random: random pixels, whose "
+        "neighbours are trained on, so that the accuracy is overrated. none: nothing, the accuracy stays unknown.",
+        choices=SPLITS,
+    )
+    test_fraction: float = _option(0.25, "Share of each class that the test aims at.", least=0.01, most=0.99)
+    baseline: bool = _option(True, "Train a random forest on the same pixels and report it beside ours.")
+    seed: int = _option(0, "Of all randomness; the same seed gives the same model on the same machine.", least=0)
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value, limits = getattr(self, item.name), item.metadata
+            if limits["choices"] and value not in limits["choices"]:
+                raise InputError(f"{item.name} {value!r} is unknown; choose from {', '.join(limits['choices'])}")
+            if isinstance(value, int | float) and not limits["least"] <= value <= limits["most"]:
+                least, most = limits["least"], limits["most"]
+                allowed = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+                raise InputError(f"{item.name} must be {allowed}, not {value:g}")

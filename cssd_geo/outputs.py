@@ -1,0 +1,66 @@
+"""An output is whole or absent: checked before any work, written beside its target, renamed at the end."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from cssd_geo.errors import OutputError
+
+GEOTIFF = (".tif", ".tiff")
+
+
+def check_target(path: Path, *, overwrite: bool, suffixes: tuple[str, ...]) -> None:
+    """Refuse, before any work, a target that could not be written or must not be.
+
+    Raises:
+        OutputError: if its name ends otherwise, it exists and `overwrite` is false, or no file can be made there.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise OutputError(f"{path} does not end in {suffixes[0]}: name it {path.stem}{suffixes[0]}")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder: name a file, for example {path / ('result' + suffixes[0])}")
+    if os.path.lexists(path) and not overwrite:
+        raise OutputError(f"{path} exists: choose another name, or replace it with --overwrite")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path} cannot be written: there is no folder {path.parent}; create it first")
+    try:  # permission bits do not tell about read-only disks, quotas or the administrator; a file does
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {path.parent} takes no new file ({error})") from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that appears whole or not at all; an older one stays until then.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(data)
+        sync(partial)
+        partial.replace(path)
+        sync(path.parent)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}; {free_space(path.parent)}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk and would survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def free_space(folder: Path) -> str:
+    """Say how much room a folder has left, for the message of a failed write."""
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    free = shutil.disk_usage(folder).free / 1e6
+    return f"{free:.0f} MB are free in {folder}, and twice the size of the finished file is needed"

@@ -1,0 +1,113 @@
+"""Pictures for people: false colour, maps side by side, a confusion matrix. PNG bytes, drawn without a screen."""
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from cssd_geo.classes import ClassTable
+from cssd_geo.metrics import Accuracy
+from cssd_geo.scene import Scene
+from cssd_geo.tiles import Window
+
+_FALSE_COLOUR_NM = (850.0, 660.0, 560.0)
+"""Near infrared, red and green shown as red, green and blue: vegetation is red."""
+_BACKGROUND = 235
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One picture of a row of pictures."""
+
+    title: str
+    image: Image
+    """(y, x, 3)."""
+
+
+def false_colour(scene: Scene) -> Image:
+    """Draw a whole scene (y, x, 3), stretched from the 2nd to the 98th percentile; nodata is light grey.
+
+    Raises:
+        SceneError: if the scene cannot be read.
+    """
+    bands = np.array([scene.bands.nearest(nm) for nm in _FALSE_COLOUR_NM])
+    values, valid = scene.read(Window(row=0, col=0, height=scene.grid.height, width=scene.grid.width), bands)
+    image = np.full((*valid.shape, 3), _BACKGROUND, np.uint8)
+    for channel, band in enumerate(values.astype(np.float64)):
+        if valid.any():
+            low, high = np.percentile(band[valid], (2, 98))
+            shown = np.clip((band - low) / max(high - low, 1e-12), 0, 1)
+            image[..., channel][valid] = np.round(255 * shown[valid])
+    return image
+
+
+def paint_classes(class_map: NDArray[Any], classes: ClassTable) -> Image:
+    """Draw class ids (y, x) in their colours; what is unclassified is light grey."""
+    lookup = np.full((int(max(classes.ids[-1], class_map.max(initial=0))) + 1, 3), _BACKGROUND, np.uint8)
+    lookup[list(classes.ids)] = classes.colours
+    return np.asarray(lookup[class_map])
+
+
+def paint_confidence(confidence: NDArray[np.uint8]) -> Image:
+    """Draw percent (y, x), dark for unsure to bright for sure; nodata is light grey."""
+    shade = np.repeat(np.minimum(confidence, 100)[..., None] * 2.3, 3, axis=2)
+    return np.where((confidence > 100)[..., None], _BACKGROUND, shade).astype(np.uint8)  # noqa: PLR2004 - percent
+
+
+def paint_errors(class_map: NDArray[Any], truth: NDArray[Any]) -> Image:
+    """Draw where the map is wrong (red), right (white) or not comparable (light grey)."""
+    image = np.full((*truth.shape, 3), _BACKGROUND, np.uint8)
+    image[(truth > 0) & (class_map == truth)] = 255
+    image[(truth > 0) & (class_map != truth)] = (200, 30, 30)
+    return image
+
+
+def side_by_side(panels: list[Panel], classes: ClassTable, title: str) -> bytes:
+    """Draw panels in a row with the legend of the classes below: PNG bytes."""
+    height, width = panels[0].image.shape[:2]
+    inches = 3.6
+    figure = Figure(figsize=(inches * len(panels), inches * height / width + 1.3), dpi=110, layout="constrained")
+    figure.suptitle(title)
+    for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        axes.imshow(panel.image, interpolation="nearest")
+        axes.set_title(panel.title, fontsize=11)
+        axes.set_axis_off()
+    handles = [
+        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*colour), edgecolor="0.4", label=name)
+        for name, colour in zip(classes.names, classes.colours, strict=True)
+    ]
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(len(handles), 12), frameon=False, fontsize=9
+    )
+    return _png(figure)
+
+
+def confusion_png(accuracy: Accuracy) -> bytes:
+    """Draw a confusion matrix, shaded by the share of each reference class, with its counts: PNG bytes."""
+    confusion, names = accuracy.confusion, [*accuracy.names, "unclassified"]
+    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    side = 2.2 + 0.55 * len(names)
+    figure = Figure(figsize=(side + 1, side), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
+    axes.set_yticks(range(len(accuracy.names)), accuracy.names)
+    axes.set(xlabel="map", ylabel="reference")
+    axes.set_title(f"OA {100 * accuracy.overall_accuracy:.1f} %, kappa {accuracy.kappa:.3f}, n {accuracy.total}")
+    for row, col in zip(*np.nonzero(confusion), strict=True):
+        colour = "white" if share[row, col] > 0.5 else "black"  # noqa: PLR2004 - half way to dark blue
+        axes.text(col, row, f"{confusion[row, col]}", ha="center", va="center", color=colour, fontsize=7)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
+    return buffer.getvalue()

@@ -1,0 +1,165 @@
+"""The tile plan: a pure value that says which pixels are read, computed and written, before any is."""
+
+# scene columns   0    4    8    12
+# cores           [---][---][---][-]    they partition the scene
+# with halo     ..[-----..               read for the first core, before=2, after=1; what lies
+#                                        outside of the scene is invalid, never invented
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cssd_geo.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halo:
+    """Pixels that a result needs around its own: `before` above and left, `after` below and right."""
+
+    before: int
+    after: int
+
+    def __post_init__(self) -> None:
+        if self.before < 0 or self.after < 0:
+            raise InputError(f"a halo is not negative: before={self.before}, after={self.after}")
+
+    @property
+    def total(self) -> int:
+        """Pixels added to each side length."""
+        return self.before + self.after
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A rectangle of pixels: first row and column, and size. May reach beyond the scene."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise InputError(f"a window has at least one pixel: height={self.height}, width={self.width}")
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of this window in a (y, x) array; only for windows that do not begin before it."""
+        return slice(self.row, self.row + self.height), slice(self.col, self.col + self.width)
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels."""
+        return self.height * self.width
+
+    def grow(self, halo: Halo) -> "Window":
+        """Return the window with `halo` around it."""
+        return Window(
+            row=self.row - halo.before,
+            col=self.col - halo.before,
+            height=self.height + halo.total,
+            width=self.width + halo.total,
+        )
+
+    def clip(self, *, height: int, width: int) -> "Window | None":
+        """Return the part within a scene of `height` x `width`, or None where there is none."""
+        top, left = max(self.row, 0), max(self.col, 0)
+        bottom, right = min(self.row + self.height, height), min(self.col + self.width, width)
+        if bottom <= top or right <= left:
+            return None
+        return Window(row=top, col=left, height=bottom - top, width=right - left)
+
+    def relative_to(self, other: "Window") -> "Window":
+        """Return this window in the pixel coordinates of `other`."""
+        return Window(row=self.row - other.row, col=self.col - other.col, height=self.height, width=self.width)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """One step of the plan."""
+
+    index: int
+    core: Window
+    """The pixels that this tile classifies; always within the scene."""
+    padded: Window
+    """The pixels that it reads: the core and its halo; may reach beyond the scene."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TilePlan:
+    """All tiles of a scene in reading order: left to right, top to bottom."""
+
+    height: int
+    width: int
+    tile_height: int
+    tile_width: int
+    halo: Halo
+
+    def __post_init__(self) -> None:
+        sizes = {"height": self.height, "width": self.width}
+        sizes |= {"tile_height": self.tile_height, "tile_width": self.tile_width}
+        for name, value in sizes.items():
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, not {value}")
+
+    @property
+    def rows(self) -> int:
+        """Number of tiles from top to bottom."""
+        return -(-self.height // self.tile_height)
+
+    @property
+    def cols(self) -> int:
+        """Number of tiles from left to right."""
+        return -(-self.width // self.tile_width)
+
+    def __len__(self) -> int:
+        return self.rows * self.cols
+
+    def __getitem__(self, index: int) -> Tile:
+        if not 0 <= index < len(self):
+            raise IndexError(f"tile {index} of {len(self)}")
+        row, col = (index // self.cols) * self.tile_height, (index % self.cols) * self.tile_width
+        core = Window(
+            row=row,
+            col=col,
+            height=min(self.tile_height, self.height - row),
+            width=min(self.tile_width, self.width - col),
+        )
+        return Tile(index=index, core=core, padded=core.grow(self.halo))
+
+    def __iter__(self) -> Iterator[Tile]:
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def pixels_read(self) -> int:
+        """Pixels read in all, those of halos counted each time, those outside of the scene not."""
+        down = _read_length(self.height, self.tile_height, self.halo)
+        across = _read_length(self.width, self.tile_width, self.halo)
+        return down * across
+
+
+def plan_tiles(*, height: int, width: int, tile_height: int, tile_width: int, halo: Halo) -> TilePlan:
+    """Cut a scene of `height` x `width` pixels into tiles whose cores partition it. No I/O.
+
+    Raises:
+        InputError: if a size is below 1.
+    """
+    return TilePlan(height=height, width=width, tile_height=tile_height, tile_width=tile_width, halo=halo)
+
+
+def _read_length(length: int, step: int, halo: Halo) -> int:
+    starts = range(0, length, step)
+    return sum(min(s + step + halo.after, length) - max(s - halo.before, 0) for s in starts)
+
+
+def tiles_of_pixels(
+    plan: TilePlan, rows: NDArray[np.int64], cols: NDArray[np.int64]
+) -> Iterator[tuple[Tile, NDArray[np.intp]]]:
+    """Visit the tiles whose cores hold any of the pixels (n,), each with the positions of its pixels."""
+    index = (rows // plan.tile_height) * plan.cols + cols // plan.tile_width
+    order = np.argsort(index, kind="stable")
+    occupied, starts = np.unique(index[order], return_index=True)
+    for tile, positions in zip(occupied.tolist(), np.split(order, starts[1:]), strict=bool(len(occupied))):
+        yield plan[tile], positions
