@@ -1,6 +1,8 @@
 """What a user may choose, with defaults and limits; each stands here once, for the API and the command line."""
 
 import math
+import numbers
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -12,6 +14,10 @@ DEFAULT_TILE_SIZE = 256
 """Side length of a tile: about 0.6 GB of working memory at 200 bands; a larger one is hardly faster."""
 RECEPTIVE_FIELD = 16
 """Side length of the square of pixels that decide one pixel's class with the default window of 10."""
+LARGEST_WINDOW = 64
+"""Side length of a window at most: a tile's margin, and with it its memory, grows with it."""
+_KINDS = {int: (numbers.Integral, "a whole number"), float: (numbers.Real, "a number"), str: (str, "a text")}
+_KINDS[bool] = (bool, "true or false")
 
 
 def _option(
@@ -27,7 +33,7 @@ class TrainingOptions:
     epochs: int = _option(50, "Passes over the training windows.", least=1)
     batch_size: int = _option(64, "Windows a step.", least=1)
     learning_rate: float = _option(
-        2e-3,
+        5e-3,
         "Of AdamW at its height, then falling as a cosine (paper: Adam, 1e-3, halved on plateau).",
         least=1e-9,
     )
@@ -35,7 +41,7 @@ class TrainingOptions:
     epsilon: float = _option(0.1, "Share of the spectral head in the target; 0: no distillation.", least=0, most=1)
     temperature: float = _option(4.0, "Softness of the spectral head as a teacher.", least=1e-3)
     spectral_weight: float = _option(1.0, "Weight of the spectral head's own loss (lambda).", least=0)
-    window: int = _option(10, "Side length of the window in pixels.", least=1)
+    window: int = _option(10, "Side length of the window in pixels.", least=1, most=LARGEST_WINDOW)
     published: bool = _option(False, "Build the network as published, without our changes (DESIGN.md).")
     context_swap: float = _option(
         0.5, "Share of windows whose centre is pasted into other surroundings (paper: 0).", least=0, most=1
@@ -53,14 +59,24 @@ class TrainingOptions:
     )
     test_fraction: float = _option(0.25, "Share of each class that the test aims at.", least=0.01, most=0.99)
     baseline: bool = _option(True, "Train a random forest on the same pixels and report it beside ours.")
-    seed: int = _option(0, "Of all randomness; the same seed gives the same model on the same machine.", least=0)
+    seed: int = _option(
+        0, "Of all randomness; the same seed gives the same model on the same machine.", least=0, most=2**32 - 1
+    )
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            value, limits = getattr(self, item.name), item.metadata
-            if limits["choices"] and value not in limits["choices"]:
-                raise InputError(f"{item.name} {value!r} is unknown; choose from {', '.join(limits['choices'])}")
-            if isinstance(value, int | float) and not limits["least"] <= value <= limits["most"]:
-                least, most = limits["least"], limits["most"]
-                allowed = f"at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
-                raise InputError(f"{item.name} must be {allowed}, not {value:g}")
+            value = getattr(self, item.name)
+            if value is not None or item.default is not None:
+                _check(item.name, value, int if item.default is None else type(item.default), item.metadata)
+
+
+def _check(name: str, value: Any, kind: type, limits: Mapping[str, Any]) -> None:
+    expected, description = _KINDS[kind]
+    if not isinstance(value, expected) or (isinstance(value, bool) and kind is not bool):
+        raise InputError(f"{name} must be {description}, not {value!r}")
+    if limits["choices"] and value not in limits["choices"]:
+        raise InputError(f"{name} {value!r} is unknown; choose from {', '.join(limits['choices'])}")
+    if kind in (int, float) and not (limits["least"] <= value <= limits["most"] and math.isfinite(value)):
+        least, most = limits["least"], limits["most"]
+        allowed = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise InputError(f"{name} must be {allowed}, not {value}")

@@ -99,7 +99,7 @@ def train(
         grid = opened.grid
         read = read_labels(labels, grid, class_field=class_field, layer=layer, all_touched=all_touched)
     require_trainable(read, LEAST_PIXELS)
-    config = NetworkConfig(bands=1, classes=len(read.table), window=options.window)
+    config = NetworkConfig(bands=sum(opened.bands.good), classes=len(read.table), window=options.window)
     config = config.as_published() if options.published else config
     sampling = draw(read, options, config.receptive_field)
     opened, notes = _drop_empty_bands(opened, sampling.train)

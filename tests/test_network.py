@@ -1,0 +1,256 @@
+"""Dense = patchwise = the paper's words, in float64, on non-square scenes with holes."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scenes import randomise
+from torch import Tensor
+from torch.nn import functional
+
+from cssd_geo.errors import InputError
+from cssd_geo.network import CSSD, Logits, NetworkConfig, _Dilation, _MaskedNorm, _StridedSpectral
+
+configs = st.builds(
+    lambda window, published, sharp: NetworkConfig(
+        bands=9,
+        classes=4,
+        window=window,
+        spectral_features=64,
+        spatial_features=5,
+        strided_spectral=published,
+        activation=not published,
+        sharpness=3.0 if sharp else None,
+    ),
+    st.integers(1, 11),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+def assert_equal(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-10)
+
+
+def build(config: NetworkConfig, seed: int = 0) -> CSSD:
+    torch.manual_seed(seed)
+    return randomise(CSSD(config)).double().eval()
+
+
+def scene(config: NetworkConfig, height: int, width: int, seed: int, holes: float = 0.2) -> tuple[Tensor, Tensor]:
+    """Bands (1,S,h,v) and valid (1,1,h,v) with the halo around, outside of the scene, not valid."""
+    generator = torch.Generator().manual_seed(seed)
+    halo = config.halo
+    frame = (halo.before, halo.after, halo.before, halo.after)
+    bands = torch.randn(1, config.bands, height, width, generator=generator, dtype=torch.float64)
+    valid = torch.rand(1, 1, height, width, generator=generator) > holes
+    return functional.pad(bands, frame), functional.pad(valid, frame)
+
+
+def patch_by_patch(network: CSSD, bands: Tensor, valid: Tensor) -> Logits:
+    """The plain way: one window a pixel."""
+    side, halo = network.config.receptive_field, network.halo.total
+    height, width = bands.shape[2] - halo, bands.shape[3] - halo
+    corners = [(y, x) for y in range(height) for x in range(width)]
+    windows = torch.stack([bands[0, :, y : y + side, x : x + side] for y, x in corners])
+    seen = torch.stack([valid[0, :, y : y + side, x : x + side] for y, x in corners])
+    main, spectral = network(windows, seen)
+    shape = (1, height, width, network.config.classes)
+    return Logits(main.view(shape).permute(0, 3, 1, 2), spectral.view(shape).permute(0, 3, 1, 2))
+
+
+def core(network: CSSD, valid: Tensor) -> Tensor:
+    """(h, v) validity of the pixels that are classified."""
+    halo = network.halo
+    return valid[0, 0, halo.before : valid.shape[2] - halo.after, halo.before : valid.shape[3] - halo.after]
+
+
+@torch.inference_mode()
+@given(config=configs, height=st.integers(1, 19), width=st.integers(1, 19), seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_dense_equals_patch_by_patch(config: NetworkConfig, height: int, width: int, seed: int) -> None:
+    network = build(config, seed)
+    bands, valid = scene(config, height, width, seed)
+    dense, patches = network.dense(bands, valid), patch_by_patch(network, bands, valid)
+    usable = core(network, valid)
+    for whole, single in zip(dense, patches, strict=True):
+        assert whole.shape == (1, config.classes, height, width)
+        assert_equal(whole[..., usable], single[..., usable])
+
+
+@torch.inference_mode()
+@given(config=configs, seed=st.integers(0, 99), cut=st.tuples(st.integers(1, 16), st.integers(1, 12)))
+@settings(max_examples=25, deadline=None)
+def test_tiled_equals_whole(config: NetworkConfig, seed: int, cut: tuple[int, int]) -> None:
+    network, (height, width) = build(config, seed), (17, 13)
+    bands, valid = scene(config, height, width, seed)
+    whole, usable, halo = network.dense(bands, valid).main, core(network, valid), network.halo.total
+    for rows in (slice(0, cut[0]), slice(cut[0], height)):
+        for cols in (slice(0, cut[1]), slice(cut[1], width)):
+            part = bands[:, :, rows.start : rows.stop + halo, cols.start : cols.stop + halo]
+            seen = valid[:, :, rows.start : rows.stop + halo, cols.start : cols.stop + halo]
+            inside = usable[rows, cols]
+            tile = network.dense(part, seen).main[..., inside]
+            assert_equal(tile, whole[:, :, rows, cols][..., inside])
+
+
+@torch.inference_mode()
+def test_pooling_in_strips_equals_pooling_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = NetworkConfig(bands=9, classes=4, spectral_features=16, spatial_features=5)
+    network = build(config)
+    bands, valid = scene(config, 37, 21, 0)
+    whole = network.dense(bands, valid).main
+    monkeypatch.setattr("cssd_geo.network._SAP_STRIP_PIXELS", 1)
+    monkeypatch.setattr("cssd_geo.network._STRIP_VALUES", 1)
+    assert_equal(network.dense(bands, valid).main, whole)
+
+
+def stage_of(network: CSSD) -> _StridedSpectral:
+    assert isinstance(network.spectral, _StridedSpectral)
+    return network.spectral
+
+
+def refined_in_words(network: CSSD, neighbours: Tensor) -> Tensor:
+    """Nine shifted copies (C,3,3), each through the attention, the largest of them."""
+    element, copies = torch.sigmoid(network.refine.element), []
+    for dy, dx in np.ndindex(3, 3):
+        pixel = neighbours[:, dy, dx]
+        copies.append(element[dy, dx] * pixel * torch.sigmoid(network.refine.attention(pixel)))
+    return torch.stack(copies).amax(0)
+
+
+def published_in_words(network: CSSD, bands: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """The description of CSSD taken literally, for one window (S,R,R): convolutions along the spectrum of each
+    pixel, nine shifted copies that each pass the attention, a mean over the window weighted by cosines.
+    """
+    config, stage, side = network.config, stage_of(network), network.config.receptive_field
+    spectral = torch.zeros(config.spectral_features, side, side, dtype=bands.dtype)
+    for y, x in valid.nonzero().tolist():
+        spectral[:, y, x] = stage.wide(stage.local(stage.norm(bands[None, None, :, y, x])))[0, :, 0]
+    refined = torch.zeros(config.spectral_features, side - 2, side - 2, dtype=bands.dtype)
+    for y, x in np.ndindex(side - 2, side - 2):
+        refined[:, y, x] = refined_in_words(network, spectral[:, y : y + 3, x : x + 3]) * valid[y + 1, x + 1]
+    spatial = network.spatial(refined[None])[0] * valid[2:-2, 2:-2]
+    logits = network.classifier(spatial[None])[0]
+    seen, features = valid[3:-3, 3:-3], spectral[:, 3:-3, 3:-3]
+    centre = features[:, config.window // 2, config.window // 2]
+    voters = seen.nonzero().tolist()
+    votes = [logits[:, y, x] * functional.cosine_similarity(features[:, y, x], centre, dim=0) for y, x in voters]
+    return torch.stack(votes).mean(0), network.teacher(centre)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("window", [4, 5])
+def test_the_published_network_is_what_the_paper_says(window: int) -> None:
+    config = NetworkConfig(bands=11, classes=3, window=window, spectral_features=64, spatial_features=6)
+    network = build(config.as_published(), seed=window)
+    bands, valid = scene(config, 1, 1, window, holes=0.0)
+    bands = torch.randn_like(bands)
+    valid = torch.rand(valid.shape) > 0.25
+    valid[0, 0, network.halo.before, network.halo.before] = True
+    main, teacher = published_in_words(network, bands[0], valid[0, 0])
+    found = network(bands, valid)
+    assert_equal(found.main[0], main)
+    assert_equal(found.spectral[0], teacher)
+
+
+@torch.inference_mode()
+def test_the_spectral_length_and_the_folded_map_are_those_of_the_convolutions() -> None:
+    for bands in (3, 4, 5, 30, 31, 200):
+        network = build(NetworkConfig(bands=bands, classes=2, spectral_features=64).as_published())
+        spectra = torch.randn(7, 1, bands, dtype=torch.float64)
+        stage = stage_of(network)
+        through = stage.wide(stage.local(spectra))
+        assert through.shape == (7, 64, 1), "the wide convolution leaves length 1"
+        weight, bias = stage.folded()
+        assert_equal(functional.linear(spectra[:, 0], weight, bias), through[..., 0])
+
+
+@torch.inference_mode()
+@given(seed=st.integers(0, 99))
+@settings(max_examples=10, deadline=None)
+def test_what_is_not_valid_has_no_influence(seed: int) -> None:
+    config = NetworkConfig(bands=9, classes=4, window=6, spectral_features=16, spatial_features=5)
+    network = build(config)
+    bands, valid = scene(config, 9, 7, seed)
+    other = torch.where(valid, bands, torch.randn_like(bands) * 100)
+    usable = core(network, valid)
+    for one, two in zip(network.dense(bands, valid), network.dense(other, valid), strict=True):
+        assert_equal(one[..., usable], two[..., usable])
+
+
+@torch.inference_mode()
+def test_the_halo_is_exactly_what_the_network_reaches() -> None:
+    for window in (1, 4, 5, 10):
+        config = NetworkConfig(bands=9, classes=4, window=window, spectral_features=16, spatial_features=5)
+        network, side, halo = build(config), config.receptive_field, config.halo
+        assert side == window + 6
+        assert (halo.before, halo.after) == (window // 2 + 3, window - 1 - window // 2 + 3)
+        bands = torch.randn(1, 9, side, side, dtype=torch.float64, requires_grad=False)
+        valid = torch.ones(1, 1, side, side, dtype=torch.bool)
+        before = network(bands, valid).main
+        for y, x in ((0, 0), (0, side - 1), (side - 1, 0), (side - 1, side - 1)):
+            changed = bands.clone()
+            changed[0, :, y, x] += 3
+            assert not torch.equal(network(changed, valid).main, before), "the corner of the field counts"
+
+
+def test_the_dilation_has_the_gradient_of_a_maximum() -> None:
+    torch.manual_seed(0)
+    values = torch.randn(2, 3, 6, 5, dtype=torch.float64, requires_grad=True)
+    element = torch.rand(3, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(_Dilation.apply, (values, element))
+
+
+def test_masked_statistics_are_those_of_the_valid_pixels() -> None:
+    torch.manual_seed(0)
+    values, valid = torch.randn(4, 3, 5, 6), torch.rand(4, 1, 5, 6) > 0.4
+    norm, plain = _MaskedNorm(3).train(), torch.nn.BatchNorm1d(3).train()
+    pixels = values.permute(0, 2, 3, 1)[valid[:, 0]]
+    found = norm.masked(values, valid)
+    torch.testing.assert_close(found.permute(0, 2, 3, 1)[valid[:, 0]], plain(pixels))
+    torch.testing.assert_close(norm.running_mean, plain.running_mean)
+    torch.testing.assert_close(norm.running_var, plain.running_var)
+
+
+@torch.inference_mode()
+def test_sharp_pooling_follows_the_centre() -> None:
+    """With very sharp weights only pixels like the centre vote; as published they vote by their cosine."""
+    config = NetworkConfig(bands=6, classes=2, spectral_features=64, spatial_features=4, sharpness=1e6)
+    cosines = torch.tensor([1.0, 0.999, 0.5, -1.0], dtype=torch.float64)
+    weights = build(config)._pooling_weight(cosines)
+    assert weights[0] == 1
+    assert float(weights[1:].max()) < 1e-100
+    assert torch.equal(build(config.as_published())._pooling_weight(cosines), cosines)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"window": 0}, "window"),
+        ({"bands": 0}, "bands"),
+        ({"classes": 2.5}, "classes"),
+        ({"activation": 1}, "activation"),
+        ({"sharpness": -1.0}, "sharpness"),
+        ({"sharpness": float("nan")}, "sharpness"),
+    ],
+)
+def test_a_configuration_that_makes_no_sense_is_refused(change: dict[str, float], word: str) -> None:
+    values = NetworkConfig(bands=9, classes=4).to_json() | change
+    with pytest.raises(InputError, match=word):
+        NetworkConfig.from_json(values)
+
+
+def test_float32_labels_differ_only_at_ties() -> None:
+    config = NetworkConfig(bands=9, classes=4, spectral_features=64, spatial_features=16)
+    network = build(config)
+    bands, valid = scene(config, 40, 31, 5)
+    usable = core(network, valid)
+    with torch.inference_mode():
+        exact = network.dense(bands, valid).main[0][:, usable]
+        rounded = network.float().dense(bands.float(), valid).main[0][:, usable]
+    top = exact.topk(2, dim=0).values
+    differs = exact.argmax(0) != rounded.argmax(0)
+    assert bool((top[0] - top[1] < 1e-4)[differs].all())
+    np.testing.assert_allclose(rounded.numpy(), exact.numpy(), atol=1e-4)

@@ -1,0 +1,164 @@
+"""Training end to end on small scenes: it learns, is honest, repeats itself, and says what it left out."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scenes import pixel_box, write_polygons, write_raster, write_two_fields
+from torch import nn
+
+import cssd_geo
+from cssd_geo.errors import LabelError
+from cssd_geo.evaluation import evaluate
+from cssd_geo.fitting import Epoch
+from cssd_geo.options import TrainingOptions
+from cssd_geo.scene import open_scene
+from cssd_geo.training import train
+from cssd_geo.whitening import Whitening
+
+QUICK = TrainingOptions(epochs=6, batch_size=16, window=4, windows_per_class=24, baseline=False)
+
+
+def test_two_crops_are_learned_and_mapped(tmp_path: Path) -> None:
+    made = write_two_fields(tmp_path)
+    trained = train(made.scene, made.labels, tmp_path / "m.safetensors", options=replace(QUICK, baseline=True))
+    hold_out = trained.hold_out
+    assert hold_out is not None
+    assert hold_out.map.overall_accuracy > 0.95
+    assert hold_out.random_forest is not None
+    assert "Whole polygons were held out" in hold_out.description
+    cssd_geo.classify(made.scene, tmp_path / "m.safetensors", tmp_path / "map.tif")
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        class_map = dataset.read(1)
+    names = trained.model.classes.names  # maize, wheat: by name; the truth is 1 = maize, 2 = wheat
+    assert names == ("maize", "wheat")
+    assert ((class_map == 0) == (made.truth == 0)).all(), "nodata is never a class, and data always is one"
+    assert (class_map == made.truth)[made.truth > 0].mean() > 0.95
+    found = evaluate(tmp_path / "map.tif", made.labels).accuracy
+    assert found.unclassified == (made.truth[40:46, 10:21] == 0).sum(), "labels on the nodata hole count as errors"
+    assert found.overall_accuracy > 0.95 * (1 - found.unclassified / found.total)
+
+
+def test_every_option_of_the_paper_trains(tmp_path: Path) -> None:
+    made = write_two_fields(tmp_path)
+    options = replace(QUICK, published=True, context_swap=0.0, epsilon=0.0, split="random", shots=5, epochs=2)
+    trained = train(made.scene, made.labels, options=options)
+    assert trained.model.network.config.strided_spectral
+    assert trained.model.network.log_sharpness is None
+    assert set(trained.model.provenance["training_pixels"].values()) == {5}
+    assert any("overrated" in note for note in trained.notes)
+
+
+def test_without_hold_out_no_accuracy_is_claimed(tmp_path: Path) -> None:
+    made = write_two_fields(tmp_path)
+    trained = train(made.scene, made.labels, options=replace(QUICK, split="none", epochs=1))
+    assert trained.hold_out is None
+    assert trained.model.provenance["accuracy"] is None
+    assert trained.model.calibration.pixels == 0
+
+
+def test_epochs_are_told(tmp_path: Path) -> None:
+    made, told = write_two_fields(tmp_path), list[Epoch]()
+    train(made.scene, made.labels, options=QUICK, on_epoch=told.append)
+    assert [epoch.number for epoch in told] == [1, 2, 3, 4, 5, 6]
+    assert {epoch.windows for epoch in told} == {48}, "24 of each class"
+    assert told[-1].loss < told[0].loss
+
+
+def test_the_users_random_state_is_left_alone(tmp_path: Path) -> None:
+    made = write_two_fields(tmp_path)
+    before = torch.random.get_rng_state()
+    train(made.scene, made.labels, options=replace(QUICK, epochs=1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_bands_without_data_are_dropped_and_told(tmp_path: Path) -> None:
+    made = write_two_fields(tmp_path)
+    with rasterio.open(made.scene) as dataset:
+        cube = dataset.read()
+    cube[[3, 7]] = -9999
+    scene = write_raster(tmp_path / "vapour.tif", cube, nodata=-9999)
+    trained = train(scene, made.labels, options=replace(QUICK, epochs=2))
+    assert any("dropped: 4, 8." in note for note in trained.notes)
+    assert trained.model.bands.good == tuple(i not in {3, 7} for i in range(12))
+    done = cssd_geo.classify(scene, trained.model, tmp_path / "map.tif")
+    assert done.pixels["unclassified"] == int((made.truth == 0).sum())
+
+
+def test_labels_on_nodata_are_an_error(tmp_path: Path) -> None:
+    made = write_two_fields(tmp_path)
+    hole = [(pixel_box(41, 12, 2, 3), "pond"), (pixel_box(44, 12, 1, 3), "pond")]
+    boxes = [(pixel_box(5, 8, 12, 14), "maize"), (pixel_box(5, 68, 12, 14), "maize"), *hole]
+    labels = write_polygons(tmp_path / "pond.gpkg", boxes)
+    with pytest.raises(LabelError, match="every labelled pixel of pond is nodata"):
+        train(made.scene, labels, options=replace(QUICK, split="none"))
+    only = write_polygons(tmp_path / "only.gpkg", [(hole[0][0], "pond"), (hole[1][0], "puddle")])
+    with pytest.raises(LabelError, match="nodata in every band"):
+        train(made.scene, only, options=replace(QUICK, split="none"))
+
+
+def test_the_normalisation_is_that_of_the_training_pixels(tmp_path: Path) -> None:
+    made = write_two_fields(tmp_path)
+    model = train(made.scene, made.labels, options=replace(QUICK, epochs=1, split="none")).model
+    cube = open_scene(made.scene).cube.to_numpy().astype(float)
+    typical = cube[:, made.truth > 0]
+    assert np.allclose(model.mean, typical.mean(1), rtol=0.2)
+    assert np.allclose(model.std, typical.std(1), rtol=0.5, atol=50)
+
+
+@given(seed=st.integers(0, 50), bands=st.integers(1, 12), per_class=st.integers(1, 30))
+@settings(max_examples=25, deadline=None)
+def test_whitening_folds_into_the_map_that_follows(seed: int, bands: int, per_class: int) -> None:
+    random = np.random.default_rng(seed)
+    mixing = random.normal(size=(bands, bands))
+    spectra = (random.normal(size=(3 * per_class, bands)) @ mixing).astype(np.float32)
+    whitening = Whitening.within_classes(spectra, np.repeat(np.arange(3), per_class))
+    assert np.isfinite(whitening.matrix).all()
+    pixels = torch.from_numpy(np.concatenate([np.zeros((1, bands), np.float32), spectra])).double()
+    linear = nn.Linear(bands, 4).double()
+    expected = linear(whitening.apply(pixels))[1:]
+    whitening.fold_into(linear)
+    torch.testing.assert_close(linear(pixels)[1:], expected, rtol=1e-6, atol=1e-6)
+    assert (whitening.apply(pixels)[0] == 0).all()
+
+
+def test_whitening_evens_out_what_varies_within_classes() -> None:
+    random = np.random.default_rng(0)
+    classes = np.repeat(np.arange(4), 2000)
+    nuisance = random.normal(size=(8000, 6)) * [100, 30, 10, 3, 1, 0.3]
+    centres = random.normal(size=(4, 6)) * 5
+    spectra = (nuisance + centres[classes]).astype(np.float32)
+    white = (spectra - (w := Whitening.within_classes(spectra, classes)).centre) @ w.matrix.T
+    residual = white - np.stack([white[classes == k].mean(0) for k in range(4)])[classes]
+    deviations = residual.std(0)
+    assert deviations.max() / deviations.min() < 3, "from 333 before"
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    ("scene", "labels", "field"),
+    [
+        ("berlin_enmap/EnMAP_BerlinUrbanGradient.bsq", "berlin_enmap/LandCov_BerlinUrbanGradient.shp", "Level_2"),
+        ("pines_like/scene.tif", "pines_like/fields.shp", None),
+    ],
+    ids=["berlin_enmap", "pines_like"],
+)
+def test_real_scenes_go_all_the_way(
+    shared_data: Path, tmp_path: Path, scene: str, labels: str, field: str | None
+) -> None:
+    model, options = tmp_path / "m.safetensors", TrainingOptions(epochs=2, windows_per_class=8, baseline=False)
+    train(shared_data / scene, shared_data / labels, model, class_field=field, options=options)
+    cssd_geo.classify(shared_data / scene, model, tmp_path / "map.tif", confidence=tmp_path / "c.tif")
+    found = evaluate(tmp_path / "map.tif", shared_data / labels, class_field=field)
+    assert found.accuracy.total > 800
+    with rasterio.open(shared_data / scene) as theirs:
+        valid = (theirs.read() != theirs.nodata).all(0)
+        for name, nodata in (("map.tif", 0), ("c.tif", 255)):
+            with rasterio.open(tmp_path / name) as ours:
+                assert (ours.transform, ours.crs, ours.shape) == (theirs.transform, theirs.crs, theirs.shape)
+                assert ((ours.read(1) == nodata) == ~valid).all()
