@@ -1,9 +1,10 @@
 """What a raster's tags say of its bands: the conventions of GDAL's drivers, read into `Bands` and scales.
 
 Pure: tags in, values out. The first convention that speaks for every band wins:
-    IMAGERY domain   CENTRAL_WAVELENGTH_UM, FWHM_UM            GDAL 3.10 and later, any driver
     ENVI domain      wavelength, fwhm, bbl, reflectance_scale_factor: lists in braces
+    IMAGERY domain   CENTRAL_WAVELENGTH_UM, FWHM_UM            GDAL 3.10 and later, any driver
     band tags        wavelength and wavelength_units           what GDAL's ENVI driver copies to its outputs
+ENVI comes first because GDAL derives IMAGERY from it, rounded to whole nanometres and trusting the header's unit.
 """
 
 import math
@@ -23,20 +24,17 @@ def read_bands(envi: Tags, imagery: Sequence[Tags], per_band: Sequence[Tags]) ->
         per_band: one mapping a band, of its default domain.
     """
     count = len(per_band)
-    envi_wavelengths = _numbers(envi.get("wavelength", ""), count)
     units = envi.get("wavelength_units", "")
-    wavelength_nm = (
-        _in_nanometres(imagery, "CENTRAL_WAVELENGTH_UM")
-        or (to_nanometres(envi_wavelengths, units) if envi_wavelengths else None)
-        or _from_band_tags(per_band)
-    )
-    envi_widths = _numbers(envi.get("fwhm", ""), count)
-    fwhm_nm = _in_nanometres(imagery, "FWHM_UM")
-    if fwhm_nm is None and envi_widths and envi_wavelengths:
-        fwhm_nm = widths_to_nanometres(envi_widths, envi_wavelengths)
+    wavelengths, widths = _numbers(envi.get("wavelength", ""), count), _numbers(envi.get("fwhm", ""), count)
+    if not wavelengths:
+        wavelengths, widths = _of_each(imagery, "CENTRAL_WAVELENGTH_UM"), _of_each(imagery, "FWHM_UM")
+    if not wavelengths:
+        wavelengths, units = _of_each(per_band, "wavelength"), per_band[0].get("wavelength_units", "")
+    wavelength_nm = to_nanometres(wavelengths, units)
+    fwhm_nm = widths_to_nanometres(widths, wavelengths) if wavelength_nm and widths else None
     flags = _numbers(envi.get("bbl", ""), count)
     good = tuple(flag > 0 for flag in flags) if flags else (True,) * count
-    return Bands(good=good, wavelength_nm=wavelength_nm, fwhm_nm=fwhm_nm if wavelength_nm else None)
+    return Bands(good=good, wavelength_nm=wavelength_nm, fwhm_nm=fwhm_nm)
 
 
 def read_scale(envi: Tags, scales: Sequence[float], offsets: Sequence[float]) -> list[tuple[float, float]]:
@@ -52,17 +50,10 @@ def read_scale(envi: Tags, scales: Sequence[float], offsets: Sequence[float]) ->
     return [(scale, 0.0)] * len(scales)
 
 
-def _in_nanometres(tags: Sequence[Tags], key: str) -> tuple[float, ...] | None:
+def _of_each(tags: Sequence[Tags], key: str) -> list[float]:
+    """The number that each band's tags hold; an empty list where one of them holds none."""
     values = [_number(tag.get(key, "")) for tag in tags]
-    if not all(v > 0 for v in values):
-        return None
-    return tuple(round(1000 * v, 6) for v in values)
-
-
-def _from_band_tags(tags: Sequence[Tags]) -> tuple[float, ...] | None:
-    values = [_number(tag.get("wavelength", "")) for tag in tags]
-    units = tags[0].get("wavelength_units", "")
-    return to_nanometres(values, units) if all(math.isfinite(v) for v in values) else None
+    return values if all(math.isfinite(v) for v in values) else []
 
 
 def _numbers(braced: str, count: int) -> list[float]:

@@ -51,7 +51,7 @@ class Calibration:
         try:
             numbers = {"main": float(values["main"]), "spectral": float(values["spectral"])}
             return cls(**numbers, pixels=int(values["pixels"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"not a calibration: {error!r}") from error
 
 

@@ -14,7 +14,13 @@ import xarray as xr
 
 import cssd_geo
 from cssd_geo.classes import UNCLASSIFIED
-from cssd_geo.classmap import RasterWriter, class_map_layer, confidence_layer, probability_layer
+from cssd_geo.classmap import (
+    RECEPTIVE_FIELD_TAG,
+    RasterWriter,
+    class_map_layer,
+    confidence_layer,
+    probability_layer,
+)
 from cssd_geo.errors import InputError, OutputError
 from cssd_geo.inference import TileClassifier, TileResult, choose_device
 from cssd_geo.lazy import classify_array
@@ -200,4 +206,5 @@ def _provenance_tags(scene: Scene, model: Model) -> dict[str, str]:
         "CSSD_GEO_SCENE": scene.name,
         "CSSD_GEO_MODEL": model.digest(),
         "CSSD_GEO_TRAINED_ON": str(trained_on),
+        RECEPTIVE_FIELD_TAG: str(model.network.config.receptive_field),
     }

@@ -35,6 +35,8 @@ from cssd_geo.tiles import Window
 
 CLASSES_TAG = "CSSD_GEO_CLASSES"
 """TIFF tag that holds `ClassTable.to_json`, so that a map keeps its names when its side file is lost."""
+RECEPTIVE_FIELD_TAG = "CSSD_GEO_RECEPTIVE_FIELD"
+"""TIFF tag with the side length of the square of pixels that decided each pixel's class."""
 CONFIDENCE_NODATA = 255
 BLOCK = 512
 """Side of the TIFF's tiles, that of GDAL's COG driver. Tiles that are multiples of it are written once."""

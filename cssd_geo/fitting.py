@@ -1,11 +1,13 @@
 """Fit a network's weights to training windows."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from cssd_geo.errors import InputError
 from cssd_geo.losses import distillation_loss
 from cssd_geo.network import CSSD
 from cssd_geo.options import TrainingOptions
@@ -44,20 +46,17 @@ def fit(
         options: how to train.
         device: where.
         on_epoch: called after each epoch.
+
+    Raises:
+        InputError: if the loss is no longer finite: the learning rate is too high.
     """
     network.to(device).train()
     random = torch.Generator().manual_seed(options.seed)
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
-    per_epoch = -(-len(_draw(windows, classes, options, random)) // options.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        options.learning_rate,
-        total_steps=options.epochs * per_epoch,
-        pct_start=0.1,
-        cycle_momentum=False,
-    )
+    steps = options.epochs * -(-len(_draw(windows, classes, options, random)) // options.batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _pace(step, steps))
     for number in range(1, options.epochs + 1):
         loss, right = 0.0, 0
         drawn = _draw(windows, classes, options, random)
@@ -78,10 +77,23 @@ def fit(
             schedule.step()
             loss += float(step_loss.detach()) * len(chosen)
             right += int((logits.main.argmax(1) == truth).sum())
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the training diverged in epoch {number} (loss {loss}): lower the learning rate, which is "
+                f"{options.learning_rate:g}"
+            )
         if on_epoch is not None:
             n = len(drawn)
             on_epoch(Epoch(number=number, epochs=options.epochs, loss=loss / n, accuracy=right / n, windows=n))
     network.eval()
+
+
+def _pace(step: int, steps: int) -> float:
+    """Share of the learning rate at a step from 0: up in a straight line for a tenth, down as a cosine."""
+    rise = max(1, steps // 10)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
 def _draw(windows: TrainingWindows, classes: Tensor, options: TrainingOptions, random: torch.Generator) -> Tensor:

@@ -2,17 +2,23 @@
 
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
 from affine import Affine
+from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window as RasterioWindow
 
 from cssd_geo.errors import SceneError
+from cssd_geo.tiles import Window
 
 _opening = threading.Lock()
 
@@ -33,6 +39,8 @@ class Grid:
     def same_as(self, other: "Grid", tolerance: float = 1e-6) -> bool:
         """Whether two grids put every pixel at the same place (to `tolerance` of a pixel)."""
         if (self.height, self.width, self.crs) != (other.height, other.width, other.crs):
+            return False
+        if [(p.row, p.col, p.x, p.y) for p in self.gcps] != [(p.row, p.col, p.x, p.y) for p in other.gcps]:
             return False
         if self.transform is None or other.transform is None:
             return self.transform is other.transform
@@ -68,18 +76,54 @@ def open_raster(path: str | Path) -> Any:
     Raises:
         SceneError: if it does not exist or is no raster.
     """
-    if "://" not in str(path) and not str(path).startswith("/vsi") and not Path(path).exists():
-        raise SceneError(f"{path} does not exist: check the path")
     try:
         with _opening, warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             dataset = rasterio.open(path)
     except RasterioError as error:
+        if ":" not in str(path) and not str(path).startswith("/vsi") and not Path(path).exists():
+            raise SceneError(f"{path} does not exist: check the path") from error
         hint = "; open the data file, not its header" if str(path).lower().endswith(".hdr") else ""
         raise SceneError(f"{path} is not a raster that GDAL can read{hint}: {cause(error)}") from error
     if dataset.count == 0:
         raise SceneError(f"{path} holds no band itself: open one of its subdatasets: {dataset.subdatasets}")
     return dataset
+
+
+def read_window(dataset: Any, window: Window, indexes: int | list[int] = 1) -> NDArray[Any]:
+    """Read a band (y, x), or bands (band, y, x), counted from 1; `window` lies within the raster.
+
+    Raises:
+        SceneError: if it cannot be read there.
+    """
+    with _reading(dataset, window) as area:
+        values: NDArray[Any] = dataset.read(indexes, window=area)
+    return values
+
+
+def read_valid(dataset: Any, window: Window) -> NDArray[np.bool_]:
+    """Read what GDAL says of band 1, by mask or nodata: (y, x), True means usable.
+
+    Raises:
+        SceneError: if it cannot be read there.
+    """
+    with _reading(dataset, window) as area:
+        mask: NDArray[np.bool_] = dataset.read_masks(1, window=area) > 0
+    return mask
+
+
+@contextmanager
+def _reading(dataset: Any, window: Window) -> Iterator[RasterioWindow]:
+    try:
+        yield RasterioWindow(window.col, window.row, window.width, window.height)
+    except RasterioError as error:
+        where = f"row {window.row}, column {window.col} ({window.height} x {window.width} pixels)"
+        raise SceneError(f"{dataset.name} cannot be read at {where}: {cause(error)}") from error
+
+
+def is_whole(dtype: str) -> bool:
+    """Whether a type, as rasterio names it, holds whole numbers; numpy does not know all of its names."""
+    return dtype.startswith(("int", "uint"))
 
 
 def cause(error: Exception) -> str:

@@ -19,7 +19,7 @@ from scipy import ndimage
 from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable, parse_colour
 from cssd_geo.classmap import read_classes
 from cssd_geo.errors import LabelError, SceneError
-from cssd_geo.grid import Grid, open_raster
+from cssd_geo.grid import Grid, is_whole, open_raster, read_valid, read_window
 from cssd_geo.tiles import Window
 
 Indexes = NDArray[np.int64]
@@ -120,6 +120,8 @@ def read_mask(path: str | Path, grid: Grid, layer: str | None = None) -> NDArray
         return np.asarray(_read_raster(path, grid) != UNCLASSIFIED)
     name = _choose_layer(path, layers, layer)
     meta, _, wkb, _ = pyogrio.raw.read(path, layer=name, force_2d=True, columns=[])
+    if wkb is None:
+        raise LabelError(f"{path}, layer {name}, has no geometries")
     repaired, _ = _repair(shapely.from_wkb(wkb))
     mask = np.zeros(grid.height * grid.width, np.bool_)
     for part in shapely.get_parts(_to_pixels(repaired, meta["crs"], grid, Path(path).name)):
@@ -195,6 +197,8 @@ def _describe(fields: dict[str, NDArray[Any]]) -> str:
 
 def _class_values(column: NDArray[Any], field: str) -> NDArray[Any]:
     """Text stripped, whole numbers as int, null and empty as None."""
+    if column.dtype.kind not in "OUiufb":
+        raise LabelError(f"field {field!r} holds {column.dtype} values: a class is a text or a whole number")
     values: NDArray[Any] = np.empty(len(column), object)
     for i, value in enumerate(column.tolist()):
         if isinstance(value, float) and not np.isnan(value) and not value.is_integer():
@@ -241,8 +245,9 @@ def _class_table(shapes: _Shapes) -> tuple[ClassTable, Indexes]:
         raise LabelError("the labels hold no class")
     usable_ids = all(isinstance(v, int) and 1 <= v <= MAX_CLASS_ID for v in distinct)
     table = ClassTable.from_names([str(v) for v in distinct], list(distinct) if usable_ids else None)
-    given = dict(zip(shapes.values.tolist(), shapes.colours.tolist(), strict=True))
-    colours = [parse_colour(given[v]) or default for v, default in zip(distinct, table.colours, strict=True)]
+    parsed = [(v, parse_colour(text)) for v, text in zip(shapes.values.tolist(), shapes.colours, strict=True)]
+    given = {value: colour for value, colour in parsed if colour is not None}
+    colours = [given.get(v, default) for v, default in zip(distinct, table.colours, strict=True)]
     index = {value: i for i, value in enumerate(distinct)}
     classes = np.array([index[v] for v in shapes.values.tolist()], np.int64)
     return replace(table, colours=tuple(colours)), classes
@@ -335,10 +340,14 @@ def _read_raster(path: str | Path, grid: Grid) -> Indexes:
             f"{grid.height} x {grid.width}, or another transform or CRS. Resample it (nearest) to the scene, "
             "or give polygons"
         )
-    if np.dtype(dataset.dtypes[0]).kind not in "ui":
+    if not is_whole(dataset.dtypes[0]):
         raise LabelError(f"{path} holds {dataset.dtypes[0]} values; a label raster has whole numbers")
-    values: Indexes = dataset.read(1).astype(np.int64)
-    values[dataset.read_masks(1) == 0] = UNCLASSIFIED
+    every = Window(row=0, col=0, height=grid.height, width=grid.width)
+    try:
+        values: Indexes = read_window(dataset, every).astype(np.int64)
+        values[~read_valid(dataset, every)] = UNCLASSIFIED
+    except SceneError as error:
+        raise LabelError(str(error)) from error
     return values
 
 

@@ -19,6 +19,7 @@ from cssd_geo.calibration import Calibration
 from cssd_geo.classes import ClassTable
 from cssd_geo.errors import InputError, ModelFileError
 from cssd_geo.network import CSSD, NetworkConfig
+from cssd_geo.options import LARGEST_WINDOW
 from cssd_geo.outputs import write_whole
 
 FORMAT_VERSION = 1
@@ -49,6 +50,8 @@ class Model:
             raise InputError(
                 f"model: {good} good bands, {config.bands} inputs, {len(self.mean)} means, {len(self.std)} stds"
             )
+        if self.mean.ndim != 1 or self.std.ndim != 1:
+            raise InputError("model: band statistics are one number a band")
         if len(self.classes) != config.classes:
             raise InputError(f"model: {len(self.classes)} classes, {config.classes} outputs")
         if not (np.isfinite(self.mean).all() and np.isfinite(self.std).all() and (self.std > 0).all()):
@@ -89,9 +92,11 @@ class Model:
         """Write the model file; it appears whole or not at all, and an older one stays until then.
 
         Raises:
+            InputError: if a weight is not finite, which no reader would take.
             OutputError: if it cannot be written.
         """
         weights = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
+        _require_sound(self.network, weights)
         text = json.dumps(self.header(), ensure_ascii=False, allow_nan=False)
         data = save(weights, metadata={_HEADER_KEY: text})
         write_whole(Path(path), data)
@@ -112,7 +117,7 @@ def load_model(path: str | Path) -> Model:
         raise ModelFileError(
             f"{path} is not a model file (safetensors), or it is damaged: {error}. Copy it again, or train anew"
         ) from error
-    except (InputError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise ModelFileError(f"{path} is a damaged model, or not one of cssd-geo's: {error}") from error
 
 
@@ -123,7 +128,7 @@ def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             raise InputError("it holds weights of another program: its header has no cssd_geo entry")
         header = json.loads(text)
         version = header.get("format_version") if isinstance(header, dict) else None
-        if version != FORMAT_VERSION:
+        if type(version) is not int or version != FORMAT_VERSION:
             raise InputError(
                 f"its format is version {version!r}, this program reads {FORMAT_VERSION}: update cssd-geo, "
                 "or train anew"
@@ -132,11 +137,16 @@ def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 
 
 def _assemble(header: dict[str, Any], weights: dict[str, torch.Tensor]) -> Model:
+    config = NetworkConfig.from_json(header["network"])
+    if config.window > LARGEST_WINDOW:  # no weight depends on it, but the memory of each tile does
+        raise InputError(f"its window is {config.window} pixels, more than {LARGEST_WINDOW}")
     with torch.device("meta"):  # no memory is taken for sizes that a header only claims
-        network = CSSD(NetworkConfig.from_json(header["network"]))
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
-        raise InputError("weights are not finite")
+        network = CSSD(config)
+    _require_sound(network, weights)
     network.load_state_dict(weights, assign=True)
+    provenance = header["provenance"]
+    if not isinstance(provenance, dict) or not isinstance(provenance.get("scene") or {}, dict):
+        raise InputError("its provenance is no table")
     return Model(
         network=network.eval(),
         bands=Bands.from_json(header["bands"]),
@@ -144,8 +154,24 @@ def _assemble(header: dict[str, Any], weights: dict[str, torch.Tensor]) -> Model
         std=np.array(header["statistics"]["std"], np.float64),
         classes=ClassTable.from_json(header["classes"]),
         calibration=Calibration.from_json(header["calibration"]),
-        provenance=dict(header["provenance"]),
+        provenance=provenance,
     )
+
+
+def _require_sound(network: CSSD, weights: dict[str, torch.Tensor]) -> None:
+    """Check what `load_state_dict(assign=True)` would take without a word."""
+    expected = network.state_dict()
+    kinds = {tensor.dtype for name, tensor in weights.items() if _is_real(expected.get(name, tensor))}
+    if len(kinds) != 1 or not kinds <= {torch.float32, torch.float64}:
+        raise InputError(f"weights must be all float32 or all float64, not {', '.join(sorted(map(str, kinds)))}")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
+        raise InputError("weights are not finite: its training diverged; train with a lower learning rate")
+    if any(bool((tensor < 0).any()) for name, tensor in weights.items() if name.endswith("running_var")):
+        raise InputError("variances are negative")
+
+
+def _is_real(tensor: torch.Tensor) -> bool:
+    return tensor.dtype.is_floating_point
 
 
 def find_model(given: str | Path | None, folder: str | Path = "models") -> Path:

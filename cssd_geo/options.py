@@ -12,12 +12,18 @@ DEVICES = ("auto", "cpu", "cuda")
 SPLITS = ("polygons", "random", "none")
 DEFAULT_TILE_SIZE = 256
 """Side length of a tile: about 0.6 GB of working memory at 200 bands; a larger one is hardly faster."""
+DEMO_EPOCHS = 20
+"""Enough for the made-up scene, and the demo stays under two minutes on two cores."""
 RECEPTIVE_FIELD = 16
 """Side length of the square of pixels that decide one pixel's class with the default window of 10."""
 LARGEST_WINDOW = 64
 """Side length of a window at most: a tile's margin, and with it its memory, grows with it."""
-_KINDS = {int: (numbers.Integral, "a whole number"), float: (numbers.Real, "a number"), str: (str, "a text")}
-_KINDS[bool] = (bool, "true or false")
+_KINDS: dict[type, tuple[Any, str]] = {
+    int: (numbers.Integral, "a whole number"),
+    float: (numbers.Real, "a number"),
+    str: (str, "a text"),
+    bool: (bool, "true or false"),
+}
 
 
 def _option(
@@ -33,7 +39,7 @@ class TrainingOptions:
     epochs: int = _option(50, "Passes over the training windows.", least=1)
     batch_size: int = _option(64, "Windows a step.", least=1)
     learning_rate: float = _option(
-        5e-3,
+        3e-3,
         "Of AdamW at its height, then falling as a cosine (paper: Adam, 1e-3, halved on plateau).",
         least=1e-9,
     )

@@ -3,11 +3,14 @@
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from cssd_geo.errors import OutputError
 
 GEOTIFF = (".tif", ".tiff")
+_LONGEST_NAME = 200
+"""Bytes of a file's name: file systems take 255, and temporary names add to the final one."""
 
 
 def check_target(path: Path, *, overwrite: bool, suffixes: tuple[str, ...]) -> None:
@@ -18,6 +21,8 @@ def check_target(path: Path, *, overwrite: bool, suffixes: tuple[str, ...]) -> N
     """
     if path.suffix.lower() not in suffixes:
         raise OutputError(f"{path} does not end in {suffixes[0]}: name it {path.stem}{suffixes[0]}")
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise OutputError(f"{path} has a name of more than {_LONGEST_NAME} bytes: choose a shorter one")
     if path.is_dir():
         raise OutputError(f"{path} is a folder: name a file, for example {path / ('result' + suffixes[0])}")
     if os.path.lexists(path) and not overwrite:
@@ -46,7 +51,8 @@ def write_whole(path: Path, data: bytes) -> None:
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}; {free_space(path.parent)}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # where no file can be, there is none to remove either
+            partial.unlink()
 
 
 def sync(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Pictures for people: false colour, maps side by side, a confusion matrix. PNG bytes, drawn without a screen."""
 
 import io
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from cssd_geo.tiles import Window
 _FALSE_COLOUR_NM = (850.0, 660.0, 560.0)
 """Near infrared, red and green shown as red, green and blue: vegetation is red."""
 _BACKGROUND = 235
+_MOST_NAMED = 60
+"""Classes of a confusion matrix that are drawn with names and counts; more are unreadable, and take minutes."""
 
 Image = NDArray[np.uint8]
 
@@ -83,9 +86,11 @@ def side_by_side(panels: list[Panel], classes: ClassTable, title: str) -> bytes:
         Patch(facecolor="#{:02x}{:02x}{:02x}".format(*colour), edgecolor="0.4", label=name)
         for name, colour in zip(classes.names, classes.colours, strict=True)
     ]
-    figure.legend(
+    legend = figure.legend(
         handles=handles, loc="outside lower center", ncols=min(len(handles), 12), frameon=False, fontsize=9
     )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     return _png(figure)
 
 
@@ -93,15 +98,16 @@ def confusion_png(accuracy: Accuracy) -> bytes:
     """Draw a confusion matrix, shaded by the share of each reference class, with its counts: PNG bytes."""
     confusion, names = accuracy.confusion, [*accuracy.names, "unclassified"]
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    side = 2.2 + 0.55 * len(names)
+    side, readable = 2.2 + 0.55 * min(len(names), _MOST_NAMED), len(names) <= _MOST_NAMED
     figure = Figure(figsize=(side + 1, side), dpi=110, layout="constrained")
     axes = figure.subplots()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
-    axes.set_yticks(range(len(accuracy.names)), accuracy.names)
+    if readable:  # a "$" in a class's name is no formula
+        axes.set_xticks(range(len(names)), names, rotation=60, ha="right", parse_math=False)
+        axes.set_yticks(range(len(accuracy.names)), accuracy.names, parse_math=False)
     axes.set(xlabel="map", ylabel="reference")
     axes.set_title(f"OA {100 * accuracy.overall_accuracy:.1f} %, kappa {accuracy.kappa:.3f}, n {accuracy.total}")
-    for row, col in zip(*np.nonzero(confusion), strict=True):
+    for row, col in zip(*np.nonzero(confusion), strict=True) if readable else ():
         colour = "white" if share[row, col] > 0.5 else "black"  # noqa: PLR2004 - half way to dark blue
         axes.text(col, row, f"{confusion[row, col]}", ha="center", va="center", color=colour, fontsize=7)
     return _png(figure)
@@ -109,5 +115,7 @@ def confusion_png(accuracy: Accuracy) -> bytes:
 
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
+    with warnings.catch_warnings():  # matplotlib's font lacks some scripts: boxes are drawn, the numbers stand
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
     return buffer.getvalue()

@@ -2,25 +2,25 @@
 
 import threading
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import dask.array as da
 import numpy as np
-import rioxarray  # noqa: F401 - registers the `.rio` accessor
 import xarray as xr
-from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Interleaving, MaskFlags
-from rasterio.errors import RasterioError
-from rasterio.windows import Window as RasterioWindow
 
 from cssd_geo.band_tags import read_bands, read_scale
 from cssd_geo.bands import Bands
+from cssd_geo.cube import bands_of, build_cube, grid_of, nodata_of, scale_of, with_nodata, with_scale
 from cssd_geo.errors import SceneError
-from cssd_geo.grid import Grid, cause, open_raster
+from cssd_geo.grid import Grid, open_raster, read_valid, read_window
 from cssd_geo.tiles import Window
 
+_REAL = "uif"
+"""Kinds of numpy's types that hold real numbers."""
 _CHUNK_PIXELS = 512 * 512
 """Pixels of a dask chunk at most; chunks follow the file's blocks."""
 
@@ -86,7 +86,8 @@ class Scene:
 
 def usable(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Tell for each value (band, y, x) whether it is data: finite, and not its band's nodata."""
-    fill = nodata.astype(values.dtype, casting="unsafe") if values.dtype.kind == "f" else nodata
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and that is never data
+        fill = nodata.astype(values.dtype) if values.dtype.kind == "f" else nodata
     valid: NDArray[np.bool_] = values != fill[:, None, None]
     if values.dtype.kind == "f":
         valid &= np.isfinite(values)
@@ -122,26 +123,28 @@ def open_scene(path: str | Path) -> Scene:
     """Open a raster that GDAL reads (GeoTIFF, ENVI and others) as a scene; reads no pixel.
 
     Raises:
-        SceneError: if it does not exist, is no raster, or holds complex numbers.
+        SceneError: if it does not exist, is no raster, or holds complex numbers or bands of several types.
     """
     source = _RasterSource(str(path))
     dataset = source.dataset()
-    if np.dtype(dataset.dtypes[0]).kind not in "uif":
-        raise SceneError(f"{path} holds {dataset.dtypes[0]} values; a scene has real numbers")
+    dtype = _dtype(dataset)
     envi = dataset.tags(ns="ENVI")
     indexes = dataset.indexes
     bands = read_bands(envi, [dataset.tags(i, ns="IMAGERY") for i in indexes], [dataset.tags(i) for i in indexes])
     scale, offset = np.array(read_scale(envi, dataset.scales, dataset.offsets), np.float64).T
     grid = Grid.of(dataset)
     block_shape = _reading_block(dataset)
-    lazy = _LazyRaster(source, (dataset.count, grid.height, grid.width), np.dtype(dataset.dtypes[0]))
-    values = da.from_array(lazy, chunks=(-1, *block_shape), name=False, asarray=False, inline_array=True)
+    nodata = np.array([np.nan if n is None else n for n in dataset.nodatavals], np.float64)
+    values = _lazy(_LazyRaster(source, (dataset.count, grid.height, grid.width), dtype), block_shape)
+    mask = _LazyMask(source, (1, grid.height, grid.width), np.dtype(np.bool_)) if source.has_mask() else None
+    valid = None if mask is None else _lazy(mask, block_shape)[0]
+    cube = build_cube(values, bands=bands, grid=grid, name=Path(path).stem, valid=valid)
     return Scene(
         name=Path(path).name,
-        cube=_cube(values, bands, grid, Path(path).stem),
+        cube=with_scale(with_nodata(cube, nodata), scale, offset),
         bands=bands,
         grid=grid,
-        nodata=np.array([np.nan if n is None else n for n in dataset.nodatavals], np.float64),
+        nodata=nodata,
         scale=scale,
         offset=offset,
         source=source,
@@ -153,44 +156,33 @@ def open_scene(path: str | Path) -> Scene:
 def scene_of_array(array: xr.DataArray) -> Scene:
     """Take an xarray DataArray with dimensions band, y, x as a scene; stays lazy if it is.
 
-    What rioxarray knows is used: CRS, transform, ground control points, nodata. So are the coordinates of `band`
-    that `Scene.cube` carries.
+    What rioxarray knows is used: CRS, transform, ground control points, nodata, scale. So are the coordinates that
+    `Scene.cube` carries, also after slicing.
 
     Raises:
-        SceneError: if a dimension is missing.
+        SceneError: if a dimension is missing, pixels are not evenly spaced, or values are no real numbers.
     """
     if set(array.dims) != {"band", "y", "x"}:
         raise SceneError(f"a scene has the dimensions band, y and x, not {', '.join(map(str, array.dims))}")
+    if array.dtype.kind not in _REAL:
+        raise SceneError(f"the array holds {array.dtype} values; a scene has real numbers")
     array = array.transpose("band", "y", "x")
-    count, height, width = array.shape
-    given = {name: array.coords.get(name) for name in ("good_bands", "wavelength_nm", "fwhm_nm")}
-    known = {name: tuple(c.values.tolist()) for name, c in given.items() if c is not None}
-    bands = Bands(
-        good=known.get("good_bands", (True,) * count),
-        wavelength_nm=known.get("wavelength_nm"),
-        fwhm_nm=known.get("fwhm_nm"),
-    )
-    gcps = array.rio.get_gcps() or ()
-    transform = _transform_of(array)
-    nodata = array.rio.encoded_nodata if array.rio.encoded_nodata is not None else array.rio.nodata
-    grid = Grid(
-        height=height,
-        width=width,
-        transform=transform,
-        crs=array.rio.crs,
-        gcps=tuple(gcps),
-    )
+    grid = grid_of(array)
+    scale, offset = scale_of(array)
+    nodata = nodata_of(array)
+    if "valid" in array.coords:
+        array = array.where(array.coords["valid"])  # becomes float, with NaN where the mask says no
     chunks = array.chunksizes
     return Scene(
         name=str(array.name or "array"),
         cube=array,
-        bands=bands,
+        bands=bands_of(array),
         grid=grid,
-        nodata=np.full(count, np.nan if nodata is None else nodata, np.float64),
-        scale=np.full(count, float(array.attrs.get("scale_factor", 1.0))),
-        offset=np.full(count, float(array.attrs.get("add_offset", 0.0))),
+        nodata=nodata,
+        scale=scale,
+        offset=offset,
         source=_ArraySource(array),
-        block_shape=(max(chunks.get("y", (height,))), max(chunks.get("x", (width,)))),
+        block_shape=(max(chunks.get("y", (grid.height,))), max(chunks.get("x", (grid.width,)))),
     )
 
 
@@ -212,21 +204,15 @@ class _RasterSource:
 
     def read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
         """See `Source`."""
-        area = RasterioWindow(window.col, window.row, window.width, window.height)
-        try:
-            values: NDArray[Any] = self.dataset().read(indexes=(bands + 1).tolist(), window=area)
-        except RasterioError as error:
-            where = f"row {window.row}, column {window.col} ({window.height} x {window.width} pixels)"
-            raise SceneError(f"{self._path} cannot be read at {where}: {cause(error)}") from error
-        return values
+        return read_window(self.dataset(), window, (bands + 1).tolist())
+
+    def has_mask(self) -> bool:
+        """Whether the file has a mask band or a mask file. What nodata values say is no mask."""
+        return MaskFlags.per_dataset in self.dataset().mask_flag_enums[0]
 
     def mask(self, window: Window) -> NDArray[np.bool_] | None:
-        """See `Source`. A mask band or file; what nodata values say is not repeated here."""
-        if MaskFlags.per_dataset not in self.dataset().mask_flag_enums[0]:
-            return None
-        area = RasterioWindow(window.col, window.row, window.width, window.height)
-        mask: NDArray[np.bool_] = self.dataset().read_masks(1, window=area) > 0
-        return mask
+        """See `Source`."""
+        return read_valid(self.dataset(), window) if self.has_mask() else None
 
 
 class _ArraySource:
@@ -254,14 +240,45 @@ class _LazyRaster:
         self._source, self.shape, self.dtype = source, shape, dtype
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
-        bands = np.arange(self.shape[0])[index[0]]
-        rows, cols = (range(size)[part] for size, part in zip(self.shape[1:], index[1:], strict=True))
+        parts = [slice(part, part + 1) if isinstance(part, Integral) else part for part in index]
+        values = self._slice(np.arange(self.shape[0])[parts[0]], *parts[1:])
+        return values[tuple(0 if isinstance(part, Integral) else slice(None) for part in index)]
+
+    def _slice(self, bands: NDArray[np.intp], down: slice, across: slice) -> NDArray[Any]:
+        rows, cols = range(self.shape[1])[down], range(self.shape[2])[across]
         if not (len(bands) and len(rows) and len(cols)):
             return np.empty((len(bands), len(rows), len(cols)), self.dtype)
         top, left = min(rows[0], rows[-1]), min(cols[0], cols[-1])
         window = Window(row=top, col=left, height=abs(rows[-1] - rows[0]) + 1, width=abs(cols[-1] - cols[0]) + 1)
-        values = self._source.read(window, bands)
-        return values[:, :: rows.step, :: cols.step]
+        return self._read(window, bands)[:, :: rows.step, :: cols.step]
+
+    def _read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
+        return self._source.read(window, bands)
+
+
+class _LazyMask(_LazyRaster):
+    """The same for the file's mask, (1, y, x)."""
+
+    def _read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
+        return read_valid(self._source.dataset(), window)[None][bands]
+
+
+def _lazy(raster: _LazyRaster, block_shape: tuple[int, int]) -> da.Array:
+    return da.from_array(raster, chunks=(-1, *block_shape), name=False, asarray=False, inline_array=True)
+
+
+def _dtype(dataset: Any) -> np.dtype[Any]:
+    """Return the type of all bands; raises a SceneError if there is none, or it is complex."""
+    names = sorted(set(dataset.dtypes))
+    if any(name.startswith("complex") for name in names):
+        raise SceneError(f"{dataset.name} holds {names[0]} values; a scene has real numbers")
+    if len(names) > 1:
+        raise SceneError(
+            f"{dataset.name} has bands of several types ({', '.join(names)}): convert it to one, "
+            "such as gdal_translate -ot Float32"
+        )
+    dtype: np.dtype[Any] = np.dtype(names[0])
+    return dtype
 
 
 def _reading_block(dataset: Any) -> tuple[int, int]:
@@ -272,43 +289,6 @@ def _reading_block(dataset: Any) -> tuple[int, int]:
         return min(rows, dataset.height), dataset.width
     many = max(1, int((_CHUNK_PIXELS / (block_height * block_width)) ** 0.5))
     return min(many * block_height, dataset.height), min(many * block_width, dataset.width)
-
-
-def _cube(values: Any, bands: Bands, grid: Grid, name: str) -> xr.DataArray:
-    coords: dict[str, Any] = {"band": np.arange(1, len(bands) + 1), "good_bands": ("band", list(bands.good))}
-    if bands.wavelength_nm is not None:
-        coords["wavelength_nm"] = ("band", list(bands.wavelength_nm))
-    if bands.fwhm_nm is not None:
-        coords["fwhm_nm"] = ("band", list(bands.fwhm_nm))
-    cube = xr.DataArray(values, dims=("band", "y", "x"), coords=coords, name=name)
-    if grid.crs is not None:
-        cube = cube.rio.write_crs(grid.crs)
-    if grid.gcps:
-        cube = cube.rio.write_gcps(list(grid.gcps), grid.crs)
-    if grid.transform is not None:
-        cube = cube.rio.write_transform(grid.transform)
-        if grid.transform.is_rectilinear:
-            cube = cube.assign_coords(_pixel_centres(grid))
-    return cube
-
-
-def _transform_of(array: xr.DataArray) -> Affine | None:
-    """The transform that rioxarray holds, to the last digit, unless the array was sliced since it was stored."""
-    stored = array.rio.transform(recalc=False)
-    if "x" in array.coords and "y" in array.coords and array.sizes["x"] > 1 and array.sizes["y"] > 1:
-        actual = array.rio.transform(recalc=True)
-        corners = [(0, 0), (array.sizes["x"], array.sizes["y"])]
-        if not all(np.allclose(~actual * (stored * c), c, rtol=0, atol=1e-6) for c in corners):
-            stored = actual
-    return None if stored.is_identity else stored
-
-
-def _pixel_centres(grid: Grid) -> dict[str, Any]:
-    transform = grid.transform
-    return {
-        "y": (np.arange(grid.height) + 0.5) * transform.e + transform.f,  # type: ignore[union-attr]
-        "x": (np.arange(grid.width) + 0.5) * transform.a + transform.c,  # type: ignore[union-attr]
-    }
 
 
 INTERLEAVES = {Interleaving.band: "BSQ", Interleaving.line: "BIL", Interleaving.pixel: "BIP"}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import cssd_geo
 from cssd_geo.baselines import random_forest
 from cssd_geo.calibration import Calibration, cross_fitted, fit_calibration
-from cssd_geo.errors import LabelError
+from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.fitting import Epoch, fit
 from cssd_geo.inference import TileClassifier, choose_device, predict_pixels
 from cssd_geo.labels import Labels, read_labels, require_trainable
@@ -88,6 +88,7 @@ def train(
     Raises:
         SceneError: if the scene cannot be read.
         LabelError: if the labels cannot be read or do not suffice.
+        InputError: if an option cannot be used, or the learning rate makes the training diverge.
         OutputError: if the model file cannot be written.
     """
     options = options or TrainingOptions()
@@ -99,6 +100,8 @@ def train(
         grid = opened.grid
         read = read_labels(labels, grid, class_field=class_field, layer=layer, all_touched=all_touched)
     require_trainable(read, LEAST_PIXELS)
+    if not any(opened.bands.good):
+        raise SceneError(f"{opened.name} marks every band as bad: check the bad-band list (bbl) in its header")
     config = NetworkConfig(bands=sum(opened.bands.good), classes=len(read.table), window=options.window)
     config = config.as_published() if options.published else config
     sampling = draw(read, options, config.receptive_field)

@@ -11,6 +11,7 @@ import shapely
 import torch
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
 from cssd_geo.bands import Bands
@@ -68,6 +69,13 @@ def pixel_box(row: int, col: int, height: int, width: int, transform: Affine = N
     """A rectangle of whole pixels, in map coordinates."""
     corners = [(col, row), (col + width, row), (col + width, row + height), (col, row + height)]
     return shapely.Polygon([transform * corner for corner in corners])
+
+
+def control_points(transform: Affine, height: int, width: int) -> list[GroundControlPoint]:
+    """Ground control points that say the same as a transform."""
+    points = [(0, 0), (0, width), (height, 0), (height, width), (height // 2, width // 3)]
+    places = [(row, col, *(transform * (col, row))) for row, col in points]
+    return [GroundControlPoint(row=row, col=col, x=x, y=y, z=0.0) for row, col, x, y in places]
 
 
 @dataclass(frozen=True, kw_only=True)

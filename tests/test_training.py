@@ -13,9 +13,9 @@ from scenes import pixel_box, write_polygons, write_raster, write_two_fields
 from torch import nn
 
 import cssd_geo
-from cssd_geo.errors import LabelError
+from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.evaluation import evaluate
-from cssd_geo.fitting import Epoch
+from cssd_geo.fitting import Epoch, _pace
 from cssd_geo.options import TrainingOptions
 from cssd_geo.scene import open_scene
 from cssd_geo.training import train
@@ -68,6 +68,39 @@ def test_epochs_are_told(tmp_path: Path) -> None:
     assert [epoch.number for epoch in told] == [1, 2, 3, 4, 5, 6]
     assert {epoch.windows for epoch in told} == {48}, "24 of each class"
     assert told[-1].loss < told[0].loss
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 5, 10])
+def test_any_number_of_steps_is_paced(tmp_path: Path, epochs: int) -> None:
+    """Ten steps once divided by zero."""
+    made, told = write_two_fields(tmp_path), list[Epoch]()
+    options = replace(QUICK, epochs=epochs, windows_per_class=8, split="none")
+    train(made.scene, made.labels, options=options, on_epoch=told.append)
+    assert len(told) == epochs
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 10, 11, 250])
+def test_the_learning_rate_rises_and_falls(steps: int) -> None:
+    paces = [_pace(step, steps) for step in range(steps)]
+    assert all(0 < pace <= 1 for pace in paces)
+    assert max(paces) == 1.0
+    top = paces.index(1.0)
+    assert paces[:top] == sorted(paces[:top])
+    assert paces[top:] == sorted(paces[top:], reverse=True)
+
+
+def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:
+    made = write_two_fields(tmp_path)
+    with pytest.raises(InputError, match="diverged in epoch"):
+        train(made.scene, made.labels, tmp_path / "m.safetensors", options=replace(QUICK, learning_rate=1e30))
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_a_scene_whose_bands_are_all_bad_is_refused(tmp_path: Path) -> None:
+    made = write_two_fields(tmp_path)
+    scene = open_scene(made.scene)
+    with pytest.raises(SceneError, match="marks every band as bad"):
+        train(scene.without_bands(np.ones(12, bool)), made.labels, options=QUICK)
 
 
 def test_the_users_random_state_is_left_alone(tmp_path: Path) -> None:

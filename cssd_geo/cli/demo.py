@@ -6,14 +6,16 @@ from pathlib import Path
 import click
 
 from cssd_geo.cli import options
-from cssd_geo.options import TrainingOptions
+from cssd_geo.options import DEMO_EPOCHS, TrainingOptions
 
 
 @click.command("demo", short_help="Make a scene, train, classify, evaluate and show, in one folder.")
 @click.option(
     "-o", "--output", type=options.PATH, default=Path("demo"), show_default=True, help="Folder; made if new."
 )
-@click.option("--epochs", type=int, default=30, show_default=True, help="Passes over the training windows.")
+@click.option(
+    "--epochs", type=int, default=DEMO_EPOCHS, show_default=True, help="Passes over the training windows."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the scene and of the training.")
 @options.device
 def command(*, output: Path, epochs: int, seed: int, device: str) -> None:

@@ -1,5 +1,6 @@
 """Options that several commands share, defined once."""
 
+import os
 from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
@@ -11,7 +12,27 @@ from cssd_geo.options import DEVICES, TrainingOptions
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-PATH = click.Path(path_type=Path)
+_LONGEST_NAME = 255
+"""Bytes of a file's name that file systems take."""
+
+
+class _PathType(click.Path):
+    """A path that GDAL can be given: what it would fail on with a traceback is refused with a message."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if not str(value):
+            self.fail("a path is empty", param, ctx)
+        try:
+            names = [part.encode() for part in path.parts]
+        except UnicodeEncodeError:
+            self.fail(f"{click.format_filename(path)!r} is not UTF-8: rename it", param, ctx)
+        if any(len(name) > _LONGEST_NAME for name in names):
+            self.fail(f"{path} has a name of more than {_LONGEST_NAME} bytes", param, ctx)
+        return path
+
+
+PATH = _PathType()
 
 device = click.option(
     "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute."

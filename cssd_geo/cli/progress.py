@@ -5,6 +5,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
+import click
 from tqdm import tqdm
 
 _LOG_SECONDS = 30.0
@@ -44,8 +45,4 @@ class PixelProgress:
         self._said = time.monotonic()
         rate = done / (self._said - self._started)
         left = (total - done) / rate if rate else float("inf")
-        print(  # noqa: T201 - a log line
-            f"{self._what}: {100 * done / total:.0f} %, {rate:,.0f} pixels/s, {left:.0f} s left",
-            file=sys.stderr,
-            flush=True,
-        )
+        click.echo(f"{self._what}: {100 * done / total:.0f} %, {rate:,.0f} pixels/s, {left:.0f} s left", err=True)

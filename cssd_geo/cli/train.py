@@ -1,6 +1,7 @@
 """`cssd-geo train`."""
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,11 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cssd_geo.cli import options
+from cssd_geo.errors import InputError
 from cssd_geo.options import TrainingOptions
 
 if TYPE_CHECKING:
     from cssd_geo.fitting import Epoch
     from cssd_geo.training import HoldOut, Training
+
+_LOG_SECONDS = 10.0
+"""Between two lines in a log; a terminal gets every epoch."""
 
 
 @click.command("train", short_help="Train a model from a scene and labelled polygons.")
@@ -51,6 +56,9 @@ def command(
     from cssd_geo.outputs import check_target, write_whole  # noqa: PLC0415 - so that --help does not wait for torch
     from cssd_geo.training import train  # noqa: PLC0415 - likewise
 
+    chosen = TrainingOptions(**settings)
+    if report is not None and chosen.split == "none":
+        raise InputError("--report has nothing to say with --split none: leave one of them out")
     check_target(output, overwrite=overwrite, suffixes=(".safetensors",))
     if report is not None:
         check_target(report, overwrite=overwrite, suffixes=(".json",))
@@ -61,7 +69,7 @@ def command(
         class_field=class_field,
         layer=layer,
         all_touched=all_touched,
-        options=TrainingOptions(**settings),
+        options=chosen,
         device=device,
         on_epoch=EpochLines(),
     )
@@ -69,17 +77,23 @@ def command(
     click.echo(f"\nModel written to {output}")
     if report is not None and training.hold_out is not None:
         write_whole(report, json.dumps(training.hold_out.to_json(), indent=2, allow_nan=False).encode())
+    elif report is not None:
+        click.echo(f"Warning: nothing could be held out, so {report} was not written.", err=True)
 
 
 class EpochLines:
-    """Prints a line an epoch, with the time left."""
+    """Prints a line an epoch, with the time left; in a log only the first, the last and one now and then."""
 
     def __init__(self) -> None:
-        self._started = time.monotonic()
+        self._started = self._said = time.monotonic()
 
     def __call__(self, epoch: "Epoch") -> None:
-        """Print a line."""
-        seconds = time.monotonic() - self._started
+        """Print a line where it is time for one."""
+        now = time.monotonic()
+        ends = epoch.number in (1, epoch.epochs)
+        if not (ends or sys.stderr.isatty() or now - self._said >= _LOG_SECONDS):
+            return
+        self._said, seconds = now, max(now - self._started, 1e-9)
         left = seconds / epoch.number * (epoch.epochs - epoch.number)
         click.echo(
             f"epoch {epoch.number:>3}/{epoch.epochs}  loss {epoch.loss:6.3f}  on training windows "

@@ -1,23 +1,30 @@
 """The made-up landscape as an analyst would get it: a GeoTIFF, a shapefile of polygons, and the full truth."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyogrio
 import rasterio
 import shapely
 from affine import Affine
+from rasterio.errors import RasterioError
 
 from cssd_geo.classmap import RasterWriter, class_map_layer
 from cssd_geo.demo.landscape import Landscape
-from cssd_geo.grid import Grid
+from cssd_geo.errors import OutputError
+from cssd_geo.grid import Grid, cause
+from cssd_geo.outputs import free_space
 from cssd_geo.tiles import Window
 
 CRS = "EPSG:32632"
 _ORIGIN = (691_200.0, 5_335_600.0)
 """Upper left corner, UTM zone 32N: a made-up place in Upper Bavaria."""
 CLASS_FIELD = "class_name"
+_ORIGIN_TAG = {"TIFFTAG_IMAGEDESCRIPTION": "made-up landscape of cssd-geo demo"}
+_SHAPEFILE = (".shp", ".shx", ".dbf", ".prj", ".cpg", ".qix", ".sbn", ".sbx")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +37,11 @@ class SceneFiles:
 
 
 def write_scene(landscape: Landscape, folder: Path) -> SceneFiles:
-    """Write scene.tif, labels.shp and truth.tif into a folder, over older ones."""
+    """Write scene.tif, labels.shp and truth.tif into a folder, over older ones.
+
+    Raises:
+        OutputError: if they cannot be written.
+    """
     files = SceneFiles(scene=folder / "scene.tif", labels=folder / "labels.shp", truth=folder / "truth.tif")
     size = landscape.pixel_size
     transform = Affine(size, 0.0, _ORIGIN[0], 0.0, -size, _ORIGIN[1])
@@ -38,6 +49,15 @@ def write_scene(landscape: Landscape, folder: Path) -> SceneFiles:
     _write_labels(landscape, files.labels, transform)
     _write_truth(landscape, files.truth, transform)
     return files
+
+
+def is_made_up(path: Path) -> bool:
+    """Whether a scene is one that `write_scene` wrote."""
+    try:
+        with rasterio.open(path) as dataset:
+            return bool(dataset.tags().items() >= _ORIGIN_TAG.items())
+    except RasterioError:
+        return False
 
 
 def _write_cube(landscape: Landscape, path: Path, transform: Affine) -> None:
@@ -52,20 +72,34 @@ def _write_cube(landscape: Landscape, path: Path, transform: Affine) -> None:
         "predictor": 2,
         "zlevel": 3,
     }
-    with rasterio.open(path, "w", **profile) as dataset:
-        dataset.write(landscape.cube)
-        dataset.scales = [1e-4] * bands
-        good = ",".join(str(int(flag)) for flag in landscape.good_bands)
-        dataset.update_tags(ns="ENVI", bbl=f"{{{good}}}")
-        for i, (centre, width_nm) in enumerate(zip(landscape.wavelength_nm, landscape.fwhm_nm, strict=True), 1):
-            micrometres = {"CENTRAL_WAVELENGTH_UM": f"{centre / 1000:.6f}", "FWHM_UM": f"{width_nm / 1000:.6f}"}
-            dataset.update_tags(i, ns="IMAGERY", **micrometres)
-            dataset.set_band_description(i, f"{centre:.1f} nm")
+    partial = path.with_name(f".{path.stem}.partial.tif")
+    try:
+        with rasterio.open(partial, "w", **profile) as dataset:
+            _fill_cube(dataset, landscape)
+        partial.replace(path)
+    except (RasterioError, OSError) as error:
+        raise OutputError(f"{path} cannot be written: {cause(error)} ({free_space(path.parent)})") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+    path.with_name(f"{path.name}.aux.xml").unlink(missing_ok=True)  # statistics of an older scene
+
+
+def _fill_cube(dataset: Any, landscape: Landscape) -> None:
+    dataset.write(landscape.cube)
+    dataset.scales = [1e-4] * len(landscape.cube)
+    dataset.update_tags(**_ORIGIN_TAG)
+    good = ",".join(str(int(flag)) for flag in landscape.good_bands)
+    dataset.update_tags(ns="ENVI", bbl=f"{{{good}}}")
+    for i, (centre, width_nm) in enumerate(zip(landscape.wavelength_nm, landscape.fwhm_nm, strict=True), 1):
+        micrometres = {"CENTRAL_WAVELENGTH_UM": f"{centre / 1000:.6f}", "FWHM_UM": f"{width_nm / 1000:.6f}"}
+        dataset.update_tags(i, ns="IMAGERY", **micrometres)
+        dataset.set_band_description(i, f"{centre:.1f} nm")
 
 
 def _write_labels(landscape: Landscape, path: Path, transform: Affine) -> None:
-    for old in path.parent.glob(f"{path.stem}.*"):
-        old.unlink()
+    for suffix in _SHAPEFILE:
+        path.with_suffix(suffix).unlink(missing_ok=True)
     pixels = np.array([polygon.geometry for polygon in landscape.polygons])
     placed = shapely.transform(pixels, lambda x, y: transform * (x, y), interleaved=False)
     names = np.array([polygon.class_name for polygon in landscape.polygons], object)

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from cssd_geo.classes import ClassTable
 from cssd_geo.classification import Classification, classify
 from cssd_geo.classmap import read_classes
-from cssd_geo.demo.files import SceneFiles, write_scene
+from cssd_geo.demo.files import SceneFiles, is_made_up, write_scene
 from cssd_geo.demo.landscape import make_landscape
 from cssd_geo.errors import OutputError
 from cssd_geo.evaluation import Evaluation, evaluate
 from cssd_geo.fitting import Epoch
 from cssd_geo.options import TrainingOptions
-from cssd_geo.outputs import write_whole
+from cssd_geo.outputs import GEOTIFF, check_target, write_whole
 from cssd_geo.pictures import (
     Panel,
     confusion_png,
@@ -31,6 +31,11 @@ from cssd_geo.pictures import (
 )
 from cssd_geo.scene import open_scene
 from cssd_geo.training import Training, train
+
+_FILES = (
+    "scene.tif", "labels.shp", "truth.tif", "model.safetensors", "map.tif", "confidence.tif",
+    "accuracy.json", "accuracy.txt", "confusion.png", "demo.png",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +74,11 @@ def run_demo(
         on_epoch: called after each pass over the training windows.
 
     Raises:
-        OutputError: if the folder cannot be written.
+        OutputError: if the folder cannot be written, or holds files of these names that no demo made.
     """
     options = options or TrainingOptions()
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made: {error.strerror}") from error
+    _prepare_folder(folder)
     say(f"1/5 make a scene of {height} x {width} pixels and {bands} bands, its labels and its truth")
     files = write_scene(make_landscape(height=height, width=width, bands=bands, seed=options.seed), folder)
     say("2/5 train on the labelled polygons, some of them held out")
@@ -93,13 +95,26 @@ def run_demo(
         overwrite=True,
     )
     say("4/5 evaluate the map on truth that was not trained on")
-    evaluation = evaluate(folder / "map.tif", files.truth, exclude=files.labels)
+    reach = training.model.network.config.receptive_field
+    evaluation = evaluate(folder / "map.tif", files.truth, exclude=files.labels, buffer=reach)
     _write_accuracy(folder, training, evaluation)
     say("5/5 draw")
     picture = _draw(folder, files, training, evaluation)
     return Demo(
         files=files, training=training, classification=classification, evaluation=evaluation, picture=picture
     )
+
+
+def _prepare_folder(folder: Path) -> None:
+    """Make the folder; refuse one with an analyst's own files, which a demo must not replace."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error.strerror}") from error
+    check_target(folder / "scene.tif", overwrite=True, suffixes=GEOTIFF)
+    found = [name for name in _FILES if (folder / name).exists()]
+    if found and not is_made_up(folder / "scene.tif"):
+        raise OutputError(f"{folder} holds {', '.join(found)} that no demo made: choose another folder")
 
 
 def _write_accuracy(folder: Path, training: Training, evaluation: Evaluation) -> None:

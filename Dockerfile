@@ -1,0 +1,35 @@
+# cssd-geo as a batch job: docker run --rm -v "$PWD":/data cssd-geo classify scene.tif -o map.tif -m model.safetensors
+#
+# TORCH          what pip installs as torch: a version as in constraints.txt, or the path of a wheel.
+# PIP_FIND_LINKS a page of wheels, or a folder that the build can see, for pip to look into. On machines without an NVIDIA
+#                GPU, one with a CPU build of torch makes the image several GB smaller; pip's default carries CUDA.
+FROM python:3.11-slim
+
+ARG TORCH="torch==2.13.0"
+ARG PIP_FIND_LINKS=""
+
+LABEL org.opencontainers.image.title="cssd-geo" \
+      org.opencontainers.image.description="Class maps with calibrated confidence from hyperspectral scenes and a few labelled polygons" \
+      org.opencontainers.image.licenses="Apache-2.0"
+
+# torch comes first and alone: it is the largest layer and the one that changes least.
+COPY constraints.txt /src/
+RUN pip install --no-cache-dir --root-user-action=ignore --constraint /src/constraints.txt "$TORCH"
+
+COPY pyproject.toml README.md LICENSE /src/
+COPY cssd_geo /src/cssd_geo
+RUN pip install --no-cache-dir --root-user-action=ignore --constraint /src/constraints.txt /src \
+    && rm -rf /src \
+    && useradd --uid 1000 --home-dir /tmp --no-create-home analyst \
+    && install --directory --owner=1000 --group=1000 /data
+
+# Nothing is written outside of /data and /tmp, so the root file system may be read-only (--read-only --tmpfs /tmp).
+ENV HOME=/tmp \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+
+USER 1000:1000
+WORKDIR /data
+ENTRYPOINT ["cssd-geo"]
+CMD ["--help"]

@@ -1,0 +1,181 @@
+"""A scene as an xarray DataArray: what travels with its values, and how it is found again after slicing.
+
+rioxarray's conventions come first, so that other tools see the same: CRS, transform and ground control points in
+`spatial_ref`, nodata as `_FillValue`, `scale_factor` and `add_offset`. What they cannot say is in coordinates:
+    (band)  wavelength_nm, fwhm_nm, good_bands; nodata, scale, offset where bands differ
+    (y, x)  valid, lazy, where the file has a mask
+    (y), (x)  row, col, where no x and y can say which pixels are left: rotated grids, GCPs, no georeference
+"""
+
+from typing import Any
+
+import numpy as np
+import rioxarray  # noqa: F401 - registers the `.rio` accessor
+import xarray as xr
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.control import GroundControlPoint
+
+from cssd_geo.bands import Bands
+from cssd_geo.errors import SceneError
+from cssd_geo.grid import Grid
+
+_UNEVEN = 0.1
+"""Of a pixel: coordinates of 32 bits are off by as much; pixels that were left out, by more."""
+
+
+def build_cube(values: Any, *, bands: Bands, grid: Grid, name: str, valid: Any = None) -> xr.DataArray:
+    """Wrap values (band, y, x) and, where there is a mask, valid (y, x); either may be lazy."""
+    coords: dict[str, Any] = {"band": np.arange(1, len(bands) + 1), "good_bands": ("band", list(bands.good))}
+    if bands.wavelength_nm is not None:
+        coords["wavelength_nm"] = ("band", list(bands.wavelength_nm))
+    if bands.fwhm_nm is not None:
+        coords["fwhm_nm"] = ("band", list(bands.fwhm_nm))
+    if valid is not None:
+        coords["valid"] = (("y", "x"), valid)
+    coords |= _pixel_centres(grid)
+    cube = xr.DataArray(values, dims=("band", "y", "x"), coords=coords, name=name)
+    if grid.crs is not None:
+        cube = cube.rio.write_crs(grid.crs)
+    if grid.gcps:
+        cube = cube.rio.write_gcps(list(grid.gcps), grid.crs)
+    if grid.transform is not None:
+        cube = cube.rio.write_transform(grid.transform)
+    return cube
+
+
+def with_nodata(cube: xr.DataArray, nodata: NDArray[np.float64]) -> xr.DataArray:
+    """Say in a cube which value (band,) means nodata; NaN where a band declares none."""
+    if np.isnan(nodata).all():
+        return cube
+    if np.unique(nodata).size == 1 and _fits(float(nodata[0]), cube.dtype):
+        cube = cube.rio.write_nodata(float(nodata[0]))
+    else:
+        cube = cube.assign_coords(nodata=("band", nodata))
+    return cube
+
+
+def with_scale(cube: xr.DataArray, scale: NDArray[np.float64], offset: NDArray[np.float64]) -> xr.DataArray:
+    """Say in a cube how its values become reflectance or radiance; scale and offset are (band,)."""
+    for values, coordinate, attribute, neutral in (
+        (scale, "scale", "scale_factor", 1),
+        (offset, "offset", "add_offset", 0),
+    ):
+        if np.unique(values).size > 1:
+            cube = cube.assign_coords({coordinate: ("band", values)})
+        elif values[0] != neutral:
+            cube = cube.assign_attrs({attribute: float(values[0])})
+    return cube
+
+
+def bands_of(cube: xr.DataArray) -> Bands:
+    """Inverse of `build_cube`: the bands, all good and without wavelengths where the cube does not say."""
+    given = {name: cube.coords.get(name) for name in ("good_bands", "wavelength_nm", "fwhm_nm")}
+    known = {name: tuple(c.values.tolist()) for name, c in given.items() if c is not None}
+    return Bands(
+        good=known.get("good_bands", (True,) * cube.sizes["band"]),
+        wavelength_nm=known.get("wavelength_nm"),
+        fwhm_nm=known.get("fwhm_nm"),
+    )
+
+
+def nodata_of(cube: xr.DataArray) -> NDArray[np.float64]:
+    """Inverse of `with_nodata`; of an array that rioxarray masked, the value that its file has."""
+    encoded = cube.rio.encoded_nodata
+    value = cube.rio.nodata if encoded is None else encoded
+    return _of_bands(cube, "nodata", np.nan if value is None else value)
+
+
+def scale_of(cube: xr.DataArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Inverse of `with_scale`; knows rioxarray's attributes for bands that differ, `scales` and `offsets`, too."""
+    scale = cube.attrs.get("scales", cube.attrs.get("scale_factor", 1.0))
+    offset = cube.attrs.get("offsets", cube.attrs.get("add_offset", 0.0))
+    return _of_bands(cube, "scale", scale), _of_bands(cube, "offset", offset)
+
+
+def grid_of(cube: xr.DataArray) -> Grid:
+    """Inverse of `build_cube`, to the last digit unless the cube was sliced since.
+
+    Raises:
+        SceneError: if its pixels are not evenly spaced.
+    """
+    stored = _stored_transform(cube)
+    points = tuple(cube.rio.get_gcps() or ())
+    if _has_axes(cube, "col", "row"):
+        cut = Affine.translation(0.5, 0.5) * _from_centres(cube, "col", "row", Affine.identity())
+        stored = stored if stored.is_identity else stored * cut
+        points = tuple(_moved(point, ~cut) for point in points)
+    elif _has_axes(cube, "x", "y") and stored.b == stored.d == 0:
+        actual = _from_centres(cube, "x", "y", stored)
+        corners = [(0, 0), (cube.sizes["x"], cube.sizes["y"])]
+        if not all(np.allclose(~actual * (stored * c), c, rtol=0, atol=1e-6) for c in corners):
+            stored = actual
+    return Grid(
+        height=cube.sizes["y"],
+        width=cube.sizes["x"],
+        transform=None if stored.is_identity else stored,
+        crs=cube.rio.crs,
+        gcps=points,
+    )
+
+
+def _stored_transform(cube: xr.DataArray) -> Affine:
+    """As it was written; rioxarray's own property drops rotations below 1e-5, large in units of degrees."""
+    name = cube.rio.grid_mapping
+    text = cube.coords[name].attrs.get("GeoTransform") if name in cube.coords else None
+    return Affine.from_gdal(*map(float, text.split())) if text else cube.rio.transform(recalc=False)
+
+
+def _pixel_centres(grid: Grid) -> dict[str, Any]:
+    """Coordinates x and y of pixel centres; where these are no axes, row and col, which count pixels."""
+    rows, cols = np.arange(grid.height), np.arange(grid.width)
+    transform = grid.transform
+    if grid.gcps or transform is None or transform.b != 0 or transform.d != 0:
+        return {"row": ("y", rows), "col": ("x", cols)}
+    return {"y": (rows + 0.5) * transform.e + transform.f, "x": (cols + 0.5) * transform.a + transform.c}
+
+
+def _has_axes(cube: xr.DataArray, across: str, down: str) -> bool:
+    names = (across, down)  # xarray invents coordinates x and y when asked for what is not there
+    return all(name in cube.coords for name in names) and [cube[n].dims for n in names] == [("x",), ("y",)]
+
+
+def _from_centres(cube: xr.DataArray, across: str, down: str, single: Affine) -> Affine:
+    """Transform from pixel corners of a cube to the unit of the coordinates of its pixels' centres."""
+    step_x, left = _axis(cube, across, single.a)
+    step_y, top = _axis(cube, down, single.e)
+    return Affine(step_x, 0.0, left, 0.0, step_y, top)
+
+
+def _axis(cube: xr.DataArray, name: str, single: float) -> tuple[float, float]:
+    """Step and begin of the first pixel; one pixel alone does not know its own size, so it is `single`."""
+    centres = np.asarray(cube.coords[name].values, np.float64)
+    steps = np.diff(centres) if len(centres) > 1 else np.array([single])
+    step = float(steps.mean())
+    if np.abs(steps - step).max() > _UNEVEN * abs(step):
+        raise SceneError(f"the cube's pixels are not evenly spaced in {name}: take slices with a constant step")
+    return step, float(centres[0]) - step / 2
+
+
+def _moved(point: GroundControlPoint, shift: Affine) -> GroundControlPoint:
+    """The same place on the Earth in other pixel coordinates."""
+    col, row = shift * (point.col, point.row)
+    return GroundControlPoint(row=row, col=col, x=point.x, y=point.y, z=point.z, id=point.id, info=point.info)
+
+
+def _fits(value: float, dtype: np.dtype[Any]) -> bool:
+    """Whether an array can hold a value at all; nodata like -9999 in unsigned files exists."""
+    if dtype.kind == "f":
+        return True
+    limits = np.iinfo(dtype)
+    return value.is_integer() and limits.min <= value <= limits.max
+
+
+def _of_bands(cube: xr.DataArray, coordinate: str, value: Any) -> NDArray[np.float64]:
+    """One value a band: of the coordinate, where there is one, else `value`, a number or a list of them."""
+    given = cube.coords[coordinate].values if coordinate in cube.coords else value
+    numbers = np.atleast_1d(np.asarray(given, np.float64))
+    count = cube.sizes["band"]
+    if numbers.size not in (1, count):
+        raise SceneError(f"the cube has {numbers.size} values of {coordinate} for {count} bands")
+    return np.array(np.broadcast_to(numbers, (count,)))

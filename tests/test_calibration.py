@@ -1,0 +1,163 @@
+"""Two heads to one probability, and the loss that trains them."""
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+from torch.nn import functional
+
+from cssd_geo.calibration import Calibration, cross_fitted, fit_calibration
+from cssd_geo.errors import InputError
+from cssd_geo.losses import distillation_loss
+from cssd_geo.network import Logits
+
+
+def sample(n: int = 4000, k: int = 4, *, main: float, spectral: float, seed: int = 0) -> tuple[Any, Any, Any]:
+    """Logits of two heads, and classes drawn from softmax(main * first + spectral * second)."""
+    random = np.random.default_rng(seed)
+    first, second = random.normal(0, 2, (2, n, k))
+    noise = random.gumbel(size=(n, k))
+    return first, second, (main * first + spectral * second + noise).argmax(1)
+
+
+def likelihood(weights: tuple[float, float], first: Any, second: Any, classes: NDArray[np.int64]) -> float:
+    log_p = log_softmax(weights[0] * first + weights[1] * second, axis=1)
+    return float(log_p[np.arange(len(classes)), classes].mean())
+
+
+@pytest.mark.parametrize(("main", "spectral"), [(1.0, 0.5), (0.2, 1.5), (0.7, 0.7)])
+def test_the_weights_that_made_the_classes_are_found_again(main: float, spectral: float) -> None:
+    first, second, classes = sample(main=main, spectral=spectral)
+    found = fit_calibration(first, second, classes)
+    assert (found.main, found.spectral) == pytest.approx((main, spectral), abs=0.08)
+    assert found.pixels == len(classes)
+
+
+def test_no_other_weights_are_more_likely() -> None:
+    first, second, classes = sample(n=300, main=0.8, spectral=0.3)
+    found = fit_calibration(first, second, classes)
+    best = likelihood((found.main, found.spectral), first, second, classes)
+    for change in ((0.05, 0), (-0.05, 0), (0, 0.05), (0, -0.05), (0.05, -0.05)):
+        weights = (found.main + change[0], found.spectral + change[1])
+        assert likelihood(weights, first, second, classes) < best
+
+
+def test_a_head_of_noise_gets_no_weight() -> None:
+    first, _, classes = sample(main=1.0, spectral=0.0)
+    noise = np.random.default_rng(1).normal(0, 2, first.shape)
+    assert fit_calibration(first, noise, classes).spectral < 0.05
+
+
+def test_weights_stay_finite_where_every_pixel_is_right() -> None:
+    logits = 5 * np.eye(3)
+    found = fit_calibration(logits, logits, np.arange(3))
+    assert 0 < found.main <= 20
+
+
+def test_weights_stay_positive_where_every_pixel_is_wrong() -> None:
+    logits = 5 * np.eye(3)
+    found = fit_calibration(logits, logits, np.array([1, 2, 0]))
+    assert found.main > 0
+    assert found.spectral > 0
+
+
+def test_calibrated_confidence_is_the_share_of_right_pixels() -> None:
+    first, second, classes = sample(n=20000, main=0.5, spectral=0.2)
+    overconfident = fit_calibration(3 * first, 3 * second, classes)
+    logits = overconfident.combine(3 * first, 3 * second)
+    confidence = np.exp(log_softmax(logits, axis=1)).max(1)
+    right = logits.argmax(1) == classes
+    for low in (0.3, 0.5, 0.7):
+        chosen = (confidence >= low) & (confidence < low + 0.2)
+        assert right[chosen].mean() == pytest.approx(confidence[chosen].mean(), abs=0.03)
+
+
+def test_numpy_and_torch_combine_alike() -> None:
+    main, spectral = np.random.default_rng(0).normal(size=(2, 5, 3))
+    calibration = Calibration(main=1.5, spectral=0.25)
+    combined = calibration.combine(torch.from_numpy(main), torch.from_numpy(spectral))
+    np.testing.assert_array_equal(combined.numpy(), calibration.combine(main, spectral))
+
+
+def test_no_pixel_is_judged_by_weights_that_saw_its_polygon() -> None:
+    first, second, classes = sample(n=90, k=3, main=1.0, spectral=0.5)
+    polygons = np.repeat([3, 7, 20, 21, 40], 18)
+    even = np.isin(polygons, [3, 20, 40])
+    predicted = cross_fitted(first, second, classes, polygons)
+    for judged in (even, ~even):
+        fit = fit_calibration(first[~judged], second[~judged], classes[~judged])
+        np.testing.assert_array_equal(predicted[judged], fit.combine(first, second)[judged].argmax(1))
+
+
+def test_one_polygon_alone_is_judged_with_the_default_weights() -> None:
+    first, second, classes = sample(n=20, k=3, main=1.0, spectral=0.5)
+    predicted = cross_fitted(first, second, classes, np.zeros(20, np.int64))
+    np.testing.assert_array_equal(predicted, (first + second).argmax(1))
+
+
+@given(main=st.floats(0, 50), spectral=st.floats(0.01, 50), pixels=st.integers(0, 10**9))
+def test_json_gives_back_the_same(main: float, spectral: float, pixels: int) -> None:
+    calibration = Calibration(main=main, spectral=spectral, pixels=pixels)
+    assert Calibration.from_json(json.loads(json.dumps(calibration.to_json()))) == calibration
+
+
+@pytest.mark.parametrize(("main", "spectral"), [(0, 0), (-1, 2), (np.nan, 1), (1, np.inf)])
+def test_impossible_weights_are_refused(main: float, spectral: float) -> None:
+    with pytest.raises(InputError, match="calibration: weights"):
+        Calibration(main=main, spectral=spectral)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"main": 1, "spectral": 1}, {"main": "x", "spectral": 1, "pixels": 0},
+     {"main": 10**400, "spectral": 1, "pixels": 0}, {"main": 1, "spectral": 1, "pixels": float("inf")}, [], None],
+)  # fmt: skip
+def test_what_is_no_calibration_is_refused(values: Any) -> None:
+    with pytest.raises(InputError, match=re.escape("not a calibration: ")):
+        Calibration.from_json(values)
+
+
+def heads(batch: int = 6, classes: int = 4) -> tuple[Logits, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    main, spectral = torch.randn(2, batch, classes, generator=generator, dtype=torch.float64)
+    return Logits(main.requires_grad_(), spectral.requires_grad_()), torch.arange(batch) % classes
+
+
+def test_without_distillation_the_loss_is_two_plain_cross_entropies() -> None:
+    logits, target = heads()
+    loss = distillation_loss(logits, target, epsilon=0.0, temperature=4.0, spectral_weight=0.7)
+    expected = functional.cross_entropy(logits.main, target)
+    expected = expected + 0.7 * functional.cross_entropy(logits.spectral, target)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_the_loss_is_the_formula() -> None:
+    logits, target = heads()
+    loss = distillation_loss(logits, target, epsilon=0.3, temperature=2.0, spectral_weight=0.5)
+    main, spectral = logits.main.detach().numpy(), logits.spectral.detach().numpy()
+    soft = 0.3 * np.exp(log_softmax(spectral / 2.0, axis=1)) + 0.7 * np.eye(4)[target.numpy()]
+    expected = -(soft * (log_softmax(main, axis=1) + 0.5 * log_softmax(spectral, axis=1))).sum(1).mean()
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_target_sends_no_gradient_to_the_teacher() -> None:
+    logits, target = heads()
+    distillation_loss(logits, target, epsilon=0.5, temperature=4.0, spectral_weight=0.0).backward()  # type: ignore[no-untyped-call]
+    assert logits.main.grad is not None
+    assert logits.main.grad.abs().sum() > 0
+    assert logits.spectral.grad is None or not logits.spectral.grad.any()
+
+
+def test_the_loss_stays_finite_for_extreme_logits() -> None:
+    extreme = torch.tensor([[1e4, -1e4], [-1e4, 1e4]])
+    loss = distillation_loss(
+        Logits(extreme, -extreme), torch.tensor([0, 0]), epsilon=0.1, temperature=4.0, spectral_weight=1.0
+    )
+    assert torch.isfinite(loss)

@@ -1,0 +1,531 @@
+"""The command line as an analyst meets it: the whole way, and one clear line where something is wrong."""
+
+import csv
+import io
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from click.testing import CliRunner, Result
+from numpy.typing import NDArray
+from safetensors.torch import save
+from scenes import NORTH_UP, pixel_box, random_model, write_polygons, write_raster, write_two_fields
+
+from cssd_geo import __version__
+from cssd_geo.cli import main
+from cssd_geo.cli.progress import PixelProgress
+from cssd_geo.cli.train import EpochLines
+from cssd_geo.fitting import Epoch
+from cssd_geo.model import load_model
+
+COMMANDS = ("classify", "demo", "evaluate", "info", "train")
+QUICK = ("--epochs", "1", "--windows-per-class", "6", "--shots", "8", "--no-baseline")
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A folder with a scene, labels, a trained model, its map, and all that was printed meanwhile."""
+
+    folder: Path
+    truth: NDArray[np.uint8]
+    training: Result
+    classification: Result
+
+
+def call(*words: Any) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def call_in_shell(*words: Any, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cssd_geo.cli", *map(str, words)]
+    return subprocess.run(command, check=False, capture_output=True, text=True, env=os.environ | environment)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("world")
+    truth = write_two_fields(folder).truth
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        training = call(
+            "train", "two_fields.tif", "labels.gpkg", "-o", "m.safetensors", "--report", "report.json",
+            "--epochs", 4, "--device", "cpu",
+        )  # fmt: skip
+        classification = call(
+            "classify", "two_fields.tif", "-o", "map.tif", "-m", "m.safetensors", "--confidence", "confidence.tif",
+            "--probabilities", "probabilities.tif", "--tile-size", 40,
+        )  # fmt: skip
+    return World(folder=folder, truth=truth, training=training, classification=classification)
+
+
+@pytest.fixture
+def inside(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The world's folder, as the current one."""
+    monkeypatch.chdir(world.folder)
+    monkeypatch.delenv("CSSD_GEO_MODEL", raising=False)
+    return world.folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def require_failure(words: tuple[Any, ...], *, code: int, says: str, folder: Path) -> None:
+    """Check for one clear line, the exit code, and that nothing was written or changed."""
+    before = contents(folder)
+    result = call(*words)
+    assert result.exit_code == code, result.output
+    assert isinstance(result.exception, SystemExit)
+    *usage, line = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert not usage or usage[0].startswith("Usage: ")
+    assert re.search(says, line), line
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+    assert contents(folder) == before
+
+
+# ---- the whole way ------------------------------------------------------------------------------------------
+
+
+def test_training_reports_what_it_held_out_and_how_good_it_is(world: World) -> None:
+    result = world.training
+    assert result.exit_code == 0, result.output
+    assert "held out" in result.stdout
+    assert "overall accuracy (OA)" in result.stdout
+    assert "Random forest, same pixels" in result.stdout
+    assert result.stdout.endswith("Model written to m.safetensors\n")
+    report = json.loads((world.folder / "report.json").read_text())
+    assert report["map"]["overall_accuracy"] > 0.9
+    assert set(report) == {"split", "map", "main", "spectral", "random_forest"}
+
+
+def test_a_log_gets_few_lines(world: World) -> None:
+    assert len(world.training.stderr.splitlines()) == 2, "the first and the last epoch"
+    assert world.classification.stderr == ""
+
+
+def test_the_map_is_right_on_the_same_grid_and_empty_without_data(world: World) -> None:
+    assert world.classification.exit_code == 0, world.classification.output
+    truth = world.truth
+    with rasterio.open(world.folder / "map.tif") as dataset:
+        found = dataset.read(1)
+        assert dataset.transform == NORTH_UP
+        assert dataset.nodata == 0
+    assert ((found == 0) == (truth == 0)).all()
+    assert (found == truth)[truth > 0].mean() > 0.9
+    with rasterio.open(world.folder / "confidence.tif") as dataset:
+        assert ((dataset.read(1) == 255) == (truth == 0)).all()
+    with rasterio.open(world.folder / "probabilities.tif") as dataset:
+        np.testing.assert_allclose(dataset.read().sum(0)[truth > 0], 1, rtol=1e-5)
+
+
+def test_classify_counts_every_pixel(world: World) -> None:
+    counts = re.findall(r"^(\w+) +([\d,]+) pixels", world.classification.stdout, re.MULTILINE)
+    assert [name for name, _ in counts] == ["maize", "wheat", "unclassified"]
+    assert sum(int(count.replace(",", "")) for _, count in counts) == 60 * 90
+    assert "map.tif written: 5,400 pixels" in world.classification.stdout
+
+
+@pytest.mark.usefixtures("inside")
+def test_evaluate_prints_and_writes_what_it_found(tmp_path: Path) -> None:
+    table, picture = tmp_path / "matrix.csv", tmp_path / "matrix.png"
+    result = call("evaluate", "map.tif", "labels.gpkg", "--csv", table, "--png", picture)
+    assert result.exit_code == 0, result.output
+    assert "overall accuracy (OA)" in result.stdout
+    rows = list(csv.reader(io.StringIO(table.read_text())))
+    assert rows[0] == ["reference / map", "maize", "wheat", "unclassified", "total"]
+    assert sum(int(row[-1]) for row in rows[1:-1]) == int(rows[-1][-1])
+    assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert picture.stat().st_size > 5000
+
+
+@pytest.mark.usefixtures("inside")
+def test_evaluate_prints_json_alone() -> None:
+    facts = json.loads(call("evaluate", "map.tif", "labels.gpkg", "--json").stdout)
+    assert facts["overall_accuracy"] > 0.8
+    assert facts["unclassified"] > 0
+    assert facts["notes"] == []
+
+
+@pytest.mark.usefixtures("inside")
+def test_evaluate_leaves_excluded_polygons_out(tmp_path: Path) -> None:
+    trained = write_polygons(tmp_path / "trained.gpkg", [(pixel_box(5, 8, 12, 14), "maize")])
+    whole = json.loads(call("evaluate", "map.tif", "labels.gpkg", "--json").stdout)
+    left = call("evaluate", "map.tif", "labels.gpkg", "--json", "--exclude", trained, "--buffer", 3).stdout
+    assert json.loads(left)["total"] == whole["total"] - 12 * 14
+    assert "trained.gpkg were left out" in json.loads(left)["notes"][-1]
+
+
+@pytest.mark.usefixtures("inside")
+def test_info_knows_the_model_and_the_scene() -> None:
+    facts = json.loads(call("info", "m.safetensors", "--json").stdout)
+    assert facts["header"]["provenance"]["scene"]["name"] == "two_fields.tif"
+    assert facts["header"]["provenance"]["options"]["epochs"] == 4
+    assert json.loads(call("info", "two_fields.tif", "--json").stdout)["size"]["bands"] == 12
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(inside: Path) -> None:
+    before = contents(inside)
+    result = call(
+        "classify", "two_fields.tif", "-o", "new.tif", "--tile-size", 32, "--dry-run", "-m", "m.safetensors"
+    )
+    assert result.exit_code == 0
+    assert "plan    6 tiles of 32 x 32 (2 down, 3 across), halo 8 before, 7 after" in result.stdout
+    assert "Nothing was read or written" in result.stdout
+    assert contents(inside) == before
+
+
+def test_with_overwrite_outputs_are_replaced(inside: Path) -> None:
+    old = (inside / "map.tif").read_bytes()
+    again = ("classify", "two_fields.tif", "-o", "map.tif", "-m", "m.safetensors", "--overwrite")
+    assert call(*again).exit_code == 0
+    assert (inside / "map.tif").read_bytes() == old, "tile size changes nothing, so the same map"
+
+
+def test_the_model_can_come_from_the_variable_or_the_folder(
+    inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = ("classify", inside / "two_fields.tif", "-o", "new.tif", "--dry-run")
+    monkeypatch.setenv("CSSD_GEO_MODEL", str(inside / "m.safetensors"))
+    assert str(inside / "m.safetensors") in call(*plan).stdout
+    monkeypatch.delenv("CSSD_GEO_MODEL")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "only.safetensors").write_bytes((inside / "m.safetensors").read_bytes())
+    assert "models/only.safetensors" in call(*plan).stdout
+
+
+@pytest.mark.usefixtures("inside")
+def test_an_even_and_an_odd_window_and_the_published_network_train(tmp_path: Path) -> None:
+    for words in (("--window", 1), ("--window", 4), ("--window", 7, "--published")):
+        path = tmp_path / "w.safetensors"
+        result = call("train", "two_fields.tif", "labels.gpkg", "-o", path, "--overwrite", *QUICK, *words)
+        assert result.exit_code == 0, result.output
+        config = load_model(path).network.config
+        assert (config.window, config.strided_spectral) == (words[1], "--published" in words)
+
+
+@pytest.mark.usefixtures("inside")
+def test_without_a_hold_out_a_report_is_not_promised(tmp_path: Path) -> None:
+    words = ("train", "two_fields.tif", "labels.gpkg", "-o", tmp_path / "m.safetensors", "--split", "none", *QUICK)
+    require_failure(
+        (*words, "--report", tmp_path / "r.json"), code=2, says="--report .* --split none", folder=tmp_path
+    )
+    result = call(*words)
+    assert result.exit_code == 0
+    assert "the accuracy is not known" in result.stdout
+
+
+def test_a_scene_without_usable_pixels_gives_an_empty_map_and_a_warning(inside: Path, tmp_path: Path) -> None:
+    empty = write_raster(tmp_path / "empty.tif", np.full((12, 9, 13), -1, np.int16), nodata=-1)
+    result = call("classify", empty, "-o", tmp_path / "map.tif", "-m", inside / "m.safetensors")
+    assert result.exit_code == 0
+    assert "no pixel of the scene is valid" in result.stderr
+
+
+# ---- help ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
+def test_help_does_not_wait_for_torch(command: tuple[str, ...]) -> None:
+    code = """
+import sys
+from cssd_geo.cli import main
+main([*sys.argv[1:], "--help"], standalone_mode=False)
+sys.exit("torch" in sys.modules or "rasterio" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code, *command], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Usage: ")
+
+
+def test_help_names_every_command_and_version_is_the_package_s() -> None:
+    text = call("--help").stdout
+    assert all(re.search(rf"^  {name}  .+\.$", text, re.MULTILINE) for name in COMMANDS)
+    assert call("--version").stdout == f"cssd-geo, version {__version__}\n"
+
+
+# ---- wrong input --------------------------------------------------------------------------------------------
+
+
+TRAIN = ("train", "two_fields.tif", "labels.gpkg", "-o", "{new}.safetensors")
+CLASSIFY = ("classify", "two_fields.tif", "-o", "{new}.tif", "-m", "m.safetensors")
+EVALUATE = ("evaluate", "map.tif", "labels.gpkg")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("train", "no.tif", "labels.gpkg", "-o", "{new}.safetensors"), 3, "no.tif does not exist"),
+        (("train", "labels.gpkg", "labels.gpkg", "-o", "{new}.safetensors"), 3, "not a raster"),
+        (("train", "two_fields.tif", "no.gpkg", "-o", "{new}.safetensors"), 4, "no.gpkg does not exist"),
+        (
+            ("train", "two_fields.tif", "report.json", "-o", "{new}.safetensors"),
+            4,
+            "neither a vector nor a raster",
+        ),
+        ((*TRAIN, "--class-field", "crop"), 4, "no field 'crop'; choose --class-field from: class_name"),
+        ((*TRAIN, "--layer", "crops"), 4, "'crops' is none of them with --layer"),
+        ((*TRAIN, "--epochs", "0"), 2, "epochs must be at least 1, not 0"),
+        ((*TRAIN, "--epochs", "many"), 2, "'many' is not a valid integer"),
+        ((*TRAIN, "--window", "0"), 2, "window must be from 1 to 64, not 0"),
+        ((*TRAIN, "--window", "1000"), 2, "window must be from 1 to 64, not 1000"),
+        ((*TRAIN, "--learning-rate", "nan"), 2, "learning_rate must be at least"),
+        ((*TRAIN, "--learning-rate", "inf"), 2, "learning_rate must be at least"),
+        ((*TRAIN, "--test-fraction", "1"), 2, "test_fraction must be from 0.01 to 0.99, not 1"),
+        ((*TRAIN, "--split", "folds"), 2, "'folds' is not one of"),
+        ((*TRAIN, "--seed", "-1"), 2, "seed must be from 0"),
+        ((*TRAIN, "--seed", "9" * 30), 2, "seed must be from 0"),
+        ((*TRAIN, "--report", "report.json"), 6, "report.json exists: .* --overwrite"),
+        ((*TRAIN, "--report", "{new}.txt"), 6, r"does not end in \.json"),
+        ((*TRAIN[:-1], "m.safetensors"), 6, "m.safetensors exists: .* --overwrite"),
+        ((*TRAIN[:-1], "{new}.pt"), 6, r"does not end in \.safetensors"),
+        ((*TRAIN[:-1], "no/m.safetensors"), 6, "there is no folder no"),
+        ((*TRAIN[:-1], "two_fields.tif/m.safetensors"), 6, "there is no folder two_fields.tif"),
+        ((*TRAIN[:-1], "/proc/m.safetensors"), 6, "/proc takes no new file"),
+        ((*TRAIN[:-1], "x" * 250 + ".safetensors"), 2, "name of more than 255 bytes"),
+        ((*TRAIN[:-1], "x" * 230 + ".safetensors"), 6, "name of more than 200 bytes"),
+        ((*TRAIN[:-1], ""), 2, "path is empty"),
+        (("classify", "no.tif", *CLASSIFY[2:]), 3, "no.tif does not exist"),
+        (("classify", "report.json", *CLASSIFY[2:]), 3, "not a raster"),
+        (("classify", "map.tif", *CLASSIFY[2:]), 3, "has 1 bands but the model was trained on 12"),
+        (("classify", "caf\udce9.tif", *CLASSIFY[2:]), 2, "is not UTF-8: rename it"),
+        ((*CLASSIFY[:-1], "no.safetensors"), 5, "no.safetensors does not exist"),
+        ((*CLASSIFY[:-1], "."), 5, "is no file"),
+        ((*CLASSIFY[:-1], "two_fields.tif"), 5, "not a model file"),
+        ((*CLASSIFY[:4],), 5, r"which model\? ./models holds no model"),
+        ((*CLASSIFY, "--tile-size", "0"), 2, "--tile-size must be at least 1, not 0"),
+        ((*CLASSIFY, "--device", "tpu"), 2, "'tpu' is not one of"),
+        ((*CLASSIFY, "--confidence", "confidence.tif"), 6, "confidence.tif exists: .* --overwrite"),
+        ((*CLASSIFY, "--confidence", "{new}.tif"), 6, "two of them are the same"),
+        ((*CLASSIFY, "--probabilities", "{new}.png"), 6, r"does not end in \.tif"),
+        ((*CLASSIFY, "-o", "map.tif"), 6, "map.tif exists: .* --overwrite"),
+        ((*CLASSIFY, "-o", "two_fields.tif", "--overwrite"), 6, "two of them are the same"),
+        ((*CLASSIFY, "-o", "m.safetensors/map.tif"), 6, "there is no folder m.safetensors"),
+        ((*CLASSIFY, "-o", "/proc/map.tif"), 6, "/proc takes no new file"),
+        ((*CLASSIFY, "-o", "."), 6, "does not end in .tif"),
+        (("evaluate", "no.tif", "labels.gpkg"), 3, "no.tif does not exist"),
+        (("evaluate", "confidence.tif", "no.gpkg"), 4, "no.gpkg"),
+        (("evaluate", "probabilities.tif", "labels.gpkg"), 3, "a class map has whole numbers"),
+        (("evaluate", "map.tif", "report.json"), 4, "cannot be used as a reference"),
+        ((*EVALUATE, "--class-field", "crop"), 4, "no field 'crop'"),
+        ((*EVALUATE, "--exclude", "no.gpkg"), 4, "no.gpkg"),
+        ((*EVALUATE, "--exclude", "labels.gpkg"), 4, "no pixel to compare"),
+        ((*EVALUATE, "--buffer", "-1"), 2, "buffer is a number of pixels from 0, not -1"),
+        ((*EVALUATE, "--csv", "{new}.txt"), 6, r"does not end in \.csv"),
+        ((*EVALUATE, "--png", "/proc/a.png"), 6, "/proc takes no new file"),
+        (("info", "no.tif"), 3, "no.tif does not exist"),
+        (("info", "no.safetensors"), 5, "does not exist"),
+        (("info", "labels.gpkg"), 3, "not a raster"),
+        (("demo", "-o", "labels.gpkg"), 6, "cannot be made"),
+        (("demo", "--epochs", "0"), 2, "epochs must be at least 1"),
+        (("guess",), 2, "No such command 'guess'"),
+        (("train",), 2, "Missing argument 'SCENE'"),
+    ],
+)
+def test_wrong_input_is_one_clear_line(words: tuple[str, ...], code: int, says: str, inside: Path) -> None:
+    require_failure(tuple(w.replace("{new}", "new") for w in words), code=code, says=says, folder=inside)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize("words", [TRAIN, CLASSIFY])
+def test_a_gpu_that_is_not_there_is_an_error(words: tuple[str, ...], inside: Path) -> None:
+    given = tuple(word.replace("{new}", "new") for word in words)
+    require_failure((*given, "--device", "cuda"), code=2, says="torch sees no CUDA GPU", folder=inside)
+
+
+@pytest.mark.usefixtures("inside")
+def test_an_existing_table_or_picture_is_kept(tmp_path: Path) -> None:
+    for option in ("--csv", "--png"):
+        path = tmp_path / f"a.{option[2:]}"
+        path.write_text("mine")
+        require_failure((*EVALUATE, option, path), code=6, says="exists: .* --overwrite", folder=tmp_path)
+        assert call(*EVALUATE, option, path, "--overwrite").exit_code == 0
+        assert path.read_bytes() != b"mine"
+
+
+BOX, OTHER = pixel_box(2, 3, 9, 9), pixel_box(40, 50, 9, 9)
+FAR = pixel_box(5000, 5000, 9, 9)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "crs", "says"),
+    [
+        ([(BOX, "a"), (OTHER, "b")], None, "has no CRS"),
+        ([(FAR, "a"), (pixel_box(6000, 0, 9, 9), "b")], "EPSG:32633", "no pixel of the scene is labelled"),
+        ([(BOX, "a"), (OTHER, "a")], "EPSG:32633", "which field holds the class"),
+        ([(BOX, 1.5), (OTHER, 2.5)], "EPSG:32633", "which field holds the class"),
+        ([(BOX, "a"), (pixel_box(40, 50, 1, 1), "b")], "EPSG:32633", "too few labelled pixels for b"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:'crs' was not provided")
+def test_labels_that_cannot_be_used(
+    shapes: list[Any], crs: str | None, says: str, inside: Path, tmp_path: Path
+) -> None:
+    labels = write_polygons(tmp_path / "l.gpkg", shapes, field="crop", crs=crs)
+    words = ("train", inside / "two_fields.tif", labels, "-o", tmp_path / "m.safetensors", *QUICK)
+    require_failure(words, code=4, says=says, folder=tmp_path)
+
+
+def test_one_class_only_cannot_be_trained(inside: Path, tmp_path: Path) -> None:
+    labels = write_polygons(tmp_path / "l.gpkg", [(BOX, "a"), (OTHER, "a")], field="crop")
+    words = ("train", inside / "two_fields.tif", labels, "-o", tmp_path / "m.safetensors", "--class-field", "crop")
+    require_failure(words, code=4, says=r"one class only \(a: 162 pixels\)", folder=tmp_path)
+
+
+def _truncated(model: Path) -> bytes:
+    return model.read_bytes()[:2000]
+
+
+def _foreign(_: Path) -> bytes:
+    return save({"layer": torch.zeros(3)})
+
+
+def _newer(model: Path) -> bytes:
+    weights, header = load_model(model).network.state_dict(), load_model(model).header() | {"format_version": 2}
+    return save(weights, metadata={"cssd_geo": json.dumps(header)})
+
+
+def _not_json(model: Path) -> bytes:
+    return save(load_model(model).network.state_dict(), metadata={"cssd_geo": "{"})
+
+
+def _nan(model: Path) -> bytes:
+    weights = load_model(model).network.state_dict()
+    weights["teacher.bias"] = torch.full_like(weights["teacher.bias"], float("nan"))
+    return save(weights, metadata={"cssd_geo": json.dumps(load_model(model).header())})
+
+
+def _vast(model: Path) -> bytes:
+    header = load_model(model).header()
+    header["network"] = header["network"] | {"window": 10**9}
+    return save(load_model(model).network.state_dict(), metadata={"cssd_geo": json.dumps(header)})
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (_truncated, "damaged: .* Copy it again"),
+        (_foreign, "weights of another program"),
+        (_newer, "version 2, this program reads 1: update"),
+        (_not_json, "damaged model"),
+        (_nan, "weights are not finite"),
+        (_vast, "window is 1000000000 pixels"),
+    ],
+)
+def test_a_damaged_model_is_refused(damage: Any, says: str, inside: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.safetensors").write_bytes(damage(inside / "m.safetensors"))
+    words = ("classify", "two_fields.tif", "-o", tmp_path / "map.tif", "-m", tmp_path / "bad.safetensors")
+    require_failure(words, code=5, says=says, folder=tmp_path)
+    require_failure(("info", tmp_path / "bad.safetensors"), code=5, says=says, folder=tmp_path)
+
+
+class _Trap:
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return os.system, ("touch executed",)
+
+
+def test_a_pickle_is_not_executed_whatever_its_name(inside: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.safetensors").write_bytes(pickle.dumps(_Trap()))
+    words = ("classify", inside / "two_fields.tif", "-o", tmp_path / "map.tif", "-m", tmp_path / "m.safetensors")
+    require_failure(words, code=5, says="not a model file", folder=tmp_path)
+    assert not (inside / "executed").exists()
+
+
+def test_of_two_models_one_must_be_named(inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "models" / f"{name}.safetensors").write_bytes((inside / "m.safetensors").read_bytes())
+    words = ("classify", inside / "two_fields.tif", "-o", "map.tif")
+    require_failure(
+        words, code=5, says=r"2 models \(models/a\.safetensors, models/b\.safetensors\)", folder=tmp_path
+    )
+
+
+def test_a_variable_that_names_no_model_is_an_error(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CSSD_GEO_MODEL", "gone.safetensors")
+    words = ("classify", "two_fields.tif", "-o", "new.tif")
+    require_failure(words, code=5, says="gone.safetensors does not exist", folder=inside)
+
+
+def test_a_scene_that_ends_too_soon_leaves_no_output(inside: Path, tmp_path: Path) -> None:
+    data = (inside / "two_fields.tif").read_bytes()
+    (tmp_path / "cut.tif").write_bytes(data[: len(data) // 2])
+    words = ("classify", tmp_path / "cut.tif", "-o", tmp_path / "map.tif", "-m", inside / "m.safetensors")
+    require_failure(words, code=3, says="cut.tif cannot be read at row", folder=tmp_path)
+
+
+def test_a_real_terminal_sees_the_same(world: World, tmp_path: Path) -> None:
+    scene, model = world.folder / "two_fields.tif", world.folder / "m.safetensors"
+    done = call_in_shell("evaluate", tmp_path / "no.tif", scene)  # fails before torch is needed, so it is quick
+    assert done.returncode == 3
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    done = call_in_shell("classify", scene, "-o", tmp_path / "map.tif", CSSD_GEO_MODEL=str(model))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "map.tif").is_file()
+
+
+# ---- progress -----------------------------------------------------------------------------------------------
+
+
+def epoch(number: int, epochs: int = 50) -> Epoch:
+    return Epoch(number=number, epochs=epochs, loss=1.0, accuracy=0.5, windows=100)
+
+
+def test_epochs_in_a_log_are_few_and_on_a_terminal_all(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = EpochLines()
+    for number in range(1, 51):
+        lines(epoch(number))
+    assert [line[:11] for line in capsys.readouterr().err.splitlines()] == ["epoch   1/5", "epoch  50/5"]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    for number in range(1, 51):
+        lines(epoch(number))
+    assert len(capsys.readouterr().err.splitlines()) == 50
+
+
+def test_pixels_in_a_log_are_told_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with PixelProgress("classify") as progress:
+        for done in range(1, 101):
+            now += 1
+            progress(10 * done, 1000)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"classify: {p} %, 10 pixels/s, {100 - p} s left" for p in (30, 60, 90)]
+
+
+def test_pixels_on_a_terminal_are_a_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with PixelProgress("classify") as progress:
+        progress(10, 1000)
+        progress(1000, 1000)
+    text = capsys.readouterr().err
+    assert "100%" in text
+    assert "px/s" in text
+
+
+@pytest.mark.usefixtures("inside")
+def test_a_model_of_another_sensor_is_refused(tmp_path: Path) -> None:
+    random_model(bands=11, dtype=torch.float32).save(tmp_path / "other.safetensors")
+    words = ("classify", "two_fields.tif", "-o", tmp_path / "map.tif", "-m", tmp_path / "other.safetensors")
+    require_failure(words, code=3, says="has 12 bands but the model was trained on 11", folder=tmp_path)

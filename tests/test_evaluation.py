@@ -1,0 +1,229 @@
+"""Maps against references: scikit-learn counts, and brute force tells which pixels are compared."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+import pytest
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from scenes import NORTH_UP, ROTATED, UTM, pixel_box, write_polygons, write_raster
+from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix
+
+from cssd_geo import evaluation
+from cssd_geo.classes import ClassTable
+from cssd_geo.classmap import RasterWriter, class_map_layer
+from cssd_geo.errors import InputError, LabelError, SceneError
+from cssd_geo.evaluation import evaluate
+from cssd_geo.grid import Grid
+from cssd_geo.tiles import Window
+
+HEIGHT, WIDTH = 40, 55
+TABLE = ClassTable.from_names(["Wheat", "maize", "rape"], [1, 2, 7])
+
+
+def _ids(seed: int, ids: tuple[int, ...] = (0, 1, 2, 7)) -> NDArray[np.uint8]:
+    """(y, x) patches of 3 x 4 pixels, so that a shift shows but not everywhere."""
+    coarse = np.random.default_rng(seed).choice(np.array(ids, np.uint8), (14, 14))
+    return np.kron(coarse, np.ones((3, 4), np.uint8))[:HEIGHT, :WIDTH]
+
+
+def _write_map(path: Path, ids: NDArray[np.uint8], table: ClassTable = TABLE) -> Path:
+    """A map as `classify` writes it."""
+    grid = Grid(height=HEIGHT, width=WIDTH, transform=NORTH_UP, crs=UTM)
+    with RasterWriter(class_map_layer(path, table, {}), grid) as writer:
+        writer.write(ids, Window(row=0, col=0, height=HEIGHT, width=WIDTH))
+        writer.finalise()
+    return path
+
+
+def _expected(truth: NDArray[Any], mapped: NDArray[Any], ids: list[int]) -> NDArray[np.int64]:
+    """(K, K + 1) as scikit-learn counts; 0 in the map is unclassified, 0 in the truth does not count."""
+    known = truth > 0
+    matrix = confusion_matrix(truth[known], mapped[known], labels=[*ids, 0])
+    return np.asarray(matrix[:-1], np.int64)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds=st.tuples(st.integers(0, 999), st.integers(0, 999)), part=st.sampled_from([2048, 16, 23]))
+def test_random_maps_are_counted_as_scikit_learn_does(
+    tmp_path_factory: pytest.TempPathFactory, seeds: tuple[int, int], part: int
+) -> None:
+    folder = tmp_path_factory.mktemp("maps")
+    mapped, truth = _ids(seeds[0]), _ids(1000 + seeds[1])
+    class_map = write_raster(folder / "map.tif", mapped[None], nodata=0)
+    reference = write_raster(folder / "truth.tif", truth[None], nodata=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "_STEP", part)
+        accuracy = evaluate(class_map, reference).accuracy
+    assert accuracy.names == ("1", "2", "7")
+    np.testing.assert_array_equal(accuracy.confusion, _expected(truth, mapped, [1, 2, 7]))
+    known = truth > 0
+    assert accuracy.overall_accuracy == pytest.approx(accuracy_score(truth[known], mapped[known]))
+    assert accuracy.kappa == pytest.approx(cohen_kappa_score(truth[known], mapped[known]))
+    assert accuracy.unclassified == (mapped[known] == 0).sum() > 0
+
+
+def test_a_vector_and_its_raster_say_the_same(tmp_path: Path) -> None:
+    class_map = _write_map(tmp_path / "map.tif", _ids(1))
+    truth = np.zeros((HEIGHT, WIDTH), np.uint8)
+    shapes = []
+    for name, value, box in (
+        ("wheat", 1, (3, 4, 9, 8)),
+        ("MAIZE ", 2, (20, 10, 7, 21)),
+        ("Rape", 7, (30, 40, 6, 12)),
+    ):
+        row, col, height, width = box
+        truth[row : row + height, col : col + width] = value
+        shapes.append((pixel_box(*box), name))
+    expected = _expected(truth, _ids(1), [1, 2, 7])
+    away = pyproj.Transformer.from_crs("EPSG:32633", "EPSG:4326", always_xy=True)
+    geographic = [(shapely.transform(s, away.transform, interleaved=False), name) for s, name in shapes]
+    for reference in (
+        write_polygons(tmp_path / "utm.gpkg", shapes),
+        write_polygons(tmp_path / "degrees.geojson", geographic, crs="EPSG:4326"),
+        _write_map(tmp_path / "truth.tif", truth),
+        write_raster(tmp_path / "ids.tif", truth[None]),
+        write_raster(tmp_path / "float.tif", np.where(truth == 0, np.nan, truth)[None].astype(np.float32)),
+        write_raster(
+            tmp_path / "nan.tif", np.where(truth == 0, np.nan, truth)[None].astype(np.float32), nodata=np.nan
+        ),
+        write_raster(tmp_path / "254.tif", np.where(truth == 0, 254, truth)[None], nodata=254),
+    ):
+        found = evaluate(class_map, reference)
+        np.testing.assert_array_equal(found.accuracy.confusion, expected, err_msg=reference.name)
+        assert found.accuracy.names == ("Wheat", "maize", "rape")  # as the map spells them
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        (4326, Affine(0.00031, 0.0, 13.5275, 0.0, -0.00019, 52.345)),
+        (32633, NORTH_UP * Affine.translation(-3.3, 2.6) * Affine.scale(0.71, 1.3)),
+        (32633, ROTATED * Affine.translation(-9.2, -11.7) * Affine.scale(0.9)),
+        (3857, Affine(47.0, 0.0, 1_506_088.9, 0.0, 51.0, 6_859_851.0)),
+    ],
+)
+def test_on_another_grid_each_pixel_meets_the_nearest_one(tmp_path: Path, crs: int, transform: Affine) -> None:
+    mapped = _ids(1)
+    truth = np.random.default_rng(5).choice(np.array([0, 1, 2, 7], np.uint8), (70, 90))
+    class_map = _write_map(tmp_path / "map.tif", mapped)
+    reference = write_raster(tmp_path / "truth.tif", truth[None], crs=CRS.from_epsg(crs), transform=transform)
+    rows, cols = np.mgrid[:HEIGHT, :WIDTH]
+    there = pyproj.Transformer.from_crs(32633, crs, always_xy=True).transform(
+        *(NORTH_UP * (cols + 0.5, rows + 0.5))
+    )
+    col, row = (np.floor(v).astype(int) for v in ~transform * there)
+    inside = (row >= 0) & (row < 70) & (col >= 0) & (col < 90)
+    nearest = np.where(inside, truth[row.clip(0, 69), col.clip(0, 89)], 0)
+    assert inside.mean() > 0.2
+    found = evaluate(class_map, reference)
+    np.testing.assert_array_equal(found.accuracy.confusion, _expected(nearest, mapped, [1, 2, 7]))
+    assert found.notes == (
+        "truth.tif is on another grid: each pixel of the map was compared with its nearest one.",
+    )
+
+
+def test_classes_that_only_the_reference_has_are_errors(tmp_path: Path) -> None:
+    class_map = _write_map(tmp_path / "map.tif", _ids(1, (1, 2)))
+    shapes = [(pixel_box(2, 2, 10, 10), "wheat"), (pixel_box(20, 20, 5, 8), "hops")]
+    accuracy = evaluate(class_map, write_polygons(tmp_path / "l.gpkg", shapes)).accuracy
+    assert accuracy.names == ("Wheat", "maize", "rape", "hops")
+    assert accuracy.n.tolist() == [100, 0, 0, 40]
+    assert accuracy.correct.tolist() == [(_ids(1, (1, 2))[2:12, 2:12] == 1).sum(), 0, 0, 0]
+
+
+def test_numbers_match_ids_and_names_match_names(tmp_path: Path) -> None:
+    class_map = _write_map(tmp_path / "map.tif", np.full((HEIGHT, WIDTH), 7, np.uint8))
+    shapes = [(pixel_box(2, 2, 10, 10), 7), (pixel_box(20, 20, 5, 8), 2)]
+    accuracy = evaluate(
+        class_map, write_polygons(tmp_path / "ids.gpkg", shapes), class_field="class_name"
+    ).accuracy
+    assert accuracy.names == ("Wheat", "maize", "rape")
+    assert accuracy.correct.tolist() == [0, 0, 100]
+    other = ClassTable.from_names(["Rape", "Wheat"], [1, 2])  # the same names under other ids
+    reference = _write_map(tmp_path / "other.tif", np.full((HEIGHT, WIDTH), 1, np.uint8), other)
+    assert evaluate(class_map, reference).accuracy.overall_accuracy == 1
+
+
+def test_nothing_in_common_is_an_error_that_lists_both_sides(tmp_path: Path) -> None:
+    class_map = _write_map(tmp_path / "map.tif", _ids(1))
+    reference = write_polygons(
+        tmp_path / "l.gpkg", [(pixel_box(2, 2, 9, 9), "hops"), (pixel_box(20, 20, 5, 8), "oats")]
+    )
+    with pytest.raises(LabelError, match=r"no class in common with .*: hops, oats against Wheat, maize, rape"):
+        evaluate(class_map, reference)
+    far = write_raster(tmp_path / "far.tif", _ids(2)[None], transform=NORTH_UP * Affine.translation(500, 0))
+    with pytest.raises(LabelError, match="has no pixel to compare"):
+        evaluate(class_map, far)
+
+
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 99), buffer=st.integers(0, 9), raster=st.booleans())
+def test_excluded_polygons_and_what_is_nearer_than_the_buffer_do_not_count(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, buffer: int, *, raster: bool
+) -> None:
+    folder, random = tmp_path_factory.mktemp("exclude"), np.random.default_rng(seed)
+    mapped, truth = _ids(seed), _ids(seed + 1)
+    class_map, reference = _write_map(folder / "map.tif", mapped), _write_map(folder / "truth.tif", truth)
+    boxes = [
+        (*random.integers(0, (HEIGHT - 6, WIDTH - 6)).tolist(), *random.integers(1, 6, 2).tolist())
+        for _ in range(3)
+    ]
+    trained = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for row, col, height, width in boxes:
+        trained[row : row + height, col : col + width] = 1
+    if raster:
+        exclude = write_raster(folder / "x.tif", trained[None])
+    else:  # shrunk a little, for all-touched burning would count the pixels beyond an edge
+        exclude = write_polygons(folder / "x.gpkg", [(pixel_box(*box).buffer(-1), "a") for box in boxes])
+    rows, cols = np.mgrid[:HEIGHT, :WIDTH]
+    near = [np.maximum(abs(rows - r), abs(cols - c)) for r, c in np.argwhere(trained)]
+    counted = (np.min(near, axis=0) >= buffer) & (trained == 0)
+    found = evaluate(class_map, reference, exclude=exclude, buffer=buffer)
+    np.testing.assert_array_equal(found.accuracy.confusion, _expected(truth * counted, mapped, [1, 2, 7]))
+    assert found.notes == (f"Pixels nearer than {buffer} pixels to {exclude.name} were left out.",)
+
+
+def test_a_vector_reference_is_excluded_alike(tmp_path: Path) -> None:
+    class_map = _write_map(tmp_path / "map.tif", np.full((HEIGHT, WIDTH), 1, np.uint8))
+    labels = write_polygons(tmp_path / "l.gpkg", [(pixel_box(5, 5, 20, 30), "wheat")])
+    exclude = write_polygons(tmp_path / "x.gpkg", [(pixel_box(5, 5, 20, 10), "wheat")])
+    found = evaluate(class_map, labels, class_field="class_name", exclude=exclude, buffer=4)
+    assert found.accuracy.total == 20 * (20 - 3)
+
+
+def test_files_that_cannot_be_compared_say_why(tmp_path: Path) -> None:
+    class_map = _write_map(tmp_path / "map.tif", _ids(1))
+    text = tmp_path / "notes.txt"
+    text.write_text("none")
+    with pytest.raises(InputError, match="buffer is a number of pixels from 0, not -1"):
+        evaluate(class_map, class_map, buffer=-1)
+    with pytest.raises(SceneError, match="does not exist"):
+        evaluate(tmp_path / "missing.tif", class_map)
+    with pytest.raises(LabelError, match=r"missing\.tif cannot be used as a reference"):
+        evaluate(class_map, tmp_path / "missing.tif")
+    with pytest.raises(LabelError, match=r"notes\.txt cannot be used as a reference"):
+        evaluate(class_map, text)
+    for dtype in ("float32", "complex64"):
+        with pytest.raises(SceneError, match=f"holds {dtype} values; a class map has whole numbers"):
+            evaluate(write_raster(tmp_path / "f.tif", _ids(1)[None].astype(dtype)), class_map)
+    with pytest.raises(LabelError, match="holds complex64 values; a reference has whole numbers"):
+        evaluate(class_map, write_raster(tmp_path / "c.tif", _ids(1)[None].astype("complex64")))
+    with pytest.raises(LabelError, match=r"holds no class ids .*; found \[1\.5"):
+        evaluate(class_map, write_raster(tmp_path / "h.tif", _ids(1)[None] + np.float32(0.5), nodata=0.5))
+    with pytest.raises(LabelError, match="one of them has no CRS"):
+        evaluate(class_map, write_raster(tmp_path / "n.tif", _ids(1)[None], crs=None))
+
+
+def test_a_damaged_map_says_where(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(1, 4, (1, 900, 700), np.uint8)
+    path = write_raster(tmp_path / "map.tif", noise, compress="deflate")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(SceneError, match=r"map\.tif cannot be read at row 0"):
+        evaluate(path, path)

@@ -1,0 +1,137 @@
+"""The architecture, as a table: imports go downward only, and library code keeps out of some things altogether."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cssd_geo
+
+LAYERS = (
+    # Lowest first. A module imports from layers below its own, never from its own or from above.
+    "errors",
+    "options bands classes tiles metrics split_search",  # values: numpy and the standard library
+    "splits band_tags grid outputs pam",
+    "cube classmap",  # the outside world: rasters in, rasters out
+    "scene labels",
+    "network calibration whitening sampling windows",  # from here on torch may be needed
+    "losses model baselines",
+    "inference fitting",
+    "lazy info pictures evaluation",
+    "training classification",  # one verb each
+    "demo.spectra demo.layout",
+    "demo.landscape",
+    "demo.files",
+    "demo.run",
+    "cli.options cli.progress",
+    "cli.train",
+    "cli.classify cli.demo cli.evaluate cli.info",
+    "cli",
+    "cli.__main__",
+)
+WITHOUT_TORCH = [
+    module
+    for modules in (
+        *LAYERS[:4],
+        "scene labels calibration sampling pictures evaluation cli cli.options cli.progress",
+    )
+    for module in modules.split()
+]
+UNSAFE_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "runpy"}
+UNSAFE_CALLS = {"print", "eval", "exec", "compile", "__import__"}
+
+ROOT = Path(cssd_geo.__file__).parent
+LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules.split()}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {name_of(path): path for path in sorted(ROOT.rglob("*.py")) if name_of(path) not in ("", "demo")}
+
+
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(SOURCES[module].read_text())
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Full names of what is imported anywhere, inside functions and for types as well."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names)
+
+
+def own_modules(tree: ast.AST) -> set[str]:
+    """Modules of this package that are imported: the longest part of each name that is one."""
+    found = set()
+    for name in imported(tree):
+        parts = name.split(".")
+        if parts[0] == "cssd_geo":
+            tails = (".".join(parts[1:end]) for end in range(len(parts), 1, -1))
+            found |= {next((tail for tail in tails if tail in SOURCES), "")}
+    return found - {""}
+
+
+def test_the_table_names_every_module_once() -> None:
+    assert sorted(LEVEL) == sorted(SOURCES)
+    assert sum(len(modules.split()) for modules in LAYERS) == len(LEVEL)
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_imports_go_downward_only(module: str) -> None:
+    tree = tree_of(module)
+    assert not any(name.startswith(".") for name in imported(tree)), "relative imports hide where they lead"
+    upward = {other for other in own_modules(tree) if LEVEL[other] >= LEVEL[module]}
+    assert not upward, f"{module} must not import {upward}"
+
+
+def test_the_package_itself_imports_its_modules_for_types_only() -> None:
+    body = ast.parse((ROOT / "__init__.py").read_text()).body
+    outside = [node for node in body if not isinstance(node, ast.If)]
+    assert not any(own_modules(node) for node in outside)
+
+
+@pytest.mark.parametrize("module", WITHOUT_TORCH)
+def test_nothing_below_the_network_reaches_torch(module: str) -> None:
+    reached, todo = set(), [module]
+    while todo:
+        name = todo.pop()
+        reached.add(name)
+        todo += own_modules(tree_of(name)) - reached if not name.startswith("cli") else []
+    using = {name for name in reached if any(i.split(".")[0] == "torch" for i in imported(tree_of(name)))}
+    assert not using
+
+
+def test_scenes_maps_and_accuracy_work_without_torch() -> None:
+    modules = [f"cssd_geo.{name}" for name in WITHOUT_TORCH]
+    code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_library_code_keeps_out_of(module: str) -> None:
+    tree = tree_of(module)
+    assert not {name.split(".")[0] for name in imported(tree)} & UNSAFE_MODULES
+    for node in ast.walk(tree):
+        where = f"{module}, line {getattr(node, 'lineno', '?')}"
+        assert not isinstance(node, ast.Assert), f"{where}: input is checked with errors, not with assert"
+        if isinstance(node, ast.ExceptHandler):
+            caught = node.type.id if isinstance(node.type, ast.Name) else node.type
+            assert caught not in (None, "Exception"), f"{where}: catches everything"
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in UNSAFE_CALLS | {"torch.load", "np.load"}, f"{where}: {called}"
+
+
+def test_public_names_are_there_and_no_others() -> None:
+    assert all(hasattr(cssd_geo, name) for name in cssd_geo.__all__)
+    assert set(cssd_geo.__all__) <= set(dir(cssd_geo))
+    with pytest.raises(AttributeError, match="no attribute 'utils'"):
+        _ = cssd_geo.utils

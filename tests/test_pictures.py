@@ -1,0 +1,106 @@
+"""Pictures: right pixels in right colours, and PNG bytes whatever the names are."""
+
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scenes import write_raster
+
+from cssd_geo.classes import ClassTable
+from cssd_geo.metrics import Accuracy
+from cssd_geo.pictures import (
+    Panel,
+    confusion_png,
+    false_colour,
+    paint_classes,
+    paint_confidence,
+    paint_errors,
+    side_by_side,
+)
+from cssd_geo.scene import open_scene
+
+BACKGROUND = [235, 235, 235]
+ODD_NAMES = [
+    ("a", "b"),
+    ("$x", "y$z$"),
+    ("$\\frac$", "$b$"),
+    ("_hidden", "b"),
+    ("水田", "b"),
+    ("two\nlines", "<&>"),
+]
+
+
+def decoded(png: bytes, tmp_path: Path) -> NDArray[np.float32]:
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "picture.png").write_bytes(png)
+    return np.asarray(matplotlib.image.imread(tmp_path / "picture.png"))
+
+
+def accuracy_of(names: tuple[str, ...]) -> Accuracy:
+    return Accuracy(confusion=5 * np.eye(len(names), len(names) + 1, 1, dtype=np.int64), names=names)
+
+
+def test_classes_get_their_colours_and_unknown_ids_none() -> None:
+    table = ClassTable(ids=(2, 5), names=("a", "b"), colours=((1, 2, 3), (4, 5, 6)))
+    painted = paint_classes(np.array([[0, 2, 5], [1, 9, 2]]), table)
+    assert painted.tolist() == [[BACKGROUND, [1, 2, 3], [4, 5, 6]], [BACKGROUND, BACKGROUND, [1, 2, 3]]]
+
+
+def test_confidence_is_brighter_where_sure_and_grey_without_data() -> None:
+    painted = paint_confidence(np.array([[0, 50, 100, 255]], np.uint8))
+    dark, middle, bright = painted[0, :3, 0].astype(int)
+    assert dark < middle - 100 < bright - 200
+    assert painted[0, 3].tolist() == BACKGROUND
+
+
+def test_errors_are_red_right_is_white_and_unknown_grey() -> None:
+    painted = paint_errors(np.array([[1, 2, 0, 3]]), np.array([[1, 1, 2, 0]]))
+    assert painted.tolist() == [[[255] * 3, [200, 30, 30], [200, 30, 30], BACKGROUND]]
+
+
+def test_false_colour_shows_near_infrared_as_red_and_leaves_nodata_out(tmp_path: Path) -> None:
+    cube = np.zeros((3, 4, 6), np.int16)
+    cube[2] = np.arange(24).reshape(4, 6)  # without wavelengths, the middle bands stand for the visible ones
+    cube[:, 1, 2] = -9999
+    image = false_colour(open_scene(write_raster(tmp_path / "s.tif", cube, nodata=-9999)))
+    assert image.shape == (4, 6, 3)
+    assert image[1, 2].tolist() == BACKGROUND
+    assert not image[0, 0].any()
+
+
+def test_false_colour_of_a_scene_without_any_data(tmp_path: Path) -> None:
+    scene = open_scene(write_raster(tmp_path / "s.tif", np.full((2, 3, 5), -1, np.int16), nodata=-1))
+    assert (false_colour(scene) == BACKGROUND).all()
+
+
+def test_false_colour_stretches_each_channel(tmp_path: Path) -> None:
+    ramp = np.arange(200).reshape(1, 10, 20) + np.array([0, 5000, 20000])[:, None, None]
+    image = false_colour(open_scene(write_raster(tmp_path / "s.tif", ramp.astype(np.int16))))
+    assert image.min() == 0
+    assert image.max() == 255
+    assert np.all(np.diff(image[..., 0].ravel().astype(int)) >= 0)
+
+
+@pytest.mark.parametrize("names", ODD_NAMES, ids=range(len(ODD_NAMES)))
+def test_any_name_can_be_drawn(names: tuple[str, ...], tmp_path: Path) -> None:
+    assert decoded(confusion_png(accuracy_of(names)), tmp_path).std() > 0.01
+    panel = Panel(title="map", image=np.zeros((5, 7, 3), np.uint8))
+    assert decoded(side_by_side([panel], ClassTable.from_names(list(names)), "title"), tmp_path).std() > 0.01
+
+
+def test_panels_stand_side_by_side(tmp_path: Path) -> None:
+    red, blue = np.zeros((20, 30, 3), np.uint8), np.zeros((20, 30, 3), np.uint8)
+    red[..., 0], blue[..., 2] = 255, 255
+    panels = [Panel(title="left", image=red), Panel(title="right", image=blue)]
+    image = decoded(side_by_side(panels, ClassTable.from_names(["a"]), "both"), tmp_path)
+    middle = image[image.shape[0] // 2, :, :3]
+    reddest = np.flatnonzero((middle == [1, 0, 0]).all(axis=1))
+    bluest = np.flatnonzero((middle == [0, 0, 1]).all(axis=1))
+    assert 0 < reddest.max() < bluest.min()
+
+
+def test_a_confusion_matrix_of_very_many_classes_stays_small(tmp_path: Path) -> None:
+    image = decoded(confusion_png(accuracy_of(tuple(map(str, range(400))))), tmp_path)
+    assert max(image.shape) < 5000

@@ -1,0 +1,467 @@
+"""What a scene reads is what rasterio reads; what its cube carries is enough to have the scene back."""
+
+import pickle
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import rioxarray
+import xarray as xr
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from rasterio.control import GroundControlPoint
+from rasterio.windows import Window as RasterioWindow
+from scenes import NORTH_UP, ROTATED, UTM, control_points, coordinate_cube, write_raster
+from scipy.io import netcdf_file
+
+from cssd_geo.errors import SceneError
+from cssd_geo.grid import Grid
+from cssd_geo.scene import Scene, open_scene, scene_of_array, usable
+from cssd_geo.tiles import Window
+
+BANDS, HEIGHT, WIDTH = 4, 21, 34
+EVERY = np.arange(BANDS)
+WHOLE = Window(row=0, col=0, height=HEIGHT, width=WIDTH)
+SOUTH_UP = Affine(30.0, 0.0, 400_000.5, 0.0, 30.0, 5_800_000.25)
+QUARTER_TURN = NORTH_UP * Affine.rotation(90)
+DEGREES = Affine(5e-6, 2e-6, 13.4, 1.5e-6, -4e-6, 52.5)
+GRIDS = {
+    "north up": NORTH_UP,
+    "south up": SOUTH_UP,
+    "rotated": ROTATED,
+    "quarter turn": QUARTER_TURN,
+    "tiny": DEGREES,
+}
+ungeoreferenced = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
+
+def _cube(dtype: str = "int32") -> NDArray[Any]:
+    return coordinate_cube(BANDS, HEIGHT, WIDTH).astype(dtype)
+
+
+def _write_mask(path: Path, mask: NDArray[np.bool_], *, internal: bool = True) -> None:
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=internal), rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(mask)
+
+
+def _points(points: Any) -> list[tuple[float, ...]]:
+    return [(p.row, p.col, p.x, p.y) for p in points]
+
+
+# Reading
+
+
+@pytest.fixture(scope="module")
+def holed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nodata here and there, not in the same pixels of every band; tiled, so that windows cross blocks."""
+    random = np.random.default_rng(1)
+    cube = _cube()
+    cube[random.random(cube.shape) < 0.05] = -5
+    path = tmp_path_factory.mktemp("holed") / "holed.tif"
+    return write_raster(path, cube, nodata=-5, tiled=True, blockxsize=16, blockysize=16)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    row=st.integers(-30, 30),
+    col=st.integers(-40, 40),
+    height=st.integers(1, 60),
+    width=st.integers(1, 80),
+    bands=st.lists(st.integers(0, BANDS - 1), min_size=1, max_size=4, unique=True),
+)
+def test_any_window_equals_rasterios_boundless_read(
+    holed: Path, *, row: int, col: int, height: int, width: int, bands: list[int]
+) -> None:
+    scene = open_scene(holed)
+    values, valid = scene.read(Window(row=row, col=col, height=height, width=width), np.array(bands))
+    with rasterio.open(holed) as dataset:
+        indexes = [b + 1 for b in bands]
+        area = RasterioWindow(col, row, width, height)
+        stored = dataset.read(indexes, window=area, boundless=True, fill_value=-7)
+    expected = ((stored != -5) & (stored != -7)).all(axis=0)
+    np.testing.assert_array_equal(valid, expected)
+    np.testing.assert_array_equal(values, np.where(stored == -7, 0, stored))
+    assert values.dtype == stored.dtype
+
+
+def test_only_the_bands_asked_for_decide_validity(tmp_path: Path) -> None:
+    cube = _cube()
+    cube[2] = -5
+    scene = open_scene(write_raster(tmp_path / "s.tif", cube, nodata=-5))
+    assert scene.read(WHOLE, np.array([0, 1, 3]))[1].all()
+    assert not scene.read(WHOLE, EVERY)[1].any()
+
+
+def test_each_band_has_its_own_nodata(tmp_path: Path) -> None:
+    files = []
+    for band, nodata in enumerate((7, None, 1_000_009)):
+        plane = _cube()[:1]
+        plane[0, band, 5], plane[0, 9, 9] = 7, 1_000_009
+        files.append(write_raster(tmp_path / f"{band}.tif", plane, nodata=nodata))
+    stack = tmp_path / "stack.vrt"
+    subprocess.run(["gdalbuildvrt", "-q", "-separate", stack, *files], check=True)
+    scene = open_scene(stack)
+    np.testing.assert_array_equal(scene.nodata, [7, np.nan, 1_000_009])
+    values, valid = scene.read(WHOLE, np.arange(3))
+    np.testing.assert_array_equal(valid, (values[0] != 7) & (values[2] != 1_000_009))
+    assert (~valid).sum() == 3  # 7 in band 1: planted, and that of row 0; 1,000,009 in band 3
+    array = scene_of_array(scene.cube)
+    np.testing.assert_array_equal(array.nodata, scene.nodata)
+    np.testing.assert_array_equal(array.read(WHOLE, np.arange(3))[1], valid)
+    np.testing.assert_array_equal(scene_of_array(scene.cube[1:]).nodata, scene.nodata[1:])
+
+
+@pytest.mark.parametrize("nodata", [-9999.0, 3.4e38, -3.4028234663852886e38, 0.1, np.nan, None])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_float_nodata_nan_and_infinity_are_not_data(tmp_path: Path, dtype: str, nodata: float | None) -> None:
+    cube = _cube(dtype)
+    cube[0, 2, 3] = np.nan if nodata is None else nodata
+    cube[1, 4, 5], cube[2, 6, 7], cube[3, 8, 9] = np.nan, np.inf, -np.inf
+    scene = open_scene(write_raster(tmp_path / "s.tif", cube, nodata=nodata))
+    _, valid = scene.read(WHOLE, EVERY)
+    assert np.argwhere(~valid).tolist() == [[2, 3], [4, 5], [6, 7], [8, 9]]
+    np.testing.assert_array_equal(scene_of_array(scene.cube).read(WHOLE, EVERY)[1], valid)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata"),
+    [("float32", -1.7976931348623157e308), ("uint16", -9999.0), ("int16", -99.5), ("uint8", 1e9)],
+)
+def test_nodata_that_the_type_cannot_hold_matches_nothing(dtype: str, nodata: float) -> None:
+    values = np.array([0, 1, 241, 55537], np.int64).astype(dtype).reshape(1, 2, 2)  # 55537: -9999 wrapped
+    assert usable(values, np.array([nodata])).all()
+
+
+def test_nodata_that_the_type_cannot_hold_travels_with_the_cube(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "s.tif", _cube("uint16"))
+    vrt = tmp_path / "s.vrt"
+    subprocess.run(["gdal_translate", "-q", "-of", "VRT", path, vrt], check=True)
+    text = vrt.read_text()
+    vrt.write_text(text.replace("<ColorInterp>", "<NoDataValue>0.5</NoDataValue><ColorInterp>"))
+    scene = open_scene(vrt)
+    assert scene.read(WHOLE, EVERY)[1].all()
+    np.testing.assert_array_equal(scene_of_array(scene.cube).nodata, scene.nodata)
+
+
+@pytest.mark.parametrize("internal", [True, False])
+@pytest.mark.parametrize("nodata", [None, -5])
+def test_a_mask_counts_beside_nodata(tmp_path: Path, nodata: int | None, *, internal: bool) -> None:
+    cube = _cube("int16")
+    cube[1, 3, 4] = -5
+    path = write_raster(tmp_path / "s.tif", cube, nodata=nodata)
+    mask = np.random.default_rng(0).random((HEIGHT, WIDTH)) < 0.7
+    mask[3, 4] = True
+    _write_mask(path, mask, internal=internal)
+    assert (tmp_path / "s.tif.msk").exists() is not internal
+    scene = open_scene(path)
+    expected = mask.copy()
+    expected[3, 4] = nodata is None
+    values, valid = scene.read(WHOLE, EVERY)
+    np.testing.assert_array_equal(valid, expected)
+    np.testing.assert_array_equal(values, cube)
+    # the cube holds the values as stored, and the mask beside them; a scene of it knows both
+    np.testing.assert_array_equal(scene.cube, cube)
+    np.testing.assert_array_equal(scene.cube.coords["valid"], mask)
+    seen, known = scene_of_array(scene.cube).read(WHOLE, EVERY)
+    np.testing.assert_array_equal(known, expected)
+    np.testing.assert_array_equal(seen[:, expected], cube[:, expected])
+    part = scene_of_array(scene.cube[:, 4:, ::2])
+    np.testing.assert_array_equal(
+        part.read(Window(row=0, col=0, height=HEIGHT - 4, width=WIDTH // 2), EVERY)[1], expected[4:, ::2]
+    )
+
+
+def test_a_damaged_file_says_where(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "s.tif", np.tile(_cube(), (1, 20, 20)), compress="deflate")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(SceneError, match=r"s.tif cannot be read at row 300, column 0 \(50 x 60 pixels\)"):
+        open_scene(path).read(Window(row=300, col=0, height=50, width=60), EVERY)
+
+
+def test_a_scene_in_another_process_reads_the_same(holed: Path) -> None:
+    scene = open_scene(holed)
+    there = pickle.loads(pickle.dumps(scene.source))  # noqa: S301 - our own
+    np.testing.assert_array_equal(there.read(WHOLE, EVERY), scene.source.read(WHOLE, EVERY))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(scene.cube)), scene.cube)  # noqa: S301
+
+
+# The cube
+
+
+def _indexes(size: int) -> st.SearchStrategy[Any]:
+    """Slices, whole numbers, lists. Not slices that begin before the array: dask gets these wrong."""
+    bounds = st.one_of(st.none(), st.integers(-size, size + 5))
+    slices = st.builds(slice, bounds, bounds, st.sampled_from([None, 1, 2, 3, -1, -2, -5]))
+    return st.one_of(slices, st.integers(0, size - 1), st.lists(st.integers(0, size - 1), max_size=3))
+
+
+@settings(max_examples=50, deadline=None)
+@given(band=_indexes(BANDS), row=_indexes(HEIGHT), col=_indexes(WIDTH))
+def test_the_cube_indexes_like_the_array_that_rasterio_reads(holed: Path, band: Any, row: Any, col: Any) -> None:
+    with rasterio.open(holed) as dataset:
+        stored = xr.DataArray(dataset.read(), dims=("band", "y", "x"))
+    lazy = open_scene(holed).cube
+    np.testing.assert_array_equal(lazy[band, row, col], stored[band, row, col])
+    np.testing.assert_array_equal(
+        lazy.isel(y=row).isel(x=col).isel(band=band), stored.isel(y=row).isel(x=col).isel(band=band)
+    )
+
+
+@pytest.mark.parametrize(
+    ("profile", "block"),
+    [
+        ({"tiled": True, "blockxsize": 256, "blockysize": 128}, (256, 512)),
+        ({"blockysize": 10}, (370, 700)),
+        ({"tiled": True, "blockxsize": 512, "blockysize": 512}, (512, 512)),
+    ],
+)
+def test_chunks_are_whole_blocks_of_the_file(
+    tmp_path: Path, profile: dict[str, Any], block: tuple[int, int]
+) -> None:
+    cube = np.zeros((2, 900, 700), np.uint8)
+    scene = open_scene(write_raster(tmp_path / "s.tif", cube, **profile))
+    with rasterio.open(tmp_path / "s.tif") as dataset:
+        rows, cols = dataset.block_shapes[0]
+    assert scene.block_shape[0] % rows == 0 or scene.block_shape[0] == 900
+    assert scene.block_shape[1] % cols == 0 or scene.block_shape[1] == 700
+    assert scene.cube.data.chunksize == (2, *scene.block_shape)
+    assert scene.block_shape == block
+
+
+def _there_and_back(path: Path) -> tuple[Scene, Scene]:
+    scene = open_scene(path)
+    return scene, scene_of_array(scene.cube)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_cube_gives_the_scene_back_to_the_last_digit(tmp_path: Path, name: str) -> None:
+    path = write_raster(tmp_path / "s.tif", _cube("int16"), transform=GRIDS[name], nodata=-9999)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (0.1,) * BANDS, (3.0,) * BANDS
+    scene, back = _there_and_back(path)
+    assert back.grid == scene.grid == Grid(height=HEIGHT, width=WIDTH, transform=GRIDS[name], crs=UTM)
+    assert back.bands == scene.bands
+    assert scene.cube.rio.nodata == -9999
+    assert scene.cube.rio.crs == UTM
+    for given_, found in ((scene.nodata, back.nodata), (scene.scale, back.scale), (scene.offset, back.offset)):
+        np.testing.assert_array_equal(found, given_)
+    assert (scene.scale[0], scene.offset[0]) == (0.1, 3.0)
+
+
+def test_scales_that_differ_between_bands_travel_with_the_cube(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "s.tif", _cube())
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (1.0, 0.5, 0.25, 0.125), (0.0, 1.0, 2.0, 3.0)
+    scene, back = _there_and_back(path)
+    np.testing.assert_array_equal(back.scale, [1.0, 0.5, 0.25, 0.125])
+    np.testing.assert_array_equal(back.offset, scene.offset)
+    np.testing.assert_array_equal(scene_of_array(scene.cube[::-2]).scale, [0.125, 0.5])
+
+
+@ungeoreferenced
+def test_scenes_with_control_points_or_without_a_georeference_come_back(tmp_path: Path) -> None:
+    points = control_points(ROTATED, HEIGHT, WIDTH)
+    scene, back = _there_and_back(write_raster(tmp_path / "gcps.tif", _cube(), transform=None, gcps=points))
+    assert (scene.grid.transform, scene.grid.crs) == (None, UTM)
+    assert _points(back.grid.gcps) == _points(scene.grid.gcps) == _points(points)
+    assert back.grid.same_as(scene.grid)
+    scene, back = _there_and_back(write_raster(tmp_path / "none.tif", _cube(), transform=None, crs=None))
+    assert back.grid == scene.grid == Grid(height=HEIGHT, width=WIDTH, transform=None, crs=None)
+
+
+steps = st.sampled_from([1, 2, 3, -1, -2])
+cuts = st.builds(lambda a, b, step: slice(a, b, step) if step > 0 else slice(b, a, step),
+                 st.integers(0, 9), st.integers(11, 20), steps)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    name=st.sampled_from([*GRIDS, "gcps"]),
+    down=cuts,
+    across=cuts,
+    lines=st.sampled_from([(), ("y",), ("x",), ("y", "x")]),
+)
+def test_a_sliced_cube_knows_where_its_pixels_lie(
+    tmp_path_factory: pytest.TempPathFactory, name: str, down: slice, across: slice, lines: tuple[str, ...]
+) -> None:
+    folder, cube = tmp_path_factory.getbasetemp(), _cube()
+    transform = GRIDS.get(name, ROTATED)
+    if name == "gcps":
+        points = control_points(transform, HEIGHT, WIDTH)
+        path = write_raster(folder / "sliced.tif", cube, transform=None, gcps=points)
+    else:
+        path = write_raster(folder / "sliced.tif", cube, transform=transform)
+    cut = open_scene(path).cube.isel(y=down, x=across)
+    cut = cut.isel({line: slice(0, 1) for line in lines})  # a single line does not know its step any more
+    grid = scene_of_array(cut).grid
+    pixel = grid.transform or rasterio.transform.from_gcps(list(grid.gcps))
+    values = cut[0].to_numpy()
+    for row, col in ((0, 0), (values.shape[0] - 1, values.shape[1] - 1)):
+        stored_row, stored_col = divmod(int(values[row, col]), 1000)
+        expected = transform * (stored_col + 0.5, stored_row + 0.5)
+        size = abs(transform.a) + abs(transform.b)
+        assert np.abs(np.subtract(pixel * (col + 0.5, row + 0.5), expected)).max() < 1e-5 * size
+
+
+def test_a_cube_with_gaps_is_refused(tmp_path: Path) -> None:
+    for name, transform in GRIDS.items():
+        cube = open_scene(write_raster(tmp_path / "s.tif", _cube(), transform=transform)).cube
+        with pytest.raises(SceneError, match="not evenly spaced"):
+            scene_of_array(cube.isel(x=[0, 1, 5])), name
+
+
+# Arrays of other origin
+
+
+def test_an_array_of_rioxarray_is_the_same_scene(tmp_path: Path) -> None:
+    cube = _cube("int16")
+    cube[:, 3, 5] = -9999
+    path = write_raster(tmp_path / "s.tif", cube, nodata=-9999)
+    scene = open_scene(path)
+    for masked in (False, True):
+        array = rioxarray.open_rasterio(path, masked=masked)
+        assert isinstance(array, xr.DataArray)
+        other = scene_of_array(array.transpose("x", "band", "y"))
+        assert other.grid == scene.grid
+        np.testing.assert_array_equal(other.nodata, scene.nodata)
+        values, valid = other.read(WHOLE, EVERY)
+        assert np.argwhere(~valid).tolist() == [[3, 5]]
+        np.testing.assert_array_equal(values[:, valid], cube[:, valid])
+
+
+def test_coordinates_alone_give_the_transform() -> None:
+    rows, cols = np.arange(5), np.arange(7)
+    array = xr.DataArray(
+        np.zeros((2, 5, 7)), dims=("band", "y", "x"), coords={"y": 100.0 - 10 * rows, "x": 3.0 + 20 * cols}
+    )
+    assert scene_of_array(array).grid.transform == Affine(20.0, 0.0, -7.0, 0.0, -10.0, 105.0)
+    assert scene_of_array(array.drop_vars(["x", "y"])).grid.transform is None
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: xr.DataArray(np.zeros((3, 4)), dims=("y", "x")), "dimensions band, y and x, not y, x"),
+        (lambda: xr.DataArray(np.zeros((2, 3, 4), complex), dims=("band", "y", "x")), "complex128"),
+        (lambda: xr.DataArray(np.zeros((2, 3, 4), bool), dims=("band", "y", "x")), "bool"),
+        (
+            lambda: xr.DataArray(np.zeros((2, 3, 4)), dims=("band", "y", "x"), attrs={"scales": (1.0, 2.0, 3.0)}),
+            "3 values of scale for 2 bands",
+        ),
+    ],
+)
+def test_arrays_that_are_no_scene_are_refused(make: Callable[[], xr.DataArray], message: str) -> None:
+    with pytest.raises(SceneError, match=message):
+        scene_of_array(make())
+
+
+# Files that are no scene
+
+
+def test_what_cannot_be_opened_is_said_in_one_line(tmp_path: Path) -> None:
+    cube = write_raster(tmp_path / "cube.dat", _cube(), driver="ENVI")
+    text = tmp_path / "notes.txt"
+    text.write_text("no raster")
+    for path, message in (
+        (tmp_path / "missing.tif", "does not exist"),
+        (cube.with_suffix(".hdr"), "open the data file, not its header"),
+        (text, "not a raster that GDAL can read"),
+        (tmp_path, "not a raster that GDAL can read"),
+    ):
+        with pytest.raises(SceneError, match=message) as caught:
+            open_scene(path)
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["CInt16", "CInt32", "CFloat32", "CFloat64"])
+def test_complex_values_are_refused(tmp_path: Path, dtype: str) -> None:
+    path = write_raster(tmp_path / "s.tif", _cube())
+    subprocess.run(["gdal_translate", "-q", "-ot", dtype, path, tmp_path / "c.tif"], check=True)
+    with pytest.raises(SceneError, match=r"complex.* a scene has real numbers"):
+        open_scene(tmp_path / "c.tif")
+
+
+def test_bands_of_several_types_are_refused(tmp_path: Path) -> None:
+    files = [write_raster(tmp_path / f"{dtype}.tif", _cube(dtype)[:1]) for dtype in ("float32", "int32")]
+    stack = tmp_path / "stack.vrt"
+    subprocess.run(["gdalbuildvrt", "-q", "-separate", stack, *files], check=True)
+    with pytest.raises(SceneError, match=r"several types \(float32, int32\)"):
+        open_scene(stack)
+
+
+def test_a_container_names_its_subdatasets_and_these_open(tmp_path: Path) -> None:
+    path = tmp_path / "two.nc"
+    with netcdf_file(str(path), "w") as container:
+        for name, size in (("y", 5), ("x", 7), ("b", 3)):
+            container.createDimension(name, size)
+        for name in ("one", "two"):
+            container.createVariable(name, "i4", ("b", "y", "x"))[:] = np.arange(105).reshape(3, 5, 7)
+    with pytest.raises(SceneError, match=r"two\.nc:one"):
+        open_scene(path)
+    assert open_scene(f"netcdf:{path}:two").cube.shape == (3, 5, 7)
+
+
+# Grids
+
+
+def test_grids_with_other_control_points_differ() -> None:
+    grid = Grid(height=5, width=7, transform=None, crs=UTM, gcps=tuple(control_points(ROTATED, 5, 7)))
+    again = Grid(height=5, width=7, transform=None, crs=UTM, gcps=tuple(control_points(ROTATED, 5, 7)))
+    moved = Grid(height=5, width=7, transform=None, crs=UTM, gcps=tuple(control_points(NORTH_UP, 5, 7)))
+    assert grid.same_as(again)
+    assert not grid.same_as(moved)
+    assert not grid.same_as(Grid(height=5, width=7, transform=None, crs=UTM))
+    assert isinstance(again.gcps[0], GroundControlPoint)
+
+
+@given(shift=st.floats(0.001, 5.0), axis=st.sampled_from(["x", "y"]), turned=st.booleans())
+def test_grids_that_lie_elsewhere_differ(shift: float, axis: str, *, turned: bool) -> None:
+    transform = ROTATED if turned else NORTH_UP
+    moved = transform * Affine.translation(*((shift, 0) if axis == "x" else (0, shift)))
+    here, there = (Grid(height=5, width=7, transform=t, crs=UTM) for t in (transform, moved))
+    assert not here.same_as(there)
+    assert here.same_as(Grid(height=5, width=7, transform=transform * Affine.translation(1e-8, -1e-8), crs=UTM))
+    assert not here.same_as(Grid(height=7, width=5, transform=transform, crs=UTM))
+
+
+# Real files
+
+
+@ungeoreferenced
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    "folder", ["envi_headers/derived_from_berlin", "envi_headers/gdal", "envi_headers/gdal_ehdr"]
+)
+def test_every_odd_real_file_opens_or_says_why_not(shared_data: Path, folder: str) -> None:
+    opened = 0
+    for path in sorted((shared_data / folder).iterdir()):
+        if path.suffix in {".hdr", ".sta", ".clr"}:
+            with pytest.raises(SceneError, match=re.escape(str(path))) as caught:
+                open_scene(path)
+            assert "\n" not in str(caught.value)
+            continue
+        scene = open_scene(path)
+        opened += 1
+        window = Window(row=-1, col=-2, height=scene.grid.height + 2, width=scene.grid.width + 3)
+        good = scene.bands.good_indexes
+        values, valid = scene.read(window, good)
+        with rasterio.open(path) as dataset:
+            stored = dataset.read((good + 1).tolist())
+            masks = dataset.read_masks((good + 1).tolist()) > 0
+        finite = masks & np.isfinite(stored)
+        np.testing.assert_array_equal(values[:, 1:-1, 2:-1], stored)
+        np.testing.assert_array_equal(valid[1:-1, 2:-1], finite.all(axis=0))
+        assert valid.sum() == valid[1:-1, 2:-1].sum()
+        back = scene_of_array(scene.cube)
+        assert (back.grid, back.bands) == (scene.grid, scene.bands)
+        for ours, theirs in ((scene.nodata, back.nodata), (scene.scale, back.scale), (scene.offset, back.offset)):
+            np.testing.assert_array_equal(ours, theirs)
+    assert opened == {"derived_from_berlin": 20, "gdal": 10, "gdal_ehdr": 6}[Path(folder).name]

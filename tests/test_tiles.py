@@ -1,0 +1,103 @@
+"""The plan: every pixel is computed once, and what is read is what the arithmetic says."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cssd_geo.errors import InputError
+from cssd_geo.tiles import Halo, TilePlan, Window, plan_tiles, tiles_of_pixels
+
+sizes = st.integers(1, 40)
+halos = st.builds(Halo, before=st.integers(0, 12), after=st.integers(0, 12))
+plans = st.builds(plan_tiles, height=sizes, width=sizes, tile_height=sizes, tile_width=sizes, halo=halos)
+windows = st.builds(Window, row=st.integers(-50, 50), col=st.integers(-50, 50), height=sizes, width=sizes)
+
+
+@given(plan=plans)
+def test_cores_partition_the_scene_in_reading_order(plan: TilePlan) -> None:
+    visits = np.zeros((plan.height, plan.width), np.int64)
+    first = []
+    for tile in plan:
+        visits[tile.core.slices] += 1
+        first.append((tile.core.row, tile.core.col))
+    assert (visits == 1).all()
+    assert first == sorted(first)
+    assert [tile.index for tile in plan] == list(range(len(plan))) == list(range(plan.rows * plan.cols))
+
+
+@given(plan=plans)
+def test_padded_is_the_core_grown_by_the_halo(plan: TilePlan) -> None:
+    for tile in plan:
+        core, padded, halo = tile.core, tile.padded, plan.halo
+        assert (padded.row, padded.col) == (core.row - halo.before, core.col - halo.before)
+        assert padded.row + padded.height == core.row + core.height + halo.after
+        assert padded.col + padded.width == core.col + core.width + halo.after
+        assert padded.pixels == (core.height + halo.total) * (core.width + halo.total)
+
+
+@given(plan=plans)
+def test_pixels_read_are_those_of_all_padded_tiles_within_the_scene(plan: TilePlan) -> None:
+    counted = 0
+    for tile in plan:
+        rows = range(tile.padded.row, tile.padded.row + tile.padded.height)
+        cols = range(tile.padded.col, tile.padded.col + tile.padded.width)
+        counted += sum(0 <= r < plan.height for r in rows) * sum(0 <= c < plan.width for c in cols)
+    assert plan.pixels_read == counted
+
+
+@given(plan=plans, pixels=st.lists(st.tuples(st.integers(0, 999), st.integers(0, 999)), max_size=60))
+def test_tiles_of_pixels_visits_each_pixel_once_in_the_tile_whose_core_holds_it(
+    plan: TilePlan, pixels: list[tuple[int, int]]
+) -> None:
+    rows = np.array([r % plan.height for r, _ in pixels], np.int64)
+    cols = np.array([c % plan.width for _, c in pixels], np.int64)
+    visited: list[int] = []
+    indexes = []
+    for tile, positions in tiles_of_pixels(plan, rows, cols):
+        assert len(positions)
+        for position in positions.tolist():
+            assert tile.core.row <= rows[position] < tile.core.row + tile.core.height
+            assert tile.core.col <= cols[position] < tile.core.col + tile.core.width
+        visited += positions.tolist()
+        indexes.append(tile.index)
+    assert sorted(visited) == list(range(len(pixels)))
+    assert indexes == sorted(set(indexes))
+
+
+@given(window=windows, height=sizes, width=sizes)
+def test_clip_keeps_exactly_the_pixels_within_the_scene(window: Window, height: int, width: int) -> None:
+    canvas = np.zeros((200, 200), bool)
+    shifted = window.relative_to(Window(row=-60, col=-60, height=1, width=1))
+    canvas[shifted.slices] = True
+    outside = np.ones_like(canvas)
+    outside[60 : 60 + height, 60 : 60 + width] = False
+    canvas[outside] = False
+    clipped = window.clip(height=height, width=width)
+    if clipped is None:
+        assert not canvas.any()
+    else:
+        expected = np.zeros_like(canvas)
+        expected[clipped.row + 60 : clipped.row + clipped.height + 60, clipped.col + 60 :][:, : clipped.width] = (
+            True
+        )
+        np.testing.assert_array_equal(canvas, expected)
+
+
+@pytest.mark.parametrize("name", ["height", "width", "tile_height", "tile_width"])
+def test_a_size_below_one_is_named(name: str) -> None:
+    sizes = {"height": 5, "width": 6, "tile_height": 3, "tile_width": 4} | {name: 0}
+    with pytest.raises(InputError, match=f"^{name} must be at least 1, not 0"):
+        plan_tiles(**sizes, halo=Halo(before=0, after=0))
+
+
+def test_impossible_halos_windows_and_tiles_are_refused() -> None:
+    with pytest.raises(InputError, match="before=-1, after=2"):
+        Halo(before=-1, after=2)
+    with pytest.raises(InputError, match="height=3, width=0"):
+        Window(row=0, col=0, height=3, width=0)
+    plan = plan_tiles(height=5, width=7, tile_height=2, tile_width=3, halo=Halo(before=1, after=0))
+    assert len(plan) == 9
+    for index in (-1, 9):
+        with pytest.raises(IndexError):
+            plan[index]
