@@ -11,8 +11,8 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 from scipy.ndimage import maximum_filter
 
-from cssd_geo.classes import UNCLASSIFIED, ClassTable
-from cssd_geo.classmap import read_classes
+from cssd_geo.classes import UNCLASSIFIED, ClassTable, listed
+from cssd_geo.classmap import RECEPTIVE_FIELD_TAG, read_classes
 from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.grid import Grid, is_whole, open_raster, read_valid, read_window
 from cssd_geo.labels import Labels, is_vector, read_labels, read_mask
@@ -65,7 +65,7 @@ def evaluate(
     class_field: str | None = None,
     layer: str | None = None,
     exclude: str | Path | None = None,
-    buffer: int = RECEPTIVE_FIELD,
+    buffer: int | None = None,
 ) -> Evaluation:
     """Compare a class map with a reference, pixel by pixel of the map.
 
@@ -78,15 +78,15 @@ def evaluate(
         class_field: attribute of a vector with the class; guessed where only one is plausible.
         layer: layer of a vector with several.
         exclude: polygons, such as those trained on, that do not count.
-        buffer: nor do pixels nearer than this to them (Chebyshev distance). The default keeps every pixel that
-            decided a counted one out of the excluded polygons.
+        buffer: nor do pixels nearer than this to them (Chebyshev distance). If None, the receptive field that the
+            map says it was made with, 16 if it does not: no counted pixel's window then holds an excluded pixel.
 
     Raises:
         SceneError: if the map cannot be read.
         LabelError: if the reference cannot be read, or has no pixel or no class in common with the map.
         InputError: if `buffer` is negative.
     """
-    if buffer < 0:
+    if buffer is not None and buffer < 0:
         raise InputError(f"buffer is a number of pixels from 0, not {buffer}")
     dataset = open_raster(class_map)
     if not is_whole(dataset.dtypes[0]):
@@ -94,7 +94,8 @@ def evaluate(
     grid = Grid.of(dataset)
     pairs, table, notes = _reference(dataset, reference, grid, class_field, layer)
     matching = _match(_map_classes(dataset), table, str(class_map), str(reference))
-    ignored = None if exclude is None else _near(exclude, grid, buffer)
+    distance = _receptive_field(dataset) if buffer is None else buffer
+    ignored = None if exclude is None else _near(exclude, grid, distance)
     confusion = np.zeros((len(matching.names), len(matching.names) + 1), np.int64)
     for pair in pairs:
         truth = _lookup(matching.of_reference, pair.reference)
@@ -104,7 +105,7 @@ def evaluate(
     if not confusion.sum():
         raise LabelError(f"{reference} has no pixel to compare with {class_map}: check that they overlap")
     if exclude is not None:
-        notes = (*notes, f"Pixels nearer than {buffer} pixels to {Path(exclude).name} were left out.")
+        notes = (*notes, f"Pixels nearer than {distance} pixels to {Path(exclude).name} were left out.")
     return Evaluation(accuracy=Accuracy(confusion=confusion, names=matching.names), notes=notes)
 
 
@@ -189,18 +190,19 @@ def _match(mapped: ClassTable, reference: ClassTable, map_name: str, reference_n
     """Match classes by name, or by id where one side has only numbers for names."""
     by_id = any(table.names == tuple(map(str, table.ids)) for table in (mapped, reference))
     map_keys = _keys(mapped, by_id=by_id)
-    keys = map_keys + [key for key in _keys(reference, by_id=by_id) if key not in map_keys]
-    if len(keys) == len(mapped) + len(reference):
+    reference_keys = _keys(reference, by_id=by_id)
+    keys = list(dict.fromkeys(map_keys + reference_keys))
+    if set(map_keys).isdisjoint(reference_keys):
         raise LabelError(
-            f"{reference_name} has no class in common with {map_name}: {', '.join(reference.names)} against "
-            f"{', '.join(mapped.names)}; name them alike, or choose another --class-field"
+            f"{reference_name} has no class in common with {map_name}: {listed(reference.names)} against "
+            f"{listed(mapped.names)}; name them alike, or choose another --class-field"
         )
-    shown = dict(zip(_keys(reference, by_id=by_id), reference.names, strict=True))
+    shown = dict(zip(reference_keys, reference.names, strict=True))
     shown |= dict(zip(map_keys, mapped.names, strict=True))
     return _Matching(
         names=tuple(shown[key] for key in keys),
-        of_map=_table(mapped, _keys(mapped, by_id=by_id), keys),
-        of_reference=_table(reference, _keys(reference, by_id=by_id), keys),
+        of_map=_table(mapped, map_keys, keys),
+        of_reference=_table(reference, reference_keys, keys),
     )
 
 
@@ -218,6 +220,11 @@ def _table(classes: ClassTable, its_keys: list[str], keys: list[str]) -> Ids:
 def _lookup(table: Ids, ids: Ids) -> Ids:
     inside = (ids >= 0) & (ids < len(table))
     return np.where(inside, table[np.where(inside, ids, 0)], -1)
+
+
+def _receptive_field(dataset: Any) -> int:
+    text = dataset.tags().get(RECEPTIVE_FIELD_TAG, "")
+    return int(text) if text.isdecimal() else RECEPTIVE_FIELD
 
 
 def _near(exclude: str | Path, grid: Grid, buffer: int) -> NDArray[np.bool_]:

@@ -16,7 +16,7 @@ from rasterio.features import rasterize
 from rasterio.transform import GCPTransformer
 from scipy import ndimage
 
-from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable, parse_colour
+from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable, listed, parse_colour
 from cssd_geo.classmap import read_classes
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.grid import Grid, is_whole, open_raster, read_valid, read_window
@@ -90,8 +90,7 @@ def read_labels(
     Raises:
         LabelError: if the file is neither, has no CRS, no such field or layer, or no pixel in the scene.
     """
-    if not Path(path).exists():
-        raise LabelError(f"{path} does not exist: check the path to the labels")
+    _require_file(path)
     if (layers := _vector_layers(path)) is None:
         labels = _read_label_raster(path, grid)
     else:
@@ -116,6 +115,7 @@ def read_mask(path: str | Path, grid: Grid, layer: str | None = None) -> NDArray
     Raises:
         LabelError: if the file is neither, has no CRS or no such layer, or lies on another grid.
     """
+    _require_file(path)
     if (layers := _vector_layers(path)) is None:
         return np.asarray(_read_raster(path, grid) != UNCLASSIFIED)
     name = _choose_layer(path, layers, layer)
@@ -128,6 +128,11 @@ def read_mask(path: str | Path, grid: Grid, layer: str | None = None) -> NDArray
         burnt = _burn_part(part, grid, all_touched=True)
         mask[[] if burnt is None else burnt] = True
     return mask.reshape(grid.height, grid.width)
+
+
+def _require_file(path: str | Path) -> None:
+    if not Path(path).exists():
+        raise LabelError(f"{path} does not exist: check the path")
 
 
 def _vector_layers(path: str | Path) -> list[str] | None:
@@ -204,7 +209,7 @@ def _class_values(column: NDArray[Any], field: str) -> NDArray[Any]:
         if isinstance(value, float) and not np.isnan(value) and not value.is_integer():
             raise LabelError(f"field {field!r} holds {value}: a class is a text or a whole number")
         if isinstance(value, str):
-            values[i] = value.strip() or None
+            values[i] = " ".join(value.split()) or None  # tabs and line ends are no part of a name
         elif value is not None and not (isinstance(value, float) and np.isnan(value)):
             values[i] = int(value)
     return values
@@ -387,9 +392,9 @@ def require_trainable(labels: Labels, least: int) -> None:
         LabelError: with the counts.
     """
     counts = Counter(dict(zip(labels.table.names, labels.counts().tolist(), strict=True)))
-    listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
+    pixels = listed(f"{name}: {count}" for name, count in counts.items())
     if len(counts) < 2:  # noqa: PLR2004 - a classifier tells at least two apart
-        raise LabelError(f"the labels hold one class only ({listed} pixels): label at least one other")
+        raise LabelError(f"the labels hold one class only ({pixels} pixels): label at least one other")
     if min(counts.values()) < least:
-        few = ", ".join(name for name, count in counts.items() if count < least)
-        raise LabelError(f"too few labelled pixels for {few}; at least {least} are needed. Pixels: {listed}")
+        few = listed(name for name, count in counts.items() if count < least)
+        raise LabelError(f"too few labelled pixels for {few}; at least {least} are needed. Pixels: {pixels}")

@@ -16,7 +16,7 @@ from safetensors.torch import save
 
 from cssd_geo.bands import Bands
 from cssd_geo.calibration import Calibration
-from cssd_geo.classes import ClassTable
+from cssd_geo.classes import ClassTable, listed
 from cssd_geo.errors import InputError, ModelFileError
 from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.options import LARGEST_WINDOW
@@ -187,7 +187,7 @@ def find_model(given: str | Path | None, folder: str | Path = "models") -> Path:
     candidates = sorted(Path(folder).glob("*.safetensors"))
     if len(candidates) == 1:
         return candidates[0]
-    found = f"{len(candidates)} models ({', '.join(map(str, candidates))})" if candidates else "no model"
+    found = f"{len(candidates)} models ({listed(candidates)})" if candidates else "no model"
     raise ModelFileError(
         f"which model? ./{folder} holds {found}: name one with --model, or set the variable {MODEL_VARIABLE}"
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cssd_geo.classes import listed
 from cssd_geo.errors import LabelError
 from cssd_geo.labels import Labels
 from cssd_geo.options import TrainingOptions
@@ -41,7 +42,7 @@ def draw(labels: Labels, options: TrainingOptions, receptive_field: int) -> Samp
         train = left.select(_at_most(left, options.pixels_per_class, options.seed))
     lost = [name for name, count in zip(labels.table.names, train.counts(), strict=True) if not count]
     if lost:
-        raise LabelError(f"nothing is left to train {', '.join(lost)} on: label more polygons, farther apart")
+        raise LabelError(f"nothing is left to train {listed(lost)} on: label more polygons, farther apart")
     return Sampling(train=train, test=labels.select(split.test), description=split.description)
 
 

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cssd_geo.classes import ClassTable, palette, parse_colour
+from cssd_geo.classes import ClassTable, listed, palette, parse_colour
 from cssd_geo.errors import InputError
 
 byte = st.integers(0, 255)
+names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1)
 rows = st.dictionaries(
-    st.integers(1, 65535), st.tuples(st.text(min_size=1), st.tuples(byte, byte, byte)), min_size=1, max_size=8
+    st.integers(1, 65535), st.tuples(names, st.tuples(byte, byte, byte)), min_size=1, max_size=8
 )
 
 
@@ -93,3 +94,14 @@ def test_colours_are_read_from_hex_only(text: str, colour: tuple[int, int, int] 
 @pytest.mark.parametrize("value", [None, 7, 1.5])
 def test_what_is_no_text_is_no_colour(value: object) -> None:
     assert parse_colour(value) is None
+
+
+@pytest.mark.parametrize("name", ["bell\x07", "two\nlines", "\x1b[31mred", "\x9b31m", "half \ud83d"])
+def test_names_that_would_steer_a_terminal_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match="control characters"):
+        ClassTable.from_names([name, "b"])
+
+
+def test_long_lists_are_cut_in_messages() -> None:
+    assert listed(["a", "b"]) == "a, b"
+    assert listed(range(300)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ... (300 in all)"

@@ -181,7 +181,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(inside: Path) -> None:
         "classify", "two_fields.tif", "-o", "new.tif", "--tile-size", 32, "--dry-run", "-m", "m.safetensors"
     )
     assert result.exit_code == 0
-    assert "plan    6 tiles of 32 x 32 (2 down, 3 across), halo 8 before, 7 after" in result.stdout
+    assert "plan    tiles: 6 (2 down, 3 across, each 32 x 32), halo 8 before, 7 after" in result.stdout
     assert "Nothing was read or written" in result.stdout
     assert contents(inside) == before
 

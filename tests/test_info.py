@@ -95,7 +95,7 @@ def test_text_is_readable_for_both(scene: Path, model: Path) -> None:
     assert "height  4\n" in text
     text = CliRunner().invoke(main, ["info", str(model)]).stdout
     assert "3  oak (#010203)\n" in text
-    assert "accuracy  unknown\n" in text
+    assert "accuracy  none\n" in text
     assert "None" not in text
 
 

@@ -28,7 +28,7 @@ ODD_NAMES = [
     ("$\\frac$", "$b$"),
     ("_hidden", "b"),
     ("水田", "b"),
-    ("two\nlines", "<&>"),
+    ("half\u00a0space", "<&>"),
 ]
 
 

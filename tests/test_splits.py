@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cssd_geo import splits
+from cssd_geo import split_search, splits
 from cssd_geo.errors import InputError, LabelError
 from cssd_geo.splits import Split, few_shot, split_polygons, split_random
 
@@ -92,7 +92,7 @@ def test_polygon_split_is_honest_or_impossible(labels: Labels, buffer: int, frac
 @given(labels=scenes(), buffer=st.integers(1, 12), seed=SEEDS, units=st.integers(1, 60))
 def test_grouped_search_is_as_honest(labels: Labels, buffer: int, seed: int, units: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(splits, "_UNITS", units)
+        patch.setattr(split_search, "_UNITS", units)
         try:
             split = split_polygons(**labels, buffer=buffer, fraction=0.25, seed=seed)
         except LabelError:

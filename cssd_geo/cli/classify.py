@@ -79,10 +79,8 @@ def _show_plan(scene: Path, model: "Model", model_path: Path, tile_size: int | N
     read = plan.pixels_read * bands * opened.cube.dtype.itemsize
     click.echo(f"scene   {opened.name}: {plan.height} x {plan.width} pixels, {opened.bands.summary()}")
     click.echo(f"model   {model_path}: {bands} bands, {len(model.classes)} classes")
-    click.echo(
-        f"plan    {len(plan)} tiles of {plan.tile_height} x {plan.tile_width} ({plan.rows} down, {plan.cols} "
-        f"across), halo {plan.halo.before} before, {plan.halo.after} after"
-    )
+    shape = f"{plan.rows} down, {plan.cols} across, each {plan.tile_height} x {plan.tile_width}"
+    click.echo(f"plan    tiles: {len(plan)} ({shape}), halo {plan.halo.before} before, {plan.halo.after} after")
     overlap = plan.pixels_read / (plan.height * plan.width)
     click.echo(f"reads   {read / 1e6:,.1f} MB, halos included ({overlap:.2f} times the pixels)")
     click.echo("Nothing was read or written (--dry-run).")

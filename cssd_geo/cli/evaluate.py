@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 
 from cssd_geo.cli import options
-from cssd_geo.options import RECEPTIVE_FIELD
 
 
 @click.command("evaluate", short_help="Compare a class map with a reference.")
@@ -18,9 +17,8 @@ from cssd_geo.options import RECEPTIVE_FIELD
 @click.option(
     "--buffer",
     type=int,
-    default=RECEPTIVE_FIELD,
-    show_default=True,
-    help="Nor do pixels nearer than this to the excluded polygons; the default keeps the windows apart.",
+    help="Nor do pixels nearer than this to the excluded polygons. Without: the receptive field that the map was "
+    "made with (16), so that windows stay apart.",
 )
 @options.as_json
 @click.option("--csv", "csv_path", type=options.PATH, help="Also write the confusion matrix (.csv).")
@@ -33,7 +31,7 @@ def command(
     class_field: str | None,
     layer: str | None,
     exclude: Path | None,
-    buffer: int,
+    buffer: int | None,
     as_json: bool,
     csv_path: Path | None,
     png_path: Path | None,

@@ -35,7 +35,7 @@ def _show(facts: dict[str, Any], indent: int) -> None:
 
 def _text(value: Any) -> str:
     if value is None:
-        return "unknown"
+        return "none"
     if isinstance(value, list):
         shown = ", ".join(_text(item) for item in value[:6])
         return f"{shown}, ... ({len(value)} values)" if len(value) > 6 else shown  # noqa: PLR2004 - fits a line
