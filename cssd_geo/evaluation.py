@@ -15,10 +15,11 @@ from cssd_geo.classes import UNCLASSIFIED, ClassTable, listed
 from cssd_geo.classmap import RECEPTIVE_FIELD_TAG, read_classes
 from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.grid import Grid, is_whole, open_raster, read_valid, read_window
-from cssd_geo.labels import Labels, is_vector, read_labels, read_mask
+from cssd_geo.labels import Labels, read_labels, read_mask
 from cssd_geo.metrics import Accuracy, confusion_matrix
 from cssd_geo.options import RECEPTIVE_FIELD
 from cssd_geo.tiles import Halo, TilePlan, Window, plan_tiles, tiles_of_pixels
+from cssd_geo.vectors import is_vector
 
 _STEP = 2048
 """Side length of the parts in which rasters are compared."""

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyogrio
 import pyproj
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
-from pyogrio.errors import DataSourceError
 from rasterio.features import rasterize
 from rasterio.transform import GCPTransformer
 from scipy import ndimage
@@ -21,6 +19,7 @@ from cssd_geo.classmap import read_classes
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.grid import Grid, is_whole, open_raster, read_valid, read_window
 from cssd_geo.tiles import Window
+from cssd_geo.vectors import Shapes, is_vector, read_geometries, read_shapes
 
 Indexes = NDArray[np.int64]
 
@@ -57,18 +56,6 @@ class Labels:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Shapes:
-    """Geometries with one class value each, in a CRS of their own."""
-
-    geometries: NDArray[Any]
-    values: NDArray[Any]
-    """Class of each: text or whole number."""
-    colours: NDArray[Any]
-    """"#rrggbb" of each, or None."""
-    crs: str | None
-
-
 def read_labels(
     path: str | Path,
     grid: Grid,
@@ -90,12 +77,11 @@ def read_labels(
     Raises:
         LabelError: if the file is neither, has no CRS, no such field or layer, or no pixel in the scene.
     """
-    _require_file(path)
-    if (layers := _vector_layers(path)) is None:
-        labels = _read_label_raster(path, grid)
+    if is_vector(path):
+        shapes = read_shapes(path, layer=layer, class_field=class_field)
+        labels = _burn(shapes, grid, all_touched=all_touched, name=Path(path).name)
     else:
-        shapes, dropped = _read_shapes(path, _choose_layer(path, layers, layer), class_field)
-        labels = _burn(shapes, grid, all_touched=all_touched, notes=dropped, name=Path(path).name)
+        labels = _read_label_raster(path, grid)
     if not len(labels):
         raise LabelError(
             f"no pixel of the scene is labelled by {path}: {' '.join(labels.notes) or 'nothing overlaps.'} "
@@ -104,124 +90,27 @@ def read_labels(
     return labels
 
 
-def is_vector(path: str | Path) -> bool:
-    """Whether GDAL reads a file as a vector."""
-    return _vector_layers(path) is not None
-
-
 def read_mask(path: str | Path, grid: Grid, layer: str | None = None) -> NDArray[np.bool_]:
     """Return (y, x): True where a pixel is touched by any shape of a vector, or not 0 in a raster on the grid.
 
     Raises:
         LabelError: if the file is neither, has no CRS or no such layer, or lies on another grid.
     """
-    _require_file(path)
-    if (layers := _vector_layers(path)) is None:
+    if not is_vector(path):
         return np.asarray(_read_raster(path, grid) != UNCLASSIFIED)
-    name = _choose_layer(path, layers, layer)
-    meta, _, wkb, _ = pyogrio.raw.read(path, layer=name, force_2d=True, columns=[])
-    if wkb is None:
-        raise LabelError(f"{path}, layer {name}, has no geometries")
-    repaired, _ = _repair(shapely.from_wkb(wkb))
+    geometries, crs = read_geometries(path, layer)
     mask = np.zeros(grid.height * grid.width, np.bool_)
-    for part in shapely.get_parts(_to_pixels(repaired, meta["crs"], grid, Path(path).name)):
+    for part in shapely.get_parts(_to_pixels(geometries, crs, grid, Path(path).name)):
         burnt = _burn_part(part, grid, all_touched=True)
         mask[[] if burnt is None else burnt] = True
     return mask.reshape(grid.height, grid.width)
 
 
-def _require_file(path: str | Path) -> None:
-    if not Path(path).exists():
-        raise LabelError(f"{path} does not exist: check the path")
-
-
-def _vector_layers(path: str | Path) -> list[str] | None:
-    """Names of the layers, or None where the file is no vector."""
-    try:
-        return [str(name) for name, _ in pyogrio.list_layers(path)]
-    except DataSourceError:
-        return None
-
-
-def _choose_layer(path: str | Path, layers: list[str], wanted: str | None) -> str:
-    if wanted is None and len(layers) == 1:
-        return layers[0]
-    if wanted in layers:
-        return str(wanted)
-    asked = "name one" if wanted is None else f"{wanted!r} is none of them"
-    raise LabelError(f"{path} has {len(layers)} layers ({', '.join(layers)}): {asked} with --layer")
-
-
-def _read_shapes(path: str | Path, layer: str, class_field: str | None) -> tuple[_Shapes, list[str]]:
-    meta, _, wkb, columns = pyogrio.raw.read(path, layer=layer, force_2d=True)
-    fields = dict(zip(meta["fields"].tolist(), columns, strict=True))
-    name = _guess_field(path, fields) if class_field is None else class_field
-    if name not in fields:
-        raise LabelError(f"{path} has no field {name!r}; choose --class-field from: {_describe(fields)}")
-    if wkb is None:
-        raise LabelError(f"{path}, layer {layer}, has no geometries")
-    geometries, values = shapely.from_wkb(wkb), _class_values(fields[name], name)
-    colours = next((fields[f] for f in fields if _is_colour_field(f)), np.full(len(values), None, object))
-    keep = np.array([v is not None for v in values], bool) & ~shapely.is_empty(geometries) & (geometries != None)  # noqa: E711 - element-wise
-    dropped = [] if keep.all() else [f"{np.sum(~keep)} features without a class or a geometry were left out."]
-    return _Shapes(
-        geometries=geometries[keep], values=values[keep], colours=colours[keep], crs=meta["crs"]
-    ), dropped
-
-
-def _guess_field(path: str | Path, fields: dict[str, NDArray[Any]]) -> str:
-    """The only text field, or where there is none the only whole-number field, with at least two values."""
-    for kinds in ("OU", "iu"):
-        plausible = [
-            name
-            for name, column in fields.items()
-            if column.dtype.kind in kinds and len(_distinct(column)) > 1 and not _is_colour_field(name)
-        ]
-        if len(plausible) == 1:
-            return plausible[0]
-        if plausible:
-            break
-    raise LabelError(f"{path}: which field holds the class? Choose --class-field from: {_describe(fields)}")
-
-
-def _is_colour_field(name: str) -> bool:
-    return name.lower() in {"colour", "color"}
-
-
-def _distinct(column: NDArray[Any]) -> list[str]:
-    return sorted({str(value) for value in column if value is not None})
-
-
-def _describe(fields: dict[str, NDArray[Any]]) -> str:
-    texts = []
-    for name, column in fields.items():
-        values = _distinct(column)
-        texts.append(f"{name} ({len(values)} values: {', '.join(values[:3])}{', ...' if len(values) > 3 else ''})")  # noqa: PLR2004
-    return "; ".join(texts) or "(none)"
-
-
-def _class_values(column: NDArray[Any], field: str) -> NDArray[Any]:
-    """Text stripped, whole numbers as int, null and empty as None."""
-    if column.dtype.kind not in "OUiufb":
-        raise LabelError(f"field {field!r} holds {column.dtype} values: a class is a text or a whole number")
-    values: NDArray[Any] = np.empty(len(column), object)
-    for i, value in enumerate(column.tolist()):
-        if isinstance(value, float) and not np.isnan(value) and not value.is_integer():
-            raise LabelError(f"field {field!r} holds {value}: a class is a text or a whole number")
-        if isinstance(value, str):
-            values[i] = " ".join(value.split()) or None  # tabs and line ends are no part of a name
-        elif value is not None and not (isinstance(value, float) and np.isnan(value)):
-            values[i] = int(value)
-    return values
-
-
-def _burn(shapes: _Shapes, grid: Grid, *, all_touched: bool, notes: list[str], name: str) -> Labels:
+def _burn(shapes: Shapes, grid: Grid, *, all_touched: bool, name: str) -> Labels:
     """Rasterise shapes part by part, so that each pixel knows its polygon."""
     table, classes = _class_table(shapes)
-    valid, repaired = _repair(shapes.geometries)
-    if repaired:
-        notes.append(f"{repaired} invalid geometries were repaired.")
-    parts, owners = shapely.get_parts(_to_pixels(valid, shapes.crs, grid, name), return_index=True)
+    parts, owners = shapely.get_parts(_to_pixels(shapes.geometries, shapes.crs, grid, name), return_index=True)
+    notes = list(shapes.notes)
     burnt = [_burn_part(part, grid, all_touched=all_touched) for part in parts]
     outside = sum(pixels is None for pixels in burnt)
     empty = sum(pixels is not None and not len(pixels) for pixels in burnt)
@@ -243,7 +132,7 @@ def _burn(shapes: _Shapes, grid: Grid, *, all_touched: bool, notes: list[str], n
     return _without_conflicts(labels, grid, notes)
 
 
-def _class_table(shapes: _Shapes) -> tuple[ClassTable, Indexes]:
+def _class_table(shapes: Shapes) -> tuple[ClassTable, Indexes]:
     """Class table, and (n,) class index of each shape. Whole numbers from 1 keep their value as id."""
     distinct = sorted(set(shapes.values.tolist()), key=lambda v: (isinstance(v, str), v))
     if not distinct:
@@ -256,17 +145,6 @@ def _class_table(shapes: _Shapes) -> tuple[ClassTable, Indexes]:
     index = {value: i for i, value in enumerate(distinct)}
     classes = np.array([index[v] for v in shapes.values.tolist()], np.int64)
     return replace(table, colours=tuple(colours)), classes
-
-
-def _repair(geometries: NDArray[Any]) -> tuple[NDArray[Any], int]:
-    """Make geometries valid; of a repaired polygon only the areas stay, not the lines that it fell into."""
-    invalid = ~shapely.is_valid(geometries)
-    repaired = geometries.copy()
-    for i in np.flatnonzero(invalid):
-        whole = shapely.make_valid(geometries[i])
-        areas = [part for part in shapely.get_parts(whole) if shapely.area(part) > 0]
-        repaired[i] = shapely.union_all(areas) if areas else whole
-    return repaired, int(invalid.sum())
 
 
 def _to_pixels(geometries: NDArray[Any], crs: str | None, grid: Grid, name: str) -> NDArray[Any]:

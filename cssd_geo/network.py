@@ -20,16 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cssd_geo.errors import InputError
+from cssd_geo.pooling import pool_every_window
 from cssd_geo.tiles import Halo
 
 _CONVOLUTIONS = 3
 """Pixels that the structuring element and the two 3x3 convolutions reach beyond the window, on each side."""
 _STRIP_VALUES = 1 << 20
 """Values that pass through the dilation at a time: 4 MB in float32, so that nine passes stay in the cache."""
-_SAP_BLOCK = 8
-"""Centres a side that share one matrix product in dense pooling; 8 measured faster than 4, 16 and 32."""
-_SAP_STRIP_PIXELS = 16384
-"""Centres pooled at a time: bounds the copied neighbourhoods to about 75 MB at C = 256 in float32."""
 
 
 class Logits(NamedTuple):
@@ -171,7 +168,14 @@ class CSSD(nn.Module):
             Logits of (B, K, h, v); without meaning where the pixel itself is not valid.
         """
         features, logits, seen = self._stages(bands, valid)  # each (B, ., h + w - 1, v + w - 1)
-        main = self._pool_everywhere(features, logits, seen)
+        main = pool_every_window(
+            features,
+            logits,
+            seen,
+            window=self.config.window,
+            weigh=self._pooling_weight,
+            weighted_mean=self.log_sharpness is not None,
+        )
         before, after = self.config.window // 2, self.config.window - 1 - self.config.window // 2
         height, width = features.shape[2:]
         core = features[:, :, before : height - after, before : width - after]  # (B,C,h,v)
@@ -193,53 +197,6 @@ class CSSD(nn.Module):
         if self.log_sharpness is None:
             return cosine
         return torch.exp(self.log_sharpness.exp() * (cosine - 1))
-
-    def _pool_everywhere(self, features: Tensor, logits: Tensor, seen: Tensor) -> Tensor:
-        """Spectral-aware pooling of every window, strip by strip of `_SAP_BLOCK` rows or a multiple."""
-        reach = self.config.window - 1
-        height, width = features.shape[2] - reach, features.shape[3] - reach
-        unit = functional.normalize(features, dim=1)
-        votes = torch.cat([logits * seen, seen], dim=1)  # (B,K+1,.,.): the last counts the voters
-        rows = max(1, _SAP_STRIP_PIXELS // max(width, 1) // _SAP_BLOCK) * _SAP_BLOCK
-        strips = [
-            self._pool_strip(
-                unit[:, :, top : min(top + rows, height) + reach],
-                votes[:, :, top : min(top + rows, height) + reach],
-            )
-            for top in range(0, height, rows)
-        ]
-        return torch.cat(strips, dim=2)
-
-    def _pool_strip(self, unit: Tensor, votes: Tensor) -> Tensor:
-        """Pool a strip as matrix products: each block of centres with the neighbourhood that it shares.
-
-        Args:
-            unit: (B, C, r + w - 1, v + w - 1) spectral features of length one, zero where not valid.
-            votes: (B, K + 1, r + w - 1, v + w - 1) logits and validity, zero where not valid.
-
-        Returns:
-            (B, K, r, v).
-        """
-        block, window = _SAP_BLOCK, self.config.window
-        height, width = unit.shape[2] - window + 1, unit.shape[3] - window + 1
-        fill = (0, -width % block, 0, -height % block)
-        unit, votes = functional.pad(unit, fill), functional.pad(votes, fill)
-        near, down, across = _neighbourhoods(unit, block, window)  # (n, m*m, C), m = block + w - 1
-        ballots, _, _ = _neighbourhoods(votes, block, window)  # (n, m*m, K+1)
-        pattern = _window_pattern(block, window, unit)  # (block*block, m*m): which are in whose window
-        side = block + window - 1
-        first = window // 2
-        centres = near.view(-1, side, side, near.shape[2])[:, first : first + block, first : first + block]
-        cosine = centres.reshape(-1, block * block, near.shape[2]) @ near.transpose(1, 2)
-        weight = self._pooling_weight(cosine) * pattern  # (n, block*block, m*m)
-        sums = weight @ ballots  # (n, block*block, K+1); invalid neighbours hold no ballot
-        voters = pattern @ ballots[..., -1:] if self.log_sharpness is None else sums[..., -1:]
-        pooled = sums[..., :-1] / voters.clamp_min(1e-12)  # (n, block*block, K)
-        pooled = pooled.view(-1, down, across, block, block, pooled.shape[2])
-        pooled = pooled.permute(0, 5, 1, 3, 2, 4).reshape(
-            pooled.shape[0], pooled.shape[5], down * block, across * block
-        )
-        return pooled[:, :, :height, :width]
 
 
 class _LinearSpectral(nn.Module):
@@ -377,22 +334,3 @@ def _row_strips(values: Tensor) -> Iterator[tuple[slice, Tensor]]:
 def _empty_channels_last(like: Tensor, *, shrink: int) -> Tensor:
     batch, channels, height, width = like.shape
     return like.new_empty(batch, height - shrink, width - shrink, channels).permute(0, 3, 1, 2)
-
-
-def _neighbourhoods(values: Tensor, block: int, window: int) -> tuple[Tensor, int, int]:
-    """Cut (B,C,y,x) into overlapping squares, one a block: (n, side*side, C), and blocks down and across."""
-    side = block + window - 1
-    squares = (
-        values.permute(0, 2, 3, 1).unfold(1, side, block).unfold(2, side, block)
-    )  # (B,down,across,C,side,side)
-    down, across = squares.shape[1:3]
-    return squares.permute(0, 1, 2, 4, 5, 3).reshape(-1, side * side, values.shape[1]), down, across
-
-
-def _window_pattern(block: int, window: int, like: Tensor) -> Tensor:
-    """(block*block, side*side) of 1 where the neighbour lies in the window of the block's centre."""
-    side = block + window - 1
-    centre, neighbour = torch.arange(block), torch.arange(side)
-    inside = (neighbour >= centre[:, None]) & (neighbour < centre[:, None] + window)  # (block, side)
-    both = inside[:, None, :, None] & inside[None, :, None, :]
-    return both.reshape(block * block, side * side).to(like)

@@ -14,7 +14,7 @@ LAYERS = (
     # Lowest first. A module imports from layers below its own, never from its own or from above.
     "errors",
     "options bands classes tiles metrics split_search",  # values: numpy and the standard library
-    "splits band_tags grid outputs pam",
+    "splits band_tags grid outputs pam vectors pooling",
     "cube classmap",  # the outside world: rasters in, rasters out
     "scene labels",
     "network calibration whitening sampling windows",  # from here on torch may be needed
@@ -35,7 +35,8 @@ LAYERS = (
 WITHOUT_TORCH = [
     module
     for modules in (
-        *LAYERS[:4],
+        *LAYERS[:2],
+        "splits band_tags grid outputs pam vectors cube classmap",
         "scene labels calibration sampling pictures evaluation cli cli.options cli.progress",
     )
     for module in modules.split()

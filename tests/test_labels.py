@@ -21,9 +21,10 @@ from cssd_geo.classes import ClassTable
 from cssd_geo.classmap import RasterWriter, class_map_layer
 from cssd_geo.errors import LabelError
 from cssd_geo.grid import Grid
-from cssd_geo.labels import Labels, is_vector, read_labels, read_mask, require_trainable
+from cssd_geo.labels import Labels, read_labels, read_mask, require_trainable
 from cssd_geo.scene import open_scene
 from cssd_geo.tiles import Window
+from cssd_geo.vectors import is_vector
 
 HEIGHT, WIDTH = 40, 55
 SOUTH_UP = Affine(30.0, 0.0, 400_000.5, 0.0, 30.0, 5_800_000.25)

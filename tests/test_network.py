@@ -101,7 +101,7 @@ def test_pooling_in_strips_equals_pooling_at_once(monkeypatch: pytest.MonkeyPatc
     network = build(config)
     bands, valid = scene(config, 37, 21, 0)
     whole = network.dense(bands, valid).main
-    monkeypatch.setattr("cssd_geo.network._SAP_STRIP_PIXELS", 1)
+    monkeypatch.setattr("cssd_geo.pooling._STRIP_PIXELS", 1)
     monkeypatch.setattr("cssd_geo.network._STRIP_VALUES", 1)
     assert_equal(network.dense(bands, valid).main, whole)
 
