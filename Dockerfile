@@ -12,6 +12,12 @@ LABEL org.opencontainers.image.title="cssd-geo" \
       org.opencontainers.image.description="Class maps with calibrated confidence from hyperspectral scenes and a few labelled polygons" \
       org.opencontainers.image.licenses="Apache-2.0"
 
+# rasterio's wheel takes libexpat from the system, and slim images do not have it.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libexpat1 \
+    && rm -rf /var/lib/apt/lists/*
+
 # torch comes first and alone: it is the largest layer and the one that changes least.
 COPY constraints.txt /src/
 RUN pip install --no-cache-dir --root-user-action=ignore --constraint /src/constraints.txt "$TORCH"

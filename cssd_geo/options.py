@@ -10,8 +10,8 @@ from cssd_geo.errors import InputError
 
 DEVICES = ("auto", "cpu", "cuda")
 SPLITS = ("polygons", "random", "none")
-DEFAULT_TILE_SIZE = 256
-"""Side length of a tile: about 0.6 GB of working memory at 200 bands; a larger one is hardly faster."""
+DEFAULT_TILE_SIZE = 128
+"""Side length of a tile: larger ones take more memory and are not faster (`benchmarks/rates.py --tile-size`)."""
 DEMO_EPOCHS = 20
 """Enough for the made-up scene, and the demo stays under two minutes on two cores."""
 RECEPTIVE_FIELD = 16

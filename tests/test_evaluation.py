@@ -206,7 +206,7 @@ def test_files_that_cannot_be_compared_say_why(tmp_path: Path) -> None:
         evaluate(class_map, class_map, buffer=-1)
     with pytest.raises(SceneError, match="does not exist"):
         evaluate(tmp_path / "missing.tif", class_map)
-    with pytest.raises(LabelError, match=r"missing\.tif cannot be used as a reference"):
+    with pytest.raises(LabelError, match=r"missing\.tif does not exist"):
         evaluate(class_map, tmp_path / "missing.tif")
     with pytest.raises(LabelError, match=r"notes\.txt cannot be used as a reference"):
         evaluate(class_map, text)

@@ -95,8 +95,7 @@ def run_demo(
         overwrite=True,
     )
     say("4/5 evaluate the map on truth that was not trained on")
-    reach = training.model.network.config.receptive_field
-    evaluation = evaluate(folder / "map.tif", files.truth, exclude=files.labels, buffer=reach)
+    evaluation = evaluate(folder / "map.tif", files.truth, exclude=files.labels)
     _write_accuracy(folder, training, evaluation)
     say("5/5 draw")
     picture = _draw(folder, files, training, evaluation)
