@@ -70,8 +70,8 @@ def evaluate(
 ) -> Evaluation:
     """Compare a class map with a reference, pixel by pixel of the map.
 
-    Classes are matched by name, or by id where the reference has only numbers. Reference pixels that the map left
-    unclassified count as errors.
+    Classes are matched by name, or by id where one side has only numbers, and a note says so. Reference pixels
+    that the map left unclassified count as errors.
 
     Args:
         class_map: a map that `classify` wrote, or any raster of class ids.
@@ -94,7 +94,8 @@ def evaluate(
         raise SceneError(f"{class_map} holds {dataset.dtypes[0]} values; a class map has whole numbers")
     grid = Grid.of(dataset)
     pairs, table, notes = _reference(dataset, reference, grid, class_field, layer)
-    matching = _match(_map_classes(dataset), table, str(class_map), str(reference))
+    mapped_classes = _map_classes(dataset)
+    matching = _match(mapped_classes, table, str(class_map), str(reference))
     distance = _receptive_field(dataset) if buffer is None else buffer
     ignored = None if exclude is None else _near(exclude, grid, distance)
     confusion = np.zeros((len(matching.names), len(matching.names) + 1), np.int64)
@@ -104,7 +105,9 @@ def evaluate(
         mapped = _lookup(matching.of_map, pair.mapped[counted])
         confusion += confusion_matrix(truth[counted], mapped, len(matching.names))
     if not confusion.sum():
-        raise LabelError(f"{reference} has no pixel to compare with {class_map}: check that they overlap")
+        reason = "check that they overlap" if exclude is None else f"none is {distance} pixels away from {exclude}"
+        raise LabelError(f"{reference} has no pixel to compare with {class_map}: {reason}")
+    notes += _numbering_note(mapped_classes, table)
     if exclude is not None:
         notes = (*notes, f"Pixels nearer than {distance} pixels to {Path(exclude).name} were left out.")
     return Evaluation(accuracy=Accuracy(confusion=confusion, names=matching.names), notes=notes)
@@ -189,7 +192,7 @@ def _read_ids(dataset: Any, window: Window) -> NDArray[Any]:
 
 def _match(mapped: ClassTable, reference: ClassTable, map_name: str, reference_name: str) -> _Matching:
     """Match classes by name, or by id where one side has only numbers for names."""
-    by_id = any(table.names == tuple(map(str, table.ids)) for table in (mapped, reference))
+    by_id = _only_numbered(mapped) or _only_numbered(reference)
     map_keys = _keys(mapped, by_id=by_id)
     reference_keys = _keys(reference, by_id=by_id)
     keys = list(dict.fromkeys(map_keys + reference_keys))
@@ -205,6 +208,19 @@ def _match(mapped: ClassTable, reference: ClassTable, map_name: str, reference_n
         of_map=_table(mapped, map_keys, keys),
         of_reference=_table(reference, reference_keys, keys),
     )
+
+
+def _numbering_note(mapped: ClassTable, reference: ClassTable) -> tuple[str, ...]:
+    """What to check where only one side has names: numberings can differ, and the accuracy then means nothing."""
+    if _only_numbered(mapped) == _only_numbered(reference):
+        return ()
+    named = reference if _only_numbered(mapped) else mapped
+    meaning = listed(f"{i} = {name}" for i, name in zip(named.ids, named.names, strict=True))
+    return (f"Matched by id, because one side has no class names: check that both mean {meaning}.",)
+
+
+def _only_numbered(table: ClassTable) -> bool:
+    return table.names == tuple(map(str, table.ids))
 
 
 def _keys(table: ClassTable, *, by_id: bool) -> list[str]:
