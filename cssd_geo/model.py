@@ -161,17 +161,13 @@ def _assemble(header: dict[str, Any], weights: dict[str, torch.Tensor]) -> Model
 def _require_sound(network: CSSD, weights: dict[str, torch.Tensor]) -> None:
     """Check what `load_state_dict(assign=True)` would take without a word."""
     expected = network.state_dict()
-    kinds = {tensor.dtype for name, tensor in weights.items() if _is_real(expected.get(name, tensor))}
+    kinds = {tensor.dtype for name, tensor in weights.items() if expected.get(name, tensor).is_floating_point()}
     if len(kinds) != 1 or not kinds <= {torch.float32, torch.float64}:
         raise InputError(f"weights must be all float32 or all float64, not {', '.join(sorted(map(str, kinds)))}")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise InputError("weights are not finite: its training diverged; train with a lower learning rate")
     if any(bool((tensor < 0).any()) for name, tensor in weights.items() if name.endswith("running_var")):
         raise InputError("variances are negative")
-
-
-def _is_real(tensor: torch.Tensor) -> bool:
-    return tensor.dtype.is_floating_point
 
 
 def find_model(given: str | Path | None, folder: str | Path = "models") -> Path:

@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from rasterio.enums import Interleaving, MaskFlags
+from rasterio.enums import MaskFlags
 
 from cssd_geo.band_tags import read_bands, read_scale
 from cssd_geo.bands import Bands
@@ -289,7 +289,3 @@ def _reading_block(dataset: Any) -> tuple[int, int]:
         return min(rows, dataset.height), dataset.width
     many = max(1, int((_CHUNK_PIXELS / (block_height * block_width)) ** 0.5))
     return min(many * block_height, dataset.height), min(many * block_width, dataset.width)
-
-
-INTERLEAVES = {Interleaving.band: "BSQ", Interleaving.line: "BIL", Interleaving.pixel: "BIP"}
-"""The field's names for how a file orders its values."""
