@@ -1,15 +1,14 @@
 """Classify a scene of any size: plan, read, compute, write; nothing flows back."""
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar, overload
+from typing import Self, overload
 
 import numpy as np
+import rasterio
 import xarray as xr
 
 import cssd_geo
@@ -22,18 +21,14 @@ from cssd_geo.classmap import (
     probability_layer,
 )
 from cssd_geo.errors import InputError, OutputError
-from cssd_geo.inference import TileClassifier, TileResult, choose_device
+from cssd_geo.inference import TileClassifier, TileResult, choose_device, choose_precision
 from cssd_geo.lazy import classify_array
 from cssd_geo.model import Model, load_model
+from cssd_geo.options import DEFAULT_MEMORY
 from cssd_geo.outputs import GEOTIFF, check_target
 from cssd_geo.scene import Scene, open_scene
+from cssd_geo.streaming import classified_tiles
 from cssd_geo.tiles import Tile, TilePlan
-
-_READ_AHEAD = 2
-"""Tiles that are read while one is computed; each waits in memory."""
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +44,13 @@ class Classification:
 
 @overload
 def classify(
-    scene: xr.DataArray, model: str | Path | Model, *, tile_size: int | None = None, device: str = "auto"
+    scene: xr.DataArray,
+    model: str | Path | Model,
+    *,
+    tile_size: int | None = None,
+    memory: int = DEFAULT_MEMORY,
+    device: str = "auto",
+    precision: str = "auto",
 ) -> xr.DataArray: ...
 
 
@@ -62,7 +63,9 @@ def classify(
     confidence: str | Path | None = None,
     probabilities: str | Path | None = None,
     tile_size: int | None = None,
+    memory: int = DEFAULT_MEMORY,
     device: str = "auto",
+    precision: str = "auto",
     overwrite: bool = False,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> Classification: ...
@@ -76,7 +79,9 @@ def classify(
     confidence: str | Path | None = None,
     probabilities: str | Path | None = None,
     tile_size: int | None = None,
+    memory: int = DEFAULT_MEMORY,
     device: str = "auto",
+    precision: str = "auto",
     overwrite: bool = False,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> Classification | xr.DataArray:
@@ -90,8 +95,12 @@ def classify(
         output: class map to write: a cloud-optimised GeoTIFF on the scene's grid, 0 where there is no data.
         confidence: raster of percent 0..100 to write, 255 where there is no data.
         probabilities: raster of a float32 band a class to write, NaN where there is no data.
-        tile_size: side length of a tile in pixels; changes memory and speed, never the result.
+        tile_size: side length of a tile in pixels; None: from the file's blocks and `memory`. Changes memory and
+            speed, never the result.
+        memory: bytes that tiles, the network's work and GDAL's blocks may take, beside the program itself.
         device: auto, cpu or cuda.
+        precision: auto, float32 or bfloat16. The last one is faster where hardware has it, which `auto` finds out;
+            it moves a class only where two are almost equally likely.
         overwrite: replace outputs that exist. They stay as they are until the new ones are whole.
         on_tile: called after each tile with the pixels done and the pixels in all.
 
@@ -102,19 +111,23 @@ def classify(
         OutputError: if an output exists and `overwrite` is false, or cannot be written.
     """
     ready = model if isinstance(model, Model) else load_model(model)
+    place = choose_device(device)
+    dtype = choose_precision(precision, place)
     if isinstance(scene, xr.DataArray):
-        return classify_array(scene, ready, tile_size, choose_device(device))
+        return classify_array(scene, ready, tile_size=tile_size, memory=memory, device=place, precision=dtype)
     if output is None:
         raise InputError("classifying a scene into a file needs the file's name: give `output`")
     opened = scene if isinstance(scene, Scene) else open_scene(scene)
-    classifier = TileClassifier(ready, opened, choose_device(device))
-    plan = classifier.plan(opened, tile_size)
-    bands = ready.bands.good_indexes
+    classifier = TileClassifier(ready, opened, place, dtype)
+    plan = classifier.plan(opened, tile_size, memory)
     started, done = time.monotonic(), 0
 
-    with _Outputs(opened, ready, output, confidence, probabilities, overwrite=overwrite) as outputs:
-        for tile, (values, valid) in _ahead(plan, lambda tile: opened.read(tile.padded, bands)):
-            outputs.write(classifier(values, valid, probabilities=probabilities is not None), tile)
+    with (
+        rasterio.Env(GDAL_CACHEMAX=opened.source.cache_bytes),
+        _Outputs(opened, ready, output, confidence, probabilities, overwrite=overwrite) as outputs,
+    ):
+        for tile, result in classified_tiles(classifier, opened, plan, probabilities=probabilities is not None):
+            outputs.write(result, tile)
             done += tile.core.pixels
             if on_tile is not None:
                 on_tile(done, plan.height * plan.width)
@@ -122,22 +135,6 @@ def classify(
 
     seconds = time.monotonic() - started
     return Classification(output=Path(output), plan=plan, pixels=outputs.pixels(), seconds=seconds)
-
-
-def _ahead(items: Iterable[T], read: Callable[[T], R]) -> Iterator[tuple[T, R]]:
-    """Yield each item with what `read` makes of it, in order, reading the next ones in threads meanwhile."""
-    pending: deque[tuple[T, Future[R]]] = deque()
-    pool = ThreadPoolExecutor(_READ_AHEAD, thread_name_prefix="read")
-    try:
-        for item in items:
-            pending.append((item, pool.submit(read, item)))
-            if len(pending) > _READ_AHEAD:
-                first, future = pending.popleft()
-                yield first, future.result()
-        for first, future in pending:
-            yield first, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 class _Outputs:

@@ -90,14 +90,18 @@ def open_raster(path: str | Path) -> Any:
     return dataset
 
 
-def read_window(dataset: Any, window: Window, indexes: int | list[int] = 1) -> NDArray[Any]:
+def read_window(
+    dataset: Any, window: Window, indexes: int | list[int] = 1, out: NDArray[Any] | None = None
+) -> NDArray[Any]:
     """Read a band (y, x), or bands (band, y, x), counted from 1; `window` lies within the raster.
+
+    Where `out` is given, in whatever order its axes lie in memory, it is filled and returned.
 
     Raises:
         SceneError: if it cannot be read there.
     """
     with _reading(dataset, window) as area:
-        values: NDArray[Any] = dataset.read(indexes, window=area)
+        values: NDArray[Any] = dataset.read(indexes, window=area, out=out)
     return values
 
 

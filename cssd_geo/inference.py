@@ -1,20 +1,31 @@
 """A model at work on one tile: stored values in, classes and confidence out. What every engine calls."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cssd_geo.bands import require_match
+from cssd_geo.budget import Needs, plan_within
 from cssd_geo.classmap import CONFIDENCE_NODATA
+from cssd_geo.dense import DenseNetwork
 from cssd_geo.errors import InputError
 from cssd_geo.model import Model
 from cssd_geo.network import Logits
-from cssd_geo.options import DEFAULT_TILE_SIZE, DEVICES
+from cssd_geo.options import DEFAULT_MEMORY, DEVICES, PRECISIONS
 from cssd_geo.scene import Scene
-from cssd_geo.tiles import TilePlan, plan_tiles, tiles_of_pixels
+from cssd_geo.tiles import Halo, TilePlan, plan_tiles, tiles_of_pixels
+
+_SCATTERED_TILE = 128
+"""Side length of the tiles that are read for scattered pixels."""
+_BYTES_A_CLASS = 24
+"""For a pixel that is computed: both heads, their sum, the probabilities, in float32."""
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+"""Names in /proc/cpuinfo, of x86 and ARM, for hardware that multiplies bfloat16."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +43,9 @@ class TileResult:
 class TileClassifier:
     """A model made ready for the scenes of one product, on one device. Can be sent to other processes."""
 
-    def __init__(self, model: Model, scene: Scene, device: torch.device) -> None:
+    def __init__(
+        self, model: Model, scene: Scene, device: torch.device, precision: torch.dtype = torch.float32
+    ) -> None:
         """Prepare; `scene` tells how its stored values become reflectance.
 
         Raises:
@@ -40,29 +53,61 @@ class TileClassifier:
         """
         require_match(scene.bands, model.bands, scene.name)
         gain, bias = model.normalisation(scene.scale, scene.offset)
+        weights = next(model.network.parameters()).dtype
         self.model = model
         self.device = device
-        self._network = model.network.eval().to(device)
-        dtype = next(self._network.parameters()).dtype
-        self._gain = torch.tensor(gain, dtype=dtype, device=device)
-        self._bias = torch.tensor(bias, dtype=dtype, device=device)
-
-    def plan(self, scene: Scene, tile_size: int | None = None) -> TilePlan:
-        """Plan the tiles of a scene with this network's halo.
-
-        Raises:
-            InputError: if `tile_size` is below 1.
-        """
-        size = DEFAULT_TILE_SIZE if tile_size is None else tile_size
-        return plan_tiles(
-            height=scene.grid.height,
-            width=scene.grid.width,
-            tile_height=size,
-            tile_width=size,
-            halo=self.model.network.halo,
+        self.network = DenseNetwork(
+            model.network,
+            torch.from_numpy(gain),
+            torch.from_numpy(bias),
+            dtype=weights if precision == torch.float32 else precision,
+            device=device,
         )
 
-    @torch.inference_mode()
+    @property
+    def halo(self) -> Halo:
+        """Pixels that are needed around a tile."""
+        return self.network.halo
+
+    def plan(self, scene: Scene, tile_size: int | None = None, memory: int | None = None) -> TilePlan:
+        """Plan the tiles of a scene with this network's halo.
+
+        Args:
+            scene: what to classify.
+            tile_size: side length of square tiles; None: from the blocks of the file, and `memory`.
+            memory: budget in bytes.
+
+        Raises:
+            InputError: if `tile_size` is below 1, or `memory` too little.
+        """
+        height, width, halo = scene.grid.height, scene.grid.width, self.network.halo
+        if tile_size is not None:
+            return plan_tiles(height=height, width=width, tile_height=tile_size, tile_width=tile_size, halo=halo)
+        budget = DEFAULT_MEMORY if memory is None else memory
+        return plan_within(budget, self.needs(scene), scene.source.blocks, height=height, width=width, halo=halo)
+
+    def needs(self, scene: Scene) -> Needs:
+        """Memory that classifying a scene takes."""
+        classes = len(self.model.classes)
+        return Needs(
+            fixed=self.network.working_bytes + scene.source.cache_bytes + scene.source.decoding_bytes,
+            pixel_in=len(self.model.mean) * scene.cube.dtype.itemsize + 1,
+            pixel_out=classes * _BYTES_A_CLASS,
+        )
+
+    def upload(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
+        """Bring a tile to the device: on a CPU nothing moves, on a GPU it comes while another tile is computed."""
+        stored, seen = torch.from_numpy(values), torch.from_numpy(valid)
+        return (stored, seen) if self.device.type == "cpu" else self._copy_to_gpu(stored, seen)
+
+    def _copy_to_gpu(self, *tensors: Tensor) -> Any:  # pragma: no cover - needs a GPU
+        stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(stream):
+            pinned = [torch.empty_like(tensor, pin_memory=True).copy_(tensor) for tensor in tensors]
+            copies = tuple(tensor.to(self.device, non_blocking=True) for tensor in pinned)
+        stream.synchronize()
+        return copies
+
     def logits(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> Logits:
         """Run the network on a tile.
 
@@ -71,35 +116,37 @@ class TileClassifier:
             valid: (h + halo, v + halo), True means usable.
 
         Returns:
-            Both heads, (K, h, v), on the device; without meaning where the pixel is not valid.
+            Both heads, (h, v, K), on the device; without meaning where the pixel is not valid.
         """
-        stored = torch.from_numpy(np.ascontiguousarray(values.transpose(1, 2, 0))).to(self.device)
-        seen = torch.from_numpy(valid).to(self.device)
-        bands = torch.addcmul(self._bias, stored.to(self._gain.dtype), self._gain)  # (y,x,S)
-        bands = torch.where(seen[..., None], bands, 0)  # nodata may be NaN, and NaN * 0 is NaN
-        main, spectral = self._network.dense(bands.permute(2, 0, 1)[None], seen[None, None])
-        return Logits(main[0], spectral[0])
+        return self.network(*self.upload(values, valid))
 
-    @torch.inference_mode()
     def __call__(
         self, values: NDArray[Any], valid: NDArray[np.bool_], *, probabilities: bool = False
     ) -> TileResult:
         """Classify a tile; arguments as for `logits`."""
-        halo = self.model.network.halo
+        return self.classify(*self.upload(values, valid), probabilities=probabilities)
+
+    @torch.inference_mode()
+    def classify(self, stored: Tensor, valid: Tensor, *, probabilities: bool = False) -> TileResult:
+        """Classify a tile that `upload` has brought to the device."""
+        halo = self.network.halo
         core = valid[halo.before : valid.shape[0] - halo.after, halo.before : valid.shape[1] - halo.after]
         if not core.any():
             return self._nothing(core.shape, probabilities=probabilities)
-        heads = self.logits(values, valid)
-        shares = torch.softmax(self.model.calibration.combine(heads.main, heads.spectral).float(), dim=0)
-        best, index = shares.max(dim=0)
-        percent = torch.round(100 * best).to(torch.uint8).cpu().numpy()
-        ids = self.model.classes.index_to_id[np.where(core, index.cpu().numpy(), -1)]
-        every = np.where(core, shares.cpu().numpy(), np.float32(np.nan)) if probabilities else None
+        heads = self.network(stored, valid)
+        logits = self.model.calibration.combine(heads.main.float(), heads.spectral.float())
+        shares = torch.softmax(logits, dim=2)  # (h,v,K)
+        best, index = shares.max(dim=2)
+        percent = torch.round(100 * best).to(torch.uint8).masked_fill_(~core, CONFIDENCE_NODATA)
+        ids = self.model.classes.index_to_id[index.masked_fill_(~core, -1).cpu().numpy()]
+        every = shares.masked_fill_(~core[..., None], torch.nan).permute(2, 0, 1) if probabilities else None
         return TileResult(
-            class_map=ids, confidence=np.where(core, percent, CONFIDENCE_NODATA), probabilities=every
+            class_map=ids,
+            confidence=percent.cpu().numpy(),
+            probabilities=None if every is None else every.cpu().numpy(),
         )
 
-    def _nothing(self, shape: tuple[int, int], *, probabilities: bool) -> TileResult:
+    def _nothing(self, shape: tuple[int, ...], *, probabilities: bool) -> TileResult:
         classes = self.model.classes
         return TileResult(
             class_map=np.zeros(shape, classes.dtype),
@@ -121,6 +168,34 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the precision of that name; `auto` is bfloat16 where the device multiplies it in hardware.
+
+    Raises:
+        InputError: if the name is unknown.
+    """
+    if name not in PRECISIONS:
+        raise InputError(f"precision {name!r} is unknown; choose from {', '.join(PRECISIONS)}")
+    if name == "auto":
+        name = "bfloat16" if _has_bfloat16(device) else "float32"
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(BFLOAT16_FLAGS & cpu_flags())
+
+
+def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> set[str]:
+    """What the processor says that it can do; nothing where the system does not tell."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line.split(":")[1] for line in lines if line.startswith(("flags", "Features"))), "").split())
+
+
 def predict_pixels(
     classifier: TileClassifier, scene: Scene, rows: NDArray[np.int64], cols: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -132,9 +207,9 @@ def predict_pixels(
     shape = (len(rows), len(classifier.model.classes))
     main, spectral = np.empty(shape), np.empty(shape)
     bands = classifier.model.bands.good_indexes
-    for tile, chosen in tiles_of_pixels(classifier.plan(scene), rows, cols):
+    for tile, chosen in tiles_of_pixels(classifier.plan(scene, _SCATTERED_TILE), rows, cols):
         heads = classifier.logits(*scene.read(tile.padded, bands))
         at = rows[chosen] - tile.core.row, cols[chosen] - tile.core.col
-        main[chosen] = heads.main.cpu().numpy()[:, at[0], at[1]].T
-        spectral[chosen] = heads.spectral.cpu().numpy()[:, at[0], at[1]].T
+        main[chosen] = heads.main.double().cpu().numpy()[at]
+        spectral[chosen] = heads.spectral.double().cpu().numpy()[at]
     return main, spectral

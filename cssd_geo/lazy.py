@@ -17,14 +17,24 @@ from cssd_geo.scene import pad, scene_of_array, valid_pixels
 from cssd_geo.tiles import Tile, TilePlan, Window
 
 
-def classify_array(array: xr.DataArray, model: Model, tile_size: int | None, device: torch.device) -> xr.DataArray:
+def classify_array(
+    array: xr.DataArray,
+    model: Model,
+    *,
+    tile_size: int | None,
+    memory: int,
+    device: torch.device,
+    precision: torch.dtype,
+) -> xr.DataArray:
     """Build the class map of a scene in xarray; nothing is computed before it is asked for.
 
     Args:
         array: (band, y, x), lazy or in memory.
         model: what to classify with.
-        tile_size: side length of the blocks of the result.
+        tile_size: side length of the blocks of the result; None: from the array's chunks and `memory`.
+        memory: bytes for one tile at work.
         device: where tiles are computed.
+        precision: of the computation.
 
     Returns:
         Class ids (y, x) with the coordinate `confidence` (y, x) in percent, both dask-backed, and all
@@ -34,8 +44,8 @@ def classify_array(array: xr.DataArray, model: Model, tile_size: int | None, dev
         SceneError: if the array has other dimensions, or its bands are not the model's.
     """
     scene = scene_of_array(array)
-    classifier = TileClassifier(model, scene, device)
-    plan = classifier.plan(scene, tile_size)
+    classifier = TileClassifier(model, scene, device, precision)
+    plan = classifier.plan(scene, tile_size, memory)
     bands = model.bands.good_indexes
     cube = scene.cube if scene.cube.chunks else scene.cube.chunk()  # one chunk: tasks then share the pixels
     shared, nodata = dask.delayed(classifier), dask.delayed(scene.nodata[bands])
@@ -73,4 +83,4 @@ def _assemble(results: list[Any], plan: TilePlan, part: str, dtype: np.dtype[Any
         da.from_delayed(pick(result, part), shape=(tile.core.height, tile.core.width), dtype=dtype)
         for result, tile in zip(results, plan, strict=True)
     ]
-    return da.block([blocks[row * plan.cols : (row + 1) * plan.cols] for row in range(plan.rows)])
+    return da.block([[blocks[col * plan.rows + row] for col in range(plan.cols)] for row in range(plan.rows)])

@@ -1,9 +1,7 @@
 """CSSD, Central Spectral Self-Distillation: a classifier of the pixel at the centre of a window.
 
-One network, two ways to run it, equal to rounding for every pixel:
-
-- `forward`: windows with their halo in, logits of their centres out. For training, and as the reference.
-- `dense`: a tile with its halo in, logits of every pixel of its core out. For maps.
+`CSSD.forward` takes windows with their halo and gives logits of their centres: for training, and as the reference.
+`dense.DenseNetwork` takes a tile with its halo and gives the same logits for every pixel of its core: for maps.
 
 Both see the scene, not isolated crops: at a pixel that is not valid (outside of the scene, nodata) every
 feature map is zero and the pooling weight is zero.
@@ -20,10 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cssd_geo.errors import InputError
-from cssd_geo.pooling import pool_every_window
 from cssd_geo.tiles import Halo
 
-_CONVOLUTIONS = 3
+MARGIN = 3
 """Pixels that the structuring element and the two 3x3 convolutions reach beyond the window, on each side."""
 _STRIP_VALUES = 1 << 20
 """Values that pass through the dilation at a time: 4 MB in float32, so that nine passes stay in the cache."""
@@ -80,7 +77,7 @@ class NetworkConfig:
     def halo(self) -> Halo:
         """Pixels that the network needs around those that it classifies."""
         centre = self.window // 2
-        return Halo(before=centre + _CONVOLUTIONS, after=self.window - 1 - centre + _CONVOLUTIONS)
+        return Halo(before=centre + MARGIN, after=self.window - 1 - centre + MARGIN)
 
     @property
     def receptive_field(self) -> int:
@@ -137,6 +134,22 @@ class CSSD(nn.Module):
         """The spectral stage where it is one free linear map of the bands; None where it is as published."""
         return self.spectral.map if isinstance(self.spectral, _LinearSpectral) else None
 
+    @property
+    def sharpness(self) -> float | None:
+        """How sharp the pooling weights have become; None where they are the cosines themselves."""
+        return None if self.log_sharpness is None else float(self.log_sharpness.detach().exp())
+
+    @torch.no_grad()
+    def spectral_affine(self) -> tuple[Tensor, Tensor]:
+        """All up to the first activation as one map of the bands, as at inference: (C, S) and (C,), float64."""
+        weight, bias = self.spectral.affine()
+        return _fold_norm(self.spectral_norm, weight, bias)
+
+    @torch.no_grad()
+    def spatial_affine(self) -> tuple[Tensor, Tensor]:
+        """The spatial convolution and its batch norm, as at inference: (D, C, 3, 3) and (D,), float64."""
+        return _fold_norm(self.spatial_norm, *(part.double() for part in self.spatial.parameters()))
+
     def forward(self, bands: Tensor, valid: Tensor) -> Logits:
         """Classify the centre of each window.
 
@@ -156,31 +169,6 @@ class CSSD(nn.Module):
         norm = (seen[:, 0] if self.log_sharpness is None else weight).sum((1, 2))  # (B,)
         main = torch.einsum("bkyx,byx->bk", logits, weight) / norm.clamp_min(1e-12)[:, None]
         return Logits(main, self.teacher(centre))
-
-    def dense(self, bands: Tensor, valid: Tensor) -> Logits:
-        """Classify every pixel of a tile's core: `forward` for all of its windows at once.
-
-        Args:
-            bands: (B, S, h + halo, v + halo).
-            valid: (B, 1, h + halo, v + halo) bool.
-
-        Returns:
-            Logits of (B, K, h, v); without meaning where the pixel itself is not valid.
-        """
-        features, logits, seen = self._stages(bands, valid)  # each (B, ., h + w - 1, v + w - 1)
-        main = pool_every_window(
-            features,
-            logits,
-            seen,
-            window=self.config.window,
-            weigh=self._pooling_weight,
-            weighted_mean=self.log_sharpness is not None,
-        )
-        before, after = self.config.window // 2, self.config.window - 1 - self.config.window // 2
-        height, width = features.shape[2:]
-        core = features[:, :, before : height - after, before : width - after]  # (B,C,h,v)
-        spectral = functional.linear(core.permute(0, 2, 3, 1), self.teacher.weight, self.teacher.bias)
-        return Logits(main, spectral.permute(0, 3, 1, 2))
 
     def _stages(self, bands: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Spectral features, logits and validity; three pixels narrower on each side than the input."""
@@ -205,6 +193,10 @@ class _LinearSpectral(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.map = nn.Linear(config.bands, config.spectral_features)
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """(C, S) and (C,), float64."""
+        return self.map.weight.double(), self.map.bias.double()
 
     def forward(self, bands: Tensor) -> Tensor:  # (B,S,y,x) -> (B,C,y,x), channels last in memory
         mapped: Tensor = self.map(bands.permute(0, 2, 3, 1))
@@ -233,6 +225,12 @@ class _StridedSpectral(nn.Module):
         )
         answers = self.wide(self.local(basis[:, None]))[..., 0]  # (S+1,C); the last row is the bias
         return (answers[:-1] - answers[-1]).T, answers[-1]
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """(C, S) and (C,), float64, the norm of the bands included, as it is at inference."""
+        weight, bias = (part.double() for part in self.folded())
+        scale, shift = _scale_and_shift(self.norm)
+        return weight * scale, bias + weight.sum(1) * shift
 
     def forward(self, bands: Tensor) -> Tensor:  # (B,S,y,x) -> (B,C,y,x), channels last in memory
         weight, bias = self.folded()
@@ -270,14 +268,7 @@ class _Dilation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, element: Tensor) -> Tensor:
-        best = _empty_channels_last(values, shrink=2)
-        for rows, part in _row_strips(values):
-            strip = best[:, :, rows]
-            torch.mul(_tap(part, 0), element[0, 0], out=strip)
-            candidate = torch.empty_like(strip)
-            for i in range(1, 9):
-                torch.mul(_tap(part, i), element[i // 3, i % 3], out=candidate)
-                torch.maximum(strip, candidate, out=strip)
+        best = dilate(values, element, _empty_channels_last(values, shrink=2))
         ctx.save_for_backward(values, element, best)
         return best
 
@@ -295,6 +286,18 @@ class _Dilation(torch.autograd.Function):
         return to_values, to_element
 
 
+def dilate(values: Tensor, element: Tensor, out: Tensor) -> Tensor:
+    """Write the maximum over a 3x3 neighbourhood of element * values into `out`: (B,C,y,x) -> (B,C,y-2,x-2)."""
+    for rows, part in _row_strips(values):
+        strip = out[:, :, rows]
+        torch.mul(_tap(part, 0), element[0, 0], out=strip)
+        candidate = torch.empty_like(strip)
+        for i in range(1, 9):
+            torch.mul(_tap(part, i), element[i // 3, i % 3], out=candidate)
+            torch.maximum(strip, candidate, out=strip)
+    return out
+
+
 class _MaskedNorm(nn.BatchNorm2d):
     """Batch normalisation whose statistics come from valid pixels only."""
 
@@ -306,6 +309,22 @@ class _MaskedNorm(nn.BatchNorm2d):
         out = torch.zeros_like(pixels)
         out[usable] = self(pixels[usable].T[None, :, :, None])[0, :, :, 0].T
         return out.permute(0, 3, 1, 2)
+
+
+def _scale_and_shift(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """What a batch norm does at inference: scale * values + shift, float64."""
+    mean, variance = norm.get_buffer("running_mean").double(), norm.get_buffer("running_var").double()
+    weight, bias = norm.weight.double(), norm.bias.double()
+    scale = weight / torch.sqrt(variance + norm.eps)
+    return scale, bias - mean * scale
+
+
+def _fold_norm(norm: nn.BatchNorm2d | None, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Let the batch norm that follows a product or convolution become part of it."""
+    if norm is None:
+        return weight, bias
+    scale, shift = _scale_and_shift(norm)
+    return weight * scale.view(-1, *[1] * (weight.dim() - 1)), bias * scale + shift
 
 
 def _activate(norm: _MaskedNorm | None, values: Tensor, valid: Tensor) -> Tensor:

@@ -10,8 +10,9 @@ from cssd_geo.errors import InputError
 
 DEVICES = ("auto", "cpu", "cuda")
 SPLITS = ("polygons", "random", "none")
-DEFAULT_TILE_SIZE = 128
-"""Side length of a tile: larger ones take more memory and are not faster (`benchmarks/rates.py --tile-size`)."""
+PRECISIONS = ("auto", "float32", "bfloat16")
+DEFAULT_MEMORY = 1_000_000_000
+"""Bytes for the tiles in flight, the network's working memory and the blocks that GDAL keeps."""
 DEMO_EPOCHS = 20
 """Enough for the made-up scene, and the demo stays under two minutes on two cores."""
 RECEPTIVE_FIELD = 16

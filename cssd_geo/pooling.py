@@ -1,91 +1,100 @@
-"""Spectral-aware pooling of every window of a tile at once, as matrix products.
+"""Spectral-aware pooling of every window of a panel at once, as matrix products.
 
-Shapes: B batch, C spectral features, K classes, w window, h x v windows, n blocks of b x b of them, m = b + w - 1.
+Centres are taken in blocks of 4 rows and 8 columns, which share one product with the neighbourhood of them all.
+Pixels are laid out in overlapping groups of columns, one for each block across, so that the neighbourhood of every
+block is a view, not a copy.
+
+Shapes: C spectral features, K classes, w window, J blocks across, n = 8 + w - 1 columns of a neighbourhood.
 """
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-_BLOCK = 8
-"""Centres a side that share one matrix product in dense pooling; 8 measured faster than 4, 16 and 32."""
-_STRIP_PIXELS = 16384
-"""Centres pooled at a time: bounds the copied neighbourhoods to about 75 MB at C = 256 in float32."""
+BLOCK_ROWS, BLOCK_COLUMNS = 4, 8
+"""Centres that share a product: larger blocks compare more pairs in vain, smaller ones multiply more slowly."""
+_NOT_IN_WINDOW = -80.0
+"""As an exponent: a weight of 2e-35, far below the rounding of a sum that holds the centre's 1. An infinity would
+be exact, and three times slower in the exponential."""
 
 
-def pool_every_window(
-    features: Tensor,
-    logits: Tensor,
-    seen: Tensor,
-    *,
-    window: int,
-    weigh: Callable[[Tensor], Tensor],
-    weighted_mean: bool,
-) -> Tensor:
-    """Mean of the logits in each window, weighted by how alike the spectra of pixel and centre are.
+class Pooling:
+    """Mean of the votes in each window, weighted by how alike the spectra of pixel and centre are."""
 
-    Args:
-        features: (B, C, h + w - 1, v + w - 1) spectral features, zero where not valid.
-        logits: (B, K, h + w - 1, v + w - 1).
-        seen: (B, 1, h + w - 1, v + w - 1) 1 where valid, else 0.
-        window: w.
-        weigh: from cosine to weight, element by element.
-        weighted_mean: divide by the sum of the weights; otherwise by the number of valid pixels.
+    def __init__(self, window: int, sharpness: float | None, *, dtype: torch.dtype, device: torch.device) -> None:
+        """Prepare.
 
-    Returns:
-        (B, K, h, v).
-    """
-    height, width = features.shape[2] - window + 1, features.shape[3] - window + 1
-    unit = functional.normalize(features, dim=1)
-    votes = torch.cat([logits * seen, seen], dim=1)  # (B,K+1,.,.): the last counts the voters
-    rows = max(1, _STRIP_PIXELS // width // _BLOCK) * _BLOCK
-    strips = []
-    for top in range(0, height, rows):
-        reach = slice(top, min(top + rows, height) + window - 1)
-        strips.append(
-            _pool_strip(
-                unit[:, :, reach], votes[:, :, reach], window=window, weigh=weigh, weighted_mean=weighted_mean
-            )
-        )
-    return torch.cat(strips, dim=2)
+        Args:
+            window: w.
+            sharpness: weights are exp(sharpness * (cosine - 1)) and their sum is divided by; None: weights are the
+                cosines, divided by the number of valid pixels.
+            dtype: of all computations.
+            device: where to compute.
+        """
+        self._window, self._sharpness = window, sharpness
+        self._dtype, self._device = dtype, device
+        self._patterns: dict[int, Tensor] = {}
+
+    def shape(self, rows: Tensor) -> tuple[int, int, int, int]:
+        """Shape of the groups of rows (r, v + w - 1, C): (J, r, n, C)."""
+        blocks = -(-(rows.shape[1] - self._window + 1) // BLOCK_COLUMNS)
+        return blocks, rows.shape[0], BLOCK_COLUMNS + self._window - 1, rows.shape[2]
+
+    def group(self, rows: Tensor, out: Tensor) -> None:
+        """Lay rows (r, v + w - 1, C) out in overlapping groups of columns, one for each block: (J, r, n, C)."""
+        blocks, _, reach, _ = out.shape
+        wanted = (blocks - 1) * BLOCK_COLUMNS + reach
+        padded = functional.pad(rows, (0, 0, 0, wanted - rows.shape[1]))
+        out.copy_(padded.unfold(1, reach, BLOCK_COLUMNS).permute(1, 0, 3, 2))
+
+    def __call__(self, units: Tensor, votes: Tensor) -> Tensor:
+        """Pool.
+
+        Args:
+            units: (J, r + w - 1, n, C) groups of spectral features of length 1, zero where not valid.
+            votes: (J, r + w - 1, n, K + 1) groups of logits, and a last 1; all zero where not valid.
+
+        Returns:
+            (r, J * 8, K), the pooled logits of r rows.
+        """
+        rows = units.shape[1] - self._window + 1
+        blocks = (self._pool(units, votes, top, min(BLOCK_ROWS, rows - top)) for top in range(0, rows, BLOCK_ROWS))
+        return torch.cat(list(blocks))
+
+    def _pool(self, units: Tensor, votes: Tensor, top: int, rows: int) -> Tensor:
+        """Pool a row of blocks, whose centres have their windows from row `top`: (rows, J * 8, K)."""
+        reach, middle = slice(top, top + rows + self._window - 1), self._window // 2
+        near, ballots = units[:, reach].flatten(1, 2), votes[:, reach].flatten(1, 2)  # (J,m,C) (J,m,K+1)
+        centres = units[:, top + middle : top + middle + rows, middle : middle + BLOCK_COLUMNS].flatten(1, 2)
+        pattern = self._pattern(rows)  # (m,b)
+        if self._sharpness is None:
+            weight = near @ centres.transpose(1, 2)
+            sums = (weight * pattern).transpose(1, 2) @ ballots  # (J,b,K+1)
+            voters = pattern.T @ ballots[..., -1:]
+        else:
+            weight = near @ (self._sharpness * centres).transpose(1, 2)  # (J,m,b)
+            sums = weight.add_(pattern).exp_().transpose(1, 2) @ ballots
+            voters = sums[..., -1:]
+        pooled = sums[..., :-1] / voters.clamp_min(1e-12)
+        return pooled.view(len(pooled), rows, BLOCK_COLUMNS, -1).transpose(0, 1).flatten(1, 2)
+
+    def _pattern(self, rows: int) -> Tensor:
+        """Which of m neighbours lie in the window of which of b centres, (m, b).
+
+        As a factor, 1 or 0; or as what is added to the exponent.
+        """
+        if rows not in self._patterns:
+            down, across = (_in_reach(n, self._window) for n in (rows, BLOCK_COLUMNS))
+            inside = (down[:, None, :, None] & across[None, :, None, :]).flatten(2).flatten(0, 1)
+            yes, no = 1.0, 0.0
+            if self._sharpness is not None:
+                yes, no = -self._sharpness, _NOT_IN_WINDOW - self._sharpness
+            pattern = torch.full(inside.shape, no, dtype=self._dtype).masked_fill_(inside, yes)
+            self._patterns[rows] = pattern.to(self._device)
+        return self._patterns[rows]
 
 
-def _pool_strip(
-    unit: Tensor, votes: Tensor, *, window: int, weigh: Callable[[Tensor], Tensor], weighted_mean: bool
-) -> Tensor:
-    """Each block of centres times the neighbourhood that it shares: (B,C,.,.), (B,K+1,.,.) -> (B,K,r,v)."""
-    height, width = unit.shape[2] - window + 1, unit.shape[3] - window + 1
-    fill = (0, -width % _BLOCK, 0, -height % _BLOCK)
-    near, down, across = _neighbourhoods(functional.pad(unit, fill), window)  # (n,m*m,C)
-    ballots, _, _ = _neighbourhoods(functional.pad(votes, fill), window)  # (n,m*m,K+1)
-    pattern = _window_pattern(window, unit)  # (b*b,m*m): which are in whose window
-    side, first = _BLOCK + window - 1, window // 2
-    centres = near.view(-1, side, side, near.shape[2])[:, first : first + _BLOCK, first : first + _BLOCK].flatten(
-        1, 2
-    )
-    weight = weigh(centres @ near.transpose(1, 2)) * pattern  # (n,b*b,m*m)
-    sums = weight @ ballots  # (n,b*b,K+1); neighbours that are not valid hold no ballot
-    voters = sums[..., -1:] if weighted_mean else pattern @ ballots[..., -1:]
-    pooled = sums[..., :-1] / voters.clamp_min(1e-12)  # (n,b*b,K)
-    tiled = pooled.view(-1, down, across, _BLOCK, _BLOCK, pooled.shape[2]).permute(0, 5, 1, 3, 2, 4)
-    return tiled.flatten(4, 5).flatten(2, 3)[:, :, :height, :width]
-
-
-def _neighbourhoods(values: Tensor, window: int) -> tuple[Tensor, int, int]:
-    """Cut (B,C,y,x) into overlapping squares, one a block: (n, m*m, C), and blocks down and across."""
-    side = _BLOCK + window - 1
-    squares = values.permute(0, 2, 3, 1).unfold(1, side, _BLOCK).unfold(2, side, _BLOCK)
-    down, across = squares.shape[1:3]
-    # (B,down,across,C,m,m) -> (B,down,across,m,m,C)
-    return squares.permute(0, 1, 2, 4, 5, 3).reshape(-1, side * side, values.shape[1]), down, across
-
-
-def _window_pattern(window: int, like: Tensor) -> Tensor:
-    """(b*b, m*m) of 1 where the neighbour lies in the window of the block's centre."""
-    side = _BLOCK + window - 1
-    centre, neighbour = torch.arange(_BLOCK), torch.arange(side)
-    inside = (neighbour >= centre[:, None]) & (neighbour < centre[:, None] + window)  # (b,m)
-    both = inside[:, None, :, None] & inside[None, :, None, :]
-    return both.reshape(_BLOCK * _BLOCK, side * side).to(like)
+def _in_reach(centres: int, window: int) -> Tensor:
+    """(centres + w - 1, centres): which neighbour along one axis lies in the window of which centre."""
+    neighbour, centre = torch.arange(centres + window - 1)[:, None], torch.arange(centres)
+    return (neighbour >= centre) & (neighbour < centre + window)

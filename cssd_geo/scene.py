@@ -1,5 +1,6 @@
 """The outside world in: a scene as a lazy xarray cube, read window by window with its valid pixels."""
 
+import os
 import threading
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -8,12 +9,14 @@ from typing import Any, Protocol, Self
 
 import dask.array as da
 import numpy as np
+import rasterio
 import xarray as xr
 from numpy.typing import NDArray
-from rasterio.enums import MaskFlags
+from rasterio.enums import Interleaving, MaskFlags
 
 from cssd_geo.band_tags import read_bands, read_scale
 from cssd_geo.bands import Bands
+from cssd_geo.budget import Blocks
 from cssd_geo.cube import bands_of, build_cube, grid_of, nodata_of, scale_of, with_nodata, with_scale
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid, open_raster, read_valid, read_window
@@ -23,13 +26,34 @@ _REAL = "uif"
 """Kinds of numpy's types that hold real numbers."""
 _CHUNK_PIXELS = 512 * 512
 """Pixels of a dask chunk at most; chunks follow the file's blocks."""
+_STRIP_VALUES = 1 << 20
+_MOST_DECODERS = 8
+_LEAST_CACHE = 64_000_000
+_CACHED_BLOCKS = 2
+"""Blocks, over all bands, that GDAL keeps: it decodes the one and hands out bands of the other."""
 
 
 class Source(Protocol):
     """Where pixels come from. Safe to use from several threads."""
 
-    def read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
-        """Return (band, y, x) of the given band indexes, as stored; `window` lies within the scene."""
+    @property
+    def blocks(self) -> Blocks:
+        """The pieces in which pixels are stored."""
+
+    @property
+    def bands_last(self) -> bool:
+        """Whether the values of a pixel are stored side by side, and best read so."""
+
+    @property
+    def cache_bytes(self) -> int:
+        """Memory for blocks of which a part is read, so that none is decoded for each of its bands."""
+
+    @property
+    def decoding_bytes(self) -> int:
+        """Memory for blocks while they are decoded."""
+
+    def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
+        """Fill (band, y, x) with the given band indexes, as stored; `window` lies within the scene."""
 
     def mask(self, window: Window) -> NDArray[np.bool_] | None:
         """Return (y, x), True means usable, where the source has a mask beside its values; else None."""
@@ -53,7 +77,7 @@ class Scene:
     """(band,) see `scale`."""
     source: Source
     block_shape: tuple[int, int]
-    """(height, width) of the blocks that are cheapest to read."""
+    """(height, width) of the dask chunks of `cube`: whole blocks of the file."""
     path: Path | None = None
     """The file, for scenes that come from one."""
 
@@ -71,13 +95,30 @@ class Scene:
         Raises:
             SceneError: if the file cannot be read there.
         """
+        values, valid = self.blank(window, bands)
+        self.read_into(values, valid, window, bands)
+        return values, valid
+
+    def blank(self, window: Window, bands: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Make arrays for `read_into`: zeros, nothing valid, in the order in which the source is best read."""
+        valid = np.zeros((window.height, window.width), np.bool_)
+        if self.source.bands_last:
+            return np.zeros((*valid.shape, len(bands)), self.cube.dtype).transpose(2, 0, 1), valid
+        return np.zeros((len(bands), *valid.shape), self.cube.dtype), valid
+
+    def read_into(
+        self, values: NDArray[Any], valid: NDArray[np.bool_], window: Window, bands: NDArray[np.intp]
+    ) -> None:
+        """Read a window as `read` does, into parts of arrays that `blank` made."""
         inside = window.clip(height=self.grid.height, width=self.grid.width)
         if inside is None:
-            blank = np.zeros((len(bands), window.height, window.width), self.cube.dtype)
-            return blank, np.zeros((window.height, window.width), np.bool_)
-        stored, mask = self.source.read(inside, bands), self.source.mask(inside)
-        valid = valid_pixels(stored, self.nodata[bands])
-        return pad(stored, valid if mask is None else valid & mask, inside, window)
+            return
+        rows, cols = inside.relative_to(window).slices
+        stored = values[:, rows, cols]
+        self.source.read(inside, bands, stored)
+        mask = self.source.mask(inside)
+        usable_here = valid_pixels(stored, self.nodata[bands])
+        valid[rows, cols] = usable_here if mask is None else usable_here & mask
 
     def without_bands(self, bad: NDArray[np.bool_]) -> Self:
         """Return the scene with the bands marked in `bad`, (band,), no longer good."""
@@ -88,15 +129,28 @@ def usable(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool
     """Tell for each value (band, y, x) whether it is data: finite, and not its band's nodata."""
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and that is never data
         fill = nodata.astype(values.dtype) if values.dtype.kind == "f" else nodata
-    valid: NDArray[np.bool_] = values != fill[:, None, None]
+    valid: NDArray[np.bool_] = values != _fill_to_compare(fill)
     if values.dtype.kind == "f":
         valid &= np.isfinite(values)
     return valid
 
 
+def _fill_to_compare(fill: NDArray[Any]) -> Any:
+    """One number where all bands have the same, which numpy compares twice as fast; else (band, 1, 1)."""
+    if len(fill) and (fill == fill[0]).all() and float(fill[0]).is_integer():
+        return int(fill[0])
+    return fill[:, None, None]
+
+
 def valid_pixels(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Tell for each pixel (y, x) whether all of its values (band, y, x) are data."""
-    return np.asarray(usable(values, nodata).all(axis=0))
+    bands, height, width = values.shape
+    valid = np.empty((height, width), np.bool_)
+    step = max(1, _STRIP_VALUES // max(1, bands * width))  # a few rows at a time stay in the cache
+    for top in range(0, height, step):
+        rows = slice(top, top + step)
+        valid[rows] = usable(values[:, rows], nodata).all(axis=0)
+    return valid
 
 
 def pad(
@@ -199,12 +253,40 @@ class _RasterSource:
     def dataset(self) -> Any:
         """Return this thread's handle."""
         if not hasattr(self._local, "dataset"):
-            self._local.dataset = open_raster(self._path)
+            with rasterio.Env(GDAL_NUM_THREADS=str(_decoders())):
+                self._local.dataset = open_raster(self._path)
         return self._local.dataset
 
-    def read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
+    @property
+    def blocks(self) -> Blocks:
         """See `Source`."""
-        return read_window(self.dataset(), window, (bands + 1).tolist())
+        dataset = self.dataset()
+        height, width = dataset.block_shapes[0]
+        raw = height == 1 and dataset.compression is None and dataset.driver != "GTiff"
+        return Blocks(height=height, width=width, divisible=raw)
+
+    @property
+    def bands_last(self) -> bool:
+        """See `Source`."""
+        return self.blocks.divisible and self.dataset().interleaving is Interleaving.pixel
+
+    @property
+    def cache_bytes(self) -> int:
+        """See `Source`."""
+        return max(_LEAST_CACHE, _CACHED_BLOCKS * self._block_bytes())
+
+    @property
+    def decoding_bytes(self) -> int:
+        """See `Source`."""
+        return 0 if self.dataset().compression is None else _decoders() * self._block_bytes()
+
+    def _block_bytes(self) -> int:
+        dataset, blocks = self.dataset(), self.blocks
+        return int(blocks.height * blocks.width * dataset.count * np.dtype(dataset.dtypes[0]).itemsize)
+
+    def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
+        """See `Source`."""
+        read_window(self.dataset(), window, (bands + 1).tolist(), out)
 
     def has_mask(self) -> bool:
         """Whether the file has a mask band or a mask file. What nodata values say is no mask."""
@@ -221,11 +303,32 @@ class _ArraySource:
     def __init__(self, array: xr.DataArray) -> None:
         self._array = array
 
-    def read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
+    @property
+    def blocks(self) -> Blocks:
+        """See `Source`."""
+        chunks = self._array.chunksizes
+        height, width = (max(chunks.get(d, (self._array.sizes[d],))) for d in ("y", "x"))
+        return Blocks(height=height, width=width, divisible=not chunks)
+
+    @property
+    def bands_last(self) -> bool:
+        """See `Source`."""
+        return False
+
+    @property
+    def cache_bytes(self) -> int:
+        """See `Source`."""
+        return _LEAST_CACHE
+
+    @property
+    def decoding_bytes(self) -> int:
+        """See `Source`."""
+        return 0
+
+    def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
         """See `Source`."""
         rows, cols = window.slices
-        values: NDArray[Any] = self._array[bands, rows, cols].to_numpy()
-        return values
+        out[...] = self._array[bands, rows, cols].to_numpy()
 
     def mask(self, window: Window) -> None:
         """See `Source`: an array has none."""
@@ -253,7 +356,9 @@ class _LazyRaster:
         return self._read(window, bands)[:, :: rows.step, :: cols.step]
 
     def _read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
-        return self._source.read(window, bands)
+        out = np.empty((len(bands), window.height, window.width), self.dtype)
+        self._source.read(window, bands, out)
+        return out
 
 
 class _LazyMask(_LazyRaster):
@@ -265,6 +370,11 @@ class _LazyMask(_LazyRaster):
 
 def _lazy(raster: _LazyRaster, block_shape: tuple[int, int]) -> da.Array:
     return da.from_array(raster, chunks=(-1, *block_shape), name=False, asarray=False, inline_array=True)
+
+
+def _decoders() -> int:
+    """Threads that decode compressed blocks side by side."""
+    return min(_MOST_DECODERS, os.cpu_count() or 1)
 
 
 def _dtype(dataset: Any) -> np.dtype[Any]:

@@ -1,9 +1,12 @@
 """The tile plan: a pure value that says which pixels are read, computed and written, before any is."""
 
 # scene columns   0    4    8    12
-# cores           [---][---][---][-]    they partition the scene
-# with halo     ..[-----..               read for the first core, before=2, after=1; what lies
-#                                        outside of the scene is invalid, never invented
+# cores           [--][---][---][--]    they partition the scene
+# with halo     ..[---]                 read for the first core, before=2, after=1; what lies
+#                  [------]             outside of the scene is invalid, never invented
+#
+# Cores lag behind by `after`, so that what is read ends where a file's blocks end. Tiles follow each other down
+# a column; the rows that one shares with the one above need not be read again.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -89,7 +92,7 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True)
 class TilePlan:
-    """All tiles of a scene in reading order: left to right, top to bottom."""
+    """All tiles of a scene in reading order: down each column of tiles, columns from left to right."""
 
     height: int
     width: int
@@ -120,13 +123,10 @@ class TilePlan:
     def __getitem__(self, index: int) -> Tile:
         if not 0 <= index < len(self):
             raise IndexError(f"tile {index} of {len(self)}")
-        row, col = (index // self.cols) * self.tile_height, (index % self.cols) * self.tile_width
-        core = Window(
-            row=row,
-            col=col,
-            height=min(self.tile_height, self.height - row),
-            width=min(self.tile_width, self.width - col),
-        )
+        col, row = divmod(index, self.rows)
+        top, bottom = _cut(row, self.height, self.tile_height, self.halo)
+        left, right = _cut(col, self.width, self.tile_width, self.halo)
+        core = Window(row=top, col=left, height=bottom - top, width=right - left)
         return Tile(index=index, core=core, padded=core.grow(self.halo))
 
     def __iter__(self) -> Iterator[Tile]:
@@ -134,10 +134,20 @@ class TilePlan:
 
     @property
     def pixels_read(self) -> int:
-        """Pixels read in all, those of halos counted each time, those outside of the scene not."""
-        down = _read_length(self.height, self.tile_height, self.halo)
-        across = _read_length(self.width, self.tile_width, self.halo)
-        return down * across
+        """Pixels read in all, where rows shared with the tile above are kept: halos of columns count twice."""
+        spans = (_cut(col, self.width, self.tile_width, self.halo) for col in range(self.cols))
+        return self.height * sum(
+            min(stop + self.halo.after, self.width) - max(start - self.halo.before, 0) for start, stop in spans
+        )
+
+    @property
+    def largest(self) -> Window:
+        """The size of the largest tile with its halo, as a window at the origin."""
+        height, width = (
+            min(step + _lag(step, self.halo), length) + self.halo.total
+            for step, length in ((self.tile_height, self.height), (self.tile_width, self.width))
+        )
+        return Window(row=0, col=0, height=height, width=width)
 
 
 def plan_tiles(*, height: int, width: int, tile_height: int, tile_width: int, halo: Halo) -> TilePlan:
@@ -149,16 +159,24 @@ def plan_tiles(*, height: int, width: int, tile_height: int, tile_width: int, ha
     return TilePlan(height=height, width=width, tile_height=tile_height, tile_width=tile_width, halo=halo)
 
 
-def _read_length(length: int, step: int, halo: Halo) -> int:
-    starts = range(0, length, step)
-    return sum(min(s + step + halo.after, length) - max(s - halo.before, 0) for s in starts)
+def _lag(step: int, halo: Halo) -> int:
+    return halo.after if step > halo.after else 0
+
+
+def _cut(index: int, length: int, step: int, halo: Halo) -> tuple[int, int]:
+    """First pixel and end of the index-th core along one axis."""
+    lag = _lag(step, halo)
+    last = -(-length // step) - 1
+    return max(index * step - lag, 0), length if index == last else (index + 1) * step - lag
 
 
 def tiles_of_pixels(
     plan: TilePlan, rows: NDArray[np.int64], cols: NDArray[np.int64]
 ) -> Iterator[tuple[Tile, NDArray[np.intp]]]:
     """Visit the tiles whose cores hold any of the pixels (n,), each with the positions of its pixels."""
-    index = (rows // plan.tile_height) * plan.cols + cols // plan.tile_width
+    down = np.minimum((rows + _lag(plan.tile_height, plan.halo)) // plan.tile_height, plan.rows - 1)
+    across = np.minimum((cols + _lag(plan.tile_width, plan.halo)) // plan.tile_width, plan.cols - 1)
+    index = across * plan.rows + down
     order = np.argsort(index, kind="stable")
     occupied, starts = np.unique(index[order], return_index=True)
     for tile, positions in zip(occupied.tolist(), np.split(order, starts[1:]), strict=bool(len(occupied))):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import dask
 import numpy as np
@@ -14,19 +15,28 @@ from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rasterio._env import get_gdal_config  # no public name
 from rasterio.control import GroundControlPoint
 from scenes import NORTH_UP, ROTATED, UTM, random_model, write_raster
+from test_scene import LAYOUTS
 
 import cssd_geo
 from cssd_geo.bands import Bands
-from cssd_geo.classification import _ahead, classify
+from cssd_geo.budget import parse_size
+from cssd_geo.classification import classify
 from cssd_geo.errors import InputError, OutputError, SceneError
 from cssd_geo.inference import TileClassifier, choose_device, predict_pixels
 from cssd_geo.model import Model
-from cssd_geo.scene import open_scene
-from cssd_geo.tiles import Window
+from cssd_geo.scene import open_scene, scene_of_array
+from cssd_geo.tiles import TilePlan, Window
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With it, `auto` would not be exact."""
+    monkeypatch.setattr("cssd_geo.inference._has_bfloat16", lambda _: False)
 
 
 def noisy_scene(
@@ -59,8 +69,8 @@ def test_logits_do_not_depend_on_the_tiles(tile_size: int, tmp_path: Path) -> No
         rows, cols = tile.core.slices
         inside = torch.from_numpy(seen[rows, cols])
         for part, all_of_it in zip(classifier.logits(*scene.read(tile.padded, bands)), expected, strict=True):
-            found = part[:, inside]
-            torch.testing.assert_close(found, all_of_it[:, rows, cols][:, inside], rtol=0, atol=1e-10)
+            assert part.shape == (*inside.shape, 3)
+            torch.testing.assert_close(part[inside], all_of_it[rows, cols][inside], rtol=0, atol=1e-10)
 
 
 def test_files_do_not_depend_on_the_tiles(tmp_path: Path) -> None:
@@ -69,6 +79,142 @@ def test_files_do_not_depend_on_the_tiles(tmp_path: Path) -> None:
     for tile_size in (7, 16, 36):
         part = probabilities(model, scene, tile_size, tmp_path)
         np.testing.assert_allclose(part, whole, rtol=0, atol=2e-7)  # one unit in the last place of float32
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same pixels in every layout, with a hole and scattered ones."""
+    folder, random = tmp_path_factory.mktemp("stored"), np.random.default_rng(4)
+    cube = random.uniform(500, 2500, (5, 61, 83)).astype(np.int16)
+    cube[:, 20:31, 40:60], cube[:, random.random((61, 83)) < 0.02] = -9999, -9999
+    files = {name: folder / f"{name}.{'dat' if 'driver' in LAYOUTS[name] else 'tif'}" for name in LAYOUTS}
+    return {name: write_raster(path, cube, nodata=-9999, **LAYOUTS[name]) for name, path in files.items()}
+
+
+def three_classes(dtype: torch.dtype = torch.float64) -> Model:
+    """A model that finds each of its classes in that scene."""
+    return random_model(bands=5, seed=5, dtype=dtype)
+
+
+Maps = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def maps_of(scene: Path, model: Model, folder: Path, **options: Any) -> tuple[TilePlan, Maps]:
+    """The plan, and class map and confidence as written; made on the CPU."""
+    ids, percent = folder / "ids.tif", folder / "percent.tif"
+    done = classify(scene, model, ids, confidence=percent, overwrite=True, device="cpu", **options)
+    with rasterio.open(ids) as first, rasterio.open(percent) as second:
+        return done.plan, (first.read(1), second.read(1))
+
+
+@pytest.fixture(scope="module")
+def expected(stored: dict[str, Path]) -> Maps:
+    """Map and confidence of the whole scene as one tile, from an array in memory."""
+    model, cube = three_classes(), open_scene(stored["strips"]).cube.compute()
+    whole = classify(cube, model, tile_size=100, precision="float32").compute()
+    assert len(np.unique(whole)) == 4, "all three classes, and nothing"
+    return whole.to_numpy(), whole.confidence.to_numpy()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_map_does_not_depend_on_how_pixels_are_stored_and_cut(
+    stored: dict[str, Path], expected: Maps, layout: str, tmp_path: Path
+) -> None:
+    for tile_size in (None, 9, 32, 83):
+        _, maps = maps_of(stored[layout], three_classes(), tmp_path, tile_size=tile_size, precision="float32")
+        np.testing.assert_array_equal(maps, expected)
+
+
+@pytest.mark.parametrize("layout", ["tiles", "deflated strips", "bip"])
+def test_memory_decides_on_the_tiles_and_not_on_the_map(
+    stored: dict[str, Path], expected: Maps, layout: str, tmp_path: Path
+) -> None:
+    model, scene = three_classes(), open_scene(stored[layout])
+    needs = TileClassifier(model, scene, CPU).needs(scene)
+    each = 2 * needs.pixel_in + needs.pixel_out
+    sizes = []
+    for side in (30, 40, 60, 80, 1000):
+        memory = needs.fixed + side * side * each
+        plan, maps = maps_of(stored[layout], model, tmp_path, memory=memory, precision="float32")
+        np.testing.assert_array_equal(maps, expected)
+        assert needs.of(plan) <= memory
+        sizes.append(plan.largest.pixels)
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) >= 4, "more memory, larger tiles"
+    assert sizes[-1] == (61 + 15) * (83 + 15), "with plenty the scene is one tile"
+
+
+def test_gdal_keeps_as_many_blocks_as_is_planned_for_and_no_longer(
+    stored: dict[str, Path], tmp_path: Path
+) -> None:
+    scene, kept = open_scene(stored["deflated tiles"]), []
+    with rasterio.Env(GDAL_CACHEMAX=77_000_000):
+        options = {"tile_size": 40, "on_tile": lambda *_: kept.append(get_gdal_config("GDAL_CACHEMAX"))}
+        classify(scene, three_classes(), tmp_path / "map.tif", device="cpu", **options)
+        assert get_gdal_config("GDAL_CACHEMAX") == 77_000_000
+    assert set(kept) == {scene.source.cache_bytes}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_map_does_not_depend_on_the_threads(
+    stored: dict[str, Path], expected: Maps, count: int, tmp_path: Path
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        _, maps = maps_of(stored["tiles"], three_classes(), tmp_path, tile_size=32, precision="float32")
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(maps, expected)
+
+
+def test_too_little_memory_is_an_error_that_says_how_much_would_do(
+    stored: dict[str, Path], tmp_path: Path
+) -> None:
+    model = three_classes()
+    for memory in (0, 1_000_000, -5):
+        with pytest.raises(
+            InputError, match=r"MB of memory are too little .*: give at least [\d,]+ MB$"
+        ) as caught:
+            maps_of(stored["bip"], model, tmp_path, memory=memory)
+        assert list(tmp_path.iterdir()) == []
+    amount = parse_size(str(caught.value).rpartition("at least ")[2].replace(",", ""))
+    maps_of(stored["bip"], model, tmp_path, memory=amount)
+
+
+def test_bfloat16_moves_few_pixels_and_only_near_ties(stored: dict[str, Path], tmp_path: Path) -> None:
+    model, scene = three_classes(torch.float32), stored["tiles"]
+    shares = tmp_path / "shares.tif"
+    _, (exact, percent) = maps_of(scene, model, tmp_path, precision="float32", probabilities=shares)
+    with rasterio.open(shares) as dataset:
+        second, first = np.sort(dataset.read(), axis=0)[-2:]
+    for tile_size in (None, 32):
+        _, (short, rounded) = maps_of(scene, model, tmp_path, precision="bfloat16", tile_size=tile_size)
+        valid, moved = exact > 0, short != exact
+        np.testing.assert_array_equal(short > 0, valid)
+        np.testing.assert_array_equal(rounded == 255, ~valid)
+        assert (rounded != percent)[valid].any(), "it is another computation"
+        assert moved[valid].mean() < 0.02
+        assert (first - second)[moved].max(initial=0) < 0.02
+        assert np.abs(rounded[valid].astype(int) - percent[valid]).max() <= 2
+
+
+def test_a_data_array_takes_memory_and_precision_too(stored: dict[str, Path], expected: Maps) -> None:
+    model, cube = three_classes(), open_scene(stored["tiles"]).cube
+    scene = scene_of_array(cube)
+    needs = TileClassifier(model, scene, CPU).needs(scene)
+    little = needs.fixed + 40 * 40 * (2 * needs.pixel_in + needs.pixel_out)
+    small = classify(cube, model, memory=little, device="cpu", precision="float32")
+    large = classify(cube, model, device="cpu", precision="float32")
+    assert small.data.npartitions > large.data.npartitions
+    for lazy in (small, large):
+        np.testing.assert_array_equal((lazy, lazy.confidence), expected)
+    short = classify(cube, model, device="cpu", precision="bfloat16")
+    assert (short.confidence.to_numpy() != expected[1]).any()
+    with pytest.raises(InputError, match="too little"):
+        classify(cube, model, memory=1000)
+    with pytest.raises(InputError, match="precision 'half' is unknown; choose from auto, float32, bfloat16"):
+        classify(cube, model, precision="half")
 
 
 def test_the_map_is_what_single_windows_say(tmp_path: Path) -> None:
@@ -209,29 +355,19 @@ def test_progress_counts_every_pixel_once(tmp_path: Path) -> None:
     assert all(before < after for (before, _), (after, _) in pairwise(said))
 
 
-def test_scattered_pixels_are_those_of_the_whole_map(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tile_size", [8, 128])
+def test_scattered_pixels_are_those_of_the_whole_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile_size: int
+) -> None:
+    monkeypatch.setattr("cssd_geo.inference._SCATTERED_TILE", tile_size)
     scene = open_scene(noisy_scene(tmp_path / "s.tif"))
     classifier = TileClassifier(random_model(bands=5), scene, CPU)
     whole = classifier.logits(*scene.read(classifier.plan(scene, 100)[0].padded, np.arange(5)))
     random = np.random.default_rng(0)
     rows, cols = random.integers(5, 23, 40), random.integers(6, 19, 40)
     main, spectral = predict_pixels(classifier, scene, rows, cols)
-    np.testing.assert_allclose(main, whole.main.numpy()[:, rows, cols].T, rtol=0, atol=1e-10)
-    np.testing.assert_allclose(spectral, whole.spectral.numpy()[:, rows, cols].T, rtol=0, atol=1e-10)
-
-
-def test_reading_ahead_keeps_the_order_and_passes_errors_on() -> None:
-    assert list(_ahead(range(9), lambda i: i * i)) == [(i, i * i) for i in range(9)]
-
-    def fail_at_four(i: int) -> int:
-        if i == 4:
-            raise SceneError("broken at 4")
-        return i
-
-    results = _ahead(range(9), fail_at_four)
-    assert [next(results)[0] for _ in range(4)] == [0, 1, 2, 3]
-    with pytest.raises(SceneError, match="broken at 4"):
-        next(results)
+    np.testing.assert_allclose(main, whole.main.numpy()[rows, cols], rtol=0, atol=1e-10)
+    np.testing.assert_allclose(spectral, whole.spectral.numpy()[rows, cols], rtol=0, atol=1e-10)
 
 
 def test_devices() -> None:

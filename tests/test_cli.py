@@ -22,6 +22,7 @@ from safetensors.torch import save
 from scenes import NORTH_UP, pixel_box, random_model, write_polygons, write_raster, write_two_fields
 
 from cssd_geo import __version__
+from cssd_geo.budget import parse_size
 from cssd_geo.cli import main
 from cssd_geo.cli.progress import PixelProgress
 from cssd_geo.cli.train import EpochLines
@@ -63,7 +64,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         )  # fmt: skip
         classification = call(
             "classify", "two_fields.tif", "-o", "map.tif", "-m", "m.safetensors", "--confidence", "confidence.tif",
-            "--probabilities", "probabilities.tif", "--tile-size", 40,
+            "--probabilities", "probabilities.tif", "--tile-size", 40, "--precision", "float32",
         )  # fmt: skip
     return World(folder=folder, truth=truth, training=training, classification=classification)
 
@@ -186,10 +187,54 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(inside: Path) -> None:
     assert contents(inside) == before
 
 
+def test_a_dry_run_tells_the_memory_and_keeps_to_what_it_may_take(inside: Path) -> None:
+    plan = ("classify", inside / "two_fields.tif", "-o", "new.tif", "-m", inside / "m.safetensors", "--dry-run")
+    refused = call(*plan, "--memory", "1MB")
+    amount = refused.stderr.strip().rpartition("at least ")[2]
+    told, tiles = [], []
+    for memory in (amount.replace(",", ""), "1GB", "4 GiB"):
+        result = call(*plan, "--memory", memory)
+        assert result.exit_code == 0, result.output
+        line = re.search(r"^memory  (.+) at most, beside the program itself$", result.stdout, re.MULTILINE)
+        assert line is not None, result.stdout
+        told.append(parse_size(line[1].replace(",", "")))
+        tiles.append(result.stdout)
+        assert told[-1] <= 1.05 * parse_size(memory)
+    assert tiles[1] == tiles[2] == call(*plan).stdout, "1 GB is the default, and plenty for so small a scene"
+    assert "tiles: 1 (1 down, 1 across, each 60 x 90)" in tiles[1]
+    assert "reads   0.1 MB, halos included (1.00 times the pixels)" in tiles[1]
+
+
+def test_neither_memory_nor_tile_size_changes_the_map(inside: Path, tmp_path: Path) -> None:
+    old = (inside / "map.tif").read_bytes()
+    words = ("classify", inside / "two_fields.tif", "-o", tmp_path / "map.tif", "-m", inside / "m.safetensors")
+    for options in (("--memory", "800MB"), ("--tile-size", 11), ("--tile-size", 11, "--memory", "1")):
+        result = call(*words, "--overwrite", "--precision", "float32", *options)
+        assert result.exit_code == 0, result.output
+        assert (tmp_path / "map.tif").read_bytes() == old
+
+
+def test_bfloat16_gives_nearly_the_same_map(inside: Path, tmp_path: Path) -> None:
+    words = ("classify", inside / "two_fields.tif", "-m", inside / "m.safetensors", "--device", "cpu")
+    found = []
+    for name in ("float32", "bfloat16"):
+        outputs = ("-o", tmp_path / f"{name}.tif", "--probabilities", tmp_path / f"{name}_shares.tif")
+        result = call(*words, *outputs, "--precision", name)
+        assert result.exit_code == 0, result.output
+        with rasterio.open(outputs[1]) as ids, rasterio.open(outputs[3]) as shares:
+            found.append((ids.read(1), shares.read()))
+    (exact, exact_shares), (short, short_shares) = found
+    valid = exact > 0
+    np.testing.assert_array_equal(short > 0, valid)
+    assert (short != exact)[valid].mean() < 0.01
+    difference = np.abs(short_shares - exact_shares)[:, valid]
+    assert 1e-6 < difference.max() < 0.1, "it is another computation, but nearly the same"
+
+
 def test_with_overwrite_outputs_are_replaced(inside: Path) -> None:
     old = (inside / "map.tif").read_bytes()
     again = ("classify", "two_fields.tif", "-o", "map.tif", "-m", "m.safetensors", "--overwrite")
-    assert call(*again).exit_code == 0
+    assert call(*again, "--precision", "float32").exit_code == 0
     assert (inside / "map.tif").read_bytes() == old, "tile size changes nothing, so the same map"
 
 
@@ -305,7 +350,14 @@ EVALUATE = ("evaluate", "map.tif", "labels.gpkg")
         ((*CLASSIFY[:-1], "."), 5, "is no file"),
         ((*CLASSIFY[:-1], "two_fields.tif"), 5, "not a model file"),
         ((*CLASSIFY[:4],), 5, r"which model\? ./models holds no model"),
-        ((*CLASSIFY, "--tile-size", "0"), 2, "--tile-size must be at least 1, not 0"),
+        ((*CLASSIFY, "--tile-size", "0"), 2, "Invalid value for '--tile-size': 0 is not in the range x>=1"),
+        ((*CLASSIFY, "--tile-size", "large"), 2, "'large' is not a valid integer"),
+        ((*CLASSIFY, "--memory", "lots"), 2, "'lots' is no size of memory: .* such as 800MB, 1.5GB or 2GiB"),
+        ((*CLASSIFY, "--memory", "-1GB"), 2, "'-1GB' is no size of memory"),
+        ((*CLASSIFY, "--memory", ""), 2, "'' is no size of memory"),
+        ((*CLASSIFY, "--memory", "1MB"), 2, r"1 MB of memory are too little .*: give at least [\d,.]+ [MG]B$"),
+        ((*CLASSIFY, "--memory", "0", "--dry-run"), 2, "0 MB of memory are too little"),
+        ((*CLASSIFY, "--precision", "half"), 2, "'half' is not one of 'auto', 'float32', 'bfloat16'"),
         ((*CLASSIFY, "--device", "tpu"), 2, "'tpu' is not one of"),
         ((*CLASSIFY, "--confidence", "confidence.tif"), 6, "confidence.tif exists: .* --overwrite"),
         ((*CLASSIFY, "--confidence", "{new}.tif"), 6, "two of them are the same"),

@@ -14,29 +14,31 @@ LAYERS = (
     # Lowest first. A module imports from layers below its own, never from its own or from above.
     "errors",
     "options bands classes tiles metrics split_search",  # values: numpy and the standard library
-    "splits band_tags grid outputs pam vectors pooling",
+    "splits band_tags grid outputs pam vectors pooling budget",
     "cube classmap",  # the outside world: rasters in, rasters out
     "scene labels",
     "network calibration whitening sampling windows",  # from here on torch may be needed
-    "losses model baselines",
+    "losses model baselines dense",
     "inference fitting",
-    "lazy info pictures evaluation",
+    "lazy streaming info pictures evaluation",
     "training classification",  # one verb each
+    "bench.made bench.patches",
+    "bench.rates",
     "demo.spectra demo.layout",
     "demo.landscape",
     "demo.files",
     "demo.run",
     "cli.options cli.progress",
     "cli.train",
-    "cli.classify cli.demo cli.evaluate cli.info",
+    "cli.bench cli.classify cli.demo cli.evaluate cli.info",
     "cli",
-    "cli.__main__",
+    "cli.__main__ bench.peak",
 )
 WITHOUT_TORCH = [
     module
     for modules in (
         *LAYERS[:2],
-        "splits band_tags grid outputs pam vectors cube classmap",
+        "splits band_tags grid outputs pam vectors budget cube classmap",
         "scene labels calibration sampling pictures evaluation cli cli.options cli.progress",
     )
     for module in modules.split()
@@ -53,7 +55,7 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-SOURCES = {name_of(path): path for path in sorted(ROOT.rglob("*.py")) if name_of(path) not in ("", "demo")}
+SOURCES = {name_of(path): path for path in sorted(ROOT.rglob("*.py")) if name_of(path) not in ("", "demo", "bench")}
 
 
 def tree_of(module: str) -> ast.Module:

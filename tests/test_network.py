@@ -1,4 +1,4 @@
-"""Dense = patchwise = the paper's words, in float64, on non-square scenes with holes."""
+"""The network, window by window = the paper's words, in float64, with holes; its own dilation and norm."""
 
 import numpy as np
 import pytest
@@ -10,23 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cssd_geo.errors import InputError
-from cssd_geo.network import CSSD, Logits, NetworkConfig, _Dilation, _MaskedNorm, _StridedSpectral
-
-configs = st.builds(
-    lambda window, published, sharp: NetworkConfig(
-        bands=9,
-        classes=4,
-        window=window,
-        spectral_features=64,
-        spatial_features=5,
-        strided_spectral=published,
-        activation=not published,
-        sharpness=3.0 if sharp else None,
-    ),
-    st.integers(1, 11),
-    st.booleans(),
-    st.booleans(),
-)
+from cssd_geo.network import CSSD, NetworkConfig, _Dilation, _MaskedNorm, _StridedSpectral
 
 
 def assert_equal(found: Tensor, expected: Tensor) -> None:
@@ -38,72 +22,14 @@ def build(config: NetworkConfig, seed: int = 0) -> CSSD:
     return randomise(CSSD(config)).double().eval()
 
 
-def scene(config: NetworkConfig, height: int, width: int, seed: int, holes: float = 0.2) -> tuple[Tensor, Tensor]:
-    """Bands (1,S,h,v) and valid (1,1,h,v) with the halo around, outside of the scene, not valid."""
+def windows(config: NetworkConfig, count: int, seed: int, holes: float = 0.25) -> tuple[Tensor, Tensor]:
+    """Bands (B,S,R,R) and valid (B,1,R,R), with holes but not in the centre."""
     generator = torch.Generator().manual_seed(seed)
-    halo = config.halo
-    frame = (halo.before, halo.after, halo.before, halo.after)
-    bands = torch.randn(1, config.bands, height, width, generator=generator, dtype=torch.float64)
-    valid = torch.rand(1, 1, height, width, generator=generator) > holes
-    return functional.pad(bands, frame), functional.pad(valid, frame)
-
-
-def patch_by_patch(network: CSSD, bands: Tensor, valid: Tensor) -> Logits:
-    """The plain way: one window a pixel."""
-    side, halo = network.config.receptive_field, network.halo.total
-    height, width = bands.shape[2] - halo, bands.shape[3] - halo
-    corners = [(y, x) for y in range(height) for x in range(width)]
-    windows = torch.stack([bands[0, :, y : y + side, x : x + side] for y, x in corners])
-    seen = torch.stack([valid[0, :, y : y + side, x : x + side] for y, x in corners])
-    main, spectral = network(windows, seen)
-    shape = (1, height, width, network.config.classes)
-    return Logits(main.view(shape).permute(0, 3, 1, 2), spectral.view(shape).permute(0, 3, 1, 2))
-
-
-def core(network: CSSD, valid: Tensor) -> Tensor:
-    """(h, v) validity of the pixels that are classified."""
-    halo = network.halo
-    return valid[0, 0, halo.before : valid.shape[2] - halo.after, halo.before : valid.shape[3] - halo.after]
-
-
-@torch.inference_mode()
-@given(config=configs, height=st.integers(1, 19), width=st.integers(1, 19), seed=st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
-def test_dense_equals_patch_by_patch(config: NetworkConfig, height: int, width: int, seed: int) -> None:
-    network = build(config, seed)
-    bands, valid = scene(config, height, width, seed)
-    dense, patches = network.dense(bands, valid), patch_by_patch(network, bands, valid)
-    usable = core(network, valid)
-    for whole, single in zip(dense, patches, strict=True):
-        assert whole.shape == (1, config.classes, height, width)
-        assert_equal(whole[..., usable], single[..., usable])
-
-
-@torch.inference_mode()
-@given(config=configs, seed=st.integers(0, 99), cut=st.tuples(st.integers(1, 16), st.integers(1, 12)))
-@settings(max_examples=25, deadline=None)
-def test_tiled_equals_whole(config: NetworkConfig, seed: int, cut: tuple[int, int]) -> None:
-    network, (height, width) = build(config, seed), (17, 13)
-    bands, valid = scene(config, height, width, seed)
-    whole, usable, halo = network.dense(bands, valid).main, core(network, valid), network.halo.total
-    for rows in (slice(0, cut[0]), slice(cut[0], height)):
-        for cols in (slice(0, cut[1]), slice(cut[1], width)):
-            part = bands[:, :, rows.start : rows.stop + halo, cols.start : cols.stop + halo]
-            seen = valid[:, :, rows.start : rows.stop + halo, cols.start : cols.stop + halo]
-            inside = usable[rows, cols]
-            tile = network.dense(part, seen).main[..., inside]
-            assert_equal(tile, whole[:, :, rows, cols][..., inside])
-
-
-@torch.inference_mode()
-def test_pooling_in_strips_equals_pooling_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = NetworkConfig(bands=9, classes=4, spectral_features=16, spatial_features=5)
-    network = build(config)
-    bands, valid = scene(config, 37, 21, 0)
-    whole = network.dense(bands, valid).main
-    monkeypatch.setattr("cssd_geo.pooling._STRIP_PIXELS", 1)
-    monkeypatch.setattr("cssd_geo.network._STRIP_VALUES", 1)
-    assert_equal(network.dense(bands, valid).main, whole)
+    side, centre = config.receptive_field, config.halo.before
+    bands = torch.randn(count, config.bands, side, side, generator=generator, dtype=torch.float64)
+    valid = torch.rand(count, 1, side, side, generator=generator) > holes
+    valid[:, :, centre, centre] = True
+    return bands, valid
 
 
 def stage_of(network: CSSD) -> _StridedSpectral:
@@ -145,10 +71,7 @@ def published_in_words(network: CSSD, bands: Tensor, valid: Tensor) -> tuple[Ten
 def test_the_published_network_is_what_the_paper_says(window: int) -> None:
     config = NetworkConfig(bands=11, classes=3, window=window, spectral_features=64, spatial_features=6)
     network = build(config.as_published(), seed=window)
-    bands, valid = scene(config, 1, 1, window, holes=0.0)
-    bands = torch.randn_like(bands)
-    valid = torch.rand(valid.shape) > 0.25
-    valid[0, 0, network.halo.before, network.halo.before] = True
+    bands, valid = windows(config, 1, window)
     main, teacher = published_in_words(network, bands[0], valid[0, 0])
     found = network(bands, valid)
     assert_equal(found.main[0], main)
@@ -173,11 +96,10 @@ def test_the_spectral_length_and_the_folded_map_are_those_of_the_convolutions() 
 def test_what_is_not_valid_has_no_influence(seed: int) -> None:
     config = NetworkConfig(bands=9, classes=4, window=6, spectral_features=16, spatial_features=5)
     network = build(config)
-    bands, valid = scene(config, 9, 7, seed)
+    bands, valid = windows(config, 5, seed)
     other = torch.where(valid, bands, torch.randn_like(bands) * 100)
-    usable = core(network, valid)
-    for one, two in zip(network.dense(bands, valid), network.dense(other, valid), strict=True):
-        assert_equal(one[..., usable], two[..., usable])
+    for one, two in zip(network(bands, valid), network(other, valid), strict=True):
+        assert_equal(one, two)
 
 
 @torch.inference_mode()
@@ -196,7 +118,11 @@ def test_the_halo_is_exactly_what_the_network_reaches() -> None:
             assert not torch.equal(network(changed, valid).main, before), "the corner of the field counts"
 
 
-def test_the_dilation_has_the_gradient_of_a_maximum() -> None:
+@pytest.mark.parametrize("values_at_a_time", [1, 1 << 20])
+def test_the_dilation_has_the_gradient_of_a_maximum(
+    monkeypatch: pytest.MonkeyPatch, values_at_a_time: int
+) -> None:
+    monkeypatch.setattr("cssd_geo.network._STRIP_VALUES", values_at_a_time)
     torch.manual_seed(0)
     values = torch.randn(2, 3, 6, 5, dtype=torch.float64, requires_grad=True)
     element = torch.rand(3, 3, dtype=torch.float64, requires_grad=True)
@@ -240,17 +166,3 @@ def test_a_configuration_that_makes_no_sense_is_refused(change: dict[str, float]
     values = NetworkConfig(bands=9, classes=4).to_json() | change
     with pytest.raises(InputError, match=word):
         NetworkConfig.from_json(values)
-
-
-def test_float32_labels_differ_only_at_ties() -> None:
-    config = NetworkConfig(bands=9, classes=4, spectral_features=64, spatial_features=16)
-    network = build(config)
-    bands, valid = scene(config, 40, 31, 5)
-    usable = core(network, valid)
-    with torch.inference_mode():
-        exact = network.dense(bands, valid).main[0][:, usable]
-        rounded = network.float().dense(bands.float(), valid).main[0][:, usable]
-    top = exact.topk(2, dim=0).values
-    differs = exact.argmax(0) != rounded.argmax(0)
-    assert bool((top[0] - top[1] < 1e-4)[differs].all())
-    np.testing.assert_allclose(rounded.numpy(), exact.numpy(), atol=1e-4)

@@ -21,6 +21,7 @@ from rasterio.windows import Window as RasterioWindow
 from scenes import NORTH_UP, ROTATED, UTM, control_points, coordinate_cube, write_raster
 from scipy.io import netcdf_file
 
+from cssd_geo.budget import Blocks
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid
 from cssd_geo.scene import Scene, open_scene, scene_of_array, usable
@@ -39,6 +40,18 @@ GRIDS = {
     "quarter turn": QUARTER_TURN,
     "tiny": DEGREES,
 }
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "tiles": {"tiled": True, "blockxsize": 32, "blockysize": 16, "interleave": "pixel"},
+    "tiles, band by band": {"tiled": True, "blockxsize": 16, "blockysize": 32, "interleave": "band"},
+    "deflated tiles": {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"},
+    "deflated strips": {"blockysize": 7, "compress": "deflate", "interleave": "band"},
+    "zstd strips": {"blockysize": 4, "compress": "zstd", "interleave": "pixel"},
+    "strips": {"blockysize": 1},
+    "bsq": {"driver": "ENVI", "interleave": "bsq"},
+    "bil": {"driver": "ENVI", "interleave": "bil"},
+    "bip": {"driver": "ENVI", "interleave": "bip"},
+}
+"""Ways in which the same pixels can be stored: options for `write_raster`."""
 ungeoreferenced = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
 
@@ -89,6 +102,112 @@ def test_any_window_equals_rasterios_boundless_read(
     np.testing.assert_array_equal(valid, expected)
     np.testing.assert_array_equal(values, np.where(stored == -7, 0, stored))
     assert values.dtype == stored.dtype
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scene]:
+    """The same pixels in every layout, with holes."""
+    folder, cube = tmp_path_factory.mktemp("stored"), holed_cube()
+    files = {name: folder / f"{name}.{'dat' if 'driver' in LAYOUTS[name] else 'tif'}" for name in LAYOUTS}
+    return {n: open_scene(write_raster(path, cube, nodata=-5, **LAYOUTS[n])) for n, path in files.items()}
+
+
+def holed_cube() -> NDArray[np.int32]:
+    cube = coordinate_cube(BANDS, HEIGHT, WIDTH)
+    cube[np.random.default_rng(2).random(cube.shape) < 0.03] = -5
+    return cube
+
+
+def expected_in(cube: NDArray[Any], window: Window, bands: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """What reading a window returns, in plain numpy; -5 is nodata."""
+    frame = 100
+    values = np.pad(cube[bands], ((0, 0), (frame, frame), (frame, frame)))
+    valid = np.pad((cube[bands] != -5).all(axis=0), frame)
+    rows, cols = window.relative_to(Window(row=-frame, col=-frame, height=1, width=1)).slices
+    return values[:, rows, cols], valid[rows, cols]
+
+
+@settings(max_examples=25, deadline=None)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@given(
+    row=st.integers(-30, 30),
+    col=st.integers(-40, 40),
+    height=st.integers(1, 60),
+    width=st.integers(1, 80),
+    bands=st.lists(st.integers(0, BANDS - 1), min_size=1, max_size=4, unique=True).map(np.array),
+)
+def test_any_window_of_any_layout_is_the_same(
+    stored: dict[str, Scene], layout: str, *, row: int, col: int, height: int, width: int, bands: NDArray[np.intp]
+) -> None:
+    window = Window(row=row, col=col, height=height, width=width)
+    found, expected = stored[layout].read(window, bands), expected_in(holed_cube(), window, bands)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_a_window_is_read_into_a_part_of_arrays_and_nothing_else_is_touched(stored: dict[str, Scene]) -> None:
+    window = Window(row=-2, col=3, height=9, width=50)
+    for name, scene in stored.items():
+        values, valid = scene.blank(Window(row=0, col=0, height=20, width=60), EVERY)
+        assert not values.any(), name
+        assert not valid.any(), name
+        values[...], valid[...] = 9, True
+        part = values[:, 5:14, 4:54]
+        part[...], valid[5:14, 4:54] = 0, False
+        scene.read_into(part, valid[5:14, 4:54], window, EVERY)
+        expected = expected_in(holed_cube(), window, EVERY)
+        np.testing.assert_array_equal(part, expected[0], err_msg=name)
+        np.testing.assert_array_equal(valid[5:14, 4:54], expected[1], err_msg=name)
+        outside = np.ones(valid.shape, np.bool_)
+        outside[5:14, 4:54] = False
+        assert (values[:, outside] == 9).all(), name
+        assert valid[outside].all(), name
+
+
+def test_blocks_are_those_of_the_file_and_only_raw_ones_are_read_in_part(stored: dict[str, Scene]) -> None:
+    assert {name: scene.source.blocks for name, scene in stored.items()} == {
+        "tiles": Blocks(height=16, width=32),
+        "tiles, band by band": Blocks(height=32, width=16),
+        "deflated tiles": Blocks(height=16, width=16),
+        "deflated strips": Blocks(height=7, width=WIDTH),
+        "zstd strips": Blocks(height=4, width=WIDTH),
+        "strips": Blocks(height=1, width=WIDTH),
+        "bsq": Blocks(height=1, width=WIDTH, divisible=True),
+        "bil": Blocks(height=1, width=WIDTH, divisible=True),
+        "bip": Blocks(height=1, width=WIDTH, divisible=True),
+    }
+
+
+def test_values_of_a_pixel_lie_side_by_side_where_the_file_has_them_so(stored: dict[str, Scene]) -> None:
+    for name, scene in stored.items():
+        values, _ = scene.blank(WHOLE, EVERY)
+        assert scene.source.bands_last is (name == "bip"), name
+        assert values.flags.c_contiguous is (name != "bip"), name
+        assert values.transpose(1, 2, 0).flags.c_contiguous is (name == "bip"), name
+
+
+def test_gdal_keeps_whole_blocks_of_all_bands(stored: dict[str, Scene], tmp_path: Path) -> None:
+    """Else a block of which a part is read would be decoded for each of its bands."""
+    for name, scene in stored.items():
+        assert scene.source.cache_bytes == 64_000_000, f"{name}: enough for many of its blocks"
+        decoded = "compress" in LAYOUTS[name]
+        assert (scene.source.decoding_bytes > 0) is decoded, name
+    cube = np.zeros((40, 1024, 1024), np.int16)
+    path = write_raster(
+        tmp_path / "large.tif", cube, tiled=True, blockxsize=1024, blockysize=1024, compress="deflate", zlevel=1
+    )
+    assert open_scene(path).source.cache_bytes == 2 * cube.nbytes
+
+
+def test_blocks_of_an_array_are_its_chunks() -> None:
+    array = xr.DataArray(holed_cube(), dims=("band", "y", "x"))
+    assert scene_of_array(array).source.blocks == Blocks(height=HEIGHT, width=WIDTH, divisible=True)
+    chunked = scene_of_array(array.chunk({"band": 1, "y": 8, "x": 13}))
+    assert chunked.source.blocks == Blocks(height=8, width=13)
+    assert chunked.source.cache_bytes == 64_000_000
+    assert chunked.source.decoding_bytes == 0
+    assert not chunked.source.bands_last
+    assert chunked.source.mask(WHOLE) is None
 
 
 def test_only_the_bands_asked_for_decide_validity(tmp_path: Path) -> None:
@@ -188,7 +307,10 @@ def test_a_damaged_file_says_where(tmp_path: Path) -> None:
 def test_a_scene_in_another_process_reads_the_same(holed: Path) -> None:
     scene = open_scene(holed)
     there = pickle.loads(pickle.dumps(scene.source))  # noqa: S301 - our own
-    np.testing.assert_array_equal(there.read(WHOLE, EVERY), scene.source.read(WHOLE, EVERY))
+    here, other = np.empty((2, *scene.cube.shape), scene.cube.dtype)
+    scene.source.read(WHOLE, EVERY, here)
+    there.read(WHOLE, EVERY, other)
+    np.testing.assert_array_equal(other, here)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(scene.cube)), scene.cube)  # noqa: S301
 
 

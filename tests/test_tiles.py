@@ -1,5 +1,7 @@
 """The plan: every pixel is computed once, and what is read is what the arithmetic says."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,15 +17,17 @@ windows = st.builds(Window, row=st.integers(-50, 50), col=st.integers(-50, 50), 
 
 
 @given(plan=plans)
-def test_cores_partition_the_scene_in_reading_order(plan: TilePlan) -> None:
+def test_cores_partition_the_scene_down_each_column_of_tiles(plan: TilePlan) -> None:
     visits = np.zeros((plan.height, plan.width), np.int64)
     first = []
     for tile in plan:
         visits[tile.core.slices] += 1
-        first.append((tile.core.row, tile.core.col))
+        first.append((tile.core.col, tile.core.row))
     assert (visits == 1).all()
     assert first == sorted(first)
     assert [tile.index for tile in plan] == list(range(len(plan))) == list(range(plan.rows * plan.cols))
+    assert plan.rows == len({row for _, row in first})
+    assert plan.cols == len({col for col, _ in first})
 
 
 @given(plan=plans)
@@ -37,13 +41,49 @@ def test_padded_is_the_core_grown_by_the_halo(plan: TilePlan) -> None:
 
 
 @given(plan=plans)
-def test_pixels_read_are_those_of_all_padded_tiles_within_the_scene(plan: TilePlan) -> None:
-    counted = 0
+def test_what_is_read_ends_where_blocks_end(plan: TilePlan) -> None:
+    """Else the blocks at the end of a tile would be decoded again for the next one."""
     for tile in plan:
-        rows = range(tile.padded.row, tile.padded.row + tile.padded.height)
-        cols = range(tile.padded.col, tile.padded.col + tile.padded.width)
-        counted += sum(0 <= r < plan.height for r in rows) * sum(0 <= c < plan.width for c in cols)
+        down, across = tile.index % plan.rows, tile.index // plan.rows
+        bottom, right = tile.padded.row + tile.padded.height, tile.padded.col + tile.padded.width
+        if plan.tile_height > plan.halo.after and down < plan.rows - 1:
+            assert bottom == (down + 1) * plan.tile_height
+        if plan.tile_width > plan.halo.after and across < plan.cols - 1:
+            assert right == (across + 1) * plan.tile_width
+
+
+@given(plan=plans)
+def test_tiles_share_with_the_one_above_the_rows_of_the_halo(plan: TilePlan) -> None:
+    for above, tile in pairwise(plan):
+        if tile.index % plan.rows:
+            assert (tile.padded.col, tile.padded.width) == (above.padded.col, above.padded.width)
+            assert above.padded.row + above.padded.height - tile.padded.row == plan.halo.total
+
+
+@given(plan=plans)
+def test_pixels_read_are_each_columns_pixels_once(plan: TilePlan) -> None:
+    counted = 0
+    for col in range(plan.cols):
+        seen = np.zeros((plan.height, plan.width), np.bool_)
+        for row in range(plan.rows):
+            inside = plan[col * plan.rows + row].padded.clip(height=plan.height, width=plan.width)
+            assert inside is not None
+            seen[inside.slices] = True
+        counted += int(seen.sum())
     assert plan.pixels_read == counted
+
+
+@given(plan=plans)
+def test_no_tile_is_larger_than_the_largest(plan: TilePlan) -> None:
+    tiles = list(plan)
+    for size, highest, length, step in (
+        (plan.largest.height, max(t.padded.height for t in tiles), plan.height, plan.tile_height),
+        (plan.largest.width, max(t.padded.width for t in tiles), plan.width, plan.tile_width),
+    ):
+        assert highest <= size <= highest + 2 * plan.halo.after
+        if length <= step or length % step == 0:  # then the last tile is as long as any can be
+            assert size == highest
+    assert (plan.largest.row, plan.largest.col) == (0, 0)
 
 
 @given(plan=plans, pixels=st.lists(st.tuples(st.integers(0, 999), st.integers(0, 999)), max_size=60))

@@ -7,7 +7,6 @@ import click
 
 from cssd_geo.cli import options
 from cssd_geo.cli.progress import PixelProgress
-from cssd_geo.errors import InputError
 
 if TYPE_CHECKING:
     from cssd_geo.classification import Classification
@@ -22,8 +21,10 @@ if TYPE_CHECKING:
 )
 @click.option("--confidence", type=options.PATH, help="Also write the confidence in percent (.tif).")
 @click.option("--probabilities", type=options.PATH, help="Also write the probability of each class (.tif).")
-@click.option("--tile-size", type=int, help="Side length of a tile in pixels: memory and speed, never the result.")
+@options.memory
+@options.tile_size
 @options.device
+@options.precision
 @click.option("--dry-run", is_flag=True, help="Print the plan; read no pixel, write nothing.")
 @options.overwrite
 def command(
@@ -33,8 +34,10 @@ def command(
     model: Path | None,
     confidence: Path | None,
     probabilities: Path | None,
+    memory: int,
     tile_size: int | None,
     device: str,
+    precision: str,
     dry_run: bool,
     overwrite: bool,
 ) -> None:
@@ -45,12 +48,10 @@ def command(
     from cssd_geo.classification import classify  # noqa: PLC0415 - so that --help does not wait for torch
     from cssd_geo.model import find_model, load_model  # noqa: PLC0415 - likewise
 
-    if tile_size is not None and tile_size < 1:
-        raise InputError(f"--tile-size must be at least 1, not {tile_size}")
     path = find_model(model)
     ready = load_model(path)
     if dry_run:
-        _show_plan(scene, ready, path, tile_size)
+        _show_plan(scene, ready, path, tile_size, memory)
         return
     with PixelProgress("classify") as progress:
         done = classify(
@@ -60,21 +61,25 @@ def command(
             confidence=confidence,
             probabilities=probabilities,
             tile_size=tile_size,
+            memory=memory,
             device=device,
+            precision=precision,
             overwrite=overwrite,
             on_tile=progress,
         )
     _show(done)
 
 
-def _show_plan(scene: Path, model: "Model", model_path: Path, tile_size: int | None) -> None:
+def _show_plan(scene: Path, model: "Model", model_path: Path, tile_size: int | None, memory: int) -> None:
     import torch  # noqa: PLC0415 - so that --help does not wait for torch
 
+    from cssd_geo.budget import shown  # noqa: PLC0415 - likewise
     from cssd_geo.inference import TileClassifier  # noqa: PLC0415 - likewise
     from cssd_geo.scene import open_scene  # noqa: PLC0415 - likewise
 
     opened = open_scene(scene)
-    plan = TileClassifier(model, opened, torch.device("cpu")).plan(opened, tile_size)
+    classifier = TileClassifier(model, opened, torch.device("cpu"))
+    plan = classifier.plan(opened, tile_size, memory)
     bands = len(model.mean)
     read = plan.pixels_read * bands * opened.cube.dtype.itemsize
     click.echo(f"scene   {opened.name}: {plan.height} x {plan.width} pixels, {opened.bands.summary()}")
@@ -83,6 +88,7 @@ def _show_plan(scene: Path, model: "Model", model_path: Path, tile_size: int | N
     click.echo(f"plan    tiles: {len(plan)} ({shape}), halo {plan.halo.before} before, {plan.halo.after} after")
     overlap = plan.pixels_read / (plan.height * plan.width)
     click.echo(f"reads   {read / 1e6:,.1f} MB, halos included ({overlap:.2f} times the pixels)")
+    click.echo(f"memory  {shown(classifier.needs(opened).of(plan))} at most, beside the program itself")
     click.echo("Nothing was read or written (--dry-run).")
 
 

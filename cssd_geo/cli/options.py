@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 
-from cssd_geo.options import DEVICES, TrainingOptions
+from cssd_geo.budget import parse_size
+from cssd_geo.errors import InputError
+from cssd_geo.options import DEFAULT_MEMORY, DEVICES, PRECISIONS, TrainingOptions
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -32,10 +34,39 @@ class _PathType(click.Path):
         return path
 
 
+class _SizeType(click.ParamType[int]):
+    """An amount of memory, such as 800MB."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return value if isinstance(value, int) else parse_size(value)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
 PATH = _PathType()
 
 device = click.option(
     "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute."
+)
+precision = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="auto",
+    show_default=True,
+    help="auto: bfloat16 where the processor or GPU has it, else float32.",
+)
+memory = click.option(
+    "--memory",
+    type=_SizeType(),
+    default=DEFAULT_MEMORY,
+    show_default="1GB",
+    help="What tiles and their computation may take, beside the program itself (about 0.4 GB).",
+)
+tile_size = click.option(
+    "--tile-size", type=click.IntRange(min=1), help="Side length of square tiles; else from the file and --memory."
 )
 overwrite = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 class_field = click.option(

@@ -1,0 +1,219 @@
+"""Pixels a second: window by window, dense, reading, from file to file, and what the machine could do at best.
+
+All rates of one call come from one process on one machine, so that their ratios can be trusted.
+"""
+
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rasterio
+import torch
+from torch import Tensor
+
+from cssd_geo.bench.made import LAYOUTS, made_scene, untrained_model
+from cssd_geo.bench.patches import classify_as_toolboxes_do, classify_windows
+from cssd_geo.classification import classify
+from cssd_geo.errors import OutputError
+from cssd_geo.inference import BFLOAT16_FLAGS, TileClassifier, cpu_flags
+from cssd_geo.model import Model
+from cssd_geo.network import NetworkConfig
+from cssd_geo.scene import Scene, open_scene
+from cssd_geo.streaming import one_ahead, read_tiles
+
+_WINDOWS = 64
+_TOOLBOX_SIDE = 20
+_MATRIX = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkRates:
+    """Of one network, whatever it reads."""
+
+    bands: int
+    classes: int
+    precision: str
+    patches: float
+    """(a) pixels/s, window by window in its cheapest form, float32."""
+    toolbox: float
+    """(b) pixels/s, as toolboxes do it, float32."""
+    dense: float
+    """(c) pixels/s of a tile in memory."""
+    matrix_product: float
+    """(f) operations/s of a plain matrix product in the same precision."""
+    operations: int
+    """Floating-point operations a pixel that the network cannot avoid."""
+
+    @property
+    def limit(self) -> float:
+        """Pixels/s if all operations were one matrix product."""
+        return self.matrix_product / self.operations
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRates:
+    """Of one file."""
+
+    layout: str
+    size: int
+    bands: int
+    classes: int
+    precision: str
+    tile: tuple[int, int]
+    """Rows and columns of a tile."""
+    read: float
+    """(d) pixels/s, tiles as they are for the network."""
+    dense: float
+    """(c) pixels/s of the first tile in memory, measured right before and after."""
+    end_to_end: float
+    """(e) pixels/s, class map and confidence written."""
+    peak_bytes: int
+    """(g) resident memory of `cssd-geo classify` as a process of its own."""
+
+    @property
+    def share(self) -> float:
+        """(e) / min(c, d)."""
+        return self.end_to_end / min(self.dense, self.read)
+
+
+def operations(config: NetworkConfig) -> int:
+    """Count the floating-point operations a pixel that cannot be avoided, two for a multiplication with addition.
+
+    Spectral map, attention, spatial and classifying convolution, second head; and for the pooling, the cosine with
+    each pixel of the window and its vote. Activations and the dilation are not counted.
+    """
+    c, d, k, window = config.spectral_features, config.spatial_features, config.classes, config.window**2
+    products = config.bands * c + c * c + 9 * c * d + 9 * d * k + c * k + window * (c + k + 1)
+    return 2 * products
+
+
+def network_rates(
+    *, bands: int, classes: int, device: torch.device, precision: torch.dtype, repeats: int, side: int = 512
+) -> NetworkRates:
+    """Measure one network in memory; a square of `side` pixels for the dense rate."""
+    model = untrained_model(bands=bands, classes=classes)
+    network, random = model.network, torch.Generator().manual_seed(0)
+    window = network.config.window
+    windows = torch.randn(_WINDOWS, window, window, bands, generator=random)
+    cube = torch.randn(_TOOLBOX_SIDE, _TOOLBOX_SIDE, bands, generator=random).numpy()
+    left, right = (torch.randn(_MATRIX, _MATRIX, generator=random).to(device, precision) for _ in range(2))
+    with tempfile.TemporaryDirectory() as folder:
+        scene = open_scene(made_scene(Path(folder) / "s.tif", "tiff", bands=bands, size=side))
+        dense = _dense_rate(TileClassifier(model, scene, device, precision), scene, repeats)
+    return NetworkRates(
+        bands=bands,
+        classes=classes,
+        precision=str(precision).removeprefix("torch."),
+        patches=_rate(lambda: classify_windows(network, windows), _WINDOWS, repeats),
+        toolbox=_rate(lambda: classify_as_toolboxes_do(network, cube), _TOOLBOX_SIDE**2, repeats),
+        dense=dense,
+        matrix_product=_rate(lambda: _finished(left @ right.T), 2 * _MATRIX**3, repeats),
+        operations=operations(network.config),
+    )
+
+
+def file_rates(
+    folder: Path,
+    layout: str,
+    *,
+    size: int,
+    bands: int,
+    classes: int,
+    device: torch.device,
+    precision: torch.dtype,
+    memory: int,
+    repeats: int,
+) -> FileRates:
+    """Measure one file, made in `folder`."""
+    model = untrained_model(bands=bands, classes=classes)
+    path = made_scene(folder / f"{layout}.{LAYOUTS[layout]['driver']}", layout, bands=bands, size=size)
+    scene = open_scene(path)
+    classifier = TileClassifier(model, scene, device, precision)
+    plan, pixels, kind = classifier.plan(scene, None, memory), size * size, str(precision).removeprefix("torch.")
+    options: dict[str, Any] = {"confidence": folder / "confidence.tif", "memory": memory, "overwrite": True}
+    options |= {"device": device.type, "precision": kind}
+    before = _dense_rate(classifier, scene, repeats)
+    read = _rate(
+        lambda: deque(one_ahead(read_tiles(scene, plan, model.bands.good_indexes)), maxlen=0), pixels, repeats
+    )
+    end_to_end = _rate(lambda: classify(path, model, folder / "map.tif", **options), pixels, repeats)
+    dense = (before + _dense_rate(classifier, scene, repeats)) / 2
+    return FileRates(
+        layout=layout,
+        size=size,
+        bands=bands,
+        classes=classes,
+        precision=kind,
+        tile=(plan.tile_height, plan.tile_width),
+        read=read,
+        dense=dense,
+        end_to_end=end_to_end,
+        peak_bytes=_peak_of_a_run(folder, path, model, options),
+    )
+
+
+def _dense_rate(classifier: TileClassifier, scene: Scene, repeats: int) -> float:
+    """Network-only rate on the first tile of a scene's plan, which lies on the device already."""
+    tile, values, valid = next(read_tiles(scene, classifier.plan(scene), classifier.model.bands.good_indexes))
+    there = classifier.upload(values, valid)
+    return _rate(lambda: _finished(classifier.network(*there).main), tile.core.pixels, repeats)
+
+
+def _finished(result: Tensor) -> None:
+    """Wait for what a GPU is still computing."""
+    if result.device.type == "cuda":
+        torch.cuda.synchronize(result.device)
+
+
+def _rate(work: Callable[[], object], amount: int, repeats: int) -> float:
+    """Amount a second: run once to warm up, then take the median."""
+    work()
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    return amount / statistics.median(seconds)
+
+
+def _peak_of_a_run(folder: Path, path: Path, model: Model, options: dict[str, Any]) -> int:
+    """Peak resident memory of `cssd-geo classify` in a process of its own."""
+    model.save(folder / "model.safetensors")
+    words = [
+        sys.executable,
+        "-m",
+        "cssd_geo.bench.peak",
+        "classify",
+        path,
+        "-o",
+        folder / "map.tif",
+        "--overwrite",
+    ]
+    words += ["-m", folder / "model.safetensors", "--confidence", folder / "confidence.tif"]
+    words += ["--memory", options["memory"], "--device", options["device"], "--precision", options["precision"]]
+    run = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)  # noqa: S603 - ourselves
+    if run.returncode:
+        raise OutputError(f"the run that measures memory failed: {run.stderr}")
+    return int(run.stdout.split()[-1])
+
+
+def machine() -> dict[str, Any]:
+    """Where figures come from."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "bfloat16": bool(cpu_flags() & BFLOAT16_FLAGS),
+        "torch": torch.__version__,
+        "gdal": rasterio.__gdal_version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,112 @@
+"""How large tiles may be: from the blocks of the file and a budget of memory. Pure arithmetic."""
+
+import math
+import re
+from dataclasses import dataclass
+
+from cssd_geo.errors import InputError
+from cssd_geo.tiles import Halo, TilePlan, plan_tiles
+
+_TILES_IN_FLIGHT = 2
+"""One is computed while the next one is read."""
+_FEWEST_ROWS = 256
+"""Rows of a tile, where memory allows: with fewer, the halo is a large part of the work."""
+_MOST_PIXELS = 1 << 18
+"""Pixels of a tile: more of them are not faster, and progress is told tile by tile."""
+_BLOCKS_ACROSS = 8
+"""Blocks side by side, where memory allows: where tiles meet, a column of blocks is read for both."""
+_UNITS = {
+    "": 1,
+    "k": 10**3,
+    "m": 10**6,
+    "g": 10**9,
+    "t": 10**12,
+    "ki": 2**10,
+    "mi": 2**20,
+    "gi": 2**30,
+    "ti": 2**40,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocks:
+    """The pieces in which a source is stored."""
+
+    height: int
+    width: int
+    divisible: bool = False
+    """Whether a part of a block can be read alone, as in raw files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """Memory that a classification takes, in bytes."""
+
+    fixed: int
+    """Whatever the size of tiles."""
+    pixel_in: int
+    """For a pixel that is read, its halo included."""
+    pixel_out: int
+    """For a pixel that is computed."""
+
+    def of(self, plan: TilePlan) -> int:
+        """Bytes that the largest tiles of a plan take."""
+        largest, margin = plan.largest, plan.halo.total
+        computed = (largest.height - margin) * (largest.width - margin)
+        return self.fixed + _TILES_IN_FLIGHT * largest.pixels * self.pixel_in + computed * self.pixel_out
+
+
+def plan_within(memory: int, needs: Needs, blocks: Blocks, *, height: int, width: int, halo: Halo) -> TilePlan:
+    """Plan tiles that are as large as is of use and as `memory` allows, of whole blocks where it does.
+
+    Args:
+        memory: bytes.
+        needs: what pixels take.
+        blocks: how the scene is stored.
+        height: of the scene in pixels.
+        width: likewise.
+        halo: of the network.
+
+    Raises:
+        InputError: if not even the smallest tiles fit.
+    """
+    down, across = (1, 1) if blocks.divisible else (min(blocks.height, height), min(blocks.width, width))
+    rows = math.ceil(min(_FEWEST_ROWS, height) / down) * down
+    useful = max(_MOST_PIXELS, 0 if blocks.divisible else rows * across * _BLOCKS_ACROSS)
+    pixels = min(useful, (memory - needs.fixed) // (_TILES_IN_FLIGHT * needs.pixel_in + needs.pixel_out))
+    margin = halo.total + halo.after  # the last tile of a row or column may be `after` longer
+
+    def fitting(other: int, unit: int) -> int:
+        space = max(0, pixels // (other + margin) - margin)
+        return space // unit * unit or space
+
+    columns = min(max(fitting(rows, across), across), width)
+    if blocks.divisible:  # any width will do: no thin rest at the right
+        columns = math.ceil(width / math.ceil(width / columns))
+    rows = min(fitting(columns, down), height)
+    if rows < min(halo.total, height):  # too wide: what is read must not be halo in the main
+        rows = columns = math.isqrt(max(0, pixels)) - margin
+    if rows < 1:
+        least = Needs.of(needs, plan_tiles(height=1, width=1, tile_height=1, tile_width=1, halo=halo))
+        raise InputError(
+            f"{shown(memory)} of memory are too little for this scene and model: give at least {shown(2 * least)}"
+        )
+    return plan_tiles(height=height, width=width, tile_height=rows, tile_width=columns, halo=halo)
+
+
+def parse_size(text: str) -> int:
+    """Bytes in a text such as 800MB, 1.5 GB or 2GiB.
+
+    Raises:
+        InputError: if it is no size.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", text, re.IGNORECASE | re.ASCII)
+    factor = None if found is None else _UNITS.get(found[2].lower())
+    if found is None or factor is None:
+        raise InputError(f"{text!r} is no size of memory: give a number and a unit, such as 800MB, 1.5GB or 2GiB")
+    return int(float(found[1]) * factor)
+
+
+def shown(size: int) -> str:
+    """Bytes for a reader."""
+    return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{math.ceil(size / 1e6):,} MB"

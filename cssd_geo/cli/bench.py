@@ -1,0 +1,111 @@
+"""`cssd-geo bench`."""
+
+import json
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cssd_geo.cli import options
+
+if TYPE_CHECKING:
+    from cssd_geo.bench.rates import FileRates, NetworkRates
+
+_LAYOUTS = ("tiff", "tiff-deflate", "tiff-zstd", "envi-bil", "envi-bsq", "envi-bip")
+
+
+@click.command("bench", short_help="Measure how fast this machine classifies.")
+@click.option("--bands", type=click.IntRange(min=1), multiple=True, default=(200,), show_default=True)
+@click.option("--classes", type=click.IntRange(2, 255), multiple=True, default=(16,), show_default=True)
+@click.option(
+    "--size",
+    type=click.IntRange(min=16),
+    multiple=True,
+    default=(512, 1024),
+    show_default=True,
+    help="Side length of a scene in pixels; may be given several times, as may be bands, classes and layout.",
+)
+@click.option("--layout", type=click.Choice(_LAYOUTS), multiple=True, default=_LAYOUTS, show_default="all")
+@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="The median counts.")
+@click.option("--folder", type=options.PATH, help="Where scenes are made: a disk of interest.")
+@options.memory
+@options.device
+@options.precision
+@options.as_json
+def command(
+    *,
+    bands: tuple[int, ...],
+    classes: tuple[int, ...],
+    size: tuple[int, ...],
+    layout: tuple[str, ...],
+    repeats: int,
+    folder: Path | None,
+    memory: int,
+    device: str,
+    precision: str,
+    as_json: bool,
+) -> None:
+    """Measure pixels a second on this machine, with scenes and models that are made up.
+
+    Window by window, dense, reading, and from file to file, for scenes stored in several ways; and the share of
+    what the machine's matrix products allow. Figures of one run compare; figures of different runs less so.
+    """
+    from cssd_geo.bench.rates import file_rates, machine, network_rates  # noqa: PLC0415 - so that --help is quick
+    from cssd_geo.inference import choose_device, choose_precision  # noqa: PLC0415 - likewise
+
+    place = choose_device(device)
+    shared: dict[str, Any] = {"device": place, "precision": choose_precision(precision, place), "repeats": repeats}
+    say = (lambda _: None) if as_json else click.echo
+    say(" ".join(f"{name} {value}," for name, value in machine().items()).rstrip(","))
+    networks, files = [], []
+    for b, k in ((b, k) for b in bands for k in classes):
+        networks.append(network_rates(bands=b, classes=k, **shared))
+        say(_network_table(networks[-1]))
+        say(_FILE_HEADING)
+        for n, name in ((n, name) for n in size for name in layout):
+            with tempfile.TemporaryDirectory(dir=folder) as place_for_files:
+                where = Path(place_for_files)
+                rates = file_rates(where, name, size=n, bands=b, classes=k, memory=memory, **shared)
+            files.append(rates)
+            say(_file_row(rates))
+    if as_json:
+        facts = {
+            "machine": machine(),
+            "networks": [asdict(row) | {"limit": row.limit} for row in networks],
+            "files": [asdict(row) | {"share": row.share} for row in files],
+        }
+        click.echo(json.dumps(facts, indent=2))
+
+
+def _network_table(rates: "NetworkRates") -> str:
+    rows = {
+        "(a) window by window, cheapest form, float32": rates.patches,
+        "(b) window by window, as toolboxes do, float32": rates.toolbox,
+        f"(c) dense, {rates.precision}": rates.dense,
+    }
+    lines = [f"\n{rates.bands} bands, {rates.classes} classes, window 10"]
+    for name, rate in rows.items():
+        ratios = f"{rate / rates.patches:>9,.1f} x (a) {rate / rates.toolbox:>9,.1f} x (b)"
+        lines.append(f"{name:<47} {rate:>13,.0f} pixels/s {ratios}")
+    lines.append(
+        f"(f) matrix product: {rates.matrix_product / 1e9:,.0f} GFLOP/s in {rates.precision}; a pixel needs "
+        f"{rates.operations / 1e3:,.0f} kFLOP, so {rates.limit:,.0f} pixels/s at most, and (c) is "
+        f"{rates.dense / rates.limit:.2f} of that"
+    )
+    return "\n".join(lines)
+
+
+_FILE_HEADING = (
+    f"\n{'layout':<13} {'size':>6} {'tile':>11} {'(d) read':>12} {'(c) dense':>12} {'(e) end to end':>15} "
+    f"{'(e)/min(c,d)':>13} {'(g) peak':>9}"
+)
+
+
+def _file_row(rates: "FileRates") -> str:
+    tile = f"{rates.tile[0]} x {rates.tile[1]}"
+    return (
+        f"{rates.layout:<13} {rates.size:>6} {tile:>11} {rates.read:>12,.0f} {rates.dense:>12,.0f} "
+        f"{rates.end_to_end:>15,.0f} {rates.share:>13.2f} {rates.peak_bytes / 1e9:>6.2f} GB"
+    )

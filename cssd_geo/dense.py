@@ -1,0 +1,240 @@
+"""CSSD for maps: every pixel of a tile at once, equal to `CSSD.forward` window by window, to rounding.
+
+A trained network is rewritten: normalisation, the spectral map and its batch norm become one product, the spatial
+batch norm goes into its convolution. A tile then flows through in bands of rows that fit the processor's cache.
+Each stage keeps the last rows of its input, which the next band needs again, so nothing is computed twice.
+
+Shapes: S bands, C spectral features, D spatial features, K classes, w window, y x x pixels with their halo, h x v
+without, r rows of a band, J groups of n columns (see `pooling`). Channels are last in memory.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cssd_geo.network import CSSD, MARGIN, Logits, dilate
+from cssd_geo.pooling import BLOCK_ROWS, Pooling
+from cssd_geo.tiles import Halo
+
+_PANEL_COLUMNS = 512
+"""Columns of a tile that flow through together on a CPU; the halo between two panels is computed twice."""
+_BAND_PIXELS = 8192
+"""Pixels of a band on a CPU: 8 MB a stage with 256 features in float32. Half or twice as many are as fast."""
+_LIVE_STAGES = 10
+"""Results of C features for each pixel of a band that are in memory at a time, groups for the pooling included."""
+_FEWEST_PIXELS = 1024
+"""Where a GPU cannot even take these, it is not for this network."""
+
+_log = logging.getLogger(__name__)
+
+
+class DenseNetwork:
+    """A trained network, made ready to classify every pixel of tiles of stored values. Never trains."""
+
+    def __init__(
+        self, network: CSSD, gain: Tensor, bias: Tensor, *, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        """Fold what is affine.
+
+        Args:
+            network: the network; later changes of its weights are not seen.
+            gain: (S,) the network's input = gain * stored value + bias.
+            bias: (S,) likewise.
+            dtype: of all but the first product, which has float32 at least: it takes small differences of large
+                numbers.
+            device: where to compute.
+        """
+        self.config, self.dtype, self.device = network.config, dtype, device
+        self._panel_columns, self._band_pixels = _PANEL_COLUMNS, _BAND_PIXELS
+        if device.type != "cpu":
+            self._panel_columns = self._band_pixels = sys.maxsize
+        first = torch.promote_types(dtype, torch.float32)
+        spectral_weight, spectral_bias = network.spectral_affine()  # (C,S) (C,)
+        spatial_weight, spatial_bias = network.spatial_affine()  # (D,C,3,3) (D,)
+        attention = network.refine.attention
+
+        def ready(values: Tensor, kind: torch.dtype = dtype) -> Tensor:
+            layout = torch.channels_last if values.dim() == 4 else torch.contiguous_format  # noqa: PLR2004 - (.,.,y,x)
+            return values.detach().to(device, kind, copy=True).contiguous(memory_format=layout)
+
+        self._spectral_weight = ready((spectral_weight * gain.to(spectral_weight))[:, :, None, None], first)
+        self._spectral_bias = ready(spectral_bias + spectral_weight @ bias.to(spectral_weight), first)
+        self._attention_weight, self._attention_bias = (
+            ready(attention.weight[:, :, None, None]),
+            ready(attention.bias),
+        )
+        self._element = ready(torch.sigmoid(network.refine.element))
+        self._spatial_weight, self._spatial_bias = ready(spatial_weight), ready(spatial_bias)
+        self._classifier_weight, self._classifier_bias = (ready(p) for p in network.classifier.parameters())
+        self._teacher_weight, self._teacher_bias = (ready(p) for p in network.teacher.parameters())
+        self._pooling = Pooling(network.config.window, network.sharpness, dtype=dtype, device=device)
+
+    @property
+    def halo(self) -> Halo:
+        """Pixels that the network needs around those that it classifies."""
+        return self.config.halo
+
+    @property
+    def working_bytes(self) -> int:
+        """Memory that computing takes on a CPU, whatever the size of the tile."""
+        first_band = _BAND_PIXELS + self.halo.total * (_PANEL_COLUMNS + self.halo.total)
+        features = _LIVE_STAGES * self.config.spectral_features * self.dtype.itemsize
+        return first_band * (self.config.bands * self._spectral_weight.dtype.itemsize + features)
+
+    @torch.inference_mode()
+    def __call__(self, stored: Tensor, valid: Tensor) -> Logits:
+        """Classify every pixel of a tile's core. Where a GPU's memory is short, smaller pieces are tried.
+
+        Args:
+            stored: (S, y, x) stored values, of any type and layout.
+            valid: (y, x) bool, True means usable.
+
+        Returns:
+            Logits of (h, v, K); without meaning where the pixel itself is not valid.
+        """
+        while True:
+            try:
+                return self._classify(stored, valid)
+            except torch.OutOfMemoryError:
+                smaller = min(self._band_pixels, valid.numel()) // 2
+                if smaller < _FEWEST_PIXELS:
+                    raise
+            self._band_pixels = self._panel_columns = smaller
+            _log.warning("out of memory on %s: going on with %s pixels at a time", self.device, f"{smaller:,}")
+
+    def _classify(self, stored: Tensor, valid: Tensor) -> Logits:
+        height, width = (n - self.halo.total for n in valid.shape)
+        shape = (height, width, self.config.classes)
+        out = Logits(*(torch.empty(shape, dtype=self.dtype, device=self.device) for _ in range(2)))
+        for left in range(0, width, self._panel_columns):
+            core = slice(left, min(left + self._panel_columns, width))
+            padded = slice(left, core.stop + self.halo.total)
+            self._classify_panel(stored[:, :, padded], valid[:, padded], *(part[:, core] for part in out))
+        return out
+
+    def _classify_panel(self, stored: Tensor, valid: Tensor, main: Tensor, spectral: Tensor) -> None:
+        """Let the rows of (S,y,x) and (y,x) flow through all stages into two (h,v,K)."""
+        flow, mask = _Flow(self.config.window), _Mask(valid, self.device)
+        done = 0
+        for start, stop in self._bands(*valid.shape):
+            features = mask.blank(self._features(stored[:, start:stop]), stop)  # (r,x,C)
+            self._teach(features, start, spectral)
+            votes = self._vote(features, mask, flow, stop)  # (J,r+w-1,n,K+1)
+            units = self._units(features, flow)  # (J,r+w-1,n,C)
+            pooled = self._pooling(units, votes)
+            main[done : done + len(pooled)] = pooled[:, : main.shape[1]]
+            done += len(pooled)
+
+    def _bands(self, height: int, width: int) -> Iterator[tuple[int, int]]:
+        """First row and end of each band; the first has the halo on top, so that each one leads to results."""
+        step = max(1, self._band_pixels // (width * BLOCK_ROWS)) * BLOCK_ROWS
+        first = min(step + self.halo.total, height)
+        yield 0, first
+        for start in range(first, height, step):
+            yield start, min(start + step, height)
+
+    def _features(self, stored: Tensor) -> Tensor:
+        """Spectral features of stored values: (S,r,x) -> (r,x,C)."""
+        shape, first = (*stored.shape[1:], len(stored)), self._spectral_weight.dtype
+        pixels = torch.empty(shape, dtype=first, device=self.device).copy_(stored.permute(1, 2, 0))
+        features = _convolve(pixels, self._spectral_weight, self._spectral_bias)
+        return (functional.gelu(features) if self.config.activation else features).to(self.dtype)
+
+    def _teach(self, features: Tensor, start: int, out: Tensor) -> None:
+        """Write the teacher's logits of those pixels of (r,x,C) that lie in the core."""
+        logits = functional.linear(features, self._teacher_weight, self._teacher_bias)  # (r,x,K)
+        top = start - self.halo.before
+        first, stop = max(top, 0), min(top + len(logits), len(out))
+        if first < stop:
+            out[first:stop] = logits[first - top : stop - top, self.halo.before :][:, : out.shape[1]]
+
+    def _vote(self, features: Tensor, mask: "_Mask", flow: "_Flow", stop: int) -> Tensor:
+        """Refinement and both convolutions: (r,x,C) -> groups of logits and a last 1, (J,.,n,K+1)."""
+        attended, fresh = flow.attended.extend(features, features.shape)
+        gate = _convolve(features, self._attention_weight, self._attention_bias).sigmoid_()
+        torch.mul(features, gate, out=fresh)
+        refined, fresh = flow.refined.extend(features, _narrowed(attended))
+        dilate(attended[None].permute(0, 3, 1, 2), self._element, fresh[None].permute(0, 3, 1, 2))
+        mask.blank(fresh, stop - 1, margin=1)
+        spatial, fresh = flow.spatial.extend(features, (*_narrowed(refined)[:2], self.config.spatial_features))
+        convolved = _convolve(refined, self._spatial_weight, self._spatial_bias)
+        fresh.copy_(functional.gelu(convolved) if self.config.activation else convolved)
+        mask.blank(fresh, stop - 2, margin=2)
+        logits = _convolve(spatial, self._classifier_weight, self._classifier_bias)
+        ballots = mask.blank(functional.pad(logits, (0, 1), value=1.0), stop - 3, margin=3)
+        votes, fresh = flow.votes.extend(features, self._pooling.shape(ballots))
+        self._pooling.group(ballots, out=fresh)
+        return votes
+
+    def _units(self, features: Tensor, flow: "_Flow") -> Tensor:
+        """Groups of spectral features of length 1, (J,.,n,C), of the same rows as the votes; spoils `features`."""
+        features /= torch.linalg.vector_norm(features, dim=2, keepdim=True).clamp_min_(1e-12)
+        top = MARGIN if flow.units.empty else 0
+        unit = features[top:, MARGIN : features.shape[1] - MARGIN]
+        units, fresh = flow.units.extend(features, self._pooling.shape(unit))
+        self._pooling.group(unit, out=fresh)
+        return units[:, : units.shape[1] - MARGIN]  # the votes lag behind by the margin of the convolutions
+
+
+class _Flow:
+    """The rows that each stage keeps from band to band."""
+
+    def __init__(self, window: int) -> None:
+        self.attended, self.refined, self.spatial = _Rows(2), _Rows(2), _Rows(2)
+        self.votes = _Rows(window - 1, axis=1)
+        self.units = _Rows(window - 1 + MARGIN, axis=1)
+
+
+class _Rows:
+    """The input of a stage: fresh rows below the last ones of the band before."""
+
+    def __init__(self, keep: int, axis: int = 0) -> None:
+        self._keep, self._axis = keep, axis
+        self._rows: Tensor | None = None
+        self._spare: Tensor | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether no band has come yet."""
+        return self._rows is None
+
+    def extend(self, like: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Make room for fresh rows: returns all rows and, as a part of them, the fresh ones, to be written."""
+        axis, before = self._axis, self._rows
+        kept = 0 if before is None else min(self._keep, before.shape[axis])
+        size = [n + kept if i == axis else n for i, n in enumerate(shape)]
+        spare = self._spare
+        rows = like.new_empty(size) if spare is None or list(spare.shape) != size else spare
+        if before is not None:
+            rows.narrow(axis, 0, kept).copy_(before.narrow(axis, before.shape[axis] - kept, kept))
+        self._rows, self._spare = rows, before
+        return rows, rows.narrow(axis, kept, shape[axis])
+
+
+class _Mask:
+    """Where a panel is not valid. Costs nothing where all of it is."""
+
+    def __init__(self, valid: Tensor, device: torch.device) -> None:
+        self._blank = ~valid.to(device)
+        self._rows = (~valid.all(dim=1)).tolist()
+
+    def blank(self, rows: Tensor, stop: int, margin: int = 0) -> Tensor:
+        """Zero what is not valid of (r,x,.), in place: rows up to row `stop`, columns from column `margin`."""
+        span = slice(stop - len(rows), stop)
+        if any(self._rows[span]):
+            rows.masked_fill_(self._blank[span, margin : margin + rows.shape[1], None], 0)
+        return rows
+
+
+def _convolve(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """1x1 or 3x3 convolution of (r,x,.), without padding."""
+    return functional.conv2d(rows[None].permute(0, 3, 1, 2), weight, bias).permute(0, 2, 3, 1)[0]
+
+
+def _narrowed(rows: Tensor) -> tuple[int, int, int]:
+    """Shape of what a 3x3 operation makes of (r,x,C)."""
+    return rows.shape[0] - 2, rows.shape[1] - 2, rows.shape[2]

@@ -1,0 +1,116 @@
+"""`cssd-geo bench`: it measures what it says. How fast is not a test's business."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scenes import randomise
+
+from cssd_geo.bench.made import LAYOUTS, made_scene
+from cssd_geo.bench.patches import classify_as_toolboxes_do, classify_windows
+from cssd_geo.bench.rates import operations
+from cssd_geo.cli import main
+from cssd_geo.cli.bench import _LAYOUTS
+from cssd_geo.dense import DenseNetwork
+from cssd_geo.network import CSSD, NetworkConfig
+
+SMALL = NetworkConfig(bands=9, classes=4, window=5, spectral_features=16, spatial_features=5)
+
+
+def build(config: NetworkConfig) -> CSSD:
+    torch.manual_seed(0)
+    return randomise(CSSD(config)).double().eval()
+
+
+@given(window=st.integers(1, 11), sharp=st.booleans(), seed=st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_the_cheapest_form_is_the_network_on_windows_with_nothing_around(
+    *, window: int, sharp: bool, seed: int
+) -> None:
+    config = NetworkConfig(
+        bands=6,
+        classes=3,
+        window=window,
+        spectral_features=8,
+        spatial_features=4,
+        sharpness=3.0 if sharp else None,
+    )
+    network = build(config)
+    windows = torch.randn(4, window, window, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    side = config.receptive_field
+    bands, valid = torch.zeros(4, 6, side, side).double(), torch.zeros(4, 1, side, side, dtype=torch.bool)
+    bands[:, :, 3:-3, 3:-3], valid[:, :, 3:-3, 3:-3] = windows.permute(0, 3, 1, 2), True
+    with torch.inference_mode():
+        expected = network(bands, valid).main
+    torch.testing.assert_close(classify_windows(network, windows), expected, rtol=0.0, atol=1e-10)
+
+
+def test_toolboxes_get_the_same_map() -> None:
+    network, halo = build(SMALL), SMALL.halo
+    cube = torch.randn(13, 11, 9, dtype=torch.float64)
+    frame = (halo.before, halo.after, halo.before, halo.after)
+    padded = torch.nn.functional.pad(cube.permute(2, 0, 1), frame)
+    valid = torch.nn.functional.pad(torch.ones(13, 11, dtype=torch.bool), frame)
+    ones, zeros = torch.ones(9).double(), torch.zeros(9).double()
+    dense = DenseNetwork(network, ones, zeros, dtype=torch.float64, device=torch.device("cpu"))
+    found = classify_as_toolboxes_do(network, cube.numpy())
+    np.testing.assert_array_equal(found, dense(padded, valid).main.argmax(2).numpy())
+
+
+def test_operations_are_those_of_the_products() -> None:
+    spectral, attention, spatial, classifier, teacher = 200 * 256, 256 * 256, 9 * 256 * 64, 9 * 64 * 16, 256 * 16
+    pooling = 100 * (256 + 17)
+    expected = 2 * (spectral + attention + spatial + classifier + teacher + pooling)
+    assert operations(NetworkConfig(bands=200, classes=16)) == expected == 609_608
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_made_scenes_are_stored_as_their_layout_says(layout: str, tmp_path: Path) -> None:
+    with rasterio.open(made_scene(tmp_path / "scene", layout, bands=3, size=300)) as dataset:
+        assert dataset.shape == (300, 300)
+        assert dataset.count == 3
+        assert dataset.driver == LAYOUTS[layout]["driver"]
+        found = None if dataset.compression is None else dataset.compression.value.lower()
+        assert found == LAYOUTS[layout].get("compress")
+        wanted = {"bil": "LINE", "bsq": "BAND", "bip": "PIXEL"}.get(layout[-3:], "PIXEL")
+        assert dataset.interleaving.value == wanted
+        assert dataset.read().std() > 100
+
+
+def test_bench_prints_every_figure(tmp_path: Path) -> None:
+    words = [
+        "bench",
+        "--size",
+        "40",
+        "--bands",
+        "6",
+        "--classes",
+        "3",
+        "--repeats",
+        "1",
+        "--folder",
+        str(tmp_path),
+    ]
+    words += ["--layout", "envi-bip", "--layout", "tiff-zstd", "--precision", "float32"]
+    ran = CliRunner().invoke(main, [*words, "--json"])
+    assert ran.exit_code == 0, ran.output
+    facts = json.loads(ran.stdout)
+    assert [row["layout"] for row in facts["files"]] == ["envi-bip", "tiff-zstd"]
+    (network,) = facts["networks"]
+    for key in ("patches", "toolbox", "dense", "matrix_product", "limit"):
+        assert network[key] > 0
+    for row in facts["files"]:
+        assert row["share"] == pytest.approx(row["end_to_end"] / min(row["read"], row["dense"]))
+        assert 50_000_000 < row["peak_bytes"] < 5_000_000_000
+    assert list(tmp_path.iterdir()) == []
+    assert facts["machine"]["torch"] == torch.__version__
+
+
+def test_bench_knows_all_layouts() -> None:
+    assert tuple(LAYOUTS) == _LAYOUTS

@@ -1,0 +1,248 @@
+"""Tiles: never more memory than was given, whole blocks where there is room, few blocks decoded twice."""
+
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from cssd_geo.budget import Blocks, Needs, parse_size, plan_within, shown
+from cssd_geo.errors import InputError
+from cssd_geo.network import NetworkConfig
+from cssd_geo.tiles import Halo, TilePlan, plan_tiles
+
+NO_SIZES = ["", " ", "GB", "1.", ".5", "-1", "-1GB", "+1", "1e9", "1,5GB", "1,000", "1_000", "1.5.2", "1 G B",
+            "5i", "5iB", "1GBs", "1PB", "nan", "inf", "٣", "GB1", "0x10", "1 2"]  # fmt: skip
+UNITS = {
+    "": 1,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
+}
+
+
+def halo_of(window: int) -> Halo:
+    return NetworkConfig(bands=9, classes=3, window=window).halo
+
+
+def planned(memory: int, needs: Needs, blocks: Blocks, size: tuple[int, int], halo: Halo) -> TilePlan | InputError:
+    try:
+        return plan_within(memory, needs, blocks, height=size[0], width=size[1], halo=halo)
+    except InputError as error:
+        return error
+
+
+def amount_in(error: InputError) -> int:
+    """What the message says that would suffice."""
+    found = re.search(r"give at least (.+)$", str(error))
+    assert found is not None, error
+    return parse_size(found[1].replace(",", ""))
+
+
+def sides(least: int = 1) -> st.SearchStrategy[int]:
+    return st.one_of(st.integers(least, 400), st.integers(least, 50_000))
+
+
+edges = st.one_of(st.sampled_from([1, 16, 128, 256, 512, 1024]), st.integers(1, 4000))
+stored = st.builds(Blocks, height=edges, width=edges, divisible=st.booleans())
+halos = st.builds(halo_of, st.integers(1, 64))
+scenes = st.tuples(sides(), sides())
+needs_of_networks = st.builds(
+    lambda fixed, values, classes: Needs(fixed=fixed, pixel_in=values + 1, pixel_out=24 * classes),
+    st.integers(100_000_000, 3_000_000_000),
+    st.integers(1, 4000),
+    st.integers(1, 100),
+)
+any_needs = st.builds(
+    Needs, fixed=st.integers(0, 10**9), pixel_in=st.integers(1, 10_000), pixel_out=st.integers(0, 10**6)
+)
+memories = st.one_of(st.integers(0, 10**7), st.integers(0, 10**10), st.integers(0, 10**14))
+
+
+# Memory
+
+
+def test_two_tiles_are_in_memory_and_one_is_computed() -> None:
+    plan = plan_tiles(height=100, width=100, tile_height=30, tile_width=40, halo=Halo(before=3, after=2))
+    assert (plan.largest.height, plan.largest.width) == (37, 47)
+    assert Needs(fixed=1000, pixel_in=10, pixel_out=7).of(plan) == 1000 + 2 * 37 * 47 * 10 + 32 * 42 * 7
+
+
+@given(memory=memories, needs=any_needs, blocks=stored, size=scenes, halo=halos)
+def test_a_plan_takes_no_more_than_it_may(
+    memory: int, needs: Needs, blocks: Blocks, size: tuple[int, int], halo: Halo
+) -> None:
+    plan = planned(memory, needs, blocks, size, halo)
+    if isinstance(plan, TilePlan):
+        assert needs.of(plan) <= memory
+        assert (plan.height, plan.width, plan.halo) == (*size, halo)
+    else:
+        assert memory < needs.fixed + 200**2 * (2 * needs.pixel_in + needs.pixel_out), "that would be plenty"
+
+
+@given(extra=st.integers(0, 10**6), needs=needs_of_networks, blocks=stored, size=scenes, halo=halos)
+@example(  # blocks of half the memory: tiles are smaller than one
+    extra=0, needs=Needs(fixed=10**8, pixel_in=401, pixel_out=240), blocks=Blocks(height=4000, width=4000),
+    size=(50_000, 50_000), halo=halo_of(10),
+)  # fmt: skip
+def test_the_amount_that_the_error_names_suffices(
+    extra: int, needs: Needs, blocks: Blocks, size: tuple[int, int], halo: Halo
+) -> None:
+    refused = planned(needs.fixed + extra, needs, blocks, size, halo)
+    if isinstance(refused, InputError):
+        amount = amount_in(refused)
+        assert amount > needs.fixed + extra, "less than what was not enough"
+        plan = planned(amount, needs, blocks, size, halo)
+        assert isinstance(plan, TilePlan)
+        assert needs.of(plan) <= amount
+
+
+@pytest.mark.xfail(reason="bug of budget.plan_within: `least` is not what its last resort needs", strict=True)
+@given(extra=st.integers(0, 10**6), needs=any_needs, blocks=stored, size=scenes, halo=halos)
+@example(
+    extra=1, needs=Needs(fixed=0, pixel_in=1, pixel_out=24), blocks=Blocks(height=1, width=9), size=(1, 9),
+    halo=halo_of(10),
+)  # fmt: skip
+def test_the_amount_that_the_error_names_suffices_whatever_pixels_take(
+    extra: int, needs: Needs, blocks: Blocks, size: tuple[int, int], halo: Halo
+) -> None:
+    refused = planned(needs.fixed + extra, needs, blocks, size, halo)
+    if isinstance(refused, InputError):
+        assert isinstance(planned(amount_in(refused), needs, blocks, size, halo), TilePlan)
+
+
+def test_the_error_is_one_clear_line() -> None:
+    needs = Needs(fixed=150_000_000, pixel_in=401, pixel_out=240)
+    for memory, text in ((0, "0 MB"), (150_000_001, "151 MB")):
+        refused = planned(memory, needs, Blocks(height=1, width=900), (700, 900), halo_of(10))
+        assert str(refused) == (f"{text} of memory are too little for this scene and model: give at least 301 MB")
+
+
+@pytest.mark.parametrize("blocks", [Blocks(height=512, width=512), Blocks(height=1, width=2000, divisible=True)])
+def test_more_memory_gives_larger_tiles_up_to_what_is_of_use(blocks: Blocks) -> None:
+    needs = Needs(fixed=10**8, pixel_in=401, pixel_out=240)
+    sizes = []
+    for memory in (10**8 + 10**6, 2 * 10**8, 10**9, 10**10, 10**13):
+        plan = planned(memory, needs, blocks, (30_000, 30_000), halo_of(10))
+        assert isinstance(plan, TilePlan)
+        sizes.append(plan.largest.pixels)
+    assert sizes[0] < sizes[1] < sizes[2]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == sizes[-2] < 30_000**2 / 100, "a scene is many tiles, however much memory there is"
+
+
+# Blocks
+
+
+def with_room(needs: Needs, blocks: Blocks, size: tuple[int, int], halo: Halo) -> int:
+    """Memory for tiles of 256 rows or more and four times the blocks that two tiles side by side share."""
+    height, width = size
+    down, across = min(blocks.height, height), min(blocks.width, width)
+    rows = -(-min(256, height) // down) * down
+    columns = 4 * -(-halo.total // across) * across
+    margin = halo.total + halo.after
+    return needs.fixed + (rows + margin) * (columns + margin) * (2 * needs.pixel_in + needs.pixel_out)
+
+
+def blocks_decoded(plan: TilePlan, blocks: Blocks) -> int:
+    """Blocks touched by reading every tile, without the rows that it shares with the one above."""
+    count, bottom = 0, 0
+    for tile in plan:
+        top = 0 if tile.index % plan.rows == 0 else bottom
+        inside = tile.padded.clip(height=plan.height, width=plan.width)
+        assert inside is not None
+        bottom = inside.row + inside.height
+        if bottom > top:
+            down = (bottom - 1) // blocks.height - top // blocks.height + 1
+            right = inside.col + inside.width - 1
+            count += down * (right // blocks.width - inside.col // blocks.width + 1)
+    return count
+
+
+large_scenes = st.tuples(sides(256), sides(256))
+usual = st.builds(
+    lambda width, ratio: Blocks(height=max(1, int(width * ratio)), width=width), edges, st.floats(0, 2)
+)
+"""No towers: blocks much higher than wide."""
+
+
+@given(spare=st.integers(0, 10**10), needs=needs_of_networks, blocks=usual, size=large_scenes, halo=halos)
+def test_with_room_tiles_are_whole_blocks_and_few_are_decoded_twice(
+    spare: int, needs: Needs, blocks: Blocks, size: tuple[int, int], halo: Halo
+) -> None:
+    plan = planned(with_room(needs, blocks, size, halo) + spare, needs, blocks, size, halo)
+    assert isinstance(plan, TilePlan)
+    (height, width), across = size, min(blocks.width, size[1])
+    assert plan.tile_height == height or plan.tile_height % min(blocks.height, height) == 0
+    assert plan.tile_width == width or plan.tile_width % across == 0
+    assert plan.tile_width >= min(4 * across, width)
+    assert plan.tile_height >= min(256, height)
+    if len(plan) <= 20_000:
+        stored_blocks = -(-height // blocks.height) * -(-width // blocks.width)
+        assert blocks_decoded(plan, blocks) < 1.25 * stored_blocks
+
+
+@given(needs=needs_of_networks, size=st.tuples(st.integers(300, 2000), st.integers(300, 2000)))
+def test_parts_of_raw_rows_are_read_alone_so_that_any_shape_will_do(needs: Needs, size: tuple[int, int]) -> None:
+    """A raw file's block is a row; were it read whole, tiles of a part of the width would read it many times."""
+    halo, blocks = halo_of(10), Blocks(height=1, width=size[1], divisible=True)
+    memory = needs.fixed + 300**2 * (2 * needs.pixel_in + needs.pixel_out)
+    plan = planned(memory, needs, blocks, size, halo)
+    assert isinstance(plan, TilePlan)
+    assert plan.tile_height >= 250
+    assert plan.pixels_read <= 2 * size[0] * size[1]
+
+
+# Sizes as text
+
+
+@given(
+    number=st.integers(0, 10**6),
+    unit=st.sampled_from(sorted(UNITS)),
+    byte=st.sampled_from(["", "B", "b"]),
+    space=st.sampled_from(["", " ", "  "]),
+    lower=st.booleans(),
+)
+def test_a_size_is_a_number_and_a_unit(number: int, unit: str, byte: str, space: str, *, lower: bool) -> None:
+    text = f"{space}{number}{space}{unit}{byte}{space}"
+    assert parse_size(text.lower() if lower else text) == number * UNITS[unit]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1.5GB", 1_500_000_000), ("0.5 kib", 512), ("800MB", 800_000_000), ("2GiB", 2 << 30), ("12", 12), ("0", 0)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", NO_SIZES)
+def test_what_is_no_size_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(
+        InputError, match="is no size of memory: give a number and a unit, such as 800MB"
+    ) as caught:
+        parse_size(text)
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.xfail(reason="bug of budget.parse_size: OverflowError", raises=OverflowError, strict=True)
+def test_a_size_of_very_many_digits_is_refused() -> None:
+    with pytest.raises(InputError):
+        parse_size("9" * 400)
+
+
+@given(size=st.one_of(st.integers(0, 999_000_000), st.integers(10**9, 10**13)))
+def test_a_size_that_is_shown_can_be_given_back(size: int) -> None:
+    back = parse_size(shown(size))
+    assert abs(back - size) <= max(10**6, 0.05 * 10**9 if size >= 10**9 else 0)
+    assert back >= size or size >= 10**9
+
+
+@pytest.mark.xfail(reason="bug of budget.shown: 1,000 MB cannot be given back", raises=InputError, strict=True)
+def test_a_size_just_below_a_gigabyte_can_be_given_back() -> None:
+    assert parse_size(shown(999_999_999)) >= 999_999_999

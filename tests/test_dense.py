@@ -1,0 +1,389 @@
+"""Dense = patch by patch, in float64, however a tile is cut, stored or masked; and nearly so in fewer digits."""
+
+import itertools
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scenes import randomise
+from torch import Tensor
+from torch.nn import functional
+
+from cssd_geo.dense import DenseNetwork
+from cssd_geo.network import CSSD, Logits, NetworkConfig
+
+JUNK = torch.tensor([float("nan"), float("inf"), float("-inf"), 1e300, -1e30, 1e9], dtype=torch.float64)
+CONFIG = NetworkConfig(bands=9, classes=4, window=6, spectral_features=16, spatial_features=5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A network whose input is gain * stored + bias, and a tile with its halo."""
+
+    network: CSSD
+    stored: Tensor
+    """(S, y, x)."""
+    valid: Tensor
+    """(y, x)."""
+    gain: Tensor
+    bias: Tensor
+
+    @property
+    def normalised(self) -> Tensor:
+        """(S, y, x), zero where not valid."""
+        bands = self.gain[:, None, None] * self.stored.double() + self.bias[:, None, None]
+        return torch.where(self.valid, bands, 0.0)
+
+    @property
+    def usable(self) -> Tensor:
+        """(h, v) validity of the pixels that are classified."""
+        halo, (height, width) = self.network.halo, self.valid.shape
+        return self.valid[halo.before : height - halo.after, halo.before : width - halo.after]
+
+
+def build(config: NetworkConfig, seed: int = 0) -> CSSD:
+    torch.manual_seed(seed)
+    return randomise(CSSD(config)).double().eval()
+
+
+def case_of(config: NetworkConfig, height: int, width: int, seed: int = 0, holes: float = 0.2) -> Case:
+    """A share of the pixels is not valid, and of the sides outside of the scene; junk is stored there."""
+    generator = torch.Generator().manual_seed(seed)
+    halo, bands = config.halo, config.bands
+    shape = (height + halo.total, width + halo.total)
+    valid = torch.rand(shape, generator=generator) >= holes
+    outside = (torch.rand(4, generator=generator) < holes).tolist()
+    sides = (valid[: halo.before], valid[-halo.after :], valid[:, : halo.before], valid[:, -halo.after :])
+    for side in itertools.compress(sides, outside):
+        side.fill_(0)
+    sign = torch.randint(2, (bands,), generator=generator) * 2 - 1
+    gain = sign * (0.1 + torch.rand(bands, generator=generator, dtype=torch.float64)) / 100
+    bias = 3 * torch.randn(bands, generator=generator, dtype=torch.float64)
+    normalised = torch.randn(bands, *shape, generator=generator, dtype=torch.float64)
+    stored = (normalised - bias[:, None, None]) / gain[:, None, None]
+    return with_junk(Case(network=build(config, seed), stored=stored, valid=valid, gain=gain, bias=bias))
+
+
+def with_junk(case: Case) -> Case:
+    generator = torch.Generator().manual_seed(1)
+    junk = JUNK[torch.randint(len(JUNK), case.stored.shape, generator=generator)]
+    return replace(case, stored=torch.where(case.valid, case.stored, junk))
+
+
+def cases(height: int, width: int) -> st.SearchStrategy[Case]:
+    """Tiles of up to that many pixels, without the halo."""
+    return st.builds(
+        case_of,
+        st.builds(
+            NetworkConfig,
+            bands=st.integers(3, 9),
+            classes=st.integers(1, 4),
+            window=st.integers(1, 11),
+            spectral_features=st.just(64),
+            spatial_features=st.integers(1, 6),
+            strided_spectral=st.booleans(),
+            activation=st.booleans(),
+            sharpness=st.sampled_from([None, 0.3, 3.0, 20.0]),
+        ),
+        st.integers(1, height),
+        st.integers(1, width),
+        seed=st.integers(0, 999),
+        holes=st.sampled_from([0.0, 0.01, 0.2, 0.8]),
+    )
+
+
+pieces = st.tuples(st.integers(1, 40), st.integers(1, 200))
+"""Columns of a panel and pixels of a band."""
+
+
+@contextmanager
+def cut_into(columns: int, pixels: int) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cssd_geo.dense._PANEL_COLUMNS", columns)
+        patch.setattr("cssd_geo.dense._BAND_PIXELS", pixels)
+        patch.setattr("cssd_geo.network._STRIP_VALUES", 1)
+        yield
+
+
+def ready(case: Case, dtype: torch.dtype = torch.float64) -> DenseNetwork:
+    return DenseNetwork(case.network, case.gain, case.bias, dtype=dtype, device=torch.device("cpu"))
+
+
+def dense(case: Case, dtype: torch.dtype = torch.float64) -> Logits:
+    return ready(case, dtype)(case.stored, case.valid)
+
+
+def patch_by_patch(case: Case) -> Logits:
+    """The plain way: one window for each pixel of the core that is valid; NaN for the others."""
+    config, usable = case.network.config, case.usable
+    side = config.receptive_field
+    bands = case.normalised.unfold(1, side, 1).unfold(2, side, 1).permute(1, 2, 0, 3, 4)  # (h,v,S,R,R)
+    valid = case.valid.unfold(0, side, 1).unfold(1, side, 1)  # (h,v,R,R)
+    logits = Logits(*torch.full((2, *usable.shape, config.classes), torch.nan, dtype=torch.float64))
+    if bool(usable.any()):
+        for whole, found in zip(logits, case.network(bands[usable], valid[usable][:, None]), strict=True):
+            whole[usable] = found
+    return logits
+
+
+def assert_equal(usable: Tensor, found: Logits, expected: Logits, *, atol: float = 1e-10) -> None:
+    """Both heads where it matters: for the pixels that are valid themselves."""
+    for one, two in zip(found, expected, strict=True):
+        assert one.shape == two.shape
+        torch.testing.assert_close(one[usable].double(), two[usable].double(), rtol=0.0, atol=atol)
+
+
+@torch.inference_mode()
+@given(case=cases(13, 19))
+@settings(max_examples=60, deadline=None)
+def test_dense_equals_patch_by_patch(case: Case) -> None:
+    found = dense(case)
+    assert found.main.shape == found.spectral.shape == (*case.usable.shape, case.network.config.classes)
+    assert found.main.dtype == found.spectral.dtype == torch.float64
+    assert_equal(case.usable, found, patch_by_patch(case))
+
+
+@torch.inference_mode()
+@given(case=cases(40, 60), pieces=pieces)
+@settings(max_examples=60, deadline=None)
+def test_panels_and_bands_of_any_size_lead_to_the_same(case: Case, pieces: tuple[int, int]) -> None:
+    with cut_into(*pieces):
+        found = dense(case)
+    assert_equal(case.usable, found, dense(case))
+
+
+@torch.inference_mode()
+@given(case=cases(17, 23), cut=st.tuples(st.integers(1, 16), st.integers(1, 22)))
+@settings(max_examples=40, deadline=None)
+def test_tiled_equals_whole(case: Case, cut: tuple[int, int]) -> None:
+    classify, halo, (height, width) = ready(case), case.network.halo.total, case.usable.shape
+    whole = classify(case.stored, case.valid)
+    below, beyond = min(cut[0], height - 1), min(cut[1], width - 1)
+    for rows in (slice(0, below or height), slice(below, height)):
+        for cols in (slice(0, beyond or width), slice(beyond, width)):
+            padded = slice(rows.start, rows.stop + halo), slice(cols.start, cols.stop + halo)
+            found = classify(case.stored[:, *padded], case.valid[padded])
+            assert_equal(case.usable[rows, cols], found, Logits(*(part[rows, cols] for part in whole)))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@given(case=cases(12, 15), pieces=pieces)
+@settings(max_examples=10, deadline=None)
+def test_what_is_not_valid_has_no_influence(dtype: torch.dtype, case: Case, pieces: tuple[int, int]) -> None:
+    """To the last bit: not even through a product with zero."""
+    other = replace(case, stored=torch.where(case.valid, case.stored, 1.0))
+    with cut_into(*pieces):
+        assert_equal(case.usable, dense(case, dtype), dense(other, dtype), atol=0.0)
+
+
+@torch.inference_mode()
+def test_a_tile_without_a_valid_pixel_passes() -> None:
+    case = case_of(CONFIG, 9, 7, holes=1.0)
+    assert not case.valid.any()
+    assert all(part.shape == (9, 7, 4) for part in dense(case))
+
+
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "BSQ": lambda cube: cube.contiguous(),
+    "BIP": lambda cube: cube.permute(1, 2, 0).contiguous().permute(2, 0, 1),
+    "BIL": lambda cube: cube.permute(1, 0, 2).contiguous().permute(1, 0, 2),
+    "part of a larger cube": lambda cube: functional.pad(cube, (5, 2, 1, 3, 2, 1), value=77.0)[2:-1, 1:-3, 5:-2],
+    "every second column": lambda cube: cube.repeat_interleave(2, dim=2)[:, :, 1::2],
+}
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_layout_in_memory_does_not_matter(layout: str, dtype: torch.dtype) -> None:
+    case = case_of(CONFIG, 21, 18)
+    arranged = replace(case, stored=LAYOUTS[layout](case.stored.to(dtype)))
+    with cut_into(11, 150):
+        found = dense(arranged, dtype)
+    assert_equal(case.usable, found, dense(case, dtype), atol=1e-10 if dtype == torch.float64 else 1e-4)
+    torch.testing.assert_close(arranged.stored, case.stored.to(dtype), rtol=0.0, atol=0.0, equal_nan=True)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.uint16, torch.int32])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_whole_numbers_are_what_they_say(kind: torch.dtype, dtype: torch.dtype) -> None:
+    """Over the range of the type, so that no sign is lost."""
+    case, span = case_of(CONFIG, 21, 18), 1 << 24  # beyond this not every whole number is one of float32
+    low, high = max(torch.iinfo(kind).min, -span), min(torch.iinfo(kind).max, span)
+    numbers = torch.randint(low, high + 1, case.stored.shape, generator=torch.Generator().manual_seed(1))
+    numbers[:, 10, 10], numbers[:, 10, 11] = low, high
+    real = replace(case, stored=numbers.double(), gain=4 * case.gain.sign() / (high - low))
+    whole = replace(real, stored=numbers.to(kind))
+    assert_equal(case.usable, dense(whole, dtype), dense(real, dtype))
+    if dtype == torch.float64:
+        assert_equal(case.usable, dense(whole), patch_by_patch(real))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("window", [1, 4, 9])
+@pytest.mark.parametrize("sharpness", [60.0, 90.0, 200.0, 1e4])
+def test_sharp_pooling_is_exact_and_finite(window: int, sharpness: float) -> None:
+    """Pixels beyond the window have no say, not even those whose spectrum is that of the centre."""
+    case = case_of(replace(CONFIG, window=window, sharpness=sharpness), 14, 19)
+    columns = torch.arange(case.stored.shape[2]) // 3 % 2  # stripes of two spectra
+    two = torch.tensor([[-1.0], [1.0]]).double() * torch.randn(9, generator=torch.Generator().manual_seed(2))
+    stored = ((two[columns].T[:, None] - case.bias[:, None, None]) / case.gain[:, None, None]).expand_as(
+        case.stored
+    )
+    case = with_junk(replace(case, stored=stored))
+    exact = patch_by_patch(case)
+    assert float(exact.main[case.usable].std()) > 0.05, "the votes differ"
+    assert_equal(case.usable, dense(case), exact)
+    assert_equal(case.usable, dense(case, torch.float32), exact, atol=1e-3)
+
+
+@torch.inference_mode()
+def test_faint_features_have_a_direction_too() -> None:
+    case = case_of(replace(CONFIG, activation=False), 14, 19)
+    for name, parameter in case.network.named_parameters():
+        if name.startswith("spectral."):
+            parameter.data *= 1e-8
+        if name == "spatial.weight":
+            parameter.data *= 1e8
+    assert_equal(case.usable, dense(case), patch_by_patch(case))
+
+
+@torch.inference_mode()
+def test_float32_labels_differ_only_at_ties() -> None:
+    case = case_of(NetworkConfig(bands=9, classes=4, spectral_features=64, spatial_features=16), 40, 31, 5)
+    all_exact, all_rounded = dense(case), dense(case, torch.float32)
+    assert all_rounded.main.dtype == all_rounded.spectral.dtype == torch.float32
+    assert_equal(case.usable, all_rounded, all_exact, atol=1e-4)
+    for exact, rounded in zip(all_exact, all_rounded, strict=True):
+        top = exact[case.usable].topk(2).values
+        differs = exact[case.usable].argmax(1) != rounded[case.usable].argmax(1)
+        assert bool((top[:, 0] - top[:, 1] < 1e-4)[differs].all())
+
+
+def fields(config: NetworkConfig) -> tuple[Case, Tensor]:
+    """Fields of 8 x 8 pixels, one spectrum for each class, far from zero as in scenes; the pixels' classes."""
+    generator = torch.Generator().manual_seed(3)
+    side = 48 + config.halo.total
+    each = torch.randint(config.classes, (side // 8 + 1,) * 2, generator=generator)
+    truth = each.repeat_interleave(8, 0).repeat_interleave(8, 1)[:side, :side]
+    spectra = torch.randn(config.classes, config.bands, generator=generator)
+    normalised = spectra[truth] + 0.2 * torch.randn(side, side, config.bands, generator=generator)
+    return Case(
+        network=build(config),
+        stored=(3000 + 20 * normalised.permute(2, 0, 1)).round().to(torch.int16),
+        valid=torch.rand(side, side, generator=generator) > 0.05,
+        gain=torch.full((config.bands,), 1 / 20, dtype=torch.float64),
+        bias=torch.full((config.bands,), -150.0, dtype=torch.float64),
+    ), truth
+
+
+def train(case: Case, truth: Tensor) -> None:
+    """A few steps, enough where classes are easy to tell apart."""
+    network, bands = case.network.float().train(), case.normalised.float()
+    side, centre = network.config.receptive_field, network.halo.before
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
+    for _ in range(40):
+        corners = torch.randint(len(truth) - side, (32, 2)).tolist()
+        windows = torch.stack([bands[:, y : y + side, x : x + side] for y, x in corners])
+        seen = torch.stack([case.valid[None, y : y + side, x : x + side] for y, x in corners])
+        target = torch.stack([truth[y + centre, x + centre] for y, x in corners])
+        logits = network(windows, seen)
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(logits.main, target) + functional.cross_entropy(logits.spectral, target)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+def test_bfloat16_is_close_and_keeps_the_classes() -> None:
+    config = NetworkConfig(bands=12, classes=4, window=4, spectral_features=32, spatial_features=16)
+    case, truth = fields(config)
+    train(case, truth)
+    usable, halo = case.usable, config.halo
+    truth = truth[halo.before : -halo.after, halo.before : -halo.after][usable]
+    for found, expected in zip(dense(case, torch.bfloat16), dense(case, torch.float32), strict=True):
+        assert found.dtype == torch.bfloat16
+        rounded, exact = found[usable].float(), expected[usable]
+        spread = float(exact.max() - exact.min())
+        torch.testing.assert_close(rounded, exact, rtol=0.0, atol=0.02 * spread)
+        top = exact.topk(2).values
+        apart = top[:, 0] - top[:, 1] > 0.04 * spread
+        assert float(apart.float().mean()) > 0.9, "most pixels are far from a tie"
+        assert float((exact.argmax(1) == truth).float().mean()) > 0.9, "and belong where they are put"
+        assert torch.equal(rounded.argmax(1)[apart], exact.argmax(1)[apart])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("published", [False, True])
+def test_later_changes_of_the_network_are_not_seen(dtype: torch.dtype, *, published: bool) -> None:
+    config = replace(CONFIG, spectral_features=64)
+    case = case_of(config.as_published() if published else config, 9, 7)
+    case.network.to(dtype)
+    classify = ready(case, dtype)
+    before = classify(case.stored, case.valid)
+    for tensor in [*case.network.parameters(), *case.network.buffers(), case.gain, case.bias]:
+        tensor.data.fill_(1)
+    assert_equal(case.usable, classify(case.stored, case.valid), before, atol=0.0)
+
+
+def test_a_network_in_training_classifies_as_at_inference() -> None:
+    case = case_of(CONFIG, 9, 7)
+    expected, statistics = dense(case), [buffer.clone() for buffer in case.network.buffers()]
+    case.network.train()
+    found = dense(case)
+    assert_equal(case.usable, found, expected, atol=0.0)
+    assert case.network.training
+    assert all(torch.equal(one, two) for one, two in zip(case.network.buffers(), statistics, strict=True))
+
+
+class Scarce:
+    """A GPU, which would take a tile at once, but runs out of memory with more than some pixels at a time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, enough_for: int) -> None:
+        self.tried: list[int] = []
+        classify = DenseNetwork._classify
+
+        def classify_if_small(network: DenseNetwork, stored: Tensor, valid: Tensor) -> Logits:
+            self.tried.append(network._band_pixels)
+            if max(network._band_pixels, network._panel_columns) > enough_for:
+                raise torch.OutOfMemoryError
+            return classify(network, stored, valid)
+
+        monkeypatch.setattr(DenseNetwork, "_classify", classify_if_small)
+        monkeypatch.setattr("cssd_geo.dense._FEWEST_PIXELS", 100)
+        monkeypatch.setattr("cssd_geo.dense._PANEL_COLUMNS", sys.maxsize)
+        monkeypatch.setattr("cssd_geo.dense._BAND_PIXELS", sys.maxsize)
+
+
+def test_out_of_memory_goes_on_with_smaller_pieces(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    case = case_of(CONFIG, 40, 30)
+    expected, pixels = dense(case), case.valid.numel()
+    scarce, classify = Scarce(monkeypatch, enough_for=300), ready(case)
+    with caplog.at_level(logging.WARNING, "cssd_geo.dense"):
+        found = classify(case.stored, case.valid)
+        again = classify(case.stored, case.valid)
+    assert scarce.tried[1:] == [pixels // 2, pixels // 4, pixels // 8, pixels // 8], "it stays with what went well"
+    warned = [record.getMessage() for record in caplog.records]
+    assert len(warned) == 3
+    assert all("out of memory" in text for text in warned)
+    assert f"{pixels // 8:,} pixels" in warned[-1]
+    assert_equal(case.usable, found, expected)
+    assert_equal(case.usable, again, expected)
+
+
+def test_out_of_memory_is_the_end_where_nothing_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = case_of(CONFIG, 40, 30)
+    scarce, pixels = Scarce(monkeypatch, enough_for=0), case.valid.numel()
+    with pytest.raises(torch.OutOfMemoryError):
+        dense(case)
+    assert scarce.tried[1:] == [pixels // 2, pixels // 4, pixels // 8, pixels // 16]
+    assert pixels // 32 < 100 <= pixels // 16

@@ -1,0 +1,170 @@
+"""Which numbers a device computes with, and what a tile takes and gives."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scenes import coordinate_cube, random_model, write_raster
+
+from cssd_geo.errors import InputError
+from cssd_geo.inference import TileClassifier, choose_precision, cpu_flags
+from cssd_geo.options import DEFAULT_MEMORY
+from cssd_geo.scene import Scene, open_scene
+from cssd_geo.tiles import Halo
+
+CPU = torch.device("cpu")
+X86 = """processor\t: 0
+vendor_id\t: GenuineIntel
+model name\t: Intel(R) Xeon(R) Platinum 8488C
+wp\t\t: yes
+flags\t\t: fpu vme sse sse2 avx512f avx512_bf16 amx_bf16 amx_tile
+vmx flags\t: vnmi preemption_timer
+bugs\t\t: spectre_v1
+bogomips\t: 4800.00
+
+processor\t: 1
+flags\t\t: fpu vme second
+"""
+ARM = """processor\t: 0
+BogoMIPS\t: 2100.00
+Features\t: fp asimd evtstrm aes sve svebf16 bf16 i8mm
+CPU implementer\t: 0x41
+CPU architecture: 8
+"""
+
+
+# Precision
+
+
+def test_flags_are_those_that_the_first_processor_tells(tmp_path: Path) -> None:
+    path = tmp_path / "cpuinfo"
+    path.write_text(X86)
+    assert cpu_flags(path) == {"fpu", "vme", "sse", "sse2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile"}
+    path.write_text(ARM)
+    assert cpu_flags(path) == {"fp", "asimd", "evtstrm", "aes", "sve", "svebf16", "bf16", "i8mm"}
+
+
+def test_a_system_that_does_not_tell_has_no_flags(tmp_path: Path) -> None:
+    assert cpu_flags(tmp_path / "none") == set()
+    assert cpu_flags(tmp_path) == set(), "a folder"
+    (tmp_path / "empty").write_text("")
+    assert cpu_flags(tmp_path / "empty") == set()
+    (tmp_path / "riscv").write_text("processor\t: 0\nisa\t\t: rv64imafdc\n")
+    assert cpu_flags(tmp_path / "riscv") == set()
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [
+        ({"sse2", "avx512_bf16"}, torch.bfloat16),
+        ({"sse2", "amx_bf16", "amx_tile"}, torch.bfloat16),
+        ({"fp", "bf16"}, torch.bfloat16),
+        ({"sse2", "avx2", "avx512f", "avx512_fp16"}, torch.float32),
+        (set(), torch.float32),
+    ],
+)
+def test_auto_is_bfloat16_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr("cssd_geo.inference.cpu_flags", lambda: flags)
+    assert choose_precision("auto", CPU) == dtype
+    assert choose_precision("float32", CPU) == torch.float32
+    assert choose_precision("bfloat16", CPU) == torch.bfloat16
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_auto_asks_a_gpu_and_not_the_processor(monkeypatch: pytest.MonkeyPatch, *, known: bool) -> None:
+    def supported(*, including_emulation: bool) -> bool:
+        assert not including_emulation
+        return known
+
+    monkeypatch.setattr("cssd_geo.inference.cpu_flags", lambda: set() if known else {"bf16"})
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", supported)
+    assert choose_precision("auto", torch.device("cuda")) == (torch.bfloat16 if known else torch.float32)
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(InputError, match="precision 'float16' is unknown; choose from auto, float32, bfloat16"):
+        choose_precision("float16", CPU)
+
+
+# Tiles
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    cube = coordinate_cube(5, 50, 70) % 977
+    cube[:, 30:, 40:] = -5
+    return open_scene(write_raster(tmp_path_factory.mktemp("inference") / "s.tif", cube, nodata=-5))
+
+
+@pytest.mark.parametrize("window", [1, 4, 10])
+def test_logits_are_those_of_the_core(scene: Scene, window: int) -> None:
+    classifier = TileClassifier(random_model(bands=5, window=window), scene, CPU)
+    assert classifier.halo == Halo(before=window // 2 + 3, after=(window - 1) // 2 + 3)
+    tile = classifier.plan(scene, 13)[5]
+    for part in classifier.logits(*scene.read(tile.padded, np.arange(5))):
+        assert part.shape == (tile.core.height, tile.core.width, 3)
+        assert part.dtype == torch.float64
+
+
+def test_a_tile_has_classes_confidence_and_shares_where_it_is_valid_and_nowhere_else(scene: Scene) -> None:
+    classifier = TileClassifier(random_model(bands=5), scene, CPU)
+    whole = classifier.plan(scene, 100)[0]
+    values, valid = scene.read(whole.padded, np.arange(5))
+    result = classifier(values, valid, probabilities=True)
+    seen = np.ones((50, 70), np.bool_)
+    seen[30:, 40:] = False
+    assert result.probabilities is not None
+    np.testing.assert_array_equal(result.class_map > 0, seen)
+    np.testing.assert_array_equal(result.confidence < 255, seen)
+    np.testing.assert_array_equal(np.isfinite(result.probabilities), np.broadcast_to(seen, (3, 50, 70)))
+    shares = result.probabilities[:, seen]
+    np.testing.assert_allclose(shares.sum(axis=0), 1, rtol=1e-6)
+    np.testing.assert_array_equal(result.class_map[seen], shares.argmax(axis=0) + 1)
+    np.testing.assert_array_equal(result.confidence[seen], np.round(100 * shares.max(axis=0)))
+    assert classifier(values, valid).probabilities is None
+
+
+def test_a_tile_without_valid_pixels_is_not_computed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = TileClassifier(random_model(bands=5), scene, CPU)
+    monkeypatch.setattr(classifier, "network", _Untouched(classifier.halo))
+    values, valid = np.ones((5, 22, 25), np.int32), np.zeros((22, 25), np.bool_)
+    valid[:8], valid[:, -7:] = True, True  # what surrounds it does not count
+    for probabilities in (True, False):
+        result = classifier(values, valid, probabilities=probabilities)
+        assert result.class_map.tolist() == [[0] * 10] * 7
+        assert result.confidence.tolist() == [[255] * 10] * 7
+        assert (result.probabilities is not None) is probabilities
+        if result.probabilities is not None:
+            assert result.probabilities.shape == (3, 7, 10)
+            assert np.isnan(result.probabilities).all()
+
+
+class _Untouched:
+    """Stands in for a network that must not be called."""
+
+    def __init__(self, halo: Halo) -> None:
+        self.halo = halo
+
+
+def test_the_plan_follows_the_tile_size_else_the_memory(scene: Scene) -> None:
+    classifier = TileClassifier(random_model(bands=5), scene, CPU)
+    fixed = classifier.plan(scene, 13, memory=1)
+    assert (fixed.tile_height, fixed.tile_width) == (13, 13), "a size that is given counts"
+    assert classifier.plan(scene) == classifier.plan(scene, None, DEFAULT_MEMORY)
+    assert classifier.needs(scene).of(classifier.plan(scene)) <= DEFAULT_MEMORY
+    assert fixed.halo == classifier.plan(scene).halo == classifier.halo
+    with pytest.raises(InputError, match="tile_height must be at least 1, not 0"):
+        classifier.plan(scene, 0)
+
+
+def test_needs_grow_with_bands_classes_and_the_type(scene: Scene) -> None:
+    needs = TileClassifier(random_model(bands=5), scene, CPU).needs(scene)
+    assert needs.pixel_in == 5 * 4 + 1
+    more = TileClassifier(random_model(bands=5, classes=6), scene, CPU).needs(scene)
+    assert more.pixel_out == 2 * needs.pixel_out
+    assert needs.fixed > scene.source.cache_bytes
+    wide = TileClassifier(random_model(bands=5, window=30), scene, CPU).needs(scene)
+    assert wide.fixed > needs.fixed
