@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 
 from cssd_geo.errors import InputError
 from cssd_geo.tiles import Halo, TilePlan, plan_tiles
@@ -72,9 +73,12 @@ def plan_within(memory: int, needs: Needs, blocks: Blocks, *, height: int, width
     """
     down, across = (1, 1) if blocks.divisible else (min(blocks.height, height), min(blocks.width, width))
     rows = math.ceil(min(_FEWEST_ROWS, height) / down) * down
-    useful = max(_MOST_PIXELS, 0 if blocks.divisible else rows * across * _BLOCKS_ACROSS)
-    pixels = min(useful, (memory - needs.fixed) // (_TILES_IN_FLIGHT * needs.pixel_in + needs.pixel_out))
     margin = halo.total + halo.after  # the last tile of a row or column may be `after` longer
+    useful, each = _MOST_PIXELS, _TILES_IN_FLIGHT * needs.pixel_in + needs.pixel_out
+    if not blocks.divisible:
+        many = 1 if across == width else _BLOCKS_ACROSS
+        useful = max(useful, (rows + margin) * (many * across + margin))
+    pixels = min(useful, (memory - needs.fixed) // each)
 
     def fitting(other: int, unit: int) -> int:
         space = max(0, pixels // (other + margin) - margin)
@@ -84,10 +88,10 @@ def plan_within(memory: int, needs: Needs, blocks: Blocks, *, height: int, width
     if blocks.divisible:  # any width will do: no thin rest at the right
         columns = math.ceil(width / math.ceil(width / columns))
     rows = min(fitting(columns, down), height)
-    if rows < min(halo.total, height):  # too wide: what is read must not be halo in the main
+    if rows < min(halo.total, height) or columns < min(halo.total, width):  # else most of what is read is halo
         rows = columns = math.isqrt(max(0, pixels)) - margin
     if rows < 1:
-        least = Needs.of(needs, plan_tiles(height=1, width=1, tile_height=1, tile_width=1, halo=halo))
+        least = needs.fixed + (margin + 1) ** 2 * each
         raise InputError(
             f"{shown(memory)} of memory are too little for this scene and model: give at least {shown(2 * least)}"
         )
@@ -100,13 +104,14 @@ def parse_size(text: str) -> int:
     Raises:
         InputError: if it is no size.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", text, re.IGNORECASE | re.ASCII)
+    found = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,15})?)\s*([kmgt]?i?)b?\s*", text, re.IGNORECASE | re.ASCII)
     factor = None if found is None else _UNITS.get(found[2].lower())
     if found is None or factor is None:
         raise InputError(f"{text!r} is no size of memory: give a number and a unit, such as 800MB, 1.5GB or 2GiB")
-    return int(float(found[1]) * factor)
+    return int(Fraction(found[1]) * factor)
 
 
 def shown(size: int) -> str:
-    """Bytes for a reader."""
-    return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{math.ceil(size / 1e6):,} MB"
+    """Bytes for a reader, rounded up, so that what is enough stays enough."""
+    megabytes = math.ceil(size / 1e6)
+    return f"{math.ceil(megabytes / 10) / 100:.2f} GB" if megabytes >= 1000 else f"{megabytes} MB"  # noqa: PLR2004

@@ -24,6 +24,8 @@ _SCATTERED_TILE = 128
 """Side length of the tiles that are read for scattered pixels."""
 _BYTES_A_CLASS = 24
 """For a pixel that is computed: both heads, their sum, the probabilities, in float32."""
+_SLACK = 1.25
+"""What is freed goes back to the system late: measured as up to a quarter, on Linux."""
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 """Names in /proc/cpuinfo, of x86 and ARM, for hardware that multiplies bfloat16."""
 
@@ -83,21 +85,22 @@ class TileClassifier:
         height, width, halo = scene.grid.height, scene.grid.width, self.network.halo
         if tile_size is not None:
             return plan_tiles(height=height, width=width, tile_height=tile_size, tile_width=tile_size, halo=halo)
-        budget = DEFAULT_MEMORY if memory is None else memory
+        budget = DEFAULT_MEMORY if memory is None else int(memory)
         return plan_within(budget, self.needs(scene), scene.source.blocks, height=height, width=width, halo=halo)
 
     def needs(self, scene: Scene) -> Needs:
         """Memory that classifying a scene takes."""
-        classes = len(self.model.classes)
+        source, classes = scene.source, len(self.model.classes)
         return Needs(
-            fixed=self.network.working_bytes + scene.source.cache_bytes + scene.source.decoding_bytes,
-            pixel_in=len(self.model.mean) * scene.cube.dtype.itemsize + 1,
-            pixel_out=classes * _BYTES_A_CLASS,
+            fixed=int(_SLACK * (self.network.working_bytes + source.cache_bytes + source.decoding_bytes)),
+            pixel_in=int(_SLACK * (len(self.model.mean) * scene.cube.dtype.itemsize + 1)),
+            pixel_out=int(_SLACK * classes * _BYTES_A_CLASS),
         )
 
     def upload(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
         """Bring a tile to the device: on a CPU nothing moves, on a GPU it comes while another tile is computed."""
-        stored, seen = torch.from_numpy(values), torch.from_numpy(valid)
+        native = values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
+        stored, seen = torch.from_numpy(native), torch.from_numpy(valid)
         return (stored, seen) if self.device.type == "cpu" else self._copy_to_gpu(stored, seen)
 
     def _copy_to_gpu(self, *tensors: Tensor) -> Any:  # pragma: no cover - needs a GPU

@@ -27,6 +27,9 @@ _REAL = "uif"
 _CHUNK_PIXELS = 512 * 512
 """Pixels of a dask chunk at most; chunks follow the file's blocks."""
 _STRIP_VALUES = 1 << 20
+"""Values that are compared with nodata at a time."""
+_EXACT = 2**53
+"""Below it a float64 holds every whole number."""
 _MOST_DECODERS = 8
 _LEAST_CACHE = 64_000_000
 _CACHED_BLOCKS = 2
@@ -137,7 +140,7 @@ def usable(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool
 
 def _fill_to_compare(fill: NDArray[Any]) -> Any:
     """One number where all bands have the same, which numpy compares twice as fast; else (band, 1, 1)."""
-    if len(fill) and (fill == fill[0]).all() and float(fill[0]).is_integer():
+    if len(fill) and (fill == fill[0]).all() and abs(fill[0]) < _EXACT and float(fill[0]).is_integer():
         return int(fill[0])
     return fill[:, None, None]
 

@@ -55,7 +55,8 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-SOURCES = {name_of(path): path for path in sorted(ROOT.rglob("*.py")) if name_of(path) not in ("", "demo", "bench")}
+PACKAGES = ("", "demo", "bench")
+SOURCES = {name_of(path): path for path in sorted(ROOT.rglob("*.py")) if name_of(path) not in PACKAGES}
 
 
 def tree_of(module: str) -> ast.Module:
