@@ -12,7 +12,7 @@ _TILES_IN_FLIGHT = 2
 """One is computed while the next one is read."""
 _FEWEST_ROWS = 256
 """Rows of a tile, where memory allows: with fewer, the halo is a large part of the work."""
-_MOST_PIXELS = 1 << 18
+_MOST_PIXELS = 1 << 19
 """Pixels of a tile: more of them are not faster, and progress is told tile by tile."""
 _BLOCKS_ACROSS = 8
 """Blocks side by side, where memory allows: where tiles meet, a column of blocks is read for both."""

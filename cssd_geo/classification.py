@@ -120,11 +120,12 @@ def classify(
     opened = scene if isinstance(scene, Scene) else open_scene(scene)
     classifier = TileClassifier(ready, opened, place, dtype)
     plan = classifier.plan(opened, tile_size, memory)
+    kind = str(dtype).removeprefix("torch.")
     started, done = time.monotonic(), 0
 
     with (
         rasterio.Env(GDAL_CACHEMAX=opened.source.cache_bytes),
-        _Outputs(opened, ready, output, confidence, probabilities, overwrite=overwrite) as outputs,
+        _Outputs(opened, ready, output, confidence, probabilities, precision=kind, overwrite=overwrite) as outputs,
     ):
         for tile, result in classified_tiles(classifier, opened, plan, probabilities=probabilities is not None):
             outputs.write(result, tile)
@@ -148,9 +149,10 @@ class _Outputs:
         confidence: str | Path | None,
         probabilities: str | Path | None,
         *,
+        precision: str,
         overwrite: bool,
     ) -> None:
-        tags = _provenance_tags(scene, model)
+        tags = _provenance_tags(scene, model) | {"CSSD_GEO_PRECISION": precision}
         layers = {"class_map": class_map_layer(Path(class_map), model.classes, tags)}
         if confidence is not None:
             layers["confidence"] = confidence_layer(Path(confidence), tags)

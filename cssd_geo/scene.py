@@ -1,25 +1,19 @@
 """The outside world in: a scene as a lazy xarray cube, read window by window with its valid pixels."""
 
-import os
-import threading
 from dataclasses import dataclass, replace
-from numbers import Integral
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-import dask.array as da
 import numpy as np
-import rasterio
 import xarray as xr
 from numpy.typing import NDArray
-from rasterio.enums import Interleaving, MaskFlags
 
 from cssd_geo.band_tags import read_bands, read_scale
 from cssd_geo.bands import Bands
-from cssd_geo.budget import Blocks
 from cssd_geo.cube import bands_of, build_cube, grid_of, nodata_of, scale_of, with_nodata, with_scale
 from cssd_geo.errors import SceneError
-from cssd_geo.grid import Grid, open_raster, read_valid, read_window
+from cssd_geo.grid import Grid
+from cssd_geo.sources import ArraySource, LazyMask, LazyRaster, RasterSource, Source, lazy
 from cssd_geo.tiles import Window
 
 _REAL = "uif"
@@ -30,36 +24,6 @@ _STRIP_VALUES = 1 << 20
 """Values that are compared with nodata at a time."""
 _EXACT = 2**53
 """Below it a float64 holds every whole number."""
-_MOST_DECODERS = 8
-_LEAST_CACHE = 64_000_000
-_CACHED_BLOCKS = 2
-"""Blocks, over all bands, that GDAL keeps: it decodes the one and hands out bands of the other."""
-
-
-class Source(Protocol):
-    """Where pixels come from. Safe to use from several threads."""
-
-    @property
-    def blocks(self) -> Blocks:
-        """The pieces in which pixels are stored."""
-
-    @property
-    def bands_last(self) -> bool:
-        """Whether the values of a pixel are stored side by side, and best read so."""
-
-    @property
-    def cache_bytes(self) -> int:
-        """Memory for blocks of which a part is read, so that none is decoded for each of its bands."""
-
-    @property
-    def decoding_bytes(self) -> int:
-        """Memory for blocks while they are decoded."""
-
-    def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
-        """Fill (band, y, x) with the given band indexes, as stored; `window` lies within the scene."""
-
-    def mask(self, window: Window) -> NDArray[np.bool_] | None:
-        """Return (y, x), True means usable, where the source has a mask beside its values; else None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +146,7 @@ def open_scene(path: str | Path) -> Scene:
     Raises:
         SceneError: if it does not exist, is no raster, or holds complex numbers or bands of several types.
     """
-    source = _RasterSource(str(path))
+    source = RasterSource(str(path))
     dataset = source.dataset()
     dtype = _dtype(dataset)
     envi = dataset.tags(ns="ENVI")
@@ -192,9 +156,9 @@ def open_scene(path: str | Path) -> Scene:
     grid = Grid.of(dataset)
     block_shape = _reading_block(dataset)
     nodata = np.array([np.nan if n is None else n for n in dataset.nodatavals], np.float64)
-    values = _lazy(_LazyRaster(source, (dataset.count, grid.height, grid.width), dtype), block_shape)
-    mask = _LazyMask(source, (1, grid.height, grid.width), np.dtype(np.bool_)) if source.has_mask() else None
-    valid = None if mask is None else _lazy(mask, block_shape)[0]
+    values = lazy(LazyRaster(source, (dataset.count, grid.height, grid.width), dtype), block_shape)
+    mask = LazyMask(source, (1, grid.height, grid.width), np.dtype(np.bool_)) if source.has_mask() else None
+    valid = None if mask is None else lazy(mask, block_shape)[0]
     cube = build_cube(values, bands=bands, grid=grid, name=Path(path).stem, valid=valid)
     return Scene(
         name=Path(path).name,
@@ -238,146 +202,9 @@ def scene_of_array(array: xr.DataArray) -> Scene:
         nodata=nodata,
         scale=scale,
         offset=offset,
-        source=_ArraySource(array),
+        source=ArraySource(array),
         block_shape=(max(chunks.get("y", (grid.height,))), max(chunks.get("x", (grid.width,)))),
     )
-
-
-class _RasterSource:
-    """A raster file, with one open handle a thread: GDAL's handles must not be shared between threads."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._local = threading.local()
-
-    def __reduce__(self) -> tuple[type["_RasterSource"], tuple[str]]:
-        return _RasterSource, (self._path,)
-
-    def dataset(self) -> Any:
-        """Return this thread's handle."""
-        if not hasattr(self._local, "dataset"):
-            with rasterio.Env(GDAL_NUM_THREADS=str(_decoders())):
-                self._local.dataset = open_raster(self._path)
-        return self._local.dataset
-
-    @property
-    def blocks(self) -> Blocks:
-        """See `Source`."""
-        dataset = self.dataset()
-        height, width = dataset.block_shapes[0]
-        raw = height == 1 and dataset.compression is None and dataset.driver != "GTiff"
-        return Blocks(height=height, width=width, divisible=raw)
-
-    @property
-    def bands_last(self) -> bool:
-        """See `Source`."""
-        return self.blocks.divisible and self.dataset().interleaving is Interleaving.pixel
-
-    @property
-    def cache_bytes(self) -> int:
-        """See `Source`."""
-        return max(_LEAST_CACHE, _CACHED_BLOCKS * self._block_bytes())
-
-    @property
-    def decoding_bytes(self) -> int:
-        """See `Source`."""
-        return 0 if self.dataset().compression is None else _decoders() * self._block_bytes()
-
-    def _block_bytes(self) -> int:
-        dataset, blocks = self.dataset(), self.blocks
-        return int(blocks.height * blocks.width * dataset.count * np.dtype(dataset.dtypes[0]).itemsize)
-
-    def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
-        """See `Source`."""
-        read_window(self.dataset(), window, (bands + 1).tolist(), out)
-
-    def has_mask(self) -> bool:
-        """Whether the file has a mask band or a mask file. What nodata values say is no mask."""
-        return MaskFlags.per_dataset in self.dataset().mask_flag_enums[0]
-
-    def mask(self, window: Window) -> NDArray[np.bool_] | None:
-        """See `Source`."""
-        return read_valid(self.dataset(), window) if self.has_mask() else None
-
-
-class _ArraySource:
-    """An xarray DataArray (band, y, x)."""
-
-    def __init__(self, array: xr.DataArray) -> None:
-        self._array = array
-
-    @property
-    def blocks(self) -> Blocks:
-        """See `Source`."""
-        chunks = self._array.chunksizes
-        height, width = (max(chunks.get(d, (self._array.sizes[d],))) for d in ("y", "x"))
-        return Blocks(height=height, width=width, divisible=not chunks)
-
-    @property
-    def bands_last(self) -> bool:
-        """See `Source`."""
-        return False
-
-    @property
-    def cache_bytes(self) -> int:
-        """See `Source`."""
-        return _LEAST_CACHE
-
-    @property
-    def decoding_bytes(self) -> int:
-        """See `Source`."""
-        return 0
-
-    def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
-        """See `Source`."""
-        rows, cols = window.slices
-        out[...] = self._array[bands, rows, cols].to_numpy()
-
-    def mask(self, window: Window) -> None:
-        """See `Source`: an array has none."""
-
-
-class _LazyRaster:
-    """Just enough of an array, (band, y, x), for dask to slice: each slice is one read of its window."""
-
-    ndim = 3
-
-    def __init__(self, source: _RasterSource, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
-        self._source, self.shape, self.dtype = source, shape, dtype
-
-    def __getitem__(self, index: Any) -> NDArray[Any]:
-        parts = [slice(part, part + 1) if isinstance(part, Integral) else part for part in index]
-        values = self._slice(np.arange(self.shape[0])[parts[0]], *parts[1:])
-        return values[tuple(0 if isinstance(part, Integral) else slice(None) for part in index)]
-
-    def _slice(self, bands: NDArray[np.intp], down: slice, across: slice) -> NDArray[Any]:
-        rows, cols = range(self.shape[1])[down], range(self.shape[2])[across]
-        if not (len(bands) and len(rows) and len(cols)):
-            return np.empty((len(bands), len(rows), len(cols)), self.dtype)
-        top, left = min(rows[0], rows[-1]), min(cols[0], cols[-1])
-        window = Window(row=top, col=left, height=abs(rows[-1] - rows[0]) + 1, width=abs(cols[-1] - cols[0]) + 1)
-        return self._read(window, bands)[:, :: rows.step, :: cols.step]
-
-    def _read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
-        out = np.empty((len(bands), window.height, window.width), self.dtype)
-        self._source.read(window, bands, out)
-        return out
-
-
-class _LazyMask(_LazyRaster):
-    """The same for the file's mask, (1, y, x)."""
-
-    def _read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
-        return read_valid(self._source.dataset(), window)[None][bands]
-
-
-def _lazy(raster: _LazyRaster, block_shape: tuple[int, int]) -> da.Array:
-    return da.from_array(raster, chunks=(-1, *block_shape), name=False, asarray=False, inline_array=True)
-
-
-def _decoders() -> int:
-    """Threads that decode compressed blocks side by side."""
-    return min(_MOST_DECODERS, os.cpu_count() or 1)
 
 
 def _dtype(dataset: Any) -> np.dtype[Any]:

@@ -15,7 +15,7 @@ LAYERS = (
     "errors",
     "options bands classes tiles metrics split_search",  # values: numpy and the standard library
     "splits band_tags grid outputs pam vectors pooling budget",
-    "cube classmap",  # the outside world: rasters in, rasters out
+    "cube classmap sources",  # the outside world: rasters in, rasters out
     "scene labels",
     "network calibration whitening sampling windows",  # from here on torch may be needed
     "losses model baselines dense",
@@ -38,7 +38,7 @@ WITHOUT_TORCH = [
     module
     for modules in (
         *LAYERS[:2],
-        "splits band_tags grid outputs pam vectors budget cube classmap",
+        "splits band_tags grid outputs pam vectors budget cube classmap sources",
         "scene labels calibration sampling pictures evaluation cli cli.options cli.progress",
     )
     for module in modules.split()
