@@ -21,7 +21,7 @@ from cssd_geo.classmap import (
     probability_layer,
 )
 from cssd_geo.errors import InputError, OutputError
-from cssd_geo.inference import TileClassifier, TileResult, choose_device, choose_precision
+from cssd_geo.inference import TileClassifier, TileResult, choose_device, choose_precision, precision_name
 from cssd_geo.lazy import classify_array
 from cssd_geo.model import Model, load_model
 from cssd_geo.options import DEFAULT_MEMORY
@@ -120,7 +120,7 @@ def classify(
     opened = scene if isinstance(scene, Scene) else open_scene(scene)
     classifier = TileClassifier(ready, opened, place, dtype)
     plan = classifier.plan(opened, tile_size, memory)
-    kind = str(dtype).removeprefix("torch.")
+    kind = precision_name(dtype)
     started, done = time.monotonic(), 0
 
     with (

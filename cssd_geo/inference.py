@@ -26,7 +26,7 @@ _BYTES_A_CLASS = 24
 """For a pixel that is computed: both heads, their sum, the probabilities, in float32."""
 _SLACK = 1.25
 """What is freed goes back to the system late: measured as up to a quarter, on Linux."""
-BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 """Names in /proc/cpuinfo, of x86 and ARM, for hardware that multiplies bfloat16."""
 
 
@@ -184,10 +184,15 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 
+def precision_name(precision: torch.dtype) -> str:
+    """Return the name under which `choose_precision` knows it."""
+    return str(precision).removeprefix("torch.")
+
+
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(BFLOAT16_FLAGS & cpu_flags())
+    return bool(_BFLOAT16_FLAGS & cpu_flags())
 
 
 def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> set[str]:

@@ -27,7 +27,7 @@ _STRIP_VALUES = 1 << 20
 
 
 class Logits(NamedTuple):
-    """Outputs of the two heads, each (B, K) for windows or (B, K, h, v) for tiles."""
+    """Outputs of the two heads, each (B, K) for windows or (h, v, K) for tiles."""
 
     main: Tensor
     """Spectral-aware pooling over the window: the student."""

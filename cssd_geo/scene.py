@@ -193,7 +193,7 @@ def scene_of_array(array: xr.DataArray) -> Scene:
     nodata = nodata_of(array)
     if "valid" in array.coords:
         array = array.where(array.coords["valid"])  # becomes float, with NaN where the mask says no
-    chunks = array.chunksizes
+    source = ArraySource(array)
     return Scene(
         name=str(array.name or "array"),
         cube=array,
@@ -202,8 +202,8 @@ def scene_of_array(array: xr.DataArray) -> Scene:
         nodata=nodata,
         scale=scale,
         offset=offset,
-        source=ArraySource(array),
-        block_shape=(max(chunks.get("y", (grid.height,))), max(chunks.get("x", (grid.width,)))),
+        source=source,
+        block_shape=(source.blocks.height, source.blocks.width),
     )
 
 

@@ -23,7 +23,7 @@ from cssd_geo.bench.made import LAYOUTS, made_scene, untrained_model
 from cssd_geo.bench.patches import classify_as_toolboxes_do, classify_windows
 from cssd_geo.classification import classify
 from cssd_geo.errors import OutputError
-from cssd_geo.inference import BFLOAT16_FLAGS, TileClassifier, cpu_flags
+from cssd_geo.inference import TileClassifier, choose_precision, precision_name
 from cssd_geo.model import Model
 from cssd_geo.network import NetworkConfig
 from cssd_geo.scene import Scene, open_scene
@@ -111,7 +111,7 @@ def network_rates(
     return NetworkRates(
         bands=bands,
         classes=classes,
-        precision=str(precision).removeprefix("torch."),
+        precision=precision_name(precision),
         patches=_rate(lambda: classify_windows(network, windows), _WINDOWS, repeats),
         toolbox=_rate(lambda: classify_as_toolboxes_do(network, cube), _TOOLBOX_SIDE**2, repeats),
         dense=dense,
@@ -137,7 +137,7 @@ def file_rates(
     path = made_scene(folder / f"{layout}.{LAYOUTS[layout]['driver']}", layout, bands=bands, size=size)
     scene = open_scene(path)
     classifier = TileClassifier(model, scene, device, precision)
-    plan, pixels, kind = classifier.plan(scene, None, memory), size * size, str(precision).removeprefix("torch.")
+    plan, pixels, kind = classifier.plan(scene, None, memory), size * size, precision_name(precision)
     options: dict[str, Any] = {"confidence": folder / "confidence.tif", "memory": memory, "overwrite": True}
     options |= {"device": device.type, "precision": kind}
     before = _dense_rate(classifier, scene, repeats)
@@ -212,7 +212,7 @@ def machine() -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "gpu": gpu,
-        "bfloat16": bool(cpu_flags() & BFLOAT16_FLAGS),
+        "bfloat16": choose_precision("auto", torch.device("cpu")) is torch.bfloat16,
         "torch": torch.__version__,
         "gdal": rasterio.__gdal_version__,
         "python": platform.python_version(),
