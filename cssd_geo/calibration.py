@@ -37,6 +37,10 @@ class Calibration:
         """Return the calibrated logits, for numpy arrays and torch tensors alike."""
         return self.main * main + self.spectral * spectral
 
+    def alone(self, head: Any) -> Any:
+        """Return one head's logits at the temperature of both: what `combine` makes of two heads that say this."""
+        return (self.main + self.spectral) * head
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON header."""
         return asdict(self)

@@ -1,7 +1,7 @@
 """Classify a scene of any size: plan, read, compute, write; nothing flows back."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,13 @@ import rasterio
 import xarray as xr
 
 import cssd_geo
-from cssd_geo.classes import UNCLASSIFIED
+from cssd_geo.classes import UNCLASSIFIED, ClassTable
 from cssd_geo.classmap import (
     RECEPTIVE_FIELD_TAG,
+    Layer,
     RasterWriter,
     class_map_layer,
-    confidence_layer,
+    percent_layer,
     probability_layer,
 )
 from cssd_geo.errors import InputError, OutputError
@@ -61,6 +62,7 @@ def classify(
     output: str | Path,
     *,
     confidence: str | Path | None = None,
+    disagreement: str | Path | None = None,
     probabilities: str | Path | None = None,
     tile_size: int | None = None,
     memory: int = DEFAULT_MEMORY,
@@ -77,6 +79,7 @@ def classify(
     output: str | Path | None = None,
     *,
     confidence: str | Path | None = None,
+    disagreement: str | Path | None = None,
     probabilities: str | Path | None = None,
     tile_size: int | None = None,
     memory: int = DEFAULT_MEMORY,
@@ -94,6 +97,10 @@ def classify(
         model: a model, or the path of its file.
         output: class map to write: a cloud-optimised GeoTIFF on the scene's grid, 0 where there is no data.
         confidence: raster of percent 0..100 to write, 255 where there is no data.
+        disagreement: raster of percent 0..100 to write, 255 where there is no data: how far apart the opinions of
+            the pure spectrum and of the spatial context are, 50 · Σₖ |pₖ - qₖ|. p = softmax((a + b) · main) and
+            q = softmax((a + b) · spectral) are the two heads, each with the total weight that both have in the
+            map's softmax(a · main + b · spectral). 0: they say the same; 100: no class is possible to both.
         probabilities: raster of a float32 band a class to write, NaN where there is no data.
         tile_size: side length of a tile in pixels; None: from the file's blocks and `memory`. Changes memory and
             speed, never the result.
@@ -120,14 +127,15 @@ def classify(
     opened = scene if isinstance(scene, Scene) else open_scene(scene)
     classifier = TileClassifier(ready, opened, place, dtype)
     plan = classifier.plan(opened, tile_size, memory)
-    kind = precision_name(dtype)
+    paths = {"class_map": output, "confidence": confidence, "disagreement": disagreement}
+    paths |= {"probabilities": probabilities}
     started, done = time.monotonic(), 0
 
     with (
         rasterio.Env(GDAL_CACHEMAX=opened.source.cache_bytes),
-        _Outputs(opened, ready, output, confidence, probabilities, precision=kind, overwrite=overwrite) as outputs,
+        _Outputs(opened, ready, paths, precision=precision_name(dtype), overwrite=overwrite) as outputs,
     ):
-        for tile, result in classified_tiles(classifier, opened, plan, probabilities=probabilities is not None):
+        for tile, result in classified_tiles(classifier, opened, plan, parts=outputs.parts):
             outputs.write(result, tile)
             done += tile.core.pixels
             if on_tile is not None:
@@ -139,29 +147,25 @@ def classify(
 
 
 class _Outputs:
-    """The rasters of one run, each fed with its part of every tile's result."""
+    """The rasters of one run, each fed with the part of every tile's result that bears its name."""
 
     def __init__(
         self,
         scene: Scene,
         model: Model,
-        class_map: str | Path,
-        confidence: str | Path | None,
-        probabilities: str | Path | None,
+        paths: Mapping[str, str | Path | None],
         *,
         precision: str,
         overwrite: bool,
     ) -> None:
         tags = _provenance_tags(scene, model) | {"CSSD_GEO_PRECISION": precision}
-        layers = {"class_map": class_map_layer(Path(class_map), model.classes, tags)}
-        if confidence is not None:
-            layers["confidence"] = confidence_layer(Path(confidence), tags)
-        if probabilities is not None:
-            layers["probabilities"] = probability_layer(Path(probabilities), model.classes, tags)
+        asked = {part: Path(path) for part, path in paths.items() if path is not None}
+        layers = {part: _layer(part, path, model.classes, tags) for part, path in asked.items()}
         _require_different([layer.path for layer in layers.values()], scene)
         for layer in layers.values():
             check_target(layer.path, overwrite=overwrite, suffixes=GEOTIFF)
-        self._writers = {name: RasterWriter(layer, scene.grid) for name, layer in layers.items()}
+        self.parts = frozenset(layers)
+        self._writers = {part: RasterWriter(layer, scene.grid) for part, layer in layers.items()}
         self._classes = model.classes
         self._counts = np.zeros(model.classes.ids[-1] + 1, np.int64)
 
@@ -176,8 +180,8 @@ class _Outputs:
         self._stack.close()
 
     def write(self, result: TileResult, tile: Tile) -> None:
-        for name, writer in self._writers.items():
-            writer.write(getattr(result, name), tile.core)
+        for part, writer in self._writers.items():
+            writer.write(getattr(result, part), tile.core)
         self._counts += np.bincount(result.class_map.ravel(), minlength=len(self._counts))
 
     def finalise(self) -> None:
@@ -190,11 +194,21 @@ class _Outputs:
         return counts | {"unclassified": int(self._counts[UNCLASSIFIED])}
 
 
+def _layer(part: str, path: Path, classes: ClassTable, tags: Mapping[str, str]) -> Layer:
+    match part:
+        case "class_map":
+            return class_map_layer(path, classes, tags)
+        case "probabilities":
+            return probability_layer(path, classes, tags)
+        case _:
+            return percent_layer(path, part, tags)
+
+
 def _require_different(outputs: list[Path], scene: Scene) -> None:
     paths = [path.resolve() for path in (*outputs, *([] if scene.path is None else [scene.path]))]
     if len(set(paths)) < len(paths):
         raise OutputError(
-            "scene, map, confidence and probabilities need different files: two of them are the same"
+            "scene, map, confidence, disagreement and probabilities need different files: two of them are the same"
         )
 
 

@@ -37,7 +37,7 @@ CLASSES_TAG = "CSSD_GEO_CLASSES"
 """TIFF tag that holds `ClassTable.to_json`, so that a map keeps its names when its side file is lost."""
 RECEPTIVE_FIELD_TAG = "CSSD_GEO_RECEPTIVE_FIELD"
 """TIFF tag with the side length of the square of pixels that decided each pixel's class."""
-CONFIDENCE_NODATA = 255
+PERCENT_NODATA = 255
 BLOCK = 512
 """Side of the TIFF's tiles, that of GDAL's COG driver. Tiles that are multiples of it are written once."""
 
@@ -88,15 +88,15 @@ def class_map_layer(path: Path, classes: ClassTable, tags: Mapping[str, str]) ->
     )
 
 
-def confidence_layer(path: Path, tags: Mapping[str, str]) -> Layer:
-    """Return the confidence: percent 0..100 as uint8, 255 where unclassified."""
+def percent_layer(path: Path, name: str, tags: Mapping[str, str]) -> Layer:
+    """Return the confidence, or whatever else is a share: percent 0..100 as uint8, 255 where unclassified."""
     return Layer(
         path=path,
         dtype=np.dtype(np.uint8),
-        nodata=CONFIDENCE_NODATA,
-        band_names=("confidence in percent",),
+        nodata=PERCENT_NODATA,
+        band_names=(f"{name} in percent",),
         overview="average",
-        predictor="NO",  # 15.4 MB without, 16.0 MB with
+        predictor="NO",  # confidence: 15.4 MB without, 16.0 MB with
         tags=tags,
     )
 

@@ -1,5 +1,6 @@
 """A model at work on one tile: stored values in, classes and confidence out. What every engine calls."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from cssd_geo.bands import require_match
 from cssd_geo.budget import Needs, plan_within
-from cssd_geo.classmap import CONFIDENCE_NODATA
+from cssd_geo.classmap import PERCENT_NODATA
 from cssd_geo.dense import DenseNetwork
 from cssd_geo.errors import InputError
 from cssd_geo.model import Model
@@ -23,7 +24,10 @@ from cssd_geo.tiles import Halo, TilePlan, plan_tiles, tiles_of_pixels
 _SCATTERED_TILE = 128
 """Side length of the tiles that are read for scattered pixels."""
 _BYTES_A_CLASS = 24
-"""For a pixel that is computed: both heads, their sum, the probabilities, in float32."""
+"""For a pixel that is computed: both heads, their sum, the probabilities, in float32.
+
+The disagreement takes no more: its two probabilities are gone before the sum is made.
+"""
 _SLACK = 1.25
 """What is freed goes back to the system late: measured as up to a quarter, on Linux."""
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -38,6 +42,8 @@ class TileResult:
     """Class ids, 0 where not valid."""
     confidence: NDArray[np.uint8]
     """Percent 0..100, 255 where not valid."""
+    disagreement: NDArray[np.uint8] | None
+    """How far the heads are apart: percent 0..100, 255 where not valid; None unless asked for."""
     probabilities: NDArray[np.float32] | None
     """(K, height, width), NaN where not valid; None unless asked for."""
 
@@ -124,38 +130,51 @@ class TileClassifier:
         return self.network(*self.upload(values, valid))
 
     def __call__(
-        self, values: NDArray[Any], valid: NDArray[np.bool_], *, probabilities: bool = False
+        self, values: NDArray[Any], valid: NDArray[np.bool_], *, parts: Collection[str] = ()
     ) -> TileResult:
-        """Classify a tile; arguments as for `logits`."""
-        return self.classify(*self.upload(values, valid), probabilities=probabilities)
+        """Classify a tile; arguments as for `logits` and `classify`."""
+        return self.classify(*self.upload(values, valid), parts=parts)
 
     @torch.inference_mode()
-    def classify(self, stored: Tensor, valid: Tensor, *, probabilities: bool = False) -> TileResult:
-        """Classify a tile that `upload` has brought to the device."""
+    def classify(self, stored: Tensor, valid: Tensor, *, parts: Collection[str] = ()) -> TileResult:
+        """Classify a tile that `upload` has brought to the device; `parts` names what the result must have."""
         halo = self.network.halo
         core = valid[halo.before : valid.shape[0] - halo.after, halo.before : valid.shape[1] - halo.after]
         if not core.any():
-            return self._nothing(core.shape, probabilities=probabilities)
-        heads = self.network(stored, valid)
-        logits = self.model.calibration.combine(heads.main.float(), heads.spectral.float())
-        shares = torch.softmax(logits, dim=2)  # (h,v,K)
+            return self._nothing(core.shape, parts)
+        heads = Logits(*(head.float() for head in self.network(stored, valid)))
+        apart = _percent(self._apart(heads), core) if "disagreement" in parts else None
+        shares = torch.softmax(self.model.calibration.combine(*heads), dim=2)  # (h,v,K)
         best, index = shares.max(dim=2)
-        percent = torch.round(100 * best).to(torch.uint8).masked_fill_(~core, CONFIDENCE_NODATA)
         ids = self.model.classes.index_to_id[index.masked_fill_(~core, -1).cpu().numpy()]
-        every = shares.masked_fill_(~core[..., None], torch.nan).permute(2, 0, 1) if probabilities else None
+        every = shares.masked_fill_(~core[..., None], torch.nan) if "probabilities" in parts else None
         return TileResult(
             class_map=ids,
-            confidence=percent.cpu().numpy(),
-            probabilities=None if every is None else every.cpu().numpy(),
+            confidence=_percent(best, core),
+            disagreement=apart,
+            probabilities=None if every is None else every.permute(2, 0, 1).cpu().numpy(),
         )
 
-    def _nothing(self, shape: tuple[int, ...], *, probabilities: bool) -> TileResult:
-        classes = self.model.classes
+    def _apart(self, heads: Logits) -> Tensor:
+        """Total variation distance, 0 to 1, of what the two heads say: (h, v)."""
+        main, spectral = (torch.softmax(self.model.calibration.alone(head), dim=2) for head in heads)
+        return (main - spectral).abs_().sum(dim=2) / 2
+
+    def _nothing(self, shape: tuple[int, ...], parts: Collection[str]) -> TileResult:
+        classes, percent = self.model.classes, np.full(shape, PERCENT_NODATA, np.uint8)
+        every = np.full((len(classes), *shape), np.nan, np.float32) if "probabilities" in parts else None
         return TileResult(
             class_map=np.zeros(shape, classes.dtype),
-            confidence=np.full(shape, CONFIDENCE_NODATA, np.uint8),
-            probabilities=np.full((len(classes), *shape), np.nan, np.float32) if probabilities else None,
+            confidence=percent,
+            disagreement=percent if "disagreement" in parts else None,
+            probabilities=every,
         )
+
+
+def _percent(shares: Tensor, core: Tensor) -> NDArray[np.uint8]:
+    rounded = torch.round(100 * shares).to(torch.uint8).masked_fill_(~core, PERCENT_NODATA)
+    percent: NDArray[np.uint8] = rounded.cpu().numpy()
+    return percent
 
 
 def choose_device(name: str) -> torch.device:

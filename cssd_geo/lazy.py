@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from cssd_geo.classes import UNCLASSIFIED
-from cssd_geo.classmap import CONFIDENCE_NODATA
+from cssd_geo.classmap import PERCENT_NODATA
 from cssd_geo.inference import TileClassifier, TileResult
 from cssd_geo.model import Model
 from cssd_geo.scene import pad, scene_of_array, valid_pixels
@@ -56,7 +56,7 @@ def classify_array(
         results.append(work(shared, nodata, cube.data[:, *inside.slices][bands], inside, tile))
     coords = {name: c for name, c in array.coords.items() if "band" not in c.dims and name != "band"}
     confidence = _assemble(results, plan, "confidence", np.dtype(np.uint8))
-    labelled = {"long_name": "confidence", "units": "percent", "_FillValue": CONFIDENCE_NODATA}
+    labelled = {"long_name": "confidence", "units": "percent", "_FillValue": PERCENT_NODATA}
     return xr.DataArray(
         _assemble(results, plan, "class_map", model.classes.dtype),
         dims=("y", "x"),

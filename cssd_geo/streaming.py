@@ -1,6 +1,6 @@
 """Tiles flow from reading over computing to writing: each stage in its own thread, one tile ahead of the next."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -20,9 +20,9 @@ _END: Any = object()
 
 
 def classified_tiles(
-    classifier: TileClassifier, scene: Scene, plan: TilePlan, *, probabilities: bool = False
+    classifier: TileClassifier, scene: Scene, plan: TilePlan, *, parts: Collection[str] = ()
 ) -> Iterator[tuple[Tile, TileResult]]:
-    """Classify all tiles of a plan, in its order.
+    """Classify all tiles of a plan, in its order; `parts` names what each result must have.
 
     While the caller writes a tile, the next one is computed, another one comes to the device, and another is read.
 
@@ -32,7 +32,7 @@ def classified_tiles(
     tiles = _uploaded(classifier, one_ahead(read_tiles(scene, plan, classifier.model.bands.good_indexes)))
     if classifier.device.type != "cpu":  # on a CPU nothing moves, and one more tile would only take memory
         tiles = one_ahead(tiles)
-    return one_ahead((tile, classifier.classify(*pixels, probabilities=probabilities)) for tile, pixels in tiles)
+    return one_ahead((tile, classifier.classify(*pixels, parts=parts)) for tile, pixels in tiles)
 
 
 def _uploaded(classifier: TileClassifier, tiles: Iterator[Pixels]) -> Iterator[tuple[Tile, tuple[Tensor, Tensor]]]:

@@ -40,6 +40,15 @@ def test_the_weights_that_made_the_classes_are_found_again(main: float, spectral
     assert found.pixels == len(classes)
 
 
+@given(weights=st.tuples(*[st.floats(0, 20)] * 2).filter(any), head=st.lists(st.floats(-50, 50), min_size=2))
+def test_a_head_alone_says_what_two_heads_of_one_opinion_say(
+    weights: tuple[float, float], head: list[float]
+) -> None:
+    calibration, logits = Calibration(main=weights[0], spectral=weights[1]), np.array(head)
+    both, alone = calibration.combine(logits, logits), calibration.alone(logits)
+    np.testing.assert_allclose(alone, both, rtol=1e-12, atol=1e-12)
+
+
 def test_no_other_weights_are_more_likely() -> None:
     first, second, classes = sample(n=300, main=0.8, spectral=0.3)
     found = fit_calibration(first, second, classes)

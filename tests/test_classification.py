@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rasterio._env import get_gdal_config  # no public name
 from rasterio.control import GroundControlPoint
 from scenes import NORTH_UP, ROTATED, UTM, random_model, write_raster
+from scipy.special import softmax
 from test_scene import LAYOUTS
 
 import cssd_geo
@@ -158,6 +159,45 @@ def test_gdal_keeps_as_many_blocks_as_is_planned_for_and_no_longer(
     assert kept == {scene.source.cache_bytes}
 
 
+def disagreement_of(scene: Path, model: Model, folder: Path, **options: Any) -> NDArray[np.uint8]:
+    """The disagreement as written; made on the CPU."""
+    path = folder / "disagreement.tif"
+    options |= {"disagreement": path, "device": "cpu", "precision": "float32"}
+    classify(scene, model, folder / "beside.tif", overwrite=True, **options)
+    with rasterio.open(path) as dataset:
+        percent: NDArray[np.uint8] = dataset.read(1)
+    return percent
+
+
+@pytest.mark.parametrize("layout", ["tiles", "deflated strips", "bip"])
+def test_the_disagreement_does_not_depend_on_how_pixels_are_stored_and_cut(
+    stored: dict[str, Path], expected: Maps, layout: str, tmp_path: Path
+) -> None:
+    model = three_classes()
+    whole = disagreement_of(stored["strips"], model, tmp_path, tile_size=100)
+    np.testing.assert_array_equal(whole == 255, expected[0] == 0)
+    assert len(np.unique(whole)) > 10, "it is no constant"
+    needs = TileClassifier(model, open_scene(stored[layout]), CPU).needs(open_scene(stored[layout]))
+    little = needs.fixed + 40 * 40 * (2 * needs.pixel_in + needs.pixel_out)
+    for options in ({"tile_size": 9}, {"tile_size": 32}, {"memory": little}, {}):
+        part = disagreement_of(stored[layout], model, tmp_path, **options)
+        np.testing.assert_array_equal(part, whole)
+
+
+def test_asking_for_the_disagreement_changes_nothing_else(
+    stored: dict[str, Path], expected: Maps, tmp_path: Path
+) -> None:
+    shares, beside = [], tmp_path / "beside.tif"
+    for more in ({}, {"disagreement": beside}):
+        options = {"probabilities": tmp_path / "p.tif", "precision": "float32", **more}
+        _, maps = maps_of(stored["tiles"], three_classes(), tmp_path, **options)
+        np.testing.assert_array_equal(maps, expected)
+        with rasterio.open(tmp_path / "p.tif") as dataset:
+            shares.append(dataset.read())
+        assert beside.exists() is bool(more)
+    np.testing.assert_array_equal(*shares)
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_map_does_not_depend_on_the_threads(
     stored: dict[str, Path], expected: Maps, count: int, tmp_path: Path
@@ -224,6 +264,7 @@ def test_the_map_is_what_single_windows_say(tmp_path: Path) -> None:
     """The file, pixel by pixel, against `forward` on windows cut with plain numpy."""
     model, path = random_model(bands=5), noisy_scene(tmp_path / "s.tif")
     classify(path, model, tmp_path / "map.tif", confidence=tmp_path / "c.tif", tile_size=16)
+    apart = disagreement_of(path, model, tmp_path, tile_size=16)
     with rasterio.open(path) as dataset:
         cube = dataset.read()
     valid = (cube != -9999).all(0)
@@ -239,10 +280,13 @@ def test_the_map_is_what_single_windows_say(tmp_path: Path) -> None:
         shares = torch.softmax((1.3 * heads.main + 0.4 * heads.spectral)[0], 0)
         assert class_map[row, col] == int(shares.argmax()) + 1
         assert abs(int(percent[row, col]) - 100 * float(shares.max())) <= 0.5 + 1e-4
+        main, spectral = (softmax((1.3 + 0.4) * head[0].numpy()) for head in heads)
+        assert abs(int(apart[row, col]) - 100 * 0.5 * np.abs(main - spectral).sum()) <= 0.5 + 1e-4
     assert (class_map[~valid] == 0).all()
-    assert (percent[~valid] == 255).all()
     assert (class_map[valid] > 0).all()
-    assert (percent[valid] <= 100).all()
+    for layer in (percent, apart):
+        assert (layer[~valid] == 255).all()
+        assert (layer[valid] <= 100).all()
 
 
 @pytest.mark.parametrize(
@@ -250,8 +294,11 @@ def test_the_map_is_what_single_windows_say(tmp_path: Path) -> None:
 )
 def test_outputs_lie_where_the_scene_lies(transform: Affine, tmp_path: Path) -> None:
     scene = noisy_scene(tmp_path / "s.tif", transform=transform)
-    classify(scene, random_model(bands=5), tmp_path / "map.tif", confidence=tmp_path / "c.tif")
-    for name in ("map.tif", "c.tif"):
+    classify(
+        scene, random_model(bands=5), tmp_path / "map.tif",
+        confidence=tmp_path / "c.tif", disagreement=tmp_path / "d.tif",
+    )  # fmt: skip
+    for name in ("map.tif", "c.tif", "d.tif"):
         with rasterio.open(tmp_path / name) as ours, rasterio.open(scene) as theirs:
             assert ours.transform == theirs.transform, "to the last digit"
             assert (ours.crs, ours.shape) == (theirs.crs, theirs.shape)
@@ -323,9 +370,15 @@ def test_a_scene_of_other_bands_is_refused(tmp_path: Path) -> None:
 
 def test_outputs_must_be_different_files(tmp_path: Path) -> None:
     scene = noisy_scene(tmp_path / "s.tif")
-    for other in (scene, tmp_path / "map.tif"):
+    model, output = random_model(bands=5), tmp_path / "map.tif"
+    for other in (scene, output, tmp_path / "no" / ".." / "map.tif"):
         with pytest.raises(OutputError, match="different files"):
-            classify(scene, random_model(bands=5), tmp_path / "map.tif", confidence=other, overwrite=True)
+            classify(scene, model, output, confidence=other, overwrite=True)
+        with pytest.raises(OutputError, match="different files"):
+            classify(scene, model, output, disagreement=other, overwrite=True)
+    with pytest.raises(OutputError, match="different files"):
+        classify(scene, model, output, confidence=tmp_path / "c.tif", disagreement=tmp_path / "c.tif")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["s.tif"]
     with pytest.raises(InputError, match="output"):
         classify(scene, random_model(bands=5))  # type: ignore[call-overload]
 
@@ -341,10 +394,13 @@ def test_an_unreadable_scene_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_a_scene_without_valid_pixels_is_all_unclassified(tmp_path: Path) -> None:
     scene = write_raster(tmp_path / "s.tif", np.full((5, 9, 8), -1.0), nodata=-1)
-    done = classify(scene, random_model(bands=5), tmp_path / "map.tif", probabilities=tmp_path / "p.tif")
+    apart, shares = tmp_path / "d.tif", tmp_path / "p.tif"
+    done = classify(scene, random_model(bands=5), tmp_path / "map.tif", disagreement=apart, probabilities=shares)
     assert done.pixels == {"class 0": 0, "class 1": 0, "class 2": 0, "unclassified": 72}
     with rasterio.open(tmp_path / "p.tif") as dataset:
         assert np.isnan(dataset.read()).all()
+    with rasterio.open(tmp_path / "d.tif") as dataset:
+        assert (dataset.read(1) == dataset.nodata).all()
 
 
 def test_progress_counts_every_pixel_once(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_a_crs_beyond_geotiff_is_kept_beside_the_class_table(tmp_path: Path) -> 
     crs = CRS.from_string(rotated_pole)
     path, grid = tmp_path / "map.tif", _grid(40, 70, crs=crs)
     _write(_class_map(path), grid, _ids(TABLE, 40, 70))
-    _write(classmap.confidence_layer(tmp_path / "c.tif", TAGS), grid, np.zeros((40, 70), np.uint8))
+    _write(classmap.percent_layer(tmp_path / "c.tif", "confidence", TAGS), grid, np.zeros((40, 70), np.uint8))
     for name in ("map.tif", "c.tif"):
         with rasterio.open(tmp_path / name) as dataset:
             assert dataset.crs == _as_tiff_states(crs, tmp_path)
@@ -222,20 +222,22 @@ def test_a_scene_without_a_georeference_gets_a_map_without_one(
         assert Grid.of(dataset) == grid
 
 
-def test_confidence(tmp_path: Path) -> None:
-    path = tmp_path / "confidence.TIF"
+@pytest.mark.parametrize("name", ["confidence", "disagreement"])
+def test_percent(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"{name}.TIF"
     percent = np.random.default_rng(1).integers(0, 101, (600, 530)).astype(np.uint8)
     percent[:300, :300] = 255
-    _write(classmap.confidence_layer(path, TAGS), _grid(600, 530), percent)
+    _write(classmap.percent_layer(path, name, TAGS), _grid(600, 530), percent)
     with rasterio.open(path) as dataset:
         np.testing.assert_array_equal(dataset.read(1), percent)
         assert dataset.nodata == 255
+        assert dataset.descriptions == (f"{name} in percent",)
         assert dataset.tags()["CSSD_GEO_MODEL"] == TAGS["CSSD_GEO_MODEL"]
     with rasterio.open(path, overview_level=0) as overview:
         small = overview.read(1)
     assert (small[:150, :150] == 255).all()
     assert small[small != 255].max() <= 100
-    assert _names(tmp_path) == {"confidence.TIF"}
+    assert _names(tmp_path) == {path.name}
 
 
 def test_probabilities(tmp_path: Path) -> None:
@@ -397,7 +399,7 @@ def test_overwriting_replaces_the_map_and_all_that_described_it(tmp_path: Path) 
     for name in ("c.tif", "c.tif.aux.xml", "c.tif.ovr", "c.tif.msk", "c.txt"):
         (tmp_path / name).write_bytes(b"old")
     values = np.full((40, 70), 50, np.uint8)
-    _write(classmap.confidence_layer(tmp_path / "c.tif", TAGS), _grid(40, 70), values)
+    _write(classmap.percent_layer(tmp_path / "c.tif", "confidence", TAGS), _grid(40, 70), values)
     assert _names(tmp_path) == {"c.tif", "c.txt"}
     with rasterio.open(tmp_path / "c.tif") as dataset:
         assert dataset.files == [str(tmp_path / "c.tif")]

@@ -64,7 +64,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         )  # fmt: skip
         classification = call(
             "classify", "two_fields.tif", "-o", "map.tif", "-m", "m.safetensors", "--confidence", "confidence.tif",
-            "--probabilities", "probabilities.tif", "--tile-size", 40, "--precision", "float32",
+            "--disagreement", "disagreement.tif", "--probabilities", "probabilities.tif", "--tile-size", 40,
+            "--precision", "float32",
         )  # fmt: skip
     return World(folder=folder, truth=truth, training=training, classification=classification)
 
@@ -125,8 +126,11 @@ def test_the_map_is_right_on_the_same_grid_and_empty_without_data(world: World) 
         assert dataset.nodata == 0
     assert ((found == 0) == (truth == 0)).all()
     assert (found == truth)[truth > 0].mean() > 0.9
-    with rasterio.open(world.folder / "confidence.tif") as dataset:
-        assert ((dataset.read(1) == 255) == (truth == 0)).all()
+    for name in ("confidence", "disagreement"):
+        with rasterio.open(world.folder / f"{name}.tif") as dataset:
+            assert ((dataset.read(1) == 255) == (truth == 0)).all()
+            assert (dataset.dtypes, dataset.nodata, dataset.transform) == (("uint8",), 255, NORTH_UP)
+            assert dataset.descriptions == (f"{name} in percent",)
     with rasterio.open(world.folder / "probabilities.tif") as dataset:
         np.testing.assert_allclose(dataset.read().sum(0)[truth > 0], 1, rtol=1e-5)
 
@@ -361,6 +365,12 @@ EVALUATE = ("evaluate", "map.tif", "labels.gpkg")
         ((*CLASSIFY, "--device", "tpu"), 2, "'tpu' is not one of"),
         ((*CLASSIFY, "--confidence", "confidence.tif"), 6, "confidence.tif exists: .* --overwrite"),
         ((*CLASSIFY, "--confidence", "{new}.tif"), 6, "two of them are the same"),
+        ((*CLASSIFY, "--disagreement", "disagreement.tif"), 6, "disagreement.tif exists: .* --overwrite"),
+        ((*CLASSIFY, "--disagreement", "{new}.tif"), 6, "two of them are the same"),
+        ((*CLASSIFY, "--disagreement", "a.tif", "--confidence", "a.tif"), 6, "two of them are the same"),
+        ((*CLASSIFY, "--disagreement", "two_fields.tif", "--overwrite"), 6, "two of them are the same"),
+        ((*CLASSIFY, "--disagreement", "{new}.png"), 6, r"does not end in \.tif"),
+        ((*CLASSIFY, "--disagreement", "no/a.tif"), 6, "there is no folder no"),
         ((*CLASSIFY, "--probabilities", "{new}.png"), 6, r"does not end in \.tif"),
         ((*CLASSIFY, "-o", "map.tif"), 6, "map.tif exists: .* --overwrite"),
         ((*CLASSIFY, "-o", "two_fields.tif", "--overwrite"), 6, "two of them are the same"),

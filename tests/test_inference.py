@@ -5,10 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 from scenes import coordinate_cube, random_model, write_raster
+from scipy.special import softmax
+from torch import Tensor
 
 from cssd_geo.errors import InputError
 from cssd_geo.inference import TileClassifier, choose_precision, cpu_flags
+from cssd_geo.network import Logits
 from cssd_geo.options import DEFAULT_MEMORY
 from cssd_geo.scene import Scene, open_scene
 from cssd_geo.tiles import Halo
@@ -113,18 +120,61 @@ def test_a_tile_has_classes_confidence_and_shares_where_it_is_valid_and_nowhere_
     classifier = TileClassifier(random_model(bands=5), scene, CPU)
     whole = classifier.plan(scene, 100)[0]
     values, valid = scene.read(whole.padded, np.arange(5))
-    result = classifier(values, valid, probabilities=True)
+    result = classifier(values, valid, parts=("disagreement", "probabilities"))
     seen = np.ones((50, 70), np.bool_)
     seen[30:, 40:] = False
     assert result.probabilities is not None
+    assert result.disagreement is not None
     np.testing.assert_array_equal(result.class_map > 0, seen)
     np.testing.assert_array_equal(result.confidence < 255, seen)
+    np.testing.assert_array_equal(result.disagreement < 255, seen)
     np.testing.assert_array_equal(np.isfinite(result.probabilities), np.broadcast_to(seen, (3, 50, 70)))
     shares = result.probabilities[:, seen]
     np.testing.assert_allclose(shares.sum(axis=0), 1, rtol=1e-6)
     np.testing.assert_array_equal(result.class_map[seen], shares.argmax(axis=0) + 1)
     np.testing.assert_array_equal(result.confidence[seen], np.round(100 * shares.max(axis=0)))
-    assert classifier(values, valid).probabilities is None
+    for part in ("disagreement", "probabilities"):
+        assert getattr(classifier(values, valid), part) is None
+        assert getattr(classifier(values, valid, parts={part}), part) is not None
+
+
+def disagreement_of(scene: Scene, main: Tensor, spectral: Tensor) -> NDArray[np.uint8]:
+    """What is made of these logits, (h, v, K), where all pixels are valid."""
+    classifier = TileClassifier(random_model(bands=5), scene, CPU)
+    classifier.network = _Says(main, spectral, classifier.halo)  # type: ignore[assignment]
+    halo = classifier.halo.total
+    valid = torch.ones(main.shape[0] + halo, main.shape[1] + halo, dtype=torch.bool)
+    found = classifier.classify(torch.zeros(5, *valid.shape), valid, parts={"disagreement"}).disagreement
+    assert found is not None
+    return found
+
+
+logits = hnp.arrays(np.float32, (3, 4, 3), elements=st.floats(-30, 30, width=32)).map(torch.from_numpy)
+
+
+@given(main=logits, spectral=logits)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_disagreement_is_the_total_variation_distance_of_the_heads(
+    scene: Scene, main: Tensor, spectral: Tensor
+) -> None:
+    """Against float64, with the weights of `random_model`: 1.3 and 0.4."""
+    first, second = (softmax(1.7 * head.double().numpy(), axis=2) for head in (main, spectral))
+    expected = 100 * np.maximum(first - second, 0).sum(axis=2)  # what one has more is what the other has less
+    found = disagreement_of(scene, main, spectral)
+    assert found.dtype == np.uint8
+    assert np.abs(found - expected).max() <= 0.5 + 1e-3
+    np.testing.assert_array_equal(found, disagreement_of(scene, spectral, main))
+
+
+@given(heads=logits, shift=st.floats(-10, 10, width=32))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_heads_that_agree_disagree_by_0_and_those_that_are_sure_of_other_classes_by_100(
+    scene: Scene, heads: Tensor, shift: float
+) -> None:
+    assert (disagreement_of(scene, heads, heads) == 0).all()
+    assert (disagreement_of(scene, heads, heads + shift) == 0).all(), "logits mean the same when all are shifted"
+    sure = 100 * torch.eye(3)[heads.argmax(dim=2)]
+    assert (disagreement_of(scene, sure, sure.roll(1, dims=2)) == 100).all()
 
 
 def test_a_tile_without_valid_pixels_is_not_computed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,14 +182,26 @@ def test_a_tile_without_valid_pixels_is_not_computed(scene: Scene, monkeypatch: 
     monkeypatch.setattr(classifier, "network", _Untouched(classifier.halo))
     values, valid = np.ones((5, 22, 25), np.int32), np.zeros((22, 25), np.bool_)
     valid[:8], valid[:, -7:] = True, True  # what surrounds it does not count
-    for probabilities in (True, False):
-        result = classifier(values, valid, probabilities=probabilities)
+    for parts in ((), ("disagreement", "probabilities")):
+        result = classifier(values, valid, parts=parts)
         assert result.class_map.tolist() == [[0] * 10] * 7
         assert result.confidence.tolist() == [[255] * 10] * 7
-        assert (result.probabilities is not None) is probabilities
-        if result.probabilities is not None:
+        assert (result.disagreement is not None) is (result.probabilities is not None) is bool(parts)
+        if result.disagreement is not None and result.probabilities is not None:
+            assert result.disagreement.tolist() == [[255] * 10] * 7
             assert result.probabilities.shape == (3, 7, 10)
             assert np.isnan(result.probabilities).all()
+
+
+class _Says:
+    """Stands in for a network that says this."""
+
+    def __init__(self, main: Tensor, spectral: Tensor, halo: Halo) -> None:
+        self.heads, self.halo = Logits(main, spectral), halo
+
+    def __call__(self, stored: Tensor, valid: Tensor) -> Logits:
+        assert stored.shape[1:] == valid.shape
+        return self.heads
 
 
 class _Untouched:

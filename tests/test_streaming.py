@@ -28,6 +28,7 @@ from cssd_geo.streaming import classified_tiles, one_ahead, read_tiles
 from cssd_geo.tiles import Halo, TilePlan, Window, plan_tiles
 
 BANDS, HEIGHT, WIDTH = 4, 45, 61
+PARTS = ("disagreement", "probabilities")
 USED = np.array([0, 2, 3])
 PATIENCE = 10.0
 """Seconds after which what should have happened will not."""
@@ -309,11 +310,11 @@ def test_results_come_in_the_plan_s_order_and_are_those_of_each_tile_alone(
     classifier = TileClassifier(random_model(bands=BANDS), scene, torch.device("cpu"))
     plan = classifier.plan(scene, 19)
     before, tiles = threads(), []
-    for tile, result in classified_tiles(classifier, scene, plan, probabilities=True):
-        alone = classifier(*scene.read(tile.padded, np.arange(BANDS)), probabilities=True)
-        np.testing.assert_array_equal(result.class_map, alone.class_map)
-        np.testing.assert_array_equal(result.confidence, alone.confidence)
-        np.testing.assert_array_equal(result.probabilities, alone.probabilities)
+    for tile, result in classified_tiles(classifier, scene, plan, parts=PARTS):
+        alone = classifier(*scene.read(tile.padded, np.arange(BANDS)), parts=PARTS)
+        for part in ("class_map", "confidence", *PARTS):
+            np.testing.assert_array_equal(getattr(result, part), getattr(alone, part))
+            assert getattr(result, part) is not None
         assert (result.class_map > 0).any() or not (result.confidence < 255).any()
         tiles.append(tile)
     assert tiles == list(plan)

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     "-m", "--model", type=options.PATH, help="Model file; else $CSSD_GEO_MODEL, else the only one in ./models."
 )
 @click.option("--confidence", type=options.PATH, help="Also write the confidence in percent (.tif).")
+@click.option(
+    "--disagreement",
+    type=options.PATH,
+    help="Also write how far pure spectrum and spatial context are apart, in percent (.tif).",
+)
 @click.option("--probabilities", type=options.PATH, help="Also write the probability of each class (.tif).")
 @options.memory
 @options.tile_size
@@ -33,6 +38,7 @@ def command(
     output: Path,
     model: Path | None,
     confidence: Path | None,
+    disagreement: Path | None,
     probabilities: Path | None,
     memory: int,
     tile_size: int | None,
@@ -59,6 +65,7 @@ def command(
             ready,
             output,
             confidence=confidence,
+            disagreement=disagreement,
             probabilities=probabilities,
             tile_size=tile_size,
             memory=memory,
