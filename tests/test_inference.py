@@ -140,7 +140,7 @@ def test_a_tile_has_classes_confidence_and_shares_where_it_is_valid_and_nowhere_
 
 def disagreement_of(scene: Scene, main: Tensor, spectral: Tensor) -> NDArray[np.uint8]:
     """What is made of these logits, (h, v, K), where all pixels are valid."""
-    classifier = TileClassifier(random_model(bands=5), scene, CPU)
+    classifier = TileClassifier(random_model(bands=5, classes=main.shape[2]), scene, CPU)
     classifier.network = _Says(main, spectral, classifier.halo)  # type: ignore[assignment]
     halo = classifier.halo.total
     valid = torch.ones(main.shape[0] + halo, main.shape[1] + halo, dtype=torch.bool)
@@ -149,7 +149,8 @@ def disagreement_of(scene: Scene, main: Tensor, spectral: Tensor) -> NDArray[np.
     return found
 
 
-logits = hnp.arrays(np.float32, (3, 4, 3), elements=st.floats(-30, 30, width=32)).map(torch.from_numpy)
+logits = hnp.arrays(np.float32, (3, 4, 5), elements=st.floats(-30, 30, width=32)).map(torch.from_numpy)
+"""Of five classes: with three, the largest difference alone would be the same number."""
 
 
 @given(main=logits, spectral=logits)
@@ -173,7 +174,7 @@ def test_heads_that_agree_disagree_by_0_and_those_that_are_sure_of_other_classes
 ) -> None:
     assert (disagreement_of(scene, heads, heads) == 0).all()
     assert (disagreement_of(scene, heads, heads + shift) == 0).all(), "logits mean the same when all are shifted"
-    sure = 100 * torch.eye(3)[heads.argmax(dim=2)]
+    sure = 100 * torch.eye(5)[heads.argmax(dim=2)]
     assert (disagreement_of(scene, sure, sure.roll(1, dims=2)) == 100).all()
 
 
