@@ -1,25 +1,45 @@
-"""What users would try first, on the same pixels: a random forest on single spectra."""
+"""What users would try first, on the same pixels: classifiers of single spectra."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
-from cssd_geo.labels import Labels
-from cssd_geo.scene import Scene
-from cssd_geo.windows import read_pixels
+_GRID = {"svc__C": [1.0, 10.0, 100.0, 1000.0, 10000.0], "svc__gamma": [1e-4, 1e-3, 1e-2, 1e-1]}
+_SEARCHED = 40
+"""Pixels of a class that the grid search sees; the machine itself is then trained on all."""
+
+Spectra = NDArray[Any]
+Ids = NDArray[np.int64]
 
 
-def random_forest(scene: Scene, train: Labels, test: Labels, seed: int) -> NDArray[Any]:
-    """Train 200 trees on the training pixels' good bands and predict the test pixels: (n,) class indexes.
-
-    Raises:
-        SceneError: if the scene cannot be read.
-    """
-    good = scene.bands.good_indexes
-    spectra, valid = read_pixels(scene, train.rows, train.cols, good)
-    unknown, _ = read_pixels(scene, test.rows, test.cols, good)
+def random_forest(train: Spectra, classes: Ids, test: Spectra, seed: int) -> Ids:
+    """Train 200 trees on (n, S) spectra of (n,) class indexes and predict (m, S) others: (m,) class indexes."""
     forest = RandomForestClassifier(200, random_state=seed, n_jobs=-1)
-    forest.fit(spectra[valid], train.classes[valid])
-    return np.asarray(forest.predict(unknown))
+    return np.asarray(forest.fit(train, classes).predict(test), np.int64)
+
+
+def support_vectors(train: Spectra, classes: Ids, test: Spectra, seed: int) -> Ids:
+    """The same with a support vector machine: Gaussian kernel, width and cost by cross-validated grid search."""
+    machine = make_pipeline(StandardScaler(), SVC())
+    order = np.random.default_rng(seed).permutation(len(classes))
+    present = np.unique(classes)
+    seen = np.concatenate([order[classes[order] == k][:_SEARCHED] for k in present])
+    splits = min(3, int(np.unique(classes[seen], return_counts=True)[1].min()))
+    if splits > 1:
+        folds = StratifiedKFold(splits, shuffle=True, random_state=seed)
+        search = GridSearchCV(machine, _GRID, cv=folds, n_jobs=-1, refit=False).fit(train[seen], classes[seen])
+        machine.set_params(**search.best_params_)
+    return np.asarray(machine.fit(train, classes).predict(test), np.int64)
+
+
+BASELINES: Mapping[str, Callable[[Spectra, Ids, Spectra, int], Ids]] = {
+    "random forest": random_forest,
+    "support vector machine": support_vectors,
+}

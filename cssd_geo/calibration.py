@@ -11,6 +11,8 @@ from scipy.special import log_softmax
 from cssd_geo.errors import InputError
 
 _LARGEST_WEIGHT = 20.0
+_PRIOR_DEVIATION = 0.5
+"""Of a weight, before a pixel is seen."""
 
 Floats = NDArray[np.float64]
 
@@ -23,8 +25,8 @@ class Calibration:
     the inverse of the temperature of Guo et al. 2017 (On Calibration of Modern Neural Networks, section 4.2).
     """
 
-    main: float = 0.5
-    spectral: float = 0.5
+    main: float = 1.0
+    spectral: float = 1.5
     pixels: int = 0
     """Held-out pixels that it was fitted on; 0 means not fitted."""
 
@@ -62,37 +64,39 @@ class Calibration:
 def fit_calibration(main: Floats, spectral: Floats, classes: NDArray[np.int64]) -> Calibration:
     """Find the two weights that make held-out classes most likely.
 
-    The negative log-likelihood is convex in both weights, so the minimum is the only one.
+    A normal prior around the default weights counts as much as a handful of pixels, so that a few held-out pixels do not make the map
+    sure of itself. The negative log-likelihood is convex in both weights, so the minimum is the only one.
 
     Args:
         main: (n, K) logits of held-out pixels.
         spectral: (n, K) likewise, of the spectral head.
         classes: (n,) their true class indexes.
     """
-    rows = np.arange(len(classes))
+    rows, usual = np.arange(len(classes)), np.array([Calibration.main, Calibration.spectral])
 
     def loss(weights: Floats) -> tuple[float, Floats]:
         log_p = log_softmax(weights[0] * main + weights[1] * spectral, axis=1)
         expected = np.exp(log_p)
         slopes = [np.mean((expected * z).sum(1) - z[rows, classes]) for z in (main, spectral)]
-        return float(-log_p[rows, classes].mean()), np.array(slopes)
+        pull = (weights - usual) / (_PRIOR_DEVIATION**2 * len(classes))
+        return float(-log_p[rows, classes].mean() + pull @ (weights - usual) / 2), np.array(slopes) + pull
 
     bounds = [(1e-3, _LARGEST_WEIGHT)] * 2
-    found = minimize(loss, x0=np.array([0.5, 0.5]), jac=True, bounds=bounds, method="L-BFGS-B")
+    found = minimize(loss, x0=usual, jac=True, bounds=bounds, method="L-BFGS-B")
     return Calibration(main=float(found.x[0]), spectral=float(found.x[1]), pixels=len(classes))
 
 
 def cross_fitted(
     main: Floats, spectral: Floats, classes: NDArray[np.int64], polygons: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Predict held-out pixels with weights fitted on other held-out polygons: (n,) class indexes.
+) -> Floats:
+    """Combine the heads at held-out pixels with weights fitted on other held-out polygons: (n, K) logits.
 
     Two halves of the polygons swap roles, so that no pixel is judged by weights that saw its polygon.
     """
     half = np.searchsorted(np.unique(polygons), polygons) % 2 == 0
-    predicted = np.empty(len(classes), np.int64)
+    combined = np.empty(main.shape)
     for judged in (half, ~half):
         others = ~judged
         fit = fit_calibration(main[others], spectral[others], classes[others]) if others.any() else Calibration()
-        predicted[judged] = fit.combine(main[judged], spectral[judged]).argmax(1)
-    return predicted
+        combined[judged] = fit.combine(main[judged], spectral[judged])
+    return combined

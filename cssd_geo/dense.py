@@ -54,6 +54,10 @@ class DenseNetwork:
             self._panel_columns = self._band_pixels = sys.maxsize
         first = torch.promote_types(dtype, torch.float32)
         spectral_weight, spectral_bias = network.spectral_affine()  # (C,S) (C,)
+        discriminant = network.discriminant_affine()  # (K,S) (K,)
+        if discriminant is not None:  # one more product of the bands is K more rows of the first one
+            spectral_weight = torch.cat([spectral_weight, discriminant[0]])
+            spectral_bias = torch.cat([spectral_bias, discriminant[1]])
         spatial_weight, spatial_bias = network.spatial_affine()  # (D,C,3,3) (D,)
         attention = network.refine.attention
 
@@ -70,7 +74,7 @@ class DenseNetwork:
         self._element = ready(torch.sigmoid(network.refine.element))
         self._spatial_weight, self._spatial_bias = ready(spatial_weight), ready(spatial_bias)
         self._classifier_weight, self._classifier_bias = (ready(p) for p in network.classifier.parameters())
-        self._teacher_weight, self._teacher_bias = (ready(p) for p in network.teacher.parameters())
+        self._teacher = None if discriminant is not None else [ready(p) for p in network.teacher.parameters()]
         self._pooling = Pooling(network.config.window, network.sharpness, dtype=dtype, device=device)
 
     @property
@@ -109,7 +113,8 @@ class DenseNetwork:
     def _classify(self, stored: Tensor, valid: Tensor) -> Logits:
         height, width = (n - self.halo.total for n in valid.shape)
         shape = (height, width, self.config.classes)
-        out = Logits(*(torch.empty(shape, dtype=self.dtype, device=self.device) for _ in range(2)))
+        kinds = self.dtype, self._spectral_weight.dtype
+        out = Logits(*(torch.empty(shape, dtype=kind, device=self.device) for kind in kinds))
         for left in range(0, width, self._panel_columns):
             core = slice(left, min(left + self._panel_columns, width))
             padded = slice(left, core.stop + self.halo.total)
@@ -121,8 +126,9 @@ class DenseNetwork:
         flow, mask = _Flow(self.config.window), _Mask(valid, self.device)
         done = 0
         for start, stop in self._bands(*valid.shape):
-            features = mask.blank(self._features(stored[:, start:stop]), stop)  # (r,x,C)
-            self._teach(features, start, spectral)
+            features, opinions = self._spectral(stored[:, start:stop])  # (r,x,C) (r,x,K)
+            self._keep_core(opinions, start, spectral)
+            mask.blank(features, stop)
             votes = self._vote(features, mask, flow, stop)  # (J,r+w-1,n,K+1)
             units = self._units(features, flow)  # (J,r+w-1,n,C)
             pooled = self._pooling(units, votes)
@@ -137,16 +143,19 @@ class DenseNetwork:
         for start in range(first, height, step):
             yield start, min(start + step, height)
 
-    def _features(self, stored: Tensor) -> Tensor:
-        """Spectral features of stored values: (S,r,x) -> (r,x,C)."""
+    def _spectral(self, stored: Tensor) -> tuple[Tensor, Tensor]:
+        """Spectral features and the spectral head's logits of stored values: (S,r,x) -> (r,x,C), (r,x,K)."""
         shape, first = (*stored.shape[1:], len(stored)), self._spectral_weight.dtype
         pixels = torch.empty(shape, dtype=first, device=self.device).copy_(stored.permute(1, 2, 0))
-        features = _convolve(pixels, self._spectral_weight, self._spectral_bias)
-        return (functional.gelu(features) if self.config.activation else features).to(self.dtype)
+        mapped = _convolve(pixels, self._spectral_weight, self._spectral_bias)
+        features = mapped[..., : self.config.spectral_features]
+        features = (functional.gelu(features) if self.config.activation else features).to(self.dtype)
+        if self._teacher is None:
+            return features, mapped[..., self.config.spectral_features :]
+        return features, functional.linear(features, *self._teacher)
 
-    def _teach(self, features: Tensor, start: int, out: Tensor) -> None:
-        """Write the teacher's logits of those pixels of (r,x,C) that lie in the core."""
-        logits = functional.linear(features, self._teacher_weight, self._teacher_bias)  # (r,x,K)
+    def _keep_core(self, logits: Tensor, start: int, out: Tensor) -> None:
+        """Write those of (r,x,K), from row `start` of the panel, that lie in the core."""
         top = start - self.halo.before
         first, stop = max(top, 0), min(top + len(logits), len(out))
         if first < stop:

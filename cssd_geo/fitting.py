@@ -18,6 +18,9 @@ from cssd_geo.windows import TrainingWindows
 class Epoch:
     """One pass over the training windows, for whoever shows progress."""
 
+    run: int
+    """Which of the trainings, from 1: one for each fold, and the last one on all labels."""
+    runs: int
     number: int
     """From 1."""
     epochs: int
@@ -35,6 +38,8 @@ def fit(
     *,
     options: TrainingOptions,
     device: torch.device,
+    run: int = 1,
+    runs: int = 1,
     on_epoch: Callable[[Epoch], None] | None,
 ) -> None:
     """Train in place; the network ends on `device`, in evaluation mode.
@@ -45,6 +50,8 @@ def fit(
         classes: (n,) class index of each window's centre.
         options: how to train.
         device: where.
+        run: for `on_epoch`, likewise `runs`.
+        runs: see `Epoch`.
         on_epoch: called after each epoch.
 
     Raises:
@@ -61,9 +68,9 @@ def fit(
         loss, right = 0.0, 0
         drawn = _draw(windows, classes, options, random)
         for chosen in torch.split(drawn, options.batch_size):
-            bands, valid = windows.augmented(chosen, device, random, context_swap=options.context_swap)
+            pixels, lookup = windows.augmented(chosen, device, random, context_swap=options.context_swap)
             truth = classes[chosen].to(device)
-            logits = network(bands, valid)
+            logits = network.classify_windows(pixels, lookup)
             step_loss = distillation_loss(
                 logits,
                 truth,
@@ -84,7 +91,8 @@ def fit(
             )
         if on_epoch is not None:
             n = len(drawn)
-            on_epoch(Epoch(number=number, epochs=options.epochs, loss=loss / n, accuracy=right / n, windows=n))
+            of = {"run": run, "runs": runs, "number": number, "epochs": options.epochs}
+            on_epoch(Epoch(**of, loss=loss / n, accuracy=right / n, windows=n))
     network.eval()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
 
 from cssd_geo.errors import InputError
 
@@ -192,6 +193,32 @@ class Accuracy:
             writer.writerow([name, *row, sum(row)])
         writer.writerow(["total", *self.confusion.sum(axis=0).tolist(), self.total])
         return text.getvalue()
+
+
+def clustered_interval(right: ArrayLike, clusters: ArrayLike) -> tuple[float, float]:
+    """Find a 95 % confidence interval of the share of right pixels, where pixels come in clusters such as polygons.
+
+    Pixels of one polygon are right or wrong together, so the polygons count and not their pixels: the interval of a
+    ratio of two totals over clusters (Cochran 1977, Sampling Techniques, 3rd ed., chapter 9A,
+    ratio to size), with Student's t for few clusters, cut at 0 and 1.
+
+    Args:
+        right: (n,) whether each pixel is right.
+        clusters: (n,) cluster of each pixel; any integers.
+
+    Returns:
+        Both ends, 0 to 1; NaN where there are fewer than two clusters.
+    """
+    _, cluster = np.unique(np.asarray(clusters), return_inverse=True)
+    sizes = np.bincount(cluster)
+    m = len(sizes)
+    if m < 2:  # noqa: PLR2004 - one cluster does not vary
+        return math.nan, math.nan
+    correct = np.bincount(cluster, np.asarray(right, np.float64))
+    share = correct.sum() / sizes.sum()
+    variance = ((correct - share * sizes) ** 2).sum() / (m * (m - 1) * sizes.mean() ** 2)
+    reach = float(stdtrit(m - 1, 0.975)) * math.sqrt(variance)
+    return max(0.0, float(share) - reach), min(1.0, float(share) + reach)
 
 
 def _ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:

@@ -24,6 +24,8 @@ MARGIN = 3
 """Pixels that the structuring element and the two 3x3 convolutions reach beyond the window, on each side."""
 _STRIP_VALUES = 1 << 20
 """Values that pass through the dilation at a time: 4 MB in float32, so that nine passes stay in the cache."""
+_BACKWARD_VALUES = 1 << 18
+"""Likewise on the way back, where several results are at hand at a time."""
 
 
 class Logits(NamedTuple):
@@ -32,7 +34,7 @@ class Logits(NamedTuple):
     main: Tensor
     """Spectral-aware pooling over the window: the student."""
     spectral: Tensor
-    """The centre's spectrum alone: the teacher."""
+    """The centre's spectrum alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,9 @@ class NetworkConfig:
     every third band."""
     activation: bool = True
     """Batch normalisation and GELU after the spectral and the spatial stage; False as published."""
+    discriminant: bool = True
+    """Once trained, the spectral head is the linear discriminant of the bands (see `discriminant`), which few labels
+    fix better than they fix the teacher; False: it stays the teacher, as published."""
     sharpness: float | None = 3.0
     """Where the sharpness of the pooling weights exp(sharpness * (cosine - 1)) starts from; it is learned.
     None: the cosines themselves, averaged, as published."""
@@ -86,7 +91,7 @@ class NetworkConfig:
 
     def as_published(self) -> Self:
         """Return this configuration with every stage as the description of CSSD has it."""
-        return replace(self, strided_spectral=True, activation=False, sharpness=None)
+        return replace(self, strided_spectral=True, activation=False, discriminant=False, sharpness=None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON header."""
@@ -114,7 +119,7 @@ class CSSD(nn.Module):
         self.config = config
         c, d = config.spectral_features, config.spatial_features
         self.spectral = _StridedSpectral(config) if config.strided_spectral else _LinearSpectral(config)
-        self.spectral_norm = _MaskedNorm(c) if config.activation else None
+        self.spectral_norm = nn.BatchNorm1d(c) if config.activation else None
         self.refine = _Refiner(c)
         self.spatial = nn.Conv2d(c, d, 3)
         self.spatial_norm = _MaskedNorm(d) if config.activation else None
@@ -123,6 +128,9 @@ class CSSD(nn.Module):
             None if config.sharpness is None else nn.Parameter(torch.tensor(float(config.sharpness)).log())
         )
         self.teacher = nn.Linear(c, config.classes)
+        self.discriminant = nn.Linear(config.bands, config.classes) if config.discriminant else None
+        if self.discriminant is not None:
+            self.discriminant.requires_grad_(requires_grad=False)  # found in closed form
 
     @property
     def halo(self) -> Halo:
@@ -146,6 +154,20 @@ class CSSD(nn.Module):
         return _fold_norm(self.spectral_norm, weight, bias)
 
     @torch.no_grad()
+    def set_discriminant(self, weight: Tensor, bias: Tensor) -> None:
+        """Take (K, S) and (K,) as the spectral head; without effect where that stays the teacher."""
+        if self.discriminant is not None:
+            self.discriminant.weight.copy_(weight)
+            self.discriminant.bias.copy_(bias)
+
+    @torch.no_grad()
+    def discriminant_affine(self) -> tuple[Tensor, Tensor] | None:
+        """The spectral head where it is a map of the bands: (K, S) and (K,), float64."""
+        if self.discriminant is None:
+            return None
+        return self.discriminant.weight.double(), self.discriminant.bias.double()
+
+    @torch.no_grad()
     def spatial_affine(self) -> tuple[Tensor, Tensor]:
         """The spatial convolution and its batch norm, as at inference: (D, C, 3, 3) and (D,), float64."""
         return _fold_norm(self.spatial_norm, *(part.double() for part in self.spatial.parameters()))
@@ -160,26 +182,45 @@ class CSSD(nn.Module):
         Returns:
             Logits of (B, K).
         """
-        features, logits, seen = self._stages(bands, valid)  # (B,C,w,w) (B,K,w,w) (B,1,w,w)
-        centre = features[:, :, self.config.window // 2, self.config.window // 2]  # (B,C)
-        cosine = torch.einsum(
-            "bcyx,bc->byx", functional.normalize(features, dim=1), functional.normalize(centre, dim=1)
-        )
-        weight = self._pooling_weight(cosine) * seen[:, 0]  # (B,w,w)
-        norm = (seen[:, 0] if self.log_sharpness is None else weight).sum((1, 2))  # (B,)
-        main = torch.einsum("bkyx,byx->bk", logits, weight) / norm.clamp_min(1e-12)[:, None]
-        return Logits(main, self.teacher(centre))
+        pixels = bands.permute(0, 2, 3, 1)[valid[:, 0]]  # (n,S)
+        rows = torch.zeros(valid[:, 0].shape, dtype=torch.int64, device=bands.device)
+        rows[valid[:, 0]] = torch.arange(1, len(pixels) + 1, device=bands.device)
+        return self.classify_windows(pixels, rows)
 
-    def _stages(self, bands: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Spectral features, logits and validity; three pixels narrower on each side than the input."""
-        seen = valid.to(bands.dtype)
-        spectral = self.spectral(bands)  # (B,C,y,x)
-        spectral = _activate(self.spectral_norm, spectral, valid) * seen
-        refined = self.refine(spectral) * _shrink(seen, 1)  # (B,C,y-2,x-2)
-        spatial = self.spatial(refined)  # (B,D,y-4,x-4)
-        spatial = _activate(self.spatial_norm, spatial, _shrink(valid, 2)) * _shrink(seen, 2)
-        logits = self.classifier(spatial)  # (B,K,y-6,x-6)
-        return _shrink(spectral, 3), logits, _shrink(seen, 3)
+    def classify_windows(self, pixels: Tensor, lookup: Tensor) -> Logits:
+        """Classify the centre of each window, where windows share pixels: the spectral stages see each once.
+
+        Args:
+            pixels: (n, S) normalised bands of the valid pixels.
+            lookup: (B, R, R) of int64: the pixels of each window, counted from 1; 0 where it is not valid.
+
+        Returns:
+            Logits of (B, K).
+        """
+        features = _activate(self.spectral_norm, self.spectral(pixels))  # (n,C)
+        inner = _shrink(lookup[:, None], MARGIN)[:, 0]  # (B,w,w)
+        seen = (inner > 0).to(pixels.dtype)
+        logits = self._vote(self.refine.attend(features), lookup)  # (B,w,w,K)
+        unit = _look_up(functional.normalize(features, dim=1), inner)  # (B,w,w,C)
+        middle = self.config.window // 2
+        cosine = torch.einsum("byxc,bc->byx", unit, unit[:, middle, middle])
+        weight = self._pooling_weight(cosine) * seen
+        norm = (seen if self.log_sharpness is None else weight).sum((1, 2))  # (B,)
+        main = torch.einsum("byxk,byx->bk", logits, weight) / norm.clamp_min(1e-12)[:, None]
+        centre = inner[:, middle, middle]
+        if self.training or self.discriminant is None:
+            return Logits(main, self.teacher(_look_up(features, centre)))
+        return Logits(main, self.discriminant(_look_up(pixels, centre)))
+
+    def _vote(self, attended: Tensor, lookup: Tensor) -> Tensor:
+        """Refinement and both convolutions, (n,C) and (B,R,R) -> (B,w,w,K)."""
+        valid = (lookup > 0)[:, None]  # (B,1,R,R)
+        refined = self.refine.dilate(_look_up(attended, lookup).permute(0, 3, 1, 2)) * _shrink(valid, 1)
+        spatial = self.spatial(refined)  # (B,D,R-4,R-4)
+        if self.spatial_norm is not None:
+            spatial = functional.gelu(self.spatial_norm.masked(spatial, _shrink(valid, 2)))
+        logits: Tensor = self.classifier(spatial * _shrink(valid, 2))  # (B,K,w,w)
+        return logits.permute(0, 2, 3, 1)
 
     def _pooling_weight(self, cosine: Tensor) -> Tensor:
         if self.log_sharpness is None:
@@ -198,9 +239,9 @@ class _LinearSpectral(nn.Module):
         """(C, S) and (C,), float64."""
         return self.map.weight.double(), self.map.bias.double()
 
-    def forward(self, bands: Tensor) -> Tensor:  # (B,S,y,x) -> (B,C,y,x), channels last in memory
-        mapped: Tensor = self.map(bands.permute(0, 2, 3, 1))
-        return mapped.permute(0, 3, 1, 2)
+    def forward(self, pixels: Tensor) -> Tensor:  # (n,S) -> (n,C)
+        mapped: Tensor = self.map(pixels)
+        return mapped
 
 
 class _StridedSpectral(nn.Module):
@@ -232,11 +273,9 @@ class _StridedSpectral(nn.Module):
         scale, shift = _scale_and_shift(self.norm)
         return weight * scale, bias + weight.sum(1) * shift
 
-    def forward(self, bands: Tensor) -> Tensor:  # (B,S,y,x) -> (B,C,y,x), channels last in memory
+    def forward(self, pixels: Tensor) -> Tensor:  # (n,S) -> (n,C)
         weight, bias = self.folded()
-        pixels = bands.permute(0, 2, 3, 1)
-        normed = self.norm(pixels.reshape(-1, 1, self.bands)).view(pixels.shape)
-        return functional.linear(normed, weight, bias).permute(0, 3, 1, 2)
+        return functional.linear(self.norm(pixels[:, None])[:, 0], weight, bias)
 
 
 class _Refiner(nn.Module):
@@ -251,9 +290,11 @@ class _Refiner(nn.Module):
         self.element = nn.Parameter(torch.zeros(3, 3))
         self.attention = nn.Linear(features, features)
 
-    def forward(self, spectral: Tensor) -> Tensor:  # (B,C,y,x) -> (B,C,y-2,x-2)
-        pixels = spectral.permute(0, 2, 3, 1)
-        attended = (pixels * torch.sigmoid(self.attention(pixels))).permute(0, 3, 1, 2)
+    def attend(self, features: Tensor) -> Tensor:  # (n,C) -> (n,C)
+        attended: Tensor = features * torch.sigmoid(self.attention(features))
+        return attended
+
+    def dilate(self, attended: Tensor) -> Tensor:  # (B,C,y,x) -> (B,C,y-2,x-2)
         refined: Tensor = _Dilation.apply(attended, torch.sigmoid(self.element))  # type: ignore[no-untyped-call]
         return refined
 
@@ -276,13 +317,13 @@ class _Dilation(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         values, element, best = ctx.saved_tensors
         to_values, to_element = _empty_channels_last(values, shrink=0).zero_(), torch.zeros_like(element)
-        for (rows, part), (_, to_part) in zip(_row_strips(values), _row_strips(to_values), strict=True):
-            gradient, won = gradients[0][:, :, rows], best[:, :, rows]
-            for i in range(9):
-                weight = element[i // 3, i % 3]
-                share = torch.where(_tap(part, i) * weight == won, gradient, 0)
-                _tap(to_part, i).add_(share * weight)
-                to_element[i // 3, i % 3] += (share * _tap(part, i)).sum()
+        images = max(1, _BACKWARD_VALUES // values[0].numel())
+        parts = zip(*(whole.split(images) for whole in (values, to_values, best, gradients[0])), strict=True)
+        for part, to_part, won, gradient in parts:
+            for i, weight in enumerate(element.flatten().tolist()):
+                share = (_tap(part, i) * weight).eq_(won).mul_(gradient)  # what flows back to the winner
+                _tap(to_part, i).add_(share, alpha=weight)
+                to_element.view(-1)[i] += torch.dot(_flat(share), _flat(won)) / weight
         return to_values, to_element
 
 
@@ -319,7 +360,9 @@ def _scale_and_shift(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Ten
     return scale, bias - mean * scale
 
 
-def _fold_norm(norm: nn.BatchNorm2d | None, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def _fold_norm(
+    norm: nn.BatchNorm1d | nn.BatchNorm2d | None, weight: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor]:
     """Let the batch norm that follows a product or convolution become part of it."""
     if norm is None:
         return weight, bias
@@ -327,8 +370,14 @@ def _fold_norm(norm: nn.BatchNorm2d | None, weight: Tensor, bias: Tensor) -> tup
     return weight * scale.view(-1, *[1] * (weight.dim() - 1)), bias * scale + shift
 
 
-def _activate(norm: _MaskedNorm | None, values: Tensor, valid: Tensor) -> Tensor:
-    return values if norm is None else functional.gelu(norm.masked(values, valid))
+def _activate(norm: nn.BatchNorm1d | None, features: Tensor) -> Tensor:
+    return features if norm is None else functional.gelu(norm(features))
+
+
+def _look_up(rows: Tensor, lookup: Tensor) -> Tensor:
+    """Rows of (n,C) counted from 1, zeros for 0: (...,C)."""
+    table = functional.pad(rows, (0, 0, 1, 0))
+    return table.index_select(0, lookup.flatten()).view(*lookup.shape, rows.shape[1])
 
 
 def _shrink(values: Tensor, by: int) -> Tensor:
@@ -339,6 +388,11 @@ def _tap(values: Tensor, i: int) -> Tensor:
     """The i-th of nine views, shifted by one row and column each, row by row."""
     y, x = divmod(i, 3)
     return values[:, :, y : values.shape[2] - 2 + y, x : values.shape[3] - 2 + x]
+
+
+def _flat(values: Tensor) -> Tensor:
+    """All of (B,C,y,x), channels last in memory, without a copy."""
+    return values.permute(0, 2, 3, 1).reshape(-1)
 
 
 def _row_strips(values: Tensor) -> Iterator[tuple[slice, Tensor]]:

@@ -38,7 +38,7 @@ class TrainingOptions:
     """How to train; what the paper has is said where it differs. Each field's metadata holds its description."""
 
     epochs: int = _option(50, "Passes over the training windows.", least=1)
-    batch_size: int = _option(64, "Windows a step.", least=1)
+    batch_size: int = _option(16, "Windows a step.", least=2)
     learning_rate: float = _option(
         3e-3,
         "Of AdamW at its height, then falling as a cosine (paper: Adam, 1e-3, halved on plateau).",
@@ -56,7 +56,7 @@ class TrainingOptions:
     shots: int | None = _option(
         None, "Training pixels a class, drawn at random; without: all that are left.", least=1
     )
-    windows_per_class: int = _option(40, "Windows of a class in an epoch at most; bounds the time.", least=1)
+    windows_per_class: int = _option(10, "Windows of a class in an epoch at most; bounds the time.", least=1)
     pixels_per_class: int = _option(1000, "Training pixels of a class at most; bounds the memory.", least=1)
     split: str = _option(
         "polygons",
@@ -64,8 +64,15 @@ class TrainingOptions:
         "neighbours are trained on, so that the accuracy is overrated. none: nothing, the accuracy stays unknown.",
         choices=SPLITS,
     )
-    test_fraction: float = _option(0.25, "Share of each class that the test aims at.", least=0.01, most=0.99)
-    baseline: bool = _option(True, "Train a random forest on the same pixels and report it beside ours.")
+    folds: int = _option(
+        3,
+        "Times that a part of the labels is held out: each time a model is trained to be tested.",
+        least=2,
+        most=20,
+    )
+    baseline: bool = _option(
+        True, "Train a random forest and a support vector machine on the same pixels and report them beside ours."
+    )
     seed: int = _option(
         0, "Of all randomness; the same seed gives the same model on the same machine.", least=0, most=2**32 - 1
     )

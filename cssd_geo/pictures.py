@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cssd_geo.classes import ClassTable
 from cssd_geo.metrics import Accuracy
+from cssd_geo.reliability import Reliability
 from cssd_geo.scene import Scene
 from cssd_geo.tiles import Window
 
@@ -110,6 +111,23 @@ def confusion_png(accuracy: Accuracy) -> bytes:
     for row, col in zip(*np.nonzero(confusion), strict=True) if readable else ():
         colour = "white" if share[row, col] > 0.5 else "black"  # noqa: PLR2004 - half way to dark blue
         axes.text(col, row, f"{confusion[row, col]}", ha="center", va="center", color=colour, fontsize=7)
+    return _png(figure)
+
+
+def reliability_png(reliability: Reliability) -> bytes:
+    """Draw accuracy against confidence, and how many pixels have which: PNG bytes."""
+    figure = Figure(figsize=(5, 5.6), dpi=110, layout="constrained")
+    upper, lower = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
+    bins = len(reliability.pixels)
+    middles, filled = (np.arange(bins) + 0.5) / bins, reliability.pixels > 0
+    upper.bar(middles[filled], reliability.accuracy[filled], width=0.9 / bins, color="#4477aa", label="right")
+    upper.plot([0, 1], [0, 1], color="0.3", linestyle="--", linewidth=1, label="what the confidence says")
+    upper.plot(reliability.confidence[filled], reliability.accuracy[filled], "o", color="#cc3311", markersize=4)
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of pixels that are right")
+    upper.set_title(f"calibration error {reliability.expected_calibration_error:.3f}", fontsize=11)
+    upper.legend(loc="upper left", frameon=False, fontsize=9)
+    lower.bar(middles, reliability.pixels, width=0.9 / bins, color="0.6")
+    lower.set(xlabel="confidence", ylabel="pixels")
     return _png(figure)
 
 

@@ -27,7 +27,12 @@ _NO_TEST = 500.0
 
 
 def prepare_search(
-    points: NDArray[np.int64], classes: NDArray[Any], polygons: NDArray[Any], buffer: int, fraction: float
+    points: NDArray[np.int64],
+    classes: NDArray[Any],
+    polygons: NDArray[Any],
+    may_test: NDArray[np.bool_],
+    buffer: int,
+    fraction: float,
 ) -> tuple[NDArray[np.intp], "_Search"]:
     """Return the block of each pixel, and the search over the blocks."""
     klass = np.unique(classes, return_inverse=True)[1]
@@ -39,6 +44,7 @@ def prepare_search(
         unit_size=np.bincount(unit),
         block_class=block_class,
         block_size=np.bincount(block),
+        block_may_test=np.bincount(block, ~may_test) == 0,
         centres=_centres(block, points),
         reach_units=reach.indices,
         reach_start=reach.indptr,
@@ -110,6 +116,8 @@ class _Search:
     block_class: NDArray[np.intp]
     block_size: NDArray[np.intp]
     """(b,) pixels."""
+    block_may_test: NDArray[np.bool_]
+    """(b,) False: never held out."""
     centres: NDArray[np.float64]
     """(b, 2) mean row and column."""
     reach_units: NDArray[np.int32]
@@ -143,7 +151,8 @@ class _Search:
         share = self.fraction * rng.uniform(0.3, 1.0)
         test = np.zeros(len(self.block_class), np.bool_)
         for k, total in enumerate(self.totals):
-            blocks = np.flatnonzero((self.block_class == k) & (self.block_size <= self.limit[k]))
+            candidates = (self.block_class == k) & (self.block_size <= self.limit[k]) & self.block_may_test
+            blocks = np.flatnonzero(candidates)
             blocks = blocks[np.argsort(distance[blocks], kind="stable")]
             after = np.cumsum(self.block_size[blocks])
             test[blocks[(after - self.block_size[blocks] < share * total) & (after <= self.limit[k])]] = True
@@ -191,6 +200,8 @@ class _Climb:
     def _toggle(self, block: int) -> bool:
         """Toggle `block` if that improves the score."""
         search, k = self.search, self.search.block_class[block]
+        if not search.block_may_test[block]:
+            return False
         sign = -1 if self.test[block] else 1
         tested = self._tested.copy()
         tested[k] += sign * search.block_size[block]

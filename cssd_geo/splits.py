@@ -20,21 +20,12 @@ from cssd_geo.split_search import prepare_search
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Split:
-    """Labelled pixels that train and that test; the others are dropped."""
+    """Labelled pixels that train and that test; the others lie in the buffer and do neither."""
 
     train: NDArray[np.bool_]
     """(n,) True: trains."""
     test: NDArray[np.bool_]
     """(n,) True: held out for testing. Never one that trains."""
-    unmeasured: tuple[int, ...]
-    """Classes that have labelled pixels but none for testing: their accuracy is not known."""
-    description: str
-    """How the split was made, in one sentence for reports."""
-
-    @property
-    def dropped(self) -> int:
-        """Pixels that neither train nor test because they lie in the buffer."""
-        return int((~self.train & ~self.test).sum())
 
 
 def split_polygons(
@@ -46,6 +37,7 @@ def split_polygons(
     buffer: int,
     fraction: float,
     seed: int,
+    tested: NDArray[np.bool_] | None = None,
 ) -> Split:
     """Hold out whole polygons, and drop the training pixels closer than `buffer` to a test pixel.
 
@@ -62,6 +54,7 @@ def split_polygons(
             rows and their columns differ by less.
         fraction: of the pixels of a class that the search aims to test, between 0 and 1.
         seed: of the random search; the same seed gives the same split.
+        tested: (n,) True for pixels whose polygons are not to be held out, because they were before.
 
     Raises:
         InputError: if an argument cannot be used.
@@ -71,7 +64,8 @@ def split_polygons(
     if buffer < 1:
         raise InputError(f"the buffer is the side length of a receptive field, so at least 1 pixel, not {buffer}")
     points = np.column_stack([rows, cols]).astype(np.int64)
-    block, search = prepare_search(points, classes, polygons, buffer, fraction)
+    may_test = np.ones(len(points), np.bool_) if tested is None else ~tested
+    block, search = prepare_search(points, classes, polygons, may_test, buffer, fraction)
     if search.block_totals.max(initial=0) < 2:  # noqa: PLR2004 - one to train, one to test
         raise LabelError(
             "no class has two polygons, so none can be held out for testing: draw at least two polygons, far "
@@ -79,34 +73,73 @@ def split_polygons(
         )
     test = search.best(np.random.default_rng(seed))[block]
     train = _separate(points, classes, polygons, test, buffer)
-    return _polygon_split(train, test, classes, polygons, buffer)
+    if not test.any():
+        raise _none_apart(buffer)
+    return Split(train=train, test=test)
 
 
-def split_random(*, classes: NDArray[Any], fraction: float, seed: int) -> Split:
-    """Hold out random pixels of each class. Their neighbours train, so the accuracy is overrated.
+def polygon_folds(
+    *,
+    rows: NDArray[Any],
+    cols: NDArray[Any],
+    classes: NDArray[Any],
+    polygons: NDArray[Any],
+    buffer: int,
+    folds: int,
+    seed: int,
+) -> list[Split]:
+    """Hold out polygons several times, each polygon once at most; arguments as for `split_polygons`.
 
-    Args:
-        classes: (n,) class index of each labelled pixel.
-        fraction: of the pixels of each class to test, between 0 and 1. Each class of two or more pixels keeps
-            at least one for training and one for testing.
-        seed: the same seed gives the same split.
+    Fewer folds come back where no further polygon can be held out, and some polygons may never be.
 
     Raises:
-        InputError: if the fraction cannot be used.
+        InputError: if an argument cannot be used.
+        LabelError: if nothing can be held out even once.
+    """
+    found = list[Split]()
+    tested = np.zeros(len(classes), np.bool_)
+    for number in range(folds):
+        try:
+            split = split_polygons(
+                rows=rows,
+                cols=cols,
+                classes=classes,
+                polygons=polygons,
+                buffer=buffer,
+                fraction=1 / folds,
+                seed=seed + number,
+                tested=tested,
+            )
+        except LabelError:
+            if not found:
+                raise
+            break
+        found.append(split)
+        tested |= split.test
+    return found
+
+
+def random_folds(*, classes: NDArray[Any], folds: int, seed: int) -> list[Split]:
+    """Hold out random pixels of each class, each once. Their neighbours train, so the accuracy is overrated.
+
+    Args:
+        classes: (n,) class index of each labelled pixel. Each class keeps at least one pixel for training.
+        folds: how often, at least 2.
+        seed: the same seed gives the same folds.
+
+    Raises:
+        InputError: if the number of folds cannot be used.
         LabelError: if no class has two pixels.
     """
-    _check(fraction=fraction, classes=classes)
-    test = np.zeros(len(classes), np.bool_)
+    _check(fraction=1 / folds, classes=classes)
+    fold = np.full(len(classes), folds)
     for members in _shuffled(classes, seed):
-        count = min(max(round(fraction * len(members)), 1), len(members) - 1)
-        test[members[:count]] = True
-    if not test.any():
+        if len(members) > 1:
+            fold[members] = np.arange(len(members)) % folds
+    if (fold == folds).all():
         raise LabelError("no class has two labelled pixels, so none can be held out: label more pixels")
-    description = (
-        f"Random pixels were held out ({test.sum()} of {len(test)}); their neighbours trained the model, so "
-        "the accuracy is overrated and does not carry over to other places."
-    )
-    return Split(train=~test, test=test, unmeasured=_unmeasured(classes, test), description=description)
+    tests = [fold == number for number in range(folds) if (fold == number).any()]
+    return [Split(train=~test, test=test) for test in tests]
 
 
 def few_shot(*, classes: NDArray[Any], shots: int, seed: int) -> NDArray[np.bool_]:
@@ -149,29 +182,12 @@ def _shuffled(classes: NDArray[Any], seed: int) -> Iterator[NDArray[np.intp]]:
     return (rng.permutation(np.flatnonzero(classes == k)) for k in np.unique(classes))
 
 
-def _unmeasured(classes: NDArray[Any], test: NDArray[np.bool_]) -> tuple[int, ...]:
-    return tuple(np.setdiff1d(classes, classes[test]).tolist())
-
-
-def _polygon_split(
-    train: NDArray[np.bool_],
-    test: NDArray[np.bool_],
-    classes: NDArray[Any],
-    polygons: NDArray[Any],
-    buffer: int,
-) -> Split:
-    if not test.any():
-        raise LabelError(
-            "no polygon can be held out without leaving a class untrained: training pixels closer than "
-            f"{buffer} pixels to a test pixel are dropped, and the polygons lie too close together. Draw "
-            "more polygons, farther apart, or use --split random (which overrates the map)"
-        )
-    held, of, dropped = len(np.unique(polygons[test])), len(np.unique(polygons)), (~train & ~test).sum()
-    description = (
-        f"Whole polygons were held out ({held} of {of}, {test.sum()} pixels), and the {dropped} training "
-        f"pixels closer than {buffer} pixels to a test pixel were dropped, which leaves {train.sum()}."
+def _none_apart(buffer: int) -> LabelError:
+    return LabelError(
+        "no polygon can be held out without leaving a class untrained: training pixels closer than "
+        f"{buffer} pixels to a test pixel are dropped, and the polygons lie too close together. Draw more polygons, "
+        "farther apart, or use --split random (which overrates the map)"
     )
-    return Split(train=train, test=test, unmeasured=_unmeasured(classes, test), description=description)
 
 
 # Exact separation

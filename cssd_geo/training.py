@@ -11,18 +11,20 @@ import torch
 from numpy.typing import NDArray
 
 import cssd_geo
-from cssd_geo.baselines import random_forest
-from cssd_geo.calibration import Calibration, cross_fitted, fit_calibration
+from cssd_geo.baselines import BASELINES
+from cssd_geo.calibration import Calibration, fit_calibration
+from cssd_geo.classes import listed
+from cssd_geo.discriminant import Discriminant
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.fitting import Epoch, fit
 from cssd_geo.inference import TileClassifier, choose_device, predict_pixels
 from cssd_geo.labels import Labels, read_labels, require_trainable
-from cssd_geo.metrics import Accuracy, confusion_matrix
 from cssd_geo.model import Model, fingerprint, json_ready
 from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.options import TrainingOptions
-from cssd_geo.sampling import Sampling, draw
+from cssd_geo.sampling import Fold, Sampling, draw
 from cssd_geo.scene import Scene, open_scene, usable
+from cssd_geo.validation import HoldOut, Predictions, judge
 from cssd_geo.whitening import Whitening
 from cssd_geo.windows import TrainingWindows, read_pixels, read_windows
 
@@ -31,31 +33,13 @@ LEAST_PIXELS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class HoldOut:
-    """Accuracy on held-out pixels, for the map (both heads, weights cross-fitted) and each head alone."""
-
-    description: str
-    """How the pixels were held out."""
-    map: Accuracy
-    main: Accuracy
-    spectral: Accuracy
-    random_forest: Accuracy | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for a JSON file."""
-        methods = ("map", "main", "spectral", "random_forest")
-        found = {name: getattr(self, name) for name in methods}
-        figures = {name: None if a is None else a.to_json() for name, a in found.items()}
-        return {"split": self.description} | figures
-
-
-@dataclass(frozen=True, kw_only=True)
 class Training:
     """What `train` gives back."""
 
     model: Model
+    """Trained on all labels."""
     hold_out: HoldOut | None
-    """None where nothing was held out."""
+    """What models that did not see some of the labels made of these; None where nothing was held out."""
     notes: tuple[str, ...]
     """What was repaired, left out or dropped, one sentence each."""
 
@@ -72,7 +56,7 @@ def train(
     device: str = "auto",
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Training:
-    """Train a model.
+    """Train a model: on parts of the labels, to find out how good it is, and then on all of them.
 
     Args:
         scene: path of a raster, or an open scene.
@@ -102,129 +86,153 @@ def train(
     require_trainable(read, LEAST_PIXELS)
     if not any(opened.bands.good):
         raise SceneError(f"{opened.name} marks every band as bad: check the bad-band list (bbl) in its header")
+    opened, samples, notes = _read_samples(opened, read)
     config = NetworkConfig(bands=sum(opened.bands.good), classes=len(read.table), window=options.window)
     config = config.as_published() if options.published else config
-    sampling = draw(read, options, config.receptive_field)
-    opened, notes = _drop_empty_bands(opened, sampling.train)
-    config = replace(config, bands=sum(opened.bands.good))
-    untested, windows = _prepare(opened, sampling.train, config, options.seed)
-    _fit(untested.network, windows, sampling.train, options=options, device=place, on_epoch=on_epoch)
-    model, hold_out = _judge(untested, opened, sampling, options, place)
-    model = replace(model, provenance=_provenance(opened, labels, sampling, options, hold_out))
+    sampling = draw(samples.labels, options, config.receptive_field)
+    trainer = _Trainer(
+        scene=opened,
+        config=config,
+        options=options,
+        device=place,
+        runs=len(sampling.folds) + 1,
+        on_epoch=on_epoch,
+    )
+    hold_out, calibration = _cross_validate(trainer, samples, sampling)
+    trained = trainer.fit(samples.labels.select(sampling.train), run=trainer.runs)
+    provenance = _provenance(opened, labels, samples.labels.select(sampling.train), options, hold_out)
+    model = replace(trained, calibration=calibration, provenance=provenance)
     if output is not None:
         model.save(output)
     return Training(model=model, hold_out=hold_out, notes=(*read.notes, sampling.description, *notes))
 
 
-def _drop_empty_bands(scene: Scene, labels: Labels) -> tuple[Scene, list[str]]:
-    """Mark bands as bad that hold no data at any training pixel, as water-vapour bands of products do."""
-    good = scene.bands.good_indexes
-    values, _ = read_pixels(scene, labels.rows, labels.cols, good)
-    data = usable(values.T[:, :, None], scene.nodata[good])[:, :, 0]  # (S,n)
-    empty = np.zeros(len(scene.bands), bool)
-    empty[good] = ~data.any(axis=1)
-    if not empty.any():
-        return scene, []
-    if empty[good].all():
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Samples:
+    """Labelled pixels that are valid in the scene, and their good bands."""
+
+    labels: Labels
+    spectra: NDArray[Any]
+    """(n, S) as stored."""
+
+
+def _read_samples(scene: Scene, labels: Labels) -> tuple[Scene, _Samples, list[str]]:
+    """Read the labelled pixels; mark bands as bad that hold no data at any, as water-vapour bands of products do."""
+    good, notes = scene.bands.good_indexes, list[str]()
+    spectra, valid = read_pixels(scene, labels.rows, labels.cols, good)
+    data = usable(spectra.T[:, :, None], scene.nodata[good])[:, :, 0]  # (S,n)
+    empty = ~data.any(axis=1)
+    if empty.all():
         raise LabelError("all labelled pixels are nodata in every band: check that labels and scene overlap")
-    dropped = ", ".join(str(i + 1) for i in np.flatnonzero(empty))
-    return scene.without_bands(empty), [f"Bands without data at the labelled pixels were dropped: {dropped}."]
+    if empty.any():
+        marked = np.zeros(len(scene.bands), np.bool_)
+        marked[good] = empty
+        dropped = ", ".join(str(i + 1) for i in np.flatnonzero(marked))
+        notes.append(f"Bands without data at the labelled pixels were dropped: {dropped}.")
+        scene = scene.without_bands(marked)
+        spectra, valid = read_pixels(scene, labels.rows, labels.cols, scene.bands.good_indexes)
+    usable_labels = labels.select(valid)
+    missing = [name for name, n in zip(labels.table.names, usable_labels.counts(), strict=True) if not n]
+    if missing:
+        raise LabelError(f"every labelled pixel of {listed(missing)} is nodata in the scene: label other places")
+    if not valid.all():
+        notes.append(
+            f"{(~valid).sum()} of {len(valid)} labelled pixels are nodata in the scene and were left out."
+        )
+    return scene, _Samples(labels=usable_labels, spectra=spectra[valid]), notes
 
 
-def _prepare(scene: Scene, labels: Labels, config: NetworkConfig, seed: int) -> tuple[Model, TrainingWindows]:
-    """Read the windows, take band statistics from them, and build a network with random weights."""
-    good = scene.bands.good_indexes
-    table = read_windows(scene, labels.rows, labels.cols, good, config.halo.before)
-    stored = table.values[1:] * scene.scale[good] + scene.offset[good]
-    mean, std = stored.mean(0), stored.std(0)
-    std = np.where(std > 0, std, 1.0)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = CSSD(config)
-    model = Model(
-        network=network,
-        bands=scene.bands,
-        mean=mean,
-        std=std,
-        classes=labels.table,
-        calibration=Calibration(),
-        provenance={},
-    )
-    pixels = np.zeros(table.values.shape, np.float32)
-    pixels[1:] = (stored - mean) / std
-    windows = TrainingWindows(
-        pixels=torch.from_numpy(pixels), lookup=torch.from_numpy(table.lookup), halo=config.halo
-    )
-    _require_valid(windows, labels)
-    return model, windows
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Trainer:
+    """Trains models of one architecture from different labels of one scene."""
+
+    scene: Scene
+    config: NetworkConfig
+    options: TrainingOptions
+    device: torch.device
+    runs: int
+    on_epoch: Callable[[Epoch], None] | None
+
+    def fit(self, labels: Labels, run: int) -> Model:
+        """Train one model. Where the spectral stage is one free linear map, it learns in whitened bands."""
+        model, windows = self._prepare(labels)
+        network, classes = model.network, torch.from_numpy(labels.classes)
+        spectra = windows.pixels[windows.centre_rows].numpy()
+        discriminant = Discriminant.fit(spectra, labels.classes, windows.neighbour_differences())
+        linear = network.spectral_map
+        whitening = Whitening.of(discriminant, spectra)
+        if linear is not None:
+            windows = replace(windows, pixels=whitening.apply(windows.pixels))
+        fit(
+            network,
+            windows,
+            classes,
+            options=self.options,
+            device=self.device,
+            run=run,
+            runs=self.runs,
+            on_epoch=self.on_epoch,
+        )
+        if linear is not None:
+            whitening.fold_into(linear)
+        network.set_discriminant(torch.from_numpy(discriminant.weight), torch.from_numpy(discriminant.bias))
+        return model
+
+    def _prepare(self, labels: Labels) -> tuple[Model, TrainingWindows]:
+        """Read the windows, take band statistics from them, and build a network with random weights."""
+        good = self.scene.bands.good_indexes
+        table = read_windows(self.scene, labels.rows, labels.cols, good, self.config.halo.before)
+        stored = table.values[1:] * self.scene.scale[good] + self.scene.offset[good]
+        mean, std = stored.mean(0), stored.std(0)
+        std = np.where(std > 0, std, 1.0)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.options.seed)
+            network = CSSD(self.config)
+        model = Model(
+            network=network,
+            bands=self.scene.bands,
+            mean=mean,
+            std=std,
+            classes=labels.table,
+            calibration=Calibration(),
+            provenance={},
+        )
+        pixels = np.zeros(table.values.shape, np.float32)
+        pixels[1:] = (stored - mean) / std
+        lookup = torch.from_numpy(table.lookup)
+        return model, TrainingWindows(pixels=torch.from_numpy(pixels), lookup=lookup, halo=self.config.halo)
 
 
-def _fit(
-    network: CSSD,
-    windows: TrainingWindows,
-    labels: Labels,
-    *,
-    options: TrainingOptions,
-    device: torch.device,
-    on_epoch: Callable[[Epoch], None] | None,
-) -> None:
-    """Train in place; where the spectral stage is one free linear map, in whitened bands."""
-    classes = torch.from_numpy(labels.classes)
-    linear = network.spectral_map
-    if linear is None:
-        fit(network, windows, classes, options=options, device=device, on_epoch=on_epoch)
-        return
-    valid = windows.centre_rows > 0
-    spectra = windows.pixels[windows.centre_rows[valid]].numpy()
-    whitening = Whitening.within_classes(spectra, labels.classes[valid.numpy()])
-    white = replace(windows, pixels=whitening.apply(windows.pixels))
-    fit(network, white, classes, options=options, device=device, on_epoch=on_epoch)
-    whitening.fold_into(linear)
+def _cross_validate(
+    trainer: _Trainer, samples: _Samples, sampling: Sampling
+) -> tuple[HoldOut | None, Calibration]:
+    """Train without each fold and predict it as the map would; judge, and calibrate on all folds together."""
+    parts = [_predict(trainer, samples, fold, run) for run, fold in enumerate(sampling.folds, start=1)]
+    if not parts:
+        return None, Calibration()
+    found = Predictions.joined(parts)
+    hold_out = judge(found, samples.labels.table, sampling.description)
+    return hold_out, fit_calibration(found.main, found.spectral, found.classes)
 
 
-def _require_valid(windows: TrainingWindows, labels: Labels) -> None:
-    valid = (windows.centre_rows > 0).numpy()
-    counts = np.bincount(labels.classes[valid], minlength=len(labels.table))
-    if (counts == 0).any():
-        names = ", ".join(n for n, c in zip(labels.table.names, counts, strict=True) if c == 0)
-        raise LabelError(f"every labelled pixel of {names} is nodata in the scene: label other places")
-
-
-def _judge(
-    untested: Model, scene: Scene, sampling: Sampling, options: TrainingOptions, device: torch.device
-) -> tuple[Model, HoldOut | None]:
-    """Predict the held-out pixels as the map would, calibrate on them, and report."""
-    test = sampling.test
-    if not len(test):
-        return untested, None
-    classifier = TileClassifier(untested, scene, device)
-    main, spectral = predict_pixels(classifier, scene, test.rows, test.cols)
-    _, valid = read_pixels(scene, test.rows, test.cols, untested.bands.good_indexes)
-    main, spectral, test = main[valid], spectral[valid], test.select(valid)
-    if not len(test):
-        return untested, None
-    forest = random_forest(scene, sampling.train, test, options.seed) if options.baseline else None
-    predicted = {
-        "map": cross_fitted(main, spectral, test.classes, test.polygons),
-        "main": main.argmax(1),
-        "spectral": spectral.argmax(1),
+def _predict(trainer: _Trainer, samples: _Samples, fold: Fold, run: int) -> Predictions:
+    train, test = samples.labels.select(fold.train), samples.labels.select(fold.test)
+    classifier = TileClassifier(trainer.fit(train, run), trainer.scene, trainer.device)
+    main, spectral = predict_pixels(classifier, trainer.scene, test.rows, test.cols)
+    known, unknown = samples.spectra[fold.train], samples.spectra[fold.test]
+    baselines = {
+        name: method(known, train.classes, unknown, trainer.options.seed)
+        for name, method in (BASELINES.items() if trainer.options.baseline else ())
     }
-    figures = {name: _accuracy(test, labels) for name, labels in predicted.items()}
-    calibration = fit_calibration(main, spectral, test.classes)
-    forest_accuracy = None if forest is None else _accuracy(test, forest)
-    hold_out = HoldOut(description=sampling.description, random_forest=forest_accuracy, **figures)
-    return replace(untested, calibration=calibration), hold_out
-
-
-def _accuracy(test: Labels, predicted: NDArray[np.int64]) -> Accuracy:
-    matrix = confusion_matrix(test.classes, predicted, len(test.table))
-    return Accuracy(confusion=matrix, names=test.table.names)
+    return Predictions(
+        main=main, spectral=spectral, baselines=baselines, classes=test.classes, polygons=test.polygons
+    )
 
 
 def _provenance(
     scene: Scene,
     labels: str | Path | Labels,
-    sampling: Sampling,
+    trained: Labels,
     options: TrainingOptions,
     hold_out: HoldOut | None,
 ) -> dict[str, Any]:
@@ -237,7 +245,7 @@ def _provenance(
         else {"name": label_path.name, "fingerprint": fingerprint(label_path)},
         "scale": {"scale": np.unique(scene.scale).tolist(), "offset": np.unique(scene.offset).tolist()},
         "options": asdict(options),
-        "training_pixels": dict(zip(sampling.train.table.names, sampling.train.counts().tolist(), strict=True)),
+        "training_pixels": dict(zip(trained.table.names, trained.counts().tolist(), strict=True)),
         "versions": packages | {"python": platform.python_version()},
         "accuracy": None if hold_out is None else hold_out.to_json(),
     }

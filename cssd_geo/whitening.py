@@ -7,13 +7,14 @@ linear map of bands, so the network stays what it is: the whitening is folded in
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.covariance import ledoit_wolf
 from torch import Tensor, nn
+
+from cssd_geo.discriminant import Discriminant
 
 Floats = NDArray[np.float64]
 
@@ -28,21 +29,10 @@ class Whitening:
     """(S,)."""
 
     @classmethod
-    def within_classes(cls, spectra: NDArray[np.float32], classes: NDArray[np.int64]) -> Self:
-        """Whiten the pooled covariance within classes, shrunk as by Ledoit and Wolf (2004, J. Multivar. Anal. 88).
-
-        Args:
-            spectra: (n, S) normalised spectra of the training pixels.
-            classes: (n,) class index of each; each class from 0 has at least one.
-        """
-        bands = spectra.astype(np.float64)
-        means = np.stack([bands[classes == k].mean(0) for k in range(int(classes.max()) + 1)])
-        covariance, _ = ledoit_wolf(bands - means[classes], assume_centered=True)
-        variances, axes = np.linalg.eigh(covariance)
-        # the shrunk covariance is singular only where no class varies at all, such as one pixel a class
-        scales = 1 / np.sqrt(np.maximum(variances, 1e-6 * max(variances[-1], 1e-12)))
-        matrix, centre = (axes * scales) @ axes.T, means.mean(0)
-        spread = np.std((bands - centre) @ matrix)
+    def of(cls, discriminant: Discriminant, spectra: NDArray[Any]) -> Self:
+        """Whiten as the discriminant does, so that (n, S) labelled spectra have the variance 1 on average."""
+        matrix, centre = discriminant.whitening, discriminant.centre
+        spread = np.std((spectra - centre) @ matrix)
         return cls(matrix=matrix / max(spread, 1e-12), centre=centre)
 
     def apply(self, pixels: Tensor) -> Tensor:

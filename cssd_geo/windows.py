@@ -40,6 +40,15 @@ class TrainingWindows:
         """(n,) row in `pixels` of each window's centre; 0 where it is not valid."""
         return self.lookup[:, self.halo.before, self.halo.before]
 
+    def neighbour_differences(self, most: int = 20_000) -> NDArray[np.float32]:
+        """(m, S) differences between pixels that lie side by side in the scene, at most so many, drawn at random."""
+        left, right = self.lookup[:, :, :-1].flatten(), self.lookup[:, :, 1:].flatten()
+        valid = (left != _OUTSIDE) & (right != _OUTSIDE)
+        pairs = torch.unique(torch.stack([left[valid], right[valid]], dim=1), dim=0).numpy()
+        chosen = np.random.default_rng(0).permutation(len(pairs))[:most]
+        pixels: NDArray[np.float32] = self.pixels.numpy()
+        return pixels[pairs[chosen, 1]] - pixels[pairs[chosen, 0]]
+
     def augmented(
         self, chosen: Tensor, device: torch.device, random: torch.Generator, *, context_swap: float
     ) -> tuple[Tensor, Tensor]:
@@ -53,7 +62,8 @@ class TrainingWindows:
                 the classifier from learning which fields lie beside which, true in the training fields only.
 
         Returns:
-            Bands (B, S, R, R), channels last in memory, and valid (B, 1, R, R); R = receptive field.
+            The windows' valid pixels (n, S), each once, and where they lie, (B, R, R), counted from 1 and 0 where
+            not valid; R = receptive field.
         """
         windows = self.lookup[chosen]
         flip = torch.rand(2, generator=random) < 0.5  # noqa: PLR2004 - heads or tails
@@ -68,8 +78,11 @@ class TrainingWindows:
     def _gather(self, windows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
         side = self.halo.total + 1
         windows = windows[:, :side, :side]  # the centre is at index halo.before of the odd square, and stays there
-        bands = self.pixels[windows].permute(0, 3, 1, 2)
-        return bands.to(device), (windows != _OUTSIDE)[:, None].to(device)
+        used = torch.zeros(len(self.pixels), dtype=torch.bool)
+        used[windows.flatten()] = True
+        used[_OUTSIDE] = False
+        position = used.cumsum(0) * used
+        return self.pixels[used].to(device), position[windows].to(device)
 
 
 def read_windows(

@@ -13,12 +13,12 @@ import cssd_geo
 LAYERS = (
     # Lowest first. A module imports from layers below its own, never from its own or from above.
     "errors",
-    "options bands classes tiles metrics split_search",  # values: numpy and the standard library
+    "options bands classes tiles metrics reliability split_search discriminant",  # values: numpy and the standard library
     "splits band_tags grid outputs pam vectors pooling budget",
     "cube classmap sources",  # the outside world: rasters in, rasters out
     "scene labels",
     "network calibration whitening sampling windows",  # from here on torch may be needed
-    "losses model baselines dense",
+    "losses model baselines validation dense",
     "inference fitting",
     "lazy streaming info pictures evaluation",
     "training classification",  # one verb each
@@ -39,7 +39,7 @@ WITHOUT_TORCH = [
     for modules in (
         *LAYERS[:2],
         "splits band_tags grid outputs pam vectors budget cube classmap sources",
-        "scene labels calibration sampling pictures evaluation cli cli.options cli.progress",
+        "scene labels calibration sampling validation baselines pictures evaluation cli cli.options cli.progress",
     )
     for module in modules.split()
 ]

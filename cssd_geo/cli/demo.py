@@ -40,9 +40,9 @@ def command(*, output: Path, epochs: int, seed: int, device: str) -> None:
     click.echo(f"\nThe map on truth away from the labelled polygons\n\n{demo.evaluation.accuracy.to_text()}\n")
     if demo.training.hold_out is not None:
         held = demo.training.hold_out
-        click.echo(f"Held-out polygons: OA {100 * held.map.overall_accuracy:.1f} %", nl=held.random_forest is None)
-        if held.random_forest is not None:
-            click.echo(f", random forest on the same pixels: {100 * held.random_forest.overall_accuracy:.1f} %")
+        others = [f"{name} {100 * one.overall_accuracy:.1f} %" for name, one in held.baselines.items()]
+        mine = f"Held-out polygons: OA {100 * held.map.overall_accuracy:.1f} %"
+        click.echo("; ".join([mine, *others]))
     click.echo(
         f"All in {time.monotonic() - started:.0f} s. Look at {demo.picture}; open {output}/map.tif in QGIS."
     )

@@ -1,6 +1,7 @@
 """`cssd-geo train`."""
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -14,7 +15,8 @@ from cssd_geo.options import TrainingOptions
 
 if TYPE_CHECKING:
     from cssd_geo.fitting import Epoch
-    from cssd_geo.training import HoldOut, Training
+    from cssd_geo.training import Training
+    from cssd_geo.validation import HoldOut
 
 _LOG_SECONDS = 10.0
 """Between two lines in a log; a terminal gets every epoch."""
@@ -34,6 +36,7 @@ _LOG_SECONDS = 10.0
 @options.training
 @options.device
 @click.option("--report", type=options.PATH, help="Also write the accuracy as JSON.")
+@click.option("--reliability", type=options.PATH, help="Also draw confidence against accuracy (.png).")
 @options.overwrite
 def command(
     *,
@@ -45,23 +48,27 @@ def command(
     all_touched: bool,
     device: str,
     report: Path | None,
+    reliability: Path | None,
     overwrite: bool,
     **settings: Any,
 ) -> None:
     """Train a model from SCENE, any raster that GDAL reads, and LABELS.
 
     LABELS is a vector in any CRS with a class attribute, or a raster of class ids on the scene's grid. By default
-    whole polygons are held out, apart from those trained on, and the accuracy on them is reported.
+    whole polygons are held out, apart from those trained on, and the accuracy on them is reported, fold by fold;
+    then the model is trained on all labels.
     """
     from cssd_geo.outputs import check_target, write_whole  # noqa: PLC0415 - so that --help does not wait for torch
     from cssd_geo.training import train  # noqa: PLC0415 - likewise
 
+    from cssd_geo.pictures import reliability_png  # noqa: PLC0415 - likewise
+
     chosen = TrainingOptions(**settings)
-    if report is not None and chosen.split == "none":
-        raise InputError("--report has nothing to say with --split none: leave one of them out")
-    check_target(output, overwrite=overwrite, suffixes=(".safetensors",))
-    if report is not None:
-        check_target(report, overwrite=overwrite, suffixes=(".json",))
+    told = {path: suffix for path, suffix in ((report, ".json"), (reliability, ".png")) if path is not None}
+    if told and chosen.split == "none":
+        raise InputError("--report and --reliability have nothing to say with --split none: leave them out")
+    for path, suffix in {output: ".safetensors", **told}.items():
+        check_target(path, overwrite=overwrite, suffixes=(suffix,))
     training = train(
         scene,
         labels,
@@ -75,14 +82,15 @@ def command(
     )
     show(training)
     click.echo(f"\nModel written to {output}")
-    if report is not None and training.hold_out is not None:
-        write_whole(report, json.dumps(training.hold_out.to_json(), indent=2, allow_nan=False).encode())
-    elif report is not None:
-        click.echo(f"Warning: nothing could be held out, so {report} was not written.", err=True)
+    held = training.hold_out
+    if held is not None and report is not None:
+        write_whole(report, json.dumps(held.to_json(), indent=2, allow_nan=False).encode())
+    if held is not None and reliability is not None:
+        write_whole(reliability, reliability_png(held.reliability))
 
 
 class EpochLines:
-    """Prints a line an epoch, with the time left; in a log only the first, the last and one now and then."""
+    """Prints a line an epoch, with the time left of all trainings; in a log only the ends and one now and then."""
 
     def __init__(self) -> None:
         self._started = self._said = time.monotonic()
@@ -93,12 +101,13 @@ class EpochLines:
         ends = epoch.number in (1, epoch.epochs)
         if not (ends or sys.stderr.isatty() or now - self._said >= _LOG_SECONDS):
             return
+        done = (epoch.run - 1) * epoch.epochs + epoch.number
         self._said, seconds = now, max(now - self._started, 1e-9)
-        left = seconds / epoch.number * (epoch.epochs - epoch.number)
+        left = seconds / done * (epoch.runs * epoch.epochs - done)
+        of = f"fold {epoch.run}/{epoch.runs - 1}  " if epoch.run < epoch.runs else "all labels  "
         click.echo(
-            f"epoch {epoch.number:>3}/{epoch.epochs}  loss {epoch.loss:6.3f}  on training windows "
-            f"{100 * epoch.accuracy:5.1f} %  {epoch.windows * epoch.number / seconds:5.0f} windows/s  "
-            f"{left:4.0f} s left",
+            f"{of}epoch {epoch.number:>3}/{epoch.epochs}  loss {epoch.loss:6.3f}  on training windows "
+            f"{100 * epoch.accuracy:5.1f} %  {epoch.windows * done / seconds:5.0f} windows/s  {left:4.0f} s left",
             err=True,
         )
 
@@ -113,14 +122,17 @@ def show(training: "Training") -> None:
 
 
 def _show_accuracy(hold_out: "HoldOut") -> None:
-    click.echo(f"\nAccuracy of the map on held-out pixels\n\n{hold_out.map.to_text()}")
-    click.echo(f"\nMain head alone (window)\n\n{hold_out.main.to_text()}")
-    click.echo(f"\nSpectral head alone (centre pixel)\n\n{hold_out.spectral.to_text()}")
-    if hold_out.random_forest is not None:
-        forest, ours = hold_out.random_forest, hold_out.map
-        click.echo(
-            f"\nRandom forest, same pixels: OA {100 * forest.overall_accuracy:.1f} %, "
-            f"AA {100 * forest.average_accuracy:.1f} %, kappa {forest.kappa:.3f}"
-        )
-        if forest.overall_accuracy >= ours.overall_accuracy:
-            click.echo("The random forest is at least as good here: more varied labels would help CSSD most.")
+    ours, (low, high) = hold_out.map, hold_out.interval
+    click.echo(f"\nAccuracy of the map on held-out pixels\n\n{ours.to_text()}")
+    if not math.isnan(low):
+        click.echo(f"OA, 95 % confidence     {100 * low:.1f} to {100 * high:.1f} %  polygons vary, so they count")
+    error = hold_out.reliability.expected_calibration_error
+    click.echo(f"calibration error      {error:>6.3f}  of the confidence, 0 is perfect")
+    click.echo(f"\n{'on the same pixels':<28}  {'OA %':>5}  {'AA %':>5}  kappa")
+    heads = {"CSSD, the map": ours, "  main head (window)": hold_out.main, "  spectral head": hold_out.spectral}
+    for name, found in (heads | hold_out.baselines).items():
+        figures = f"{100 * found.overall_accuracy:5.1f}  {100 * found.average_accuracy:5.1f}  {found.kappa:5.3f}"
+        click.echo(f"{name:<28}  {figures}")
+    best = hold_out.best_baseline
+    if best is not None and hold_out.baselines[best].overall_accuracy >= ours.overall_accuracy:
+        click.echo(f"The {best} is at least as good here: more varied labels would help CSSD most.")

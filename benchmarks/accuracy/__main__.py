@@ -1,0 +1,166 @@
+"""Accuracy of CSSD and of what is usual, on several scenes, splits and seeds: mean and standard deviation.
+
+python benchmarks/accuracy --data FOLDER [--scenes demo pines_like] [--shots 10] [--seeds 1330 1220] [--table]
+
+Each result is a line of the results file as soon as it is there; what is there already is not run again, so that a
+run can be stopped and gone on with. `--table` only prints what is there. Splits:
+
+random  k training pixels of each class (half of a class with fewer than 2 k), all other labelled pixels test. Their
+        neighbours train, so this says how well a scene is memorised.
+apart   whole polygons are held out, half of each class at best; k training pixels a class from the others, so far
+        away that no window of a training pixel shares a pixel with one of a test pixel.
+
+Instead of a number of shots: `all` labelled pixels of the training side, or those on a grid, `grid5` (windows overlap
+by half) and `grid10` (they do not).
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import methods
+import numpy as np
+import scenes
+from numpy.typing import NDArray
+
+from cssd_geo.bench.rates import machine
+from cssd_geo.errors import CssdGeoError
+from cssd_geo.labels import Labels
+from cssd_geo.options import RECEPTIVE_FIELD
+from cssd_geo.scene import Scene
+from cssd_geo.splits import few_shot, split_polygons
+from cssd_geo.windows import read_pixels
+
+SEEDS = (1330, 1220, 1336, 1337, 1224, 1236, 1226, 1235, 1233, 1229)
+SPLITS = ("random", "apart")
+_APART = 0.5
+"""Share of the pixels of a class that the split by polygons aims to test."""
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Run what is missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the scenes, but for the demo")
+    parser.add_argument("--results", type=Path, default=Path("accuracy.jsonl"))
+    parser.add_argument("--scenes", nargs="+", choices=scenes.NAMES, default=["demo"])
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS)
+    parser.add_argument("--shots", nargs="+", default=["10"], help="numbers, all, grid5, grid10")
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--methods", nargs="+", choices=methods.METHODS, default=methods.METHODS)
+    parser.add_argument("--table", action="store_true", help="only print what is there")
+    options = parser.parse_args()
+    done = (
+        [json.loads(line) for line in options.results.read_text().splitlines()]
+        if options.results.is_file()
+        else []
+    )
+    if not options.table:
+        try:
+            with options.results.open("a") as file:
+                for row in missing(options, done):
+                    file.write(json.dumps(row) + "\n")
+                    file.flush()
+                    done.append(row)
+                    print(" ".join(f"{key}={value}" for key, value in row.items()), flush=True)
+        except (FileNotFoundError, ValueError, CssdGeoError) as error:
+            sys.exit(f"Error: {error}")
+    print(table(done))
+
+
+def missing(options: argparse.Namespace, done: list[Row]) -> Iterator[Row]:
+    """Run what is asked for and not done, seed by seed, so that a run that is stopped compares methods fairly."""
+    there = {_key(row) for row in done}
+    for name in options.scenes:
+        data = None
+        for seed in options.seeds:
+            for split in options.splits:
+                for shots in options.shots:
+                    for method in options.methods:
+                        case = {"scene": name, "split": split, "shots": shots, "seed": seed, "method": method}
+                        if _key(case) in there:
+                            continue
+                        data = scenes.labelled(name, options.data, _read) if data is None else data
+                        yield from _run(data, case)
+
+
+def _key(row: Row) -> tuple[Any, ...]:
+    return row["scene"], row["split"], row["shots"], row["seed"], row["method"].split(":")[0]
+
+
+def _read(scene: Scene, labels: Labels) -> scenes.Labelled:
+    spectra, valid = read_pixels(scene, labels.rows, labels.cols, scene.bands.good_indexes)
+    return scenes.Labelled(scene=scene, labels=labels.select(valid), spectra=spectra[valid])
+
+
+def _run(data: scenes.Labelled, case: Row) -> Iterator[Row]:
+    train, test = _samples(data.labels, case["split"], case["shots"], case["seed"])
+    for found in methods.run(case["method"], data, train, test, case["seed"]):
+        accuracy, error = found.accuracy, found.calibration_error
+        yield case | {
+            "method": found.method,
+            "oa": round(100 * accuracy.overall_accuracy, 3),
+            "aa": round(100 * accuracy.average_accuracy, 3),
+            "kappa": round(accuracy.kappa, 5),
+            "calibration_error": None if error is None else round(error, 5),
+            "seconds": round(found.seconds, 1),
+            "train": len(train),
+            "test": len(test),
+            "tested_classes": int((accuracy.n > 0).sum()),
+            "cpu": machine(),
+        }
+
+
+def _samples(labels: Labels, split: str, shots: str, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Indexes of the labelled pixels that train and that test."""
+    if split == "random":
+        allowed, test = np.ones(len(labels), np.bool_), None
+    else:
+        parts = split_polygons(
+            rows=labels.rows,
+            cols=labels.cols,
+            classes=labels.classes,
+            polygons=labels.polygons,
+            buffer=RECEPTIVE_FIELD,
+            fraction=_APART,
+            seed=seed,
+        )
+        allowed, test = parts.train, parts.test
+    train = np.flatnonzero(allowed)
+    if shots.startswith("grid"):
+        step = int(shots.removeprefix("grid"))
+        train = train[(labels.rows[train] % step == 0) & (labels.cols[train] % step == 0)]
+    elif shots != "all":
+        train = train[few_shot(classes=labels.classes[train], shots=int(shots), seed=seed)]
+    if test is None:
+        test = np.ones(len(labels), np.bool_)
+        test[train] = False
+    return train, np.flatnonzero(test)
+
+
+def table(rows: list[Row]) -> str:
+    """Return Markdown: mean and standard deviation over the seeds."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["scene"], row["split"], row["shots"], row["method"]), []).append(row)
+    head = "| scene | split | shots | method | seeds | OA % | AA % | kappa | calibration error | seconds |"
+    lines = [head, "|---" * 10 + "|"]
+    for (scene, split, shots, method), found in sorted(groups.items()):
+        cells = [scene, split, shots, method, str(len(found))]
+        cells += [_spread(found, "oa", 1), _spread(found, "aa", 1), _spread(found, "kappa", 3)]
+        cells += ["" if found[0]["calibration_error"] is None else _spread(found, "calibration_error", 3)]
+        lines.append("| " + " | ".join([*cells, f"{np.median([r['seconds'] for r in found]):.0f}"]) + " |")
+    return "\n".join(lines)
+
+
+def _spread(rows: list[Row], key: str, digits: int) -> str:
+    values = [row[key] for row in rows]
+    return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=len(values) > 1):.{digits}f}"
+
+
+if __name__ == "__main__":
+    main()

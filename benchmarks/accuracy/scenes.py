@@ -1,0 +1,96 @@
+"""Scenes with labels to measure on: made up, from a folder of rasters, or the usual benchmarks as .mat files."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from affine import Affine
+from scipy.io import loadmat
+
+from cssd_geo.demo.files import write_scene
+from cssd_geo.demo.landscape import make_landscape
+from cssd_geo.labels import Labels, read_labels
+from cssd_geo.scene import Scene, open_scene
+
+FOLDERS = {
+    "pines_like": ("scene.tif", "fields.shp", "class_name"),
+    "pines_like_1": ("scene.tif", "fields.shp", "class_name"),
+    "pines_like_2": ("scene.tif", "fields.shp", "class_name"),
+    "berlin_enmap": ("EnMAP_BerlinUrbanGradient.bsq", "LandCov_BerlinUrbanGradient.shp", "Level_2"),
+}
+"""Raster, labels and their class field, in a folder of the scene's name."""
+MATS = {
+    "indian_pines": ("Indian_pines_corrected.mat", "Indian_pines_gt.mat"),
+    "pavia_university": ("PaviaU.mat", "PaviaU_gt.mat"),
+    "salinas": ("Salinas_corrected.mat", "Salinas_gt.mat"),
+    "houston_2013": ("Houston.mat", "Houston_gt.mat"),
+}
+"""Cube and ground truth as they are published: one array each of (y, x, S) and (y, x)."""
+NAMES = ("demo", *FOLDERS, *MATS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """A scene and its labelled pixels that are valid."""
+
+    scene: Scene
+    labels: Labels
+    spectra: Any
+    """(n, S) of the labelled pixels."""
+
+
+def labelled(name: str, data: Path, read: Callable[[Scene, Labels], Labelled]) -> Labelled:
+    """Open a scene of `NAMES`; those but the demo lie under `data`.
+
+    Raises:
+        FileNotFoundError: with what is missing and where it was looked for.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="cssd-accuracy-"))  # lazily read, so it lives as long as the program
+    if name == "demo":
+        files = write_scene(make_landscape(), folder)
+        scene = open_scene(files.scene)
+        return read(scene, read_labels(files.labels, scene.grid))
+    if name in FOLDERS:
+        raster, vector, field = FOLDERS[name]
+        _require(data / name / raster, data / name / vector)
+        scene = open_scene(data / name / raster)
+        return read(scene, read_labels(data / name / vector, scene.grid, class_field=field))
+    cube, truth = (data / file for file in MATS[name])
+    _require(cube, truth)
+    scene_path = _write(folder / "scene.tif", _array(cube, 3).transpose(2, 0, 1))
+    truth_path = _write(folder / "truth.tif", _array(truth, 2)[None].astype(np.uint8), nodata=0)
+    scene = open_scene(scene_path)
+    return read(scene, read_labels(truth_path, scene.grid))
+
+
+def _require(*paths: Path) -> None:
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} is missing. Nothing is downloaded: put the scene there, or name its folder with --data, or "
+                "leave the scene out with --scenes"
+            )
+
+
+def _array(path: Path, dimensions: int) -> Any:
+    """The one array of that many dimensions in a .mat file; objects in it are not run."""
+    found = [
+        v for v in loadmat(path).values() if isinstance(v, np.ndarray) and v.ndim == dimensions and v.size > 1
+    ]
+    if len(found) != 1:
+        raise ValueError(f"{path} holds {len(found)} arrays of {dimensions} dimensions; one is expected")
+    return found[0]
+
+
+def _write(path: Path, values: Any, nodata: int | None = None) -> Path:
+    """A GeoTIFF of (band, y, x) whose coordinates are its pixels."""
+    count, height, width = values.shape
+    place = {"crs": "EPSG:32631", "transform": Affine(1, 0, 500_000, 0, -1, 5_000_000)}
+    profile = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": values.dtype, **place}
+    with rasterio.open(path, "w", **profile, nodata=nodata) as dataset:
+        dataset.write(values)
+    return path
