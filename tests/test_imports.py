@@ -14,13 +14,13 @@ LAYERS = (
     # Lowest first. A module imports from layers below its own, never from its own or from above.
     "errors",
     "options bands classes tiles metrics split_search",  # values: numpy and the standard library
-    "splits band_tags grid outputs pam vectors pooling budget",
-    "cube classmap sources",  # the outside world: rasters in, rasters out
-    "scene labels",
+    "splits band_tags grid outputs pam vectors pooling budget areas",
+    "cube classmap sources strata",  # the outside world: rasters in, rasters out
+    "scene labels class_rasters",
     "network calibration whitening sampling windows",  # from here on torch may be needed
     "losses model baselines dense",
     "inference fitting",
-    "lazy streaming info pictures evaluation",
+    "lazy streaming info pictures evaluation reference_sample",
     "training classification",  # one verb each
     "bench.made bench.patches",
     "bench.rates",
@@ -30,7 +30,7 @@ LAYERS = (
     "demo.run",
     "cli.options cli.progress",
     "cli.train",
-    "cli.bench cli.classify cli.demo cli.evaluate cli.info",
+    "cli.bench cli.classify cli.demo cli.evaluate cli.info cli.sample",
     "cli",
     "cli.__main__ bench.peak",
 )
@@ -38,8 +38,9 @@ WITHOUT_TORCH = [
     module
     for modules in (
         *LAYERS[:2],
-        "splits band_tags grid outputs pam vectors budget cube classmap sources",
-        "scene labels calibration sampling pictures evaluation cli cli.options cli.progress",
+        "splits band_tags grid outputs pam vectors budget areas cube classmap sources strata",
+        "scene labels class_rasters calibration sampling pictures evaluation reference_sample",
+        "cli cli.options cli.progress",
     )
     for module in modules.split()
 ]
