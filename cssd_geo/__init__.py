@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cssd_geo.evaluation import Evaluation, evaluate
     from cssd_geo.model import Model, load_model
     from cssd_geo.options import TrainingOptions
+    from cssd_geo.reference_sample import ReferenceSample, sample
     from cssd_geo.scene import Scene, open_scene
     from cssd_geo.training import Training, train
 
@@ -20,6 +21,7 @@ _HOME = {
     "Classification": "classification",
     "Evaluation": "evaluation",
     "Model": "model",
+    "ReferenceSample": "reference_sample",
     "Scene": "scene",
     "Training": "training",
     "TrainingOptions": "options",
@@ -27,6 +29,7 @@ _HOME = {
     "evaluate": "evaluation",
     "load_model": "model",
     "open_scene": "scene",
+    "sample": "reference_sample",
     "train": "training",
 }
 
@@ -34,6 +37,7 @@ __all__ = [
     "Classification",
     "Evaluation",
     "Model",
+    "ReferenceSample",
     "Scene",
     "Training",
     "TrainingOptions",
@@ -41,6 +45,7 @@ __all__ = [
     "evaluate",
     "load_model",
     "open_scene",
+    "sample",
     "train",
 ]
 

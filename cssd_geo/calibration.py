@@ -64,8 +64,8 @@ class Calibration:
 def fit_calibration(main: Floats, spectral: Floats, classes: NDArray[np.int64]) -> Calibration:
     """Find the two weights that make held-out classes most likely.
 
-    A normal prior around the default weights counts as much as a handful of pixels, so that a few held-out pixels do not make the map
-    sure of itself. The negative log-likelihood is convex in both weights, so the minimum is the only one.
+    A normal prior around the default weights counts as much as a handful of pixels, so that a few held-out pixels
+    do not make the map sure of itself. The negative log-likelihood is convex in both weights: it has one minimum.
 
     Args:
         main: (n, K) logits of held-out pixels.
@@ -79,7 +79,8 @@ def fit_calibration(main: Floats, spectral: Floats, classes: NDArray[np.int64]) 
         expected = np.exp(log_p)
         slopes = [np.mean((expected * z).sum(1) - z[rows, classes]) for z in (main, spectral)]
         pull = (weights - usual) / (_PRIOR_DEVIATION**2 * len(classes))
-        return float(-log_p[rows, classes].mean() + pull @ (weights - usual) / 2), np.array(slopes) + pull
+        surprise = -log_p[rows, classes].mean() + pull @ (weights - usual) / 2
+        return float(surprise), np.array(slopes) + pull
 
     bounds = [(1e-3, _LARGEST_WEIGHT)] * 2
     found = minimize(loss, x0=usual, jac=True, bounds=bounds, method="L-BFGS-B")

@@ -1,10 +1,10 @@
 """The linear discriminant of the bands: what few labels say about spectra, in closed form.
 
-A few labelled pixels in hundreds of bands do not fix the covariance within classes. The pixels around them help: two
-neighbours mostly lie in one field, so their difference shows, without any label, how spectra vary within it (Green
-et al. 1988, IEEE Trans. Geosci. Remote Sens. 26(1), 65-74, take it as the noise). S bands count that as much as S
-labelled pixels, as a prior; the labelled ones are shrunk towards the identity besides (Ledoit and Wolf 2004, J.
-Multivar. Anal. 88, 365-411).
+A few labelled pixels in hundreds of bands do not fix the covariance within classes. The pixels around them help:
+two neighbours mostly lie in one field, so their difference shows, without any label, how spectra vary within it
+(Green et al. 1988, IEEE Trans. Geosci. Remote Sens. 26(1), 65-74, take it as the noise). As a prior it counts as
+much as S labelled pixels; these are shrunk towards the identity besides (Ledoit and Wolf 2004, J. Multivar. Anal.
+88, 365-411).
 """
 
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Discriminant:
-    """Classes as Gaussians of one covariance and the same frequency: their log-probabilities are linear in the bands.
+    """Classes as Gaussians of one covariance and one frequency: log-probabilities are linear in the bands.
 
-    logits = weight @ bands + bias, but for what all classes have in common and for a factor that makes the logits of
-    the labelled pixels vary by 1; how sharp they should be is left to the calibration.
+    logits = weight @ bands + bias, but for what all classes have in common and for a factor that makes the logits
+    of the labelled pixels vary by 1; how sharp they should be is left to the calibration.
     """
 
     weight: Floats

@@ -11,20 +11,24 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 from scipy.ndimage import maximum_filter
 
+from cssd_geo.areas import AreaEstimates
+from cssd_geo.class_rasters import classes_of, count_pixels, open_class_map, parts_of, read_ids
 from cssd_geo.classes import UNCLASSIFIED, ClassTable, listed
-from cssd_geo.classmap import RECEPTIVE_FIELD_TAG, read_classes
+from cssd_geo.classmap import RECEPTIVE_FIELD_TAG
 from cssd_geo.errors import InputError, LabelError, SceneError
-from cssd_geo.grid import Grid, is_whole, open_raster, read_valid, read_window
+from cssd_geo.grid import Grid, open_raster
 from cssd_geo.labels import Labels, read_labels, read_mask
 from cssd_geo.metrics import Accuracy, confusion_matrix
 from cssd_geo.options import RECEPTIVE_FIELD
-from cssd_geo.tiles import Halo, TilePlan, Window, plan_tiles, tiles_of_pixels
-from cssd_geo.vectors import is_vector
+from cssd_geo.tiles import tiles_of_pixels
+from cssd_geo.vectors import MAP_ID_FIELD, has_field, holds_points, is_vector
 
-_STEP = 2048
-"""Side length of the parts in which rasters are compared."""
 _WARP_TOLERANCE = 1e-6
 """Pixels. With GDAL's default, 0.125, one pixel in 18 was compared with another than its nearest."""
+_SQUARE_METRES = 10_000
+"""In a hectare."""
+_TRUE_AREA = 0.01
+"""A projection that shows areas larger or smaller by more than this share is worth a note."""
 
 Ids = NDArray[np.int64]
 
@@ -35,6 +39,8 @@ class Evaluation:
 
     accuracy: Accuracy
     notes: tuple[str, ...]
+    areas: AreaEstimates | None = None
+    """Accuracy and areas by the stratified estimators, where the reference was declared such a sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +73,7 @@ def evaluate(
     layer: str | None = None,
     exclude: str | Path | None = None,
     buffer: int | None = None,
+    stratified: bool = False,
 ) -> Evaluation:
     """Compare a class map with a reference, pixel by pixel of the map.
 
@@ -81,20 +88,25 @@ def evaluate(
         exclude: polygons, such as those trained on, that do not count.
         buffer: nor do pixels nearer than this to them (Chebyshev distance). If None, the receptive field that the
             map says it was made with, 16 if it does not: no counted pixel's window then holds an excluded pixel.
+        stratified: the reference holds the points of a stratified random sample of the map's classes, as `sample`
+            draws it: also estimate accuracy and areas by area, with confidence intervals.
 
     Raises:
         SceneError: if the map cannot be read.
-        LabelError: if the reference cannot be read, or has no pixel or no class in common with the map.
-        InputError: if `buffer` is negative.
+        LabelError: if the reference cannot be read, has no pixel or no class in common with the map, or is no
+            sample of it although `stratified` says so.
+        InputError: if `buffer` is negative, or `exclude` is given with `stratified`.
     """
     if buffer is not None and buffer < 0:
         raise InputError(f"buffer is a number of pixels from 0, not {buffer}")
-    dataset = open_raster(class_map)
-    if not is_whole(dataset.dtypes[0]):
-        raise SceneError(f"{class_map} holds {dataset.dtypes[0]} values; a class map has whole numbers")
+    if stratified and exclude is not None:
+        raise InputError("--stratified is about the whole map, which --exclude is not: leave one of them out")
+    dataset = open_class_map(class_map)
     grid = Grid.of(dataset)
+    if stratified:
+        _require_sample(dataset, reference, grid, layer)
     pairs, table, notes = _reference(dataset, reference, grid, class_field, layer)
-    mapped_classes = _map_classes(dataset)
+    mapped_classes = classes_of(dataset)
     matching = _match(mapped_classes, table, str(class_map), str(reference))
     distance = _receptive_field(dataset) if buffer is None else buffer
     ignored = None if exclude is None else _near(exclude, grid, distance)
@@ -110,7 +122,51 @@ def evaluate(
     notes += _numbering_note(mapped_classes, table)
     if exclude is not None:
         notes = (*notes, f"Pixels nearer than {distance} pixels to {Path(exclude).name} were left out.")
-    return Evaluation(accuracy=Accuracy(confusion=confusion, names=matching.names), notes=notes)
+    accuracy = Accuracy(confusion=confusion, names=matching.names)
+    if not stratified:
+        return Evaluation(accuracy=accuracy, notes=notes)
+    areas = _areas(dataset, grid, mapped_classes, matching, accuracy)
+    return Evaluation(accuracy=accuracy, notes=(*notes, *areas.notes, *_unit_notes(grid)), areas=areas)
+
+
+def _require_sample(dataset: Any, reference: str | Path, grid: Grid, layer: str | None) -> None:
+    """Refuse what cannot be a sample of this map: areas would look exact and be wrong."""
+    advice = "--stratified is for the points of `cssd-geo sample`; leave it out to compare every pixel"
+    if not is_vector(reference):
+        raise LabelError(f"{reference} is no vector: {advice}")
+    if not holds_points(reference, layer):
+        raise LabelError(f"{reference} holds other shapes than points: {advice}")
+    if not has_field(reference, layer, MAP_ID_FIELD):
+        return
+    drawn = read_labels(reference, grid, class_field=MAP_ID_FIELD, layer=layer)
+    changed = sum(np.sum(pair.mapped != pair.reference) for pair in _pairs_at(dataset, drawn, grid))
+    if changed:
+        raise LabelError(
+            f"{reference} was drawn from another map: {changed} of {len(drawn)} points have another class than in "
+            f"{MAP_ID_FIELD}; draw a sample of {dataset.name}, or leave --stratified out"
+        )
+
+
+def _areas(
+    dataset: Any, grid: Grid, mapped: ClassTable, matching: "_Matching", accuracy: Accuracy
+) -> AreaEstimates:
+    pixels = np.zeros(len(matching.names), np.int64)
+    np.add.at(pixels, matching.of_map[list(mapped.ids)], count_pixels(dataset, mapped))
+    if grid.pixel_area is None:
+        return AreaEstimates(accuracy=accuracy, mapped_pixels=pixels)
+    hectares = grid.pixel_area / _SQUARE_METRES
+    return AreaEstimates(accuracy=accuracy, mapped_pixels=pixels, pixel_area=hectares, unit="ha")
+
+
+def _unit_notes(grid: Grid) -> tuple[str, ...]:
+    """What a reader must know of the unit of areas."""
+    if grid.pixel_area is None:
+        advice = "for hectares, project it (gdalwarp, an equal-area CRS) before a sample is drawn"
+        return (f"Areas are in pixels, because the map has no projected CRS: {advice}.",)
+    if abs(grid.areal_scale - 1) > _TRUE_AREA:
+        scale = f"{grid.areal_scale:.2f} times as large as they are in the middle of the map"
+        return (f"Hectares are the projection's, which shows areas {scale}: use an equal-area CRS.",)
+    return ()
 
 
 def _reference(
@@ -125,7 +181,7 @@ def _reference(
         raise LabelError(f"{reference} cannot be used as a reference: {error}") from error
     if raster.dtypes[0].startswith("complex"):
         raise LabelError(f"{reference} holds {raster.dtypes[0]} values; a reference has whole numbers")
-    table = _map_classes(raster)
+    table = classes_of(raster)
     if Grid.of(raster).same_as(grid):
         return _pairs_of(dataset, raster, grid), table, ()
     if grid.crs is None or raster.crs is None or grid.transform is None:
@@ -146,10 +202,10 @@ def _reference(
 
 def _pairs_of(dataset: Any, reference: Any, grid: Grid) -> Iterator[_Pairs]:
     """All pixels of two rasters on one grid, part by part; those without a reference are left out."""
-    for tile in _parts(grid):
-        truth = _read_ids(reference, tile.core).astype(np.int64)
+    for tile in parts_of(grid):
+        truth = read_ids(reference, tile.core).astype(np.int64)
         rows, cols = np.nonzero(truth)
-        mapped = read_window(dataset, tile.core)[rows, cols].astype(np.int64)
+        mapped = read_ids(dataset, tile.core)[rows, cols].astype(np.int64)
         yield _Pairs(
             rows=rows + tile.core.row, cols=cols + tile.core.col, mapped=mapped, reference=truth[rows, cols]
         )
@@ -158,36 +214,10 @@ def _pairs_of(dataset: Any, reference: Any, grid: Grid) -> Iterator[_Pairs]:
 def _pairs_at(dataset: Any, labels: Labels, grid: Grid) -> Iterator[_Pairs]:
     """The pixels of some labels, part by part."""
     ids = np.array(labels.table.ids)
-    for tile, chosen in tiles_of_pixels(_parts(grid), labels.rows, labels.cols):
+    for tile, chosen in tiles_of_pixels(parts_of(grid), labels.rows, labels.cols):
         rows, cols = labels.rows[chosen], labels.cols[chosen]
-        mapped = read_window(dataset, tile.core)[rows - tile.core.row, cols - tile.core.col]
+        mapped = read_ids(dataset, tile.core)[rows - tile.core.row, cols - tile.core.col]
         yield _Pairs(rows=rows, cols=cols, mapped=mapped.astype(np.int64), reference=ids[labels.classes[chosen]])
-
-
-def _parts(grid: Grid) -> TilePlan:
-    return plan_tiles(
-        height=grid.height, width=grid.width, tile_height=_STEP, tile_width=_STEP, halo=Halo(before=0, after=0)
-    )
-
-
-def _map_classes(dataset: Any) -> ClassTable:
-    """The names that a raster carries, or where it has none its values as names."""
-    named = read_classes(dataset)
-    if named is not None:
-        return named
-    found: set[int] = set()
-    for tile in _parts(Grid.of(dataset)):
-        found |= set(np.unique(_read_ids(dataset, tile.core)).tolist())
-    ids = sorted(value for value in found if value != UNCLASSIFIED)
-    if not ids or ids[0] < 1 or not all(float(i).is_integer() for i in ids):
-        raise LabelError(f"{dataset.name} holds no class ids (whole numbers from 1); found {ids[:5]}")
-    return ClassTable.from_names([str(int(i)) for i in ids], [int(i) for i in ids])
-
-
-def _read_ids(dataset: Any, window: Window) -> NDArray[Any]:
-    """Values (y, x) of the first band, 0 where it has nodata or NaN."""
-    values = read_window(dataset, window)
-    return np.where(read_valid(dataset, window) & np.isfinite(values), values, UNCLASSIFIED)
 
 
 def _match(mapped: ClassTable, reference: ClassTable, map_name: str, reference_name: str) -> _Matching:
@@ -212,7 +242,7 @@ def _match(mapped: ClassTable, reference: ClassTable, map_name: str, reference_n
 
 def _numbering_note(mapped: ClassTable, reference: ClassTable) -> tuple[str, ...]:
     """What to check where only one side has names: numberings can differ, and the accuracy then means nothing."""
-    if _only_numbered(mapped) == _only_numbered(reference):
+    if _only_numbered(mapped) == _only_numbered(reference) or (_in_digits(mapped) and _in_digits(reference)):
         return ()
     named = reference if _only_numbered(mapped) else mapped
     meaning = listed(f"{i} = {name}" for i, name in zip(named.ids, named.names, strict=True))
@@ -223,8 +253,15 @@ def _only_numbered(table: ClassTable) -> bool:
     return table.names == tuple(map(str, table.ids))
 
 
+def _in_digits(table: ClassTable) -> bool:
+    """Whether names are numbers: texts such as "7" mean the id 7, whatever id they were given."""
+    return all(name.strip().isdecimal() for name in table.names)
+
+
 def _keys(table: ClassTable, *, by_id: bool) -> list[str]:
-    return [str(i) for i in table.ids] if by_id else [name.strip().casefold() for name in table.names]
+    if by_id and not _in_digits(table):
+        return [str(i) for i in table.ids]
+    return [name.strip().casefold() for name in table.names]
 
 
 def _table(classes: ClassTable, its_keys: list[str], keys: list[str]) -> Ids:

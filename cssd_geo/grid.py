@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyproj
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from pyproj.exceptions import ProjError
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -61,6 +63,27 @@ class Grid:
             crs=dataset.crs or (points_crs if points else None),
             gcps=tuple(points),
         )
+
+    @property
+    def pixel_area(self) -> float | None:
+        """Square metres of a pixel by the units of the CRS; None where that is not projected, or with points."""
+        if self.transform is None or self.gcps or self.crs is None or not self.crs.is_projected:
+            return None
+        _, metres = self.crs.linear_units_factor
+        return float(abs(self.transform.determinant) * metres**2)
+
+    @property
+    def areal_scale(self) -> float:
+        """How many times larger the projection shows areas in the middle of the raster; NaN if not known."""
+        if self.pixel_area is None or self.crs is None or self.transform is None:
+            return float("nan")
+        crs = pyproj.CRS.from_wkt(self.crs.to_wkt())
+        try:
+            to_degrees = pyproj.Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True)
+            middle = to_degrees.transform(*(self.transform * (self.width / 2, self.height / 2)))
+            return float(pyproj.Proj(crs).get_factors(*middle).areal_scale)
+        except ProjError:
+            return float("nan")
 
     def profile(self) -> dict[str, Any]:
         """Options for rasterio's `open(..., "w", **profile)` that reproduce this grid."""

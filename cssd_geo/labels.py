@@ -110,17 +110,19 @@ def _burn(shapes: Shapes, grid: Grid, *, all_touched: bool, name: str) -> Labels
     """Rasterise shapes part by part, so that each pixel knows its polygon."""
     table, classes = _class_table(shapes)
     parts, owners = shapely.get_parts(_to_pixels(shapes.geometries, shapes.crs, grid, name), return_index=True)
-    notes = list(shapes.notes)
+    notes, kind = list(shapes.notes), "points" if _are_points(parts) else "polygons"
     burnt = [_burn_part(part, grid, all_touched=all_touched) for part in parts]
     outside = sum(pixels is None for pixels in burnt)
     empty = sum(pixels is not None and not len(pixels) for pixels in burnt)
     if outside:
-        notes.append(f"{outside} of {len(parts)} polygons lie outside of the scene.")
+        notes.append(f"{outside} of {len(parts)} {kind} lie outside of the scene.")
     if empty:
         hint = "" if all_touched else " (--all-touched would label the pixels that they touch)"
-        notes.append(f"{empty} of {len(parts)} polygons cover no pixel centre{hint}.")
+        notes.append(f"{empty} of {len(parts)} {kind} cover no pixel centre{hint}.")
     found = [(i, pixels) for i, pixels in enumerate(burnt) if pixels is not None and len(pixels)]
     pixels = np.concatenate([p for _, p in found]) if found else np.empty(0, np.int64)
+    if kind == "points" and len(np.unique(pixels)) < len(pixels):
+        notes.append(f"{len(pixels)} points lie in {len(np.unique(pixels))} pixels: each pixel counts once.")
     polygons = np.repeat([i for i, _ in found], [len(p) for _, p in found]).astype(np.int64)
     labels = Labels(
         rows=pixels // grid.width,
@@ -130,6 +132,10 @@ def _burn(shapes: Shapes, grid: Grid, *, all_touched: bool, name: str) -> Labels
         table=table,
     )
     return _without_conflicts(labels, grid, notes)
+
+
+def _are_points(parts: NDArray[Any]) -> bool:
+    return len(parts) > 0 and bool((shapely.get_dimensions(parts) == 0).all())
 
 
 def _class_table(shapes: Shapes) -> tuple[ClassTable, Indexes]:

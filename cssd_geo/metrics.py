@@ -196,11 +196,11 @@ class Accuracy:
 
 
 def clustered_interval(right: ArrayLike, clusters: ArrayLike) -> tuple[float, float]:
-    """Find a 95 % confidence interval of the share of right pixels, where pixels come in clusters such as polygons.
+    """Find a 95 % confidence interval of the share of right pixels, where pixels come in clusters (polygons).
 
-    Pixels of one polygon are right or wrong together, so the polygons count and not their pixels: the interval of a
-    ratio of two totals over clusters (Cochran 1977, Sampling Techniques, 3rd ed., chapter 9A,
-    ratio to size), with Student's t for few clusters, cut at 0 and 1.
+    Pixels of one polygon are right or wrong together, so the polygons count and not their pixels: the interval of
+    a ratio of two totals over clusters (Cochran 1977, Sampling Techniques, 3rd ed., chapter 9A, ratio to size),
+    with Student's t for few clusters, cut at 0 and 1.
 
     Args:
         right: (n,) whether each pixel is right.

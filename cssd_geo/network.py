@@ -57,8 +57,8 @@ class NetworkConfig:
     activation: bool = True
     """Batch normalisation and GELU after the spectral and the spatial stage; False as published."""
     discriminant: bool = True
-    """Once trained, the spectral head is the linear discriminant of the bands (see `discriminant`), which few labels
-    fix better than they fix the teacher; False: it stays the teacher, as published."""
+    """Once trained, the spectral head is the linear discriminant of the bands (see `discriminant`), which few
+    labels fix better than they fix the teacher; False: it stays the teacher, as published."""
     sharpness: float | None = 3.0
     """Where the sharpness of the pooling weights exp(sharpness * (cosine - 1)) starts from; it is learned.
     None: the cosines themselves, averaged, as published."""

@@ -19,6 +19,12 @@ RECEPTIVE_FIELD = 16
 """Side length of the square of pixels that decide one pixel's class with the default window of 10."""
 LARGEST_WINDOW = 64
 """Side length of a window at most: a tile's margin, and with it its memory, grows with it."""
+SAMPLE_LEAST = 50
+"""Pixels of a rare class that a reference sample holds; Olofsson et al. 2014 advise 50 to 100."""
+SAMPLE_STANDARD_ERROR = 0.01
+"""Of the overall accuracy, which a reference sample aims at; that of the example of Olofsson et al. 2014."""
+SAMPLE_USERS_ACCURACY = 0.9
+"""Of each class, as expected before it is known: the sample has the right size if the map is that good."""
 _KINDS: dict[type, tuple[Any, str]] = {
     int: (numbers.Integral, "a whole number"),
     float: (numbers.Real, "a number"),

@@ -1,7 +1,7 @@
 """Whether a confidence means what it says: of the pixels that are sure to 80 %, are 80 % right?
 
-Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2: reliability diagram and expected calibration
-error, in bins of the same width.
+Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2: reliability diagram and expected
+calibration error, in bins of the same width.
 """
 
 from dataclasses import dataclass

@@ -98,7 +98,7 @@ def _describe(labels: Labels, options: TrainingOptions, splits: list[Split]) -> 
         )
     held, of = len(np.unique(labels.polygons[tested])), len(np.unique(labels.polygons))
     return (
-        f"Cross-validation, {len(splits)} folds of whole polygons: {held} of {of} were held out ({tested.sum()} of "
-        f"{len(labels)} pixels), and what lay so near that windows would overlap did not train. The model itself "
-        "was then trained on all labels."
+        f"Cross-validation, {len(splits)} folds of whole polygons: {held} of {of} were held out ({tested.sum()} "
+        f"of {len(labels)} pixels), and what lay so near that windows would overlap did not train. The model "
+        "itself was then trained on all labels."
     )

@@ -30,6 +30,7 @@ def prepare_search(
     points: NDArray[np.int64],
     classes: NDArray[Any],
     polygons: NDArray[Any],
+    *,
     may_test: NDArray[np.bool_],
     buffer: int,
     fraction: float,

@@ -65,7 +65,7 @@ def split_polygons(
         raise InputError(f"the buffer is the side length of a receptive field, so at least 1 pixel, not {buffer}")
     points = np.column_stack([rows, cols]).astype(np.int64)
     may_test = np.ones(len(points), np.bool_) if tested is None else ~tested
-    block, search = prepare_search(points, classes, polygons, may_test, buffer, fraction)
+    block, search = prepare_search(points, classes, polygons, may_test=may_test, buffer=buffer, fraction=fraction)
     if search.block_totals.max(initial=0) < 2:  # noqa: PLR2004 - one to train, one to test
         raise LabelError(
             "no class has two polygons, so none can be held out for testing: draw at least two polygons, far "
@@ -185,8 +185,8 @@ def _shuffled(classes: NDArray[Any], seed: int) -> Iterator[NDArray[np.intp]]:
 def _none_apart(buffer: int) -> LabelError:
     return LabelError(
         "no polygon can be held out without leaving a class untrained: training pixels closer than "
-        f"{buffer} pixels to a test pixel are dropped, and the polygons lie too close together. Draw more polygons, "
-        "farther apart, or use --split random (which overrates the map)"
+        f"{buffer} pixels to a test pixel are dropped, and the polygons lie too close together. Draw more "
+        "polygons, farther apart, or use --split random (which overrates the map)"
     )
 
 

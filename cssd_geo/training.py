@@ -117,7 +117,7 @@ class _Samples:
 
 
 def _read_samples(scene: Scene, labels: Labels) -> tuple[Scene, _Samples, list[str]]:
-    """Read the labelled pixels; mark bands as bad that hold no data at any, as water-vapour bands of products do."""
+    """Read the labelled pixels; mark bands as bad that hold no data at any, as water-vapour bands often do."""
     good, notes = scene.bands.good_indexes, list[str]()
     spectra, valid = read_pixels(scene, labels.rows, labels.cols, good)
     data = usable(spectra.T[:, :, None], scene.nodata[good])[:, :, 0]  # (S,n)

@@ -1,4 +1,4 @@
-"""What cross-validation says: accuracy with its interval, reliability, and how CSSD compares with what is usual."""
+"""What cross-validation says: accuracy with its interval, reliability, and how the usual methods do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

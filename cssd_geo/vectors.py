@@ -13,6 +13,11 @@ from pyogrio.errors import DataSourceError
 from cssd_geo.classes import listed
 from cssd_geo.errors import LabelError
 
+CLASS_FIELD, MAP_ID_FIELD, MAP_NAME_FIELD = "class_name", "map_id", "map_name"
+"""Fields of a reference sample: the class to be filled in, and what the map has there."""
+_POINTS = (-1, 0, 4)
+"""Type ids of shapely for a missing geometry, a point and several points."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shapes:
@@ -64,6 +69,8 @@ def read_shapes(path: str | Path, *, layer: str | None, class_field: str | None)
     geometries, values = _geometries(path, name, wkb), _class_values(fields[field], field)
     colours = next((fields[f] for f in fields if _is_colour_field(f)), np.full(len(values), None, object))
     known = np.array([value is not None for value in values], np.bool_)
+    if len(known) and not known.any():
+        raise LabelError(f"{path}: no feature has a class in field {field!r}: fill it, or choose --class-field")
     keep = known & ~shapely.is_missing(geometries) & ~shapely.is_empty(geometries)
     repaired, count = _repair(geometries[keep])
     notes = [f"{np.sum(~keep)} features without a class or a geometry were left out."] * bool((~keep).any())
@@ -84,6 +91,25 @@ def read_geometries(path: str | Path, layer: str | None) -> tuple[NDArray[Any], 
     return _repair(_geometries(path, name, wkb))[0], meta["crs"]
 
 
+def holds_points(path: str | Path, layer: str | None) -> bool:
+    """Whether all geometries of a layer are points.
+
+    Raises:
+        LabelError: if there is no such layer or no geometry.
+    """
+    geometries, _ = read_geometries(path, layer)
+    return bool(np.isin(shapely.get_type_id(geometries), _POINTS).all())
+
+
+def has_field(path: str | Path, layer: str | None, field: str) -> bool:
+    """Whether a layer has an attribute of this name.
+
+    Raises:
+        LabelError: if there is no such layer.
+    """
+    return field in pyogrio.read_info(path, layer=_choose_layer(path, layer))["fields"]
+
+
 def _geometries(path: str | Path, layer: str, wkb: NDArray[Any] | None) -> NDArray[Any]:
     if wkb is None:
         raise LabelError(f"{path}, layer {layer}, has no geometries")
@@ -101,7 +127,12 @@ def _choose_layer(path: str | Path, wanted: str | None) -> str:
 
 
 def _guess_field(path: str | Path, fields: dict[str, NDArray[Any]]) -> str:
-    """The only text field, or where there is none the only whole-number field, with at least two values."""
+    """The only text field, or where there is none the only whole-number field, with at least two values.
+
+    Of a reference sample it is the one to be filled in: the map's own classes would make any map look perfect.
+    """
+    if {CLASS_FIELD, MAP_ID_FIELD, MAP_NAME_FIELD} <= fields.keys():
+        return CLASS_FIELD
     for kinds in ("OU", "iu"):
         plausible = [
             name

@@ -32,7 +32,7 @@ class Whitening:
     def of(cls, discriminant: Discriminant, spectra: NDArray[Any]) -> Self:
         """Whiten as the discriminant does, so that (n, S) labelled spectra have the variance 1 on average."""
         matrix, centre = discriminant.whitening, discriminant.centre
-        spread = np.std((spectra - centre) @ matrix)
+        spread = float(np.std((spectra - centre) @ matrix))
         return cls(matrix=matrix / max(spread, 1e-12), centre=centre)
 
     def apply(self, pixels: Tensor) -> Tensor:

@@ -41,13 +41,13 @@ class TrainingWindows:
         return self.lookup[:, self.halo.before, self.halo.before]
 
     def neighbour_differences(self, most: int = 20_000) -> NDArray[np.float32]:
-        """(m, S) differences between pixels that lie side by side in the scene, at most so many, drawn at random."""
+        """(m, S) differences between pixels that lie side by side, at most so many, drawn at random."""
         left, right = self.lookup[:, :, :-1].flatten(), self.lookup[:, :, 1:].flatten()
         valid = (left != _OUTSIDE) & (right != _OUTSIDE)
         pairs = torch.unique(torch.stack([left[valid], right[valid]], dim=1), dim=0).numpy()
         chosen = np.random.default_rng(0).permutation(len(pairs))[:most]
-        pixels: NDArray[np.float32] = self.pixels.numpy()
-        return pixels[pairs[chosen, 1]] - pixels[pairs[chosen, 0]]
+        left_pixels, right_pixels = (self.pixels[pairs[chosen, side]].numpy() for side in (0, 1))
+        return np.asarray(right_pixels - left_pixels, np.float32)
 
     def augmented(
         self, chosen: Tensor, device: torch.device, random: torch.Generator, *, context_swap: float

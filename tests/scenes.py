@@ -78,6 +78,17 @@ def control_points(transform: Affine, height: int, width: int) -> list[GroundCon
     return [GroundControlPoint(row=row, col=col, x=x, y=y, z=0.0) for row, col, x, y in places]
 
 
+def fill_sample(path: Path, names: dict[int, str], truth: NDArray[Any]) -> Path:
+    """Label a reference sample with the truth (y, x), as an analyst would."""
+    meta, _, geometries, columns = pyogrio.raw.read(path)
+    fields = dict(zip(meta["fields"].tolist(), columns, strict=True))
+    found = truth[fields["row"], fields["col"]].tolist()
+    fields["class_name"] = np.array([names.get(value) for value in found], object)
+    columns = list(fields.values())
+    pyogrio.raw.write(path, geometries, columns, list(fields), geometry_type="Point", crs=meta["crs"])
+    return path
+
+
 @dataclass(frozen=True, kw_only=True)
 class TwoFields:
     """A scene of two crops in six fields, easy to tell apart, with polygons in four of them."""

@@ -19,7 +19,7 @@ import torch
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 from safetensors.torch import save
-from scenes import NORTH_UP, pixel_box, random_model, write_polygons, write_raster, write_two_fields
+from scenes import NORTH_UP, fill_sample, pixel_box, random_model, write_polygons, write_raster, write_two_fields
 
 from cssd_geo import __version__
 from cssd_geo.budget import parse_size
@@ -29,7 +29,7 @@ from cssd_geo.cli.train import EpochLines
 from cssd_geo.fitting import Epoch
 from cssd_geo.model import load_model
 
-COMMANDS = ("bench", "classify", "demo", "evaluate", "info", "train")
+COMMANDS = ("bench", "classify", "demo", "evaluate", "info", "sample", "train")
 QUICK = ("--epochs", "1", "--windows-per-class", "6", "--shots", "8", "--no-baseline")
 
 
@@ -105,15 +105,15 @@ def test_training_reports_what_it_held_out_and_how_good_it_is(world: World) -> N
     assert result.exit_code == 0, result.output
     assert "held out" in result.stdout
     assert "overall accuracy (OA)" in result.stdout
-    assert "Random forest, same pixels" in result.stdout
+    assert "random forest" in result.stdout
     assert result.stdout.endswith("Model written to m.safetensors\n")
     report = json.loads((world.folder / "report.json").read_text())
     assert report["map"]["overall_accuracy"] > 0.9
-    assert set(report) == {"split", "map", "main", "spectral", "random_forest"}
+    assert set(report) == {"split", "map", "reliability", "main", "spectral", "baselines"}
 
 
 def test_a_log_gets_few_lines(world: World) -> None:
-    assert len(world.training.stderr.splitlines()) == 2, "the first and the last epoch"
+    assert len(world.training.stderr.splitlines()) == 5, "three folds and all labels begin, the end"
     assert world.classification.stderr == ""
 
 
@@ -170,6 +170,27 @@ def test_evaluate_leaves_excluded_polygons_out(tmp_path: Path) -> None:
     left = call("evaluate", "map.tif", "labels.gpkg", "--json", "--exclude", trained, "--buffer", 3).stdout
     assert json.loads(left)["total"] == whole["total"] - 12 * 14
     assert "trained.gpkg were left out" in json.loads(left)["notes"][-1]
+
+
+def test_a_sample_is_drawn_labelled_and_evaluated(inside: Path, tmp_path: Path, world: World) -> None:
+    points = tmp_path / "points.gpkg"
+    drawn = call("sample", inside / "map.tif", "-o", points, "--size", 200, "--seed", 3)
+    assert drawn.exit_code == 0, drawn.output
+    assert re.search(r"^maize +[\d,]+ pixels +[\d.]+ % +\d+ drawn$", drawn.stdout, re.MULTILINE)
+    assert "points.gpkg written: 200 points" in drawn.stdout
+    assert drawn.stdout.endswith(f"cssd-geo evaluate {inside / 'map.tif'} {points} --stratified\n")
+    empty = call("evaluate", inside / "map.tif", points, "--stratified")
+    assert (empty.exit_code, "no feature has a class in field 'class_name': fill it" in empty.stderr) == (4, True)
+    fill_sample(points, {1: "maize", 2: "wheat"}, world.truth)
+    words = ("evaluate", inside / "map.tif", points, "--stratified")
+    text = call(*words).stdout
+    assert "By area, for a stratified random sample" in text
+    assert text.index("kappa") < text.index("By area")
+    facts = json.loads(call(*words, "--json").stdout)["stratified"]
+    assert facts["unit"] == "ha"
+    assert facts["total_area"] == pytest.approx((world.truth > 0).sum() * 0.09)
+    assert facts["overall_accuracy"]["value"] > 0.85
+    assert "stratified" not in json.loads(call(*words[:-1], "--json").stdout)
 
 
 @pytest.mark.usefixtures("inside")
@@ -311,6 +332,7 @@ def test_help_names_every_command_and_version_is_the_package_s() -> None:
 TRAIN = ("train", "two_fields.tif", "labels.gpkg", "-o", "{new}.safetensors")
 CLASSIFY = ("classify", "two_fields.tif", "-o", "{new}.tif", "-m", "m.safetensors")
 EVALUATE = ("evaluate", "map.tif", "labels.gpkg")
+SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
 
 
 @pytest.mark.parametrize(
@@ -332,7 +354,7 @@ EVALUATE = ("evaluate", "map.tif", "labels.gpkg")
         ((*TRAIN, "--window", "1000"), 2, "window must be from 1 to 64, not 1000"),
         ((*TRAIN, "--learning-rate", "nan"), 2, "learning_rate must be at least"),
         ((*TRAIN, "--learning-rate", "inf"), 2, "learning_rate must be at least"),
-        ((*TRAIN, "--test-fraction", "1"), 2, "test_fraction must be from 0.01 to 0.99, not 1"),
+        ((*TRAIN, "--folds", "1"), 2, "folds must be from 2 to 20, not 1"),
         ((*TRAIN, "--split", "folds"), 2, "'folds' is not one of"),
         ((*TRAIN, "--seed", "-1"), 2, "seed must be from 0"),
         ((*TRAIN, "--seed", "9" * 30), 2, "seed must be from 0"),
@@ -387,6 +409,20 @@ EVALUATE = ("evaluate", "map.tif", "labels.gpkg")
         ((*EVALUATE, "--buffer", "-1"), 2, "buffer is a number of pixels from 0, not -1"),
         ((*EVALUATE, "--csv", "{new}.txt"), 6, r"does not end in \.csv"),
         ((*EVALUATE, "--png", "/proc/a.png"), 6, "/proc takes no new file"),
+        ((*EVALUATE, "--stratified"), 4, "labels.gpkg holds other shapes than points: .*cssd-geo sample"),
+        (("evaluate", "map.tif", "map.tif", "--stratified"), 4, "map.tif is no vector: .*cssd-geo sample"),
+        ((*EVALUATE, "--stratified", "--exclude", "labels.gpkg"), 2, "leave one of them out"),
+        (("sample", "no.tif", *SAMPLE[2:]), 3, "no.tif does not exist"),
+        (("sample", "probabilities.tif", *SAMPLE[2:]), 3, "a class map has whole numbers"),
+        ((*SAMPLE[:-1], "labels.gpkg"), 6, "labels.gpkg exists: .* --overwrite"),
+        ((*SAMPLE[:-1], "{new}.shp"), 6, r"does not end in \.gpkg"),
+        ((*SAMPLE[:-1], "/proc/a.gpkg"), 6, "/proc takes no new file"),
+        ((*SAMPLE, "--size", "0"), 2, "0 is not in the range x>=1"),
+        ((*SAMPLE, "--size", "99"), 2, "99 pixels are too few for 2 classes .*: ask for 100 or more"),
+        ((*SAMPLE, "--per-class-least", "1"), 2, "at least 2 pixels for its variance, not 1"),
+        ((*SAMPLE, "--users-accuracy", "95"), 2, "fraction above 0 and below 1, not 95"),
+        ((*SAMPLE, "--standard-error", "nan"), 2, "fraction above 0 and below 1, not nan"),
+        ((*SAMPLE, "--seed", "-1"), 2, "seed must be from 0 to 4294967295, not -1"),
         (("info", "no.tif"), 3, "no.tif does not exist"),
         (("info", "no.safetensors"), 5, "does not exist"),
         (("info", "labels.gpkg"), 3, "not a raster"),
@@ -545,7 +581,7 @@ def test_a_real_terminal_sees_the_same(world: World, tmp_path: Path) -> None:
 
 
 def epoch(number: int, epochs: int = 50) -> Epoch:
-    return Epoch(number=number, epochs=epochs, loss=1.0, accuracy=0.5, windows=100)
+    return Epoch(run=2, runs=2, number=number, epochs=epochs, loss=1.0, accuracy=0.5, windows=100)
 
 
 def test_epochs_in_a_log_are_few_and_on_a_terminal_all(
@@ -554,7 +590,7 @@ def test_epochs_in_a_log_are_few_and_on_a_terminal_all(
     lines = EpochLines()
     for number in range(1, 51):
         lines(epoch(number))
-    assert [line[:11] for line in capsys.readouterr().err.splitlines()] == ["epoch   1/5", "epoch  50/5"]
+    assert [line[12:24] for line in capsys.readouterr().err.splitlines()] == ["epoch   1/50", "epoch  50/50"]
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     for number in range(1, 51):
         lines(epoch(number))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyproj
 import pytest
+import rasterio
 import shapely
 from affine import Affine
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from rasterio.crs import CRS
 from scenes import NORTH_UP, ROTATED, UTM, pixel_box, write_polygons, write_raster, write_two_fields
 from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix
 
-from cssd_geo import evaluation
+from cssd_geo import class_rasters
 from cssd_geo.classes import ClassTable
 from cssd_geo.classmap import RasterWriter, class_map_layer
 from cssd_geo.errors import InputError, LabelError, SceneError
@@ -60,7 +61,7 @@ def test_random_maps_are_counted_as_scikit_learn_does(
     class_map = write_raster(folder / "map.tif", mapped[None], nodata=0)
     reference = write_raster(folder / "truth.tif", truth[None], nodata=0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "_STEP", part)
+        patch.setattr(class_rasters, "_STEP", part)
         accuracy = evaluate(class_map, reference).accuracy
     assert accuracy.names == ("1", "2", "7")
     np.testing.assert_array_equal(accuracy.confusion, _expected(truth, mapped, [1, 2, 7]))
@@ -246,3 +247,30 @@ def test_matching_by_id_says_what_it_took_the_ids_to_mean(tmp_path: Path) -> Non
     assert not any("Matched by id" in note for note in evaluate(numbers, numbers).notes)
     with pytest.raises(LabelError, match="none is 100 pixels away"):
         evaluate(tmp_path / "map.tif", made.labels, exclude=made.labels, buffer=100)
+
+
+def test_numbers_written_as_texts_mean_the_same_ids(tmp_path: Path) -> None:
+    """Texts are numbered by name, so that "7" once became id 2 and was compared with another class."""
+    numbers = write_raster(tmp_path / "numbers.tif", _ids(1)[None], nodata=0)
+    boxes = [(pixel_box(2, 2, 10, 10), "1"), (pixel_box(20, 20, 5, 8), "7")]
+    found = evaluate(numbers, write_polygons(tmp_path / "texts.gpkg", boxes))
+    assert found.accuracy.names == ("1", "2", "7")
+    assert found.accuracy.n.tolist() == [100, 0, 40]
+    assert found.accuracy.correct.tolist() == [
+        (_ids(1)[2:12, 2:12] == 1).sum(), 0, (_ids(1)[20:25, 20:28] == 7).sum(),
+    ]  # fmt: skip
+    assert found.notes == ()
+
+
+def test_masked_pixels_of_a_map_are_unclassified(tmp_path: Path) -> None:
+    ids = np.full((HEIGHT, WIDTH), 1, np.uint8)
+    ids[20:] = 2
+    class_map = _write_map(tmp_path / "map.tif", ids)
+    with rasterio.open(class_map, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+        dataset.nodata = 2
+    boxes = [(pixel_box(2, 2, 10, 10), "wheat"), (pixel_box(30, 30, 5, 8), "maize")]
+    vector = write_polygons(tmp_path / "l.gpkg", boxes)
+    truth = np.zeros((HEIGHT, WIDTH), np.uint8)
+    truth[2:12, 2:12], truth[30:35, 30:38] = 1, 2
+    for reference in (vector, _write_map(tmp_path / "truth.tif", truth)):
+        assert evaluate(class_map, reference).accuracy.unclassified == 40

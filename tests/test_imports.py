@@ -13,14 +13,15 @@ import cssd_geo
 LAYERS = (
     # Lowest first. A module imports from layers below its own, never from its own or from above.
     "errors",
-    "options bands classes tiles metrics reliability split_search discriminant",  # values: numpy and the standard library
-    "splits band_tags grid outputs pam vectors pooling budget",
-    "cube classmap sources",  # the outside world: rasters in, rasters out
-    "scene labels",
+    # values: numpy and the standard library
+    "options bands classes tiles metrics reliability split_search discriminant",
+    "splits band_tags grid outputs pam vectors pooling budget areas",
+    "cube classmap sources strata",  # the outside world: rasters in, rasters out
+    "scene labels class_rasters",
     "network calibration whitening sampling windows",  # from here on torch may be needed
     "losses model baselines validation dense",
     "inference fitting",
-    "lazy streaming info pictures evaluation",
+    "lazy streaming info pictures evaluation reference_sample",
     "training classification",  # one verb each
     "bench.made bench.patches",
     "bench.rates",
@@ -30,7 +31,7 @@ LAYERS = (
     "demo.run",
     "cli.options cli.progress",
     "cli.train",
-    "cli.bench cli.classify cli.demo cli.evaluate cli.info",
+    "cli.bench cli.classify cli.demo cli.evaluate cli.info cli.sample",
     "cli",
     "cli.__main__ bench.peak",
 )
@@ -38,8 +39,9 @@ WITHOUT_TORCH = [
     module
     for modules in (
         *LAYERS[:2],
-        "splits band_tags grid outputs pam vectors budget cube classmap sources",
-        "scene labels calibration sampling validation baselines pictures evaluation cli cli.options cli.progress",
+        "splits band_tags grid outputs pam vectors budget areas cube classmap sources strata",
+        "scene labels class_rasters calibration sampling validation baselines pictures",
+        "evaluation reference_sample cli cli.options cli.progress",
     )
     for module in modules.split()
 ]

@@ -329,7 +329,7 @@ def test_files_that_are_no_labels_say_so(tmp_path: Path) -> None:
         with pytest.raises(LabelError, match="has no geometries"):
             read()
     empty = _write(tmp_path / "empty.gpkg", [A], k=[None])
-    with pytest.raises(LabelError, match="the labels hold no class"):
+    with pytest.raises(LabelError, match=r"empty\.gpkg: no feature has a class in field 'k': fill it"):
         read_labels(empty, _grid(), class_field="k")
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cssd_geo import split_search, splits
 from cssd_geo.errors import InputError, LabelError
-from cssd_geo.splits import Split, few_shot, split_polygons, split_random
+from cssd_geo.splits import Split, few_shot, polygon_folds, random_folds, split_polygons
 
 Labels = dict[str, NDArray[np.int64]]
 SEEDS = st.integers(0, 2**31)
@@ -55,12 +55,10 @@ def check_honest(labels: Labels, split: Split, buffer: int) -> None:
     held_out = np.unique(labels["polygons"][split.test])
     np.testing.assert_array_equal(np.isin(labels["polygons"], held_out), split.test)
     assert set(labels["classes"][split.train]) == set(labels["classes"])
-    assert set(split.unmeasured) == set(labels["classes"]) - set(labels["classes"][split.test])
 
 
 def drops_only_the_buffer(labels: Labels, split: Split, buffer: int) -> bool:
     dropped = ~split.train & ~split.test
-    assert split.dropped == dropped.sum()
     return bool((distances(labels, dropped, split.test).min(axis=1) < buffer).all()) if dropped.any() else True
 
 
@@ -80,7 +78,7 @@ def can_hold_out_one(labels: Labels, buffer: int) -> bool:
 @given(labels=scenes(), buffer=st.integers(1, 17), fraction=st.floats(0.05, 0.5), seed=SEEDS)
 def test_polygon_split_is_honest_or_impossible(labels: Labels, buffer: int, fraction: float, seed: int) -> None:
     try:
-        split = split_polygons(**labels, buffer=buffer, fraction=fraction, seed=seed)
+        split = split_polygons(tested=None, **labels, buffer=buffer, fraction=fraction, seed=seed)
     except LabelError:
         assert not can_hold_out_one(labels, buffer)
         return
@@ -94,7 +92,7 @@ def test_grouped_search_is_as_honest(labels: Labels, buffer: int, seed: int, uni
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(split_search, "_UNITS", units)
         try:
-            split = split_polygons(**labels, buffer=buffer, fraction=0.25, seed=seed)
+            split = split_polygons(tested=None, **labels, buffer=buffer, fraction=0.25, seed=seed)
         except LabelError:
             assume(False)
     check_honest(labels, split, buffer)
@@ -113,12 +111,7 @@ def test_separation_takes_test_polygons_back_until_every_class_trains(
     points = np.column_stack([labels["rows"], labels["cols"]])
     train = splits._separate(points, labels["classes"], labels["polygons"], test, buffer)
     assert not (test & ~asked).any()
-    split = splits.Split(
-        train=train,
-        test=test,
-        unmeasured=splits._unmeasured(labels["classes"], test),
-        description="",
-    )
+    split = splits.Split(train=train, test=test)
     if test.any():
         check_honest(labels, split, buffer)
     else:
@@ -130,7 +123,7 @@ def test_separation_takes_test_polygons_back_until_every_class_trains(
 def test_a_seed_gives_the_same_split(labels: Labels, seed: int) -> None:
     def split() -> Split | str:
         try:
-            return split_polygons(**labels, buffer=4, fraction=0.25, seed=seed)
+            return split_polygons(tested=None, **labels, buffer=4, fraction=0.25, seed=seed)
         except LabelError as error:
             return str(error)
 
@@ -138,26 +131,22 @@ def test_a_seed_gives_the_same_split(labels: Labels, seed: int) -> None:
     if isinstance(one, Split) and isinstance(two, Split):
         np.testing.assert_array_equal(one.train, two.train)
         np.testing.assert_array_equal(one.test, two.test)
-        assert one.description == two.description
     else:
         assert one == two
 
 
 def test_class_with_one_polygon_trains_and_is_not_measured() -> None:
     labels = boxes((0, 0, 8, 8, 0), (0, 40, 8, 8, 0), (30, 0, 8, 8, 1), (30, 40, 8, 8, 1), (50, 80, 5, 5, 2))
-    split = split_polygons(**labels, buffer=16, fraction=0.25, seed=0)
-    assert split.unmeasured == (2,)
+    split = split_polygons(tested=None, **labels, buffer=16, fraction=0.25, seed=0)
     assert split.train[labels["classes"] == 2].all()
-    assert split.dropped == 0
+    assert (split.train | split.test).all()
     assert split.test.sum() == 128
-    assert "2 of 5" in split.description
-    assert "16 pixels" in split.description
 
 
 def test_classes_need_not_be_numbered_without_gaps() -> None:
     labels = boxes((0, 0, 8, 8, 3), (0, 40, 8, 8, 3), (30, 0, 8, 8, 9), (50, 80, 5, 5, 7))
-    split = split_polygons(**labels, buffer=16, fraction=0.25, seed=0)
-    assert split.unmeasured == (7, 9)
+    split = split_polygons(tested=None, **labels, buffer=16, fraction=0.25, seed=0)
+    assert set(labels["classes"][split.test]) == {3}
 
 
 def test_a_road_network_across_the_scene_is_not_held_out() -> None:
@@ -166,10 +155,10 @@ def test_a_road_network_across_the_scene_is_not_held_out() -> None:
     raster[3:6, 3:6], raster[50:53, 80:83] = 2, 3
     raster[10:18, 10:18], raster[48:56, 40:48], raster[10:18, 70:78] = 4, 5, 6
     labels = labels_of(raster, np.array([-1, 0, 0, 0, 1, 1, 1]))
-    split = split_polygons(**labels, buffer=16, fraction=0.25, seed=0)
+    split = split_polygons(tested=None, **labels, buffer=16, fraction=0.25, seed=0)
     check_honest(labels, split, 16)
     assert not split.test[labels["polygons"] == 1].any()
-    assert split.unmeasured == ()
+    assert set(labels["classes"][split.test]) == set(labels["classes"])
 
 
 def test_touching_tiny_polygons_are_held_out_in_compact_groups() -> None:
@@ -178,7 +167,7 @@ def test_touching_tiny_polygons_are_held_out_in_compact_groups() -> None:
     polygons = (rows // 2) * 100 + cols // 2
     classes = rng.integers(4, size=polygons.max() + 1)[polygons]
     labels = {"rows": rows, "cols": cols, "polygons": polygons, "classes": classes}
-    split = split_polygons(**labels, buffer=8, fraction=0.25, seed=0)
+    split = split_polygons(tested=None, **labels, buffer=8, fraction=0.25, seed=0)
     check_honest(labels, split, 8)
     # A scattered tenth of the polygons would leave no training pixel at all.
     assert split.train.mean() > 0.4
@@ -189,26 +178,26 @@ def test_many_pixels_are_grouped_and_the_split_stays_exact() -> None:
     rows, cols = (axis.ravel() for axis in np.mgrid[:200, :300])
     polygons = (rows // 10) * 100 + cols // 10
     labels = {"rows": rows, "cols": cols, "polygons": polygons, "classes": polygons % 5}
-    split = split_polygons(**labels, buffer=16, fraction=0.25, seed=0)
+    split = split_polygons(tested=None, **labels, buffer=16, fraction=0.25, seed=0)
     raster = split.test.reshape(200, 300)
     near = np.zeros_like(raster)
     for row, col in zip(*np.nonzero(raster), strict=True):
         near[max(row - 15, 0) : row + 16, max(col - 15, 0) : col + 16] = True
     np.testing.assert_array_equal(split.train, ~near.ravel())
-    assert split.unmeasured == ()
+    assert set(labels["classes"][split.test]) == set(labels["classes"])
     assert split.train.mean() > 0.5
 
 
 def test_one_polygon_per_class_is_an_error_that_names_the_remedy() -> None:
     labels = boxes((0, 0, 8, 8, 0), (0, 40, 8, 8, 1))
     with pytest.raises(LabelError, match=r"two polygons.*--split random"):
-        split_polygons(**labels, buffer=16, fraction=0.25, seed=0)
+        split_polygons(tested=None, **labels, buffer=16, fraction=0.25, seed=0)
 
 
 def test_polygons_within_the_buffer_are_an_error_that_names_the_remedy() -> None:
     labels = boxes((0, 0, 4, 4, 0), (0, 6, 4, 4, 0), (6, 0, 4, 4, 1), (6, 6, 4, 4, 1))
     with pytest.raises(LabelError, match=r"closer than 16 pixels.*--split random"):
-        split_polygons(**labels, buffer=16, fraction=0.25, seed=0)
+        split_polygons(tested=None, **labels, buffer=16, fraction=0.25, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +223,7 @@ def test_arguments_that_cannot_be_used(changes: dict[str, Any], message: str) ->
 def test_no_labelled_pixels_is_an_error() -> None:
     none = np.zeros(0, np.int64)
     with pytest.raises(LabelError, match="no labelled pixels"):
-        split_random(classes=none, fraction=0.25, seed=0)
+        random_folds(classes=none, folds=3, seed=0)
     with pytest.raises(LabelError, match="no labelled pixels"):
         split_polygons(rows=none, cols=none, classes=none, polygons=none, buffer=16, fraction=0.25, seed=0)
 
@@ -242,29 +231,48 @@ def test_no_labelled_pixels_is_an_error() -> None:
 CLASSES = st.lists(st.integers(0, 4), min_size=1, max_size=200).map(lambda values: np.array(values, np.int64))
 
 
-@given(classes=CLASSES, fraction=st.floats(0.01, 0.99), seed=SEEDS)
-def test_random_split_is_stratified(classes: NDArray[np.int64], fraction: float, seed: int) -> None:
+@given(classes=CLASSES, folds=st.integers(2, 7), seed=SEEDS)
+def test_random_folds_test_every_pixel_once_and_are_stratified(
+    classes: NDArray[np.int64], folds: int, seed: int
+) -> None:
     sizes = np.bincount(classes)
     if sizes.max() < 2:
         with pytest.raises(LabelError, match="no class has two"):
-            split_random(classes=classes, fraction=fraction, seed=seed)
+            random_folds(classes=classes, folds=folds, seed=seed)
         return
-    split = split_random(classes=classes, fraction=fraction, seed=seed)
-    np.testing.assert_array_equal(split.train, ~split.test)
-    assert split.dropped == 0
-    tested = np.bincount(classes[split.test], minlength=len(sizes))
-    for n, m in zip(sizes, tested, strict=True):
-        assert m == 0 if n < 2 else 1 <= m <= n - 1
-        assert n < 2 or abs(m - fraction * n) <= 1
-    assert split.unmeasured == tuple(np.flatnonzero(sizes == 1).tolist())
-    again = split_random(classes=classes, fraction=fraction, seed=seed)
-    np.testing.assert_array_equal(split.test, again.test)
+    found = random_folds(classes=classes, folds=folds, seed=seed)
+    tested = np.sum([split.test for split in found], axis=0)
+    np.testing.assert_array_equal(tested, sizes[classes] > 1)
+    for split in found:
+        np.testing.assert_array_equal(split.train, ~split.test)
+        assert set(classes[split.train]) == set(classes)
+        counts = np.bincount(classes[split.test], minlength=len(sizes))
+        assert all(abs(m - n / folds) < 1 or n < 2 for n, m in zip(sizes, counts, strict=True))
+    again = random_folds(classes=classes, folds=folds, seed=seed)
+    assert all((one.test == two.test).all() for one, two in zip(found, again, strict=True))
 
 
-def test_random_split_says_that_it_overrates() -> None:
-    split = split_random(classes=np.array([0, 0, 0, 0, 1, 1]), fraction=0.5, seed=0)
-    assert "3 of 6" in split.description
-    assert "overrated" in split.description
+@settings(max_examples=20, deadline=None)
+@given(labels=scenes(), buffer=st.integers(1, 9), folds=st.integers(2, 4), seed=SEEDS)
+def test_polygon_folds_are_honest_and_test_no_polygon_twice(
+    labels: Labels, buffer: int, folds: int, seed: int
+) -> None:
+    try:
+        found = polygon_folds(**labels, buffer=buffer, folds=folds, seed=seed)
+    except LabelError:
+        assert not can_hold_out_one(labels, buffer)
+        return
+    assert 1 <= len(found) <= folds
+    for split in found:
+        check_honest(labels, split, buffer)
+    assert np.sum([split.test for split in found], axis=0).max() == 1
+
+
+def test_folds_reach_polygons_that_one_split_leaves_out() -> None:
+    corners = [(row, col, 6, 6, k) for k, row in enumerate((0, 40)) for col in (0, 40, 80)]
+    found = polygon_folds(**boxes(*corners), buffer=16, folds=3, seed=0)
+    assert len(found) == 3
+    assert np.logical_or.reduce([split.test for split in found]).all(), "every polygon tests once"
 
 
 @given(classes=CLASSES, shots=st.integers(1, 30), seed=SEEDS)

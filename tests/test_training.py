@@ -13,6 +13,7 @@ from scenes import pixel_box, write_polygons, write_raster, write_two_fields
 from torch import nn
 
 import cssd_geo
+from cssd_geo.discriminant import Discriminant
 from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.evaluation import evaluate
 from cssd_geo.fitting import Epoch, _pace
@@ -30,8 +31,10 @@ def test_two_crops_are_learned_and_mapped(tmp_path: Path) -> None:
     hold_out = trained.hold_out
     assert hold_out is not None
     assert hold_out.map.overall_accuracy > 0.95
-    assert hold_out.random_forest is not None
-    assert "Whole polygons were held out" in hold_out.description
+    assert hold_out.interval[0] <= hold_out.map.overall_accuracy <= hold_out.interval[1]
+    assert set(hold_out.baselines) == {"random forest", "support vector machine"}
+    assert {accuracy.total for accuracy in hold_out.baselines.values()} == {hold_out.map.total}
+    assert "folds of whole polygons" in hold_out.description
     cssd_geo.classify(made.scene, tmp_path / "m.safetensors", tmp_path / "map.tif")
     with rasterio.open(tmp_path / "map.tif") as dataset:
         class_map = dataset.read(1)
@@ -65,9 +68,13 @@ def test_without_hold_out_no_accuracy_is_claimed(tmp_path: Path) -> None:
 def test_epochs_are_told(tmp_path: Path) -> None:
     made, told = write_two_fields(tmp_path), list[Epoch]()
     train(made.scene, made.labels, options=QUICK, on_epoch=told.append)
-    assert [epoch.number for epoch in told] == [1, 2, 3, 4, 5, 6]
+    runs = told[0].runs
+    assert runs > 1, "folds, and then all labels"
+    assert [(epoch.run, epoch.number) for epoch in told] == [
+        (r, n) for r in range(1, runs + 1) for n in range(1, 7)
+    ]
     assert {epoch.windows for epoch in told} == {48}, "24 of each class"
-    assert told[-1].loss < told[0].loss
+    assert told[-1].loss < told[-6].loss
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 5, 10])
@@ -150,7 +157,8 @@ def test_whitening_folds_into_the_map_that_follows(seed: int, bands: int, per_cl
     random = np.random.default_rng(seed)
     mixing = random.normal(size=(bands, bands))
     spectra = (random.normal(size=(3 * per_class, bands)) @ mixing).astype(np.float32)
-    whitening = Whitening.within_classes(spectra, np.repeat(np.arange(3), per_class))
+    classes, differences = np.repeat(np.arange(3), per_class), np.diff(spectra, axis=0)
+    whitening = Whitening.of(Discriminant.fit(spectra, classes, differences[:: seed % 3 + 1]), spectra)
     assert np.isfinite(whitening.matrix).all()
     pixels = torch.from_numpy(np.concatenate([np.zeros((1, bands), np.float32), spectra])).double()
     linear = nn.Linear(bands, 4).double()
@@ -166,7 +174,8 @@ def test_whitening_evens_out_what_varies_within_classes() -> None:
     nuisance = random.normal(size=(8000, 6)) * [100, 30, 10, 3, 1, 0.3]
     centres = random.normal(size=(4, 6)) * 5
     spectra = (nuisance + centres[classes]).astype(np.float32)
-    white = (spectra - (w := Whitening.within_classes(spectra, classes)).centre) @ w.matrix.T
+    whitening = Whitening.of(Discriminant.fit(spectra, classes, spectra[:0]), spectra)
+    white = (spectra - whitening.centre) @ whitening.matrix.T
     residual = white - np.stack([white[classes == k].mean(0) for k in range(4)])[classes]
     deviations = residual.std(0)
     assert deviations.max() / deviations.min() < 3, "from 333 before"

@@ -81,8 +81,12 @@ def _draw(
     """Bands (B, R, R, S) and valid (B, R, R) of every window."""
     chosen = torch.arange(len(windows.lookup))
     random = torch.Generator().manual_seed(seed)
-    bands, valid = windows.augmented(chosen, CPU, random, context_swap=context_swap)
-    return bands.permute(0, 2, 3, 1).numpy(), valid[:, 0].numpy()
+    pixels, lookup = windows.augmented(chosen, CPU, random, context_swap=context_swap)
+    assert sorted(set(lookup.flatten().tolist()) - {0}) == list(range(1, len(pixels) + 1)), (
+        "each once, none unused"
+    )
+    table = torch.cat([torch.zeros(1, pixels.shape[1], dtype=pixels.dtype), pixels])
+    return table[lookup].numpy(), (lookup > 0).numpy()
 
 
 def _flipped(windows: TrainingWindows) -> dict[tuple[bool, bool], NDArray[np.float64]]:
@@ -164,51 +168,50 @@ def _labels(sizes: tuple[int, ...] = (40, 25, 9), polygons: int = 4, distance: i
     return Labels(rows=rows, cols=cols, classes=classes, polygons=owners, table=ClassTable.from_names(names))
 
 
-def _pixels(labels: Labels) -> set[tuple[int, int]]:
-    return set(zip(labels.rows.tolist(), labels.cols.tolist(), strict=True))
-
-
 @pytest.mark.parametrize("shots", [None, 1, 7])
 @pytest.mark.parametrize("split", ["polygons", "random", "none"])
 def test_nothing_trains_and_tests_and_every_class_trains(split: str, shots: int | None) -> None:
     labels = _labels()
-    options = TrainingOptions(split=split, shots=shots, test_fraction=0.3, seed=3)
+    options = TrainingOptions(split=split, shots=shots, folds=4, seed=3)
     sampling = draw(labels, options, receptive_field=16)
-    train, test = _pixels(sampling.train), _pixels(sampling.test)
-    assert not train & test
-    assert train | test <= _pixels(labels)
-    assert (sampling.train.counts() > 0).all()
-    assert bool(test) is (split != "none")
     assert sampling.description
-    if shots is not None:
-        assert (sampling.train.counts() <= shots).all()
-    if split == "none" and shots is None:
-        assert train == _pixels(labels)
+    assert len(sampling.folds) == (0 if split == "none" else 4)
+    tested = np.concatenate([np.zeros(0, np.int64), *(fold.test for fold in sampling.folds)])
+    assert len(set(tested.tolist())) == len(tested), "no pixel tests twice"
+    for train in (sampling.train, *(fold.train for fold in sampling.folds)):
+        counts = np.bincount(labels.classes[train], minlength=3)
+        assert len(set(train.tolist())) == len(train)
+        assert (counts > 0).all()
+        assert shots is None or (counts <= shots).all()
+    for fold in sampling.folds:
+        assert not set(fold.train.tolist()) & set(fold.test.tolist())
+    if shots is None:
+        assert len(sampling.train) == len(labels), "the final model trains on all"
     if split == "random":
-        expected = [round(0.3 * 4 * size) for size in (40, 25, 9)]
-        assert sampling.test.counts().tolist() == expected
+        assert len(tested) == len(labels)
 
 
 @pytest.mark.parametrize("distance", [9, 40])
 def test_polygons_are_held_out_whole_and_at_a_distance(distance: int) -> None:
     labels = _labels(distance=distance)
-    sampling = draw(labels, TrainingOptions(split="polygons"), receptive_field=16)
-    assert not set(sampling.train.polygons.tolist()) & set(sampling.test.polygons.tolist())
-    for polygon in set(sampling.test.polygons.tolist()):
-        assert (sampling.test.polygons == polygon).sum() == (labels.polygons == polygon).sum()
-    train = np.column_stack([sampling.train.rows, sampling.train.cols])
-    test = np.column_stack([sampling.test.rows, sampling.test.cols])
-    assert np.abs(train[:, None] - test).max(axis=2).min() >= 16
+    for fold in draw(labels, TrainingOptions(split="polygons"), receptive_field=16).folds:
+        train, test = labels.select(fold.train), labels.select(fold.test)
+        assert not set(train.polygons.tolist()) & set(test.polygons.tolist())
+        for polygon in set(test.polygons.tolist()):
+            assert (test.polygons == polygon).sum() == (labels.polygons == polygon).sum()
+        points = [np.column_stack([part.rows, part.cols]) for part in (train, test)]
+        assert np.abs(points[0][:, None] - points[1]).max(axis=2).min() >= 16
 
 
 def test_a_cap_leaves_that_many_pixels_of_each_class_drawn_over_all_its_polygons() -> None:
     labels = _labels()
     sampling = draw(labels, TrainingOptions(split="none", pixels_per_class=50), receptive_field=16)
-    assert sampling.train.counts().tolist() == [50, 50, 36]
-    assert len(set(sampling.train.polygons.tolist())) == 12
+    train = labels.select(sampling.train)
+    assert train.counts().tolist() == [50, 50, 36]
+    assert len(set(train.polygons.tolist())) == 12
     again = draw(labels, TrainingOptions(split="none", pixels_per_class=50), receptive_field=16)
     other = draw(labels, TrainingOptions(split="none", pixels_per_class=50, seed=1), receptive_field=16)
-    assert _pixels(sampling.train) == _pixels(again.train) != _pixels(other.train)
+    assert sampling.train.tolist() == again.train.tolist() != other.train.tolist()
 
 
 def test_a_class_without_a_pixel_to_train_on_is_named() -> None:

@@ -2,16 +2,16 @@
 
 python benchmarks/accuracy --data FOLDER [--scenes demo pines_like] [--shots 10] [--seeds 1330 1220] [--table]
 
-Each result is a line of the results file as soon as it is there; what is there already is not run again, so that a
-run can be stopped and gone on with. `--table` only prints what is there. Splits:
+Each result is a line of the results file as soon as it is there; what is there already is not run again, so that
+a run can be stopped and gone on with. `--table` only prints what is there. Splits:
 
-random  k training pixels of each class (half of a class with fewer than 2 k), all other labelled pixels test. Their
-        neighbours train, so this says how well a scene is memorised.
+random  k training pixels of each class (half of a class with fewer than 2 k), all other labelled pixels test.
+        Their neighbours train, so this says how well a scene is memorised.
 apart   whole polygons are held out, half of each class at best; k training pixels a class from the others, so far
         away that no window of a training pixel shares a pixel with one of a test pixel.
 
-Instead of a number of shots: `all` labelled pixels of the training side, or those on a grid, `grid5` (windows overlap
-by half) and `grid10` (they do not).
+Instead of a number of shots: `all` labelled pixels of the training side, or those on a grid, `grid5` (windows
+overlap by half) and `grid10` (they do not).
 """
 
 import argparse
@@ -21,9 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cubes
 import methods
 import numpy as np
-import scenes
 from numpy.typing import NDArray
 
 from cssd_geo.bench.rates import machine
@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the scenes, but for the demo")
     parser.add_argument("--results", type=Path, default=Path("accuracy.jsonl"))
-    parser.add_argument("--scenes", nargs="+", choices=scenes.NAMES, default=["demo"])
+    parser.add_argument("--scenes", nargs="+", choices=cubes.NAMES, default=["demo"])
     parser.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS)
     parser.add_argument("--shots", nargs="+", default=["10"], help="numbers, all, grid5, grid10")
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
@@ -84,7 +84,7 @@ def missing(options: argparse.Namespace, done: list[Row]) -> Iterator[Row]:
                         case = {"scene": name, "split": split, "shots": shots, "seed": seed, "method": method}
                         if _key(case) in there:
                             continue
-                        data = scenes.labelled(name, options.data, _read) if data is None else data
+                        data = cubes.labelled(name, options.data, _read) if data is None else data
                         yield from _run(data, case)
 
 
@@ -92,12 +92,12 @@ def _key(row: Row) -> tuple[Any, ...]:
     return row["scene"], row["split"], row["shots"], row["seed"], row["method"].split(":")[0]
 
 
-def _read(scene: Scene, labels: Labels) -> scenes.Labelled:
+def _read(scene: Scene, labels: Labels) -> cubes.Labelled:
     spectra, valid = read_pixels(scene, labels.rows, labels.cols, scene.bands.good_indexes)
-    return scenes.Labelled(scene=scene, labels=labels.select(valid), spectra=spectra[valid])
+    return cubes.Labelled(scene=scene, labels=labels.select(valid), spectra=spectra[valid])
 
 
-def _run(data: scenes.Labelled, case: Row) -> Iterator[Row]:
+def _run(data: cubes.Labelled, case: Row) -> Iterator[Row]:
     train, test = _samples(data.labels, case["split"], case["shots"], case["seed"])
     for found in methods.run(case["method"], data, train, test, case["seed"]):
         accuracy, error = found.accuracy, found.calibration_error

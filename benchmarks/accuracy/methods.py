@@ -7,8 +7,8 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from cubes import Labelled
 from numpy.typing import NDArray
-from scenes import Labelled
 from torch import Tensor
 
 from cssd_geo.baselines import random_forest, support_vectors
@@ -103,11 +103,10 @@ def _as_published(data: Labelled, labels: Labels, test: Labels, seed: int) -> ND
     mean, std = tables[0].values[1:].mean(0), tables[0].values[1:].std(0)
     known, unknown = (_Patches.of(part, mean, std, config) for part in tables)
     fit(network, known, torch.from_numpy(labels.classes), options=options, device=_CPU, on_epoch=None)
-    found = []
     with torch.inference_mode():
-        for some in torch.split(torch.arange(len(test)), _BATCH):
-            found.append(network.classify_windows(*unknown.as_they_are(some)).main.argmax(1).numpy())
-    return np.concatenate(found)
+        batches = torch.split(torch.arange(len(test)), _BATCH)
+        found = [network.classify_windows(*unknown.as_they_are(some)).main.argmax(1) for some in batches]
+    return np.asarray(torch.cat(found).numpy(), np.int64)
 
 
 def _pixels_around(data: Labelled, labels: Labels, config: NetworkConfig) -> PixelTable:

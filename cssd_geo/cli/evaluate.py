@@ -20,6 +20,12 @@ from cssd_geo.cli import options
     help="Nor do pixels nearer than this to the excluded polygons. Without: the receptive field that the map was "
     "made with (16), so that windows stay apart.",
 )
+@click.option(
+    "--stratified",
+    is_flag=True,
+    help="REFERENCE holds the points of `cssd-geo sample MAP`: also print accuracy and areas by area, with "
+    "95 % confidence intervals.",
+)
 @options.as_json
 @click.option("--csv", "csv_path", type=options.PATH, help="Also write the confusion matrix (.csv).")
 @click.option("--png", "png_path", type=options.PATH, help="Also draw the confusion matrix (.png).")
@@ -32,6 +38,7 @@ def command(
     layer: str | None,
     exclude: Path | None,
     buffer: int | None,
+    stratified: bool,
     as_json: bool,
     csv_path: Path | None,
     png_path: Path | None,
@@ -49,16 +56,26 @@ def command(
     for path, suffix in ((csv_path, ".csv"), (png_path, ".png")):
         if path is not None:
             check_target(path, overwrite=overwrite, suffixes=(suffix,))
-    found = evaluate(class_map, reference, class_field=class_field, layer=layer, exclude=exclude, buffer=buffer)
+    found = evaluate(
+        class_map,
+        reference,
+        class_field=class_field,
+        layer=layer,
+        exclude=exclude,
+        buffer=buffer,
+        stratified=stratified,
+    )
     if csv_path is not None:
         write_whole(csv_path, found.accuracy.to_csv().encode())
     if png_path is not None:
         write_whole(png_path, confusion_png(found.accuracy))
     if as_json:
-        click.echo(
-            json.dumps(found.accuracy.to_json() | {"notes": list(found.notes)}, indent=2, ensure_ascii=False)
-        )
+        facts = found.accuracy.to_json() | {"notes": list(found.notes)}
+        facts |= {} if found.areas is None else {"stratified": found.areas.to_json()}
+        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
     for note in found.notes:
         click.echo(f"* {note}")
     click.echo(found.accuracy.to_text())
+    if found.areas is not None:
+        click.echo(f"\n{found.areas.to_text()}")

@@ -59,9 +59,8 @@ def command(
     then the model is trained on all labels.
     """
     from cssd_geo.outputs import check_target, write_whole  # noqa: PLC0415 - so that --help does not wait for torch
-    from cssd_geo.training import train  # noqa: PLC0415 - likewise
-
     from cssd_geo.pictures import reliability_png  # noqa: PLC0415 - likewise
+    from cssd_geo.training import train  # noqa: PLC0415 - likewise
 
     chosen = TrainingOptions(**settings)
     told = {path: suffix for path, suffix in ((report, ".json"), (reliability, ".png")) if path is not None}
@@ -90,7 +89,7 @@ def command(
 
 
 class EpochLines:
-    """Prints a line an epoch, with the time left of all trainings; in a log only the ends and one now and then."""
+    """Prints a line an epoch, with the time left of all trainings; in a log the first of each and a few more."""
 
     def __init__(self) -> None:
         self._started = self._said = time.monotonic()
@@ -98,8 +97,8 @@ class EpochLines:
     def __call__(self, epoch: "Epoch") -> None:
         """Print a line where it is time for one."""
         now = time.monotonic()
-        ends = epoch.number in (1, epoch.epochs)
-        if not (ends or sys.stderr.isatty() or now - self._said >= _LOG_SECONDS):
+        first, last = epoch.number == 1, (epoch.run, epoch.number) == (epoch.runs, epoch.epochs)
+        if not (first or last or sys.stderr.isatty() or now - self._said >= _LOG_SECONDS):
             return
         done = (epoch.run - 1) * epoch.epochs + epoch.number
         self._said, seconds = now, max(now - self._started, 1e-9)

@@ -71,8 +71,8 @@ def _require(*paths: Path) -> None:
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path} is missing. Nothing is downloaded: put the scene there, or name its folder with --data, or "
-                "leave the scene out with --scenes"
+                f"{path} is missing. Nothing is downloaded: put the scene there, or name its folder with --data, "
+                "or leave the scene out with --scenes"
             )
 
 

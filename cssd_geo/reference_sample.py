@@ -1,0 +1,182 @@
+"""Draw a stratified random sample of a class map, to be labelled: the reference of an accuracy that holds for it.
+
+The map is read twice, part by part: once to count the pixels of each class, once to find those whose rank within
+their class, in the order of reading, was drawn.
+"""
+
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.transform import GCPTransformer
+
+from cssd_geo.class_rasters import classes_of, count_ids, count_pixels, open_class_map, parts_of, read_ids
+from cssd_geo.classes import ClassTable
+from cssd_geo.errors import InputError, OutputError, SceneError
+from cssd_geo.grid import Grid
+from cssd_geo.options import SAMPLE_LEAST, SAMPLE_STANDARD_ERROR, SAMPLE_USERS_ACCURACY
+from cssd_geo.outputs import check_target, write_whole
+from cssd_geo.strata import allocate, sample_size
+from cssd_geo.vectors import CLASS_FIELD, MAP_ID_FIELD, MAP_NAME_FIELD
+
+_LARGEST_SEED = 2**32 - 1
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReferenceSample:
+    """What was drawn; arrays (K,) in the order of the classes, (n,) in the order of the ids."""
+
+    output: Path
+    classes: ClassTable
+    mapped_pixels: Ids
+    """(K,) pixels that the map has of each class: the sizes of the strata."""
+    samples: Ids
+    """(K,) pixels drawn of each class."""
+    rows: Ids
+    """(n,) rows in the map, from 0."""
+    cols: Ids
+    """(n,) columns in the map, from 0."""
+
+
+def sample(
+    class_map: str | Path,
+    output: str | Path,
+    *,
+    size: int | None = None,
+    per_class_least: int = SAMPLE_LEAST,
+    standard_error: float = SAMPLE_STANDARD_ERROR,
+    users_accuracy: float = SAMPLE_USERS_ACCURACY,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> ReferenceSample:
+    """Draw pixels of a class map at random within its classes, and write their centres as points to be labelled.
+
+    Unclassified pixels are never drawn. The order of the points tells nothing of their class.
+
+    Args:
+        class_map: a map that `classify` wrote, or any raster of class ids.
+        output: GeoPackage to write, in the map's CRS: fields id, row, col, map_id, map_name (to be hidden from who
+            labels) and class_name (empty: to be filled in).
+        size: pixels to draw. If None, as many as `standard_error` needs (Olofsson et al. 2014, eq. 13), and no
+            fewer than `per_class_least` of each class.
+        per_class_least: pixels of a rare class; the others share the rest by area. A class with fewer gives all.
+        standard_error: of the overall accuracy to aim at, a fraction.
+        users_accuracy: what to expect of each class, a fraction.
+        seed: the same map and seed give the same pixels.
+        overwrite: replace an output that exists.
+
+    Raises:
+        InputError: if an option cannot be used.
+        SceneError: if the map cannot be read or has no classified pixel.
+        LabelError: if the map holds values that are no class ids.
+        OutputError: if the output exists and `overwrite` is false, or cannot be written.
+    """
+    target = Path(output)
+    if not 0 <= seed <= _LARGEST_SEED:
+        raise InputError(f"seed must be from 0 to {_LARGEST_SEED}, not {seed}")
+    check_target(target, overwrite=overwrite, suffixes=(".gpkg",))
+    _require_closed(target)
+    dataset = open_class_map(class_map)
+    table = classes_of(dataset)
+    mapped = count_pixels(dataset, table)
+    if not mapped.any():
+        raise SceneError(f"{class_map} has no classified pixel to draw")
+    if size is None:
+        needed = sample_size(mapped, users_accuracy=users_accuracy, standard_error=standard_error)
+        size = max(needed, int(np.minimum(mapped, per_class_least).sum()))
+    samples = allocate(mapped, size, least=per_class_least)
+    random = np.random.default_rng(seed)
+    rows, cols, classes = _find(dataset, table, _ranks(mapped, samples, random))
+    order = random.permutation(len(rows))
+    rows, cols, classes = rows[order], cols[order], classes[order]
+    x, y = _centres(Grid.of(dataset), rows, cols, str(class_map))
+    fields = {
+        "id": np.arange(1, len(rows) + 1),
+        "row": rows,
+        "col": cols,
+        MAP_ID_FIELD: np.array(table.ids)[classes],
+        MAP_NAME_FIELD: np.array(table.names, object)[classes],
+        CLASS_FIELD: np.full(len(rows), None, object),
+    }
+    write_whole(target, _geopackage(shapely.points(x, y), fields, Grid.of(dataset).crs, target.stem))
+    return ReferenceSample(
+        output=target, classes=table, mapped_pixels=mapped, samples=samples, rows=rows, cols=cols
+    )
+
+
+def _require_closed(target: Path) -> None:
+    """Refuse a GeoPackage that is open: its journal would be played back into the new one."""
+    for suffix in ("-wal", "-journal"):
+        if target.with_name(target.name + suffix).exists():
+            raise OutputError(
+                f"{target} is open in another program ({target.name}{suffix} exists): close it first"
+            )
+
+
+def _ranks(mapped: Ids, samples: Ids, random: np.random.Generator) -> list[Ids]:
+    """For each class the drawn ranks, ascending."""
+    pairs = zip(mapped.tolist(), samples.tolist(), strict=True)
+    return [np.sort(random.choice(pixels, size=drawn, replace=False, shuffle=False)) for pixels, drawn in pairs]
+
+
+def _find(dataset: Any, table: ClassTable, ranks: list[Ids]) -> tuple[Ids, Ids, Ids]:
+    """Rows, columns and class indexes (n,) of the pixels with these ranks within their class."""
+    found = list(_found(dataset, table, ranks))
+    rows, cols, classes = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return rows, cols, classes
+
+
+def _found(dataset: Any, table: ClassTable, ranks: list[Ids]) -> Iterator[tuple[Ids, Ids, Ids]]:
+    seen = np.zeros(len(table), np.int64)
+    for tile in parts_of(Grid.of(dataset)):
+        ids = read_ids(dataset, tile.core)
+        after = seen + count_ids(ids, table)
+        for index in np.flatnonzero(after > seen).tolist():
+            first, end = np.searchsorted(ranks[index], (seen[index], after[index]))
+            if end > first:
+                places = np.flatnonzero(ids == table.ids[index])[ranks[index][first:end] - seen[index]]
+                rows, cols = np.divmod(places, tile.core.width)
+                yield rows + tile.core.row, cols + tile.core.col, np.full(len(rows), index)
+        seen = after
+
+
+def _geopackage(points: NDArray[Any], fields: dict[str, NDArray[Any]], crs: Any, layer: str) -> bytes:
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="'crs' was not provided")  # a map may have none
+        pyogrio.raw.write(
+            file,
+            shapely.to_wkb(points),
+            list(fields.values()),
+            list(fields),
+            geometry_type="Point",
+            crs=None if crs is None else crs.to_wkt(),
+            driver="GPKG",
+            layer=layer,
+        )
+    return file.getvalue()
+
+
+def _centres(grid: Grid, rows: Ids, cols: Ids, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Map coordinates (n,) of pixel centres."""
+    if not grid.gcps:
+        x, y = (grid.transform or Affine.identity()) * (cols + 0.5, rows + 0.5)
+        return x, y
+    points = GCPTransformer(list(grid.gcps))
+    x, y = (np.asarray(values) for values in points.xy(rows, cols))
+    there = points.rowcol(x, y, op=np.asarray)
+    if not all(np.array_equal(np.floor(a), b) for a, b in zip(there, (rows, cols), strict=True)):
+        raise SceneError(
+            f"{name} has ground control points that do not tell pixels apart: warp it (gdalwarp) first"
+        )
+    return x, y

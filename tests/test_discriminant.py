@@ -1,0 +1,86 @@
+"""The linear discriminant: the formula where labels suffice, better than it where neighbours help."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from cssd_geo.discriminant import Discriminant
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+
+def fields(
+    seed: int, *, classes: int = 5, bands: int = 40, per_class: int = 6
+) -> tuple[Floats, Ids, Floats, Floats, Ids]:
+    """Training spectra and classes, neighbours' differences, test spectra and classes; bands vary together."""
+    random = np.random.default_rng(seed)
+    mixing = random.normal(size=(bands, bands)) * np.geomspace(3, 0.01, bands)
+    means = random.normal(size=(classes, bands))
+    known, unknown = np.repeat(np.arange(classes), per_class), np.repeat(np.arange(classes), 200)
+    train, test = (means[k] + random.normal(size=(len(k), bands)) @ mixing.T for k in (known, unknown))
+    left, right = random.normal(size=(2, 3000, bands)) @ mixing.T
+    return train, known, left - right, test, unknown
+
+
+def predicted(found: Discriminant, spectra: Floats) -> Ids:
+    return np.asarray((spectra @ found.weight.T + found.bias).argmax(1), np.int64)
+
+
+@given(
+    seed=st.integers(0, 10**6), bands=st.integers(2, 30), per_class=st.integers(2, 40), count=st.integers(0, 50)
+)
+@settings(max_examples=25, deadline=None)
+def test_logits_are_those_of_gaussians_of_one_covariance(
+    seed: int, bands: int, per_class: int, count: int
+) -> None:
+    train, known, differences, test, _ = fields(seed, bands=bands, per_class=per_class)
+    found = Discriminant.fit(train, known, differences[:count])
+    means = np.stack([train[known == k].mean(0) for k in range(5)])
+    from_means = (test[:, None] - means) @ found.whitening  # (n,K,S)
+    expected = -0.5 * (from_means**2).sum(2)  # log-densities, but for a constant
+    logits = test @ found.weight.T + found.bias
+    apart, wanted = (z - z.mean(1, keepdims=True) for z in (logits, expected))
+    factor = (apart * wanted).sum() / (wanted**2).sum()
+    assert factor > 0
+    np.testing.assert_allclose(apart, factor * wanted, atol=1e-6 * np.abs(apart).max())
+
+
+def test_enough_labels_give_the_classes_of_scikit_learn() -> None:
+    train, known, differences, test, unknown = fields(1, per_class=2000, bands=12)
+    theirs = LinearDiscriminantAnalysis().fit(train, known).predict(test)
+    ours = predicted(Discriminant.fit(train, known, differences), test)
+    assert (ours == theirs).mean() > 0.99
+    assert (ours == unknown).mean() > 0.9
+
+
+def test_neighbours_help_where_labels_are_few() -> None:
+    gains = []
+    for seed in range(5):
+        train, known, differences, test, unknown = fields(seed)
+        alone, helped = (Discriminant.fit(train, known, some) for some in (differences[:0], differences))
+        right = [(predicted(found, test) == unknown).mean() for found in (alone, helped)]
+        gains.append(right[1] - right[0])
+    assert min(gains) > 0.02
+
+
+@given(seed=st.integers(0, 10**6), per_class=st.integers(1, 4), count=st.integers(0, 3))
+@settings(max_examples=25, deadline=None)
+def test_one_pixel_a_class_and_bands_without_variation_stay_finite(seed: int, per_class: int, count: int) -> None:
+    train, known, differences, _, _ = fields(seed, per_class=per_class)
+    train[:, 3] = differences[:, 3] = 0
+    found = Discriminant.fit(train, known, differences[:count])
+    assert all(np.isfinite(part).all() for part in (found.weight, found.bias, found.whitening))
+    assert np.std(train @ found.weight.T + found.bias) == pytest.approx(1)
+
+
+def test_whitening_evens_out_what_varies_within_classes() -> None:
+    train, known, differences, test, unknown = fields(3, per_class=500, bands=10)
+    found = Discriminant.fit(train, known, differences)
+    white = (test - found.centre) @ found.whitening
+    residual = white - np.stack([white[unknown == k].mean(0) for k in range(5)])[unknown]
+    variances = np.linalg.eigvalsh(np.cov(residual.T))
+    assert variances.max() / variances.min() < 3

@@ -1,0 +1,315 @@
+"""Samples of maps: drawn at random within classes, whatever the parts; labelled, they tell the true areas."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from scenes import NORTH_UP, ROTATED, control_points, fill_sample, write_raster
+
+from cssd_geo import class_rasters, reference_sample
+from cssd_geo.areas import AreaEstimates
+from cssd_geo.errors import LabelError, OutputError, SceneError
+from cssd_geo.evaluation import Evaluation, evaluate
+from cssd_geo.metrics import Accuracy, confusion_matrix
+from cssd_geo.reference_sample import ReferenceSample, sample
+
+HEIGHT, WIDTH = 90, 130
+NAMES = {1: "1", 2: "2", 7: "7"}
+
+
+def _truth() -> NDArray[np.uint8]:
+    """(y, x) three classes in stripes, one of them rare; a corner without data."""
+    truth = np.repeat(np.array([1, 2, 7], np.uint8), [40, 83, 7])[None].repeat(HEIGHT, axis=0)
+    truth[:9, :20] = 0
+    return truth
+
+
+def _mapped(seed: int) -> NDArray[np.uint8]:
+    """A map of the truth with a tenth of its pixels wrong; more of class 2 becomes 1 than the other way round."""
+    random, truth = np.random.default_rng(seed), _truth()
+    wrong = random.random(truth.shape) < np.array([0, 0.05, 0.15, 0, 0, 0, 0, 0.2])[truth]
+    other = np.array([0, 2, 1, 0, 0, 0, 0, 2], np.uint8)[truth]
+    return np.where(wrong, other, truth)
+
+
+def _write(path: Path, ids: NDArray[Any], **options: Any) -> Path:
+    return write_raster(path, ids[None], nodata=0, **options)
+
+
+def _fields(path: Path) -> dict[str, NDArray[Any]]:
+    meta, _, _, columns = pyogrio.raw.read(path)
+    return dict(zip(meta["fields"].tolist(), columns, strict=True))
+
+
+def _evaluated(folder: Path, class_map: Path, seed: int, **options: Any) -> Evaluation:
+    drawn = sample(class_map, folder / f"{seed}.gpkg", seed=seed, **options)
+    return evaluate(class_map, fill_sample(drawn.output, NAMES, _truth()), stratified=True)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 999), part=st.sampled_from([2048, 16, 23]), size=st.integers(60, 400))
+def test_points_are_pixels_of_their_class_each_once(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, part: int, size: int
+) -> None:
+    folder, mapped = tmp_path_factory.mktemp("sample"), _mapped(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(class_rasters, "_STEP", part)
+        drawn = sample(
+            _write(folder / "map.tif", mapped), folder / "p.gpkg", size=size, seed=seed, per_class_least=20
+        )
+    fields = _fields(folder / "p.gpkg")
+    assert list(fields) == ["id", "row", "col", "map_id", "map_name", "class_name"]
+    np.testing.assert_array_equal(fields["id"], np.arange(1, size + 1))
+    rows, cols = fields["row"], fields["col"]
+    np.testing.assert_array_equal((rows, cols), (drawn.rows, drawn.cols))
+    assert len(set(zip(rows.tolist(), cols.tolist(), strict=True))) == size
+    np.testing.assert_array_equal(mapped[rows, cols], fields["map_id"])
+    assert [NAMES[i] for i in fields["map_id"].tolist()] == fields["map_name"].tolist()
+    assert not any(fields["class_name"])
+    ids = np.array(drawn.classes.ids)
+    np.testing.assert_array_equal(drawn.mapped_pixels, (mapped.ravel()[:, None] == ids).sum(0))
+    np.testing.assert_array_equal(drawn.samples, (fields["map_id"][:, None] == ids).sum(0))
+
+
+def test_every_pixel_of_a_class_is_as_likely(tmp_path: Path) -> None:
+    mapped, counts = _mapped(0), np.zeros((HEIGHT, WIDTH), np.int64)
+    class_map = _write(tmp_path / "map.tif", mapped)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(class_rasters, "_STEP", 32)
+        patch.setattr(reference_sample, "write_whole", lambda *_: None)
+        for seed in range(60):
+            drawn = sample(class_map, tmp_path / "p.gpkg", size=2000, seed=seed)
+            counts[drawn.rows, drawn.cols] += 1
+    assert not counts[mapped == 0].any()
+    for value, n in zip(drawn.classes.ids, drawn.samples, strict=True):
+        times, rate = counts[mapped == value], n / (mapped == value).sum()
+        assert times.mean() == pytest.approx(60 * rate)
+        assert times.var() == pytest.approx(60 * rate * (1 - rate), rel=0.15), "as independent draws vary"
+        top, bottom = (counts[half][mapped[half] == value].mean() for half in (np.s_[:45], np.s_[45:]))
+        assert top == pytest.approx(bottom, rel=0.15)
+
+
+def test_the_order_tells_nothing_of_the_class_and_the_seed_everything(tmp_path: Path) -> None:
+    class_map = _write(tmp_path / "map.tif", _mapped(0))
+    first, again, other = (
+        sample(class_map, tmp_path / f"{i}.gpkg", size=600, seed=seed) for i, seed in enumerate((5, 5, 6))
+    )
+    np.testing.assert_array_equal((first.rows, first.cols), (again.rows, again.cols))
+    assert not np.array_equal(first.rows, other.rows)
+    ids = _fields(first.output)["map_id"]
+    assert abs(np.corrcoef(np.arange(600), ids)[0, 1]) < 0.15
+    assert abs(np.corrcoef(np.arange(600), first.rows)[0, 1]) < 0.15
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"transform": ROTATED},
+        {"crs": CRS.from_epsg(4326), "transform": Affine(0.0003, 0, 13.5, 0, -0.0002, 52.3)},
+        {"crs": None},
+        {"gcps": control_points(NORTH_UP, HEIGHT, WIDTH), "transform": None},
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform", "ignore:'crs' was not provided")
+def test_points_come_back_to_their_pixels(tmp_path: Path, options: dict[str, Any]) -> None:
+    if options.get("crs", 0) is None:
+        options = options | {"transform": None}
+    class_map = _write(tmp_path / "map.tif", _mapped(0), **options)
+    found = _evaluated(tmp_path, class_map, 1, size=300)
+    assert found.accuracy.total == 300
+    ids, mapped = np.array([1, 2, 7]), _mapped(0)
+    fields = _fields(tmp_path / "1.gpkg")
+    truth = _truth()[fields["row"], fields["col"]]
+    expected = [[np.sum((truth == t) & (fields["map_id"] == m)) for m in ids] for t in ids]
+    np.testing.assert_array_equal(found.accuracy.confusion[:, :-1], expected)
+    assert found.areas is not None
+    np.testing.assert_array_equal(found.areas.mapped_pixels, [(mapped == i).sum() for i in ids])
+    projected = "crs" not in options and "gcps" not in options
+    assert found.areas.unit == ("ha" if projected else "pixels")
+    assert found.areas.pixel_area == pytest.approx(0.09 if projected else 1)
+    assert any("Areas are in pixels" in note for note in found.notes) == (not projected)
+
+
+def test_the_whole_way_gives_intervals_that_hold_the_true_areas(tmp_path: Path) -> None:
+    class_map = _write(tmp_path / "map.tif", _mapped(0))
+    true = [(_truth() == i).sum() * 0.09 for i in NAMES]
+    inside = []
+    for seed in range(8):
+        found = _evaluated(tmp_path, class_map, seed, size=300).areas
+        assert found is not None
+        inside.append(abs(found.area.value - true) <= found.area.half_width)
+    assert np.mean(inside) >= 0.8
+
+
+def test_over_many_samples_areas_are_not_biased_and_intervals_hold_what_they_say(tmp_path: Path) -> None:
+    mapped, truth, ids = _mapped(0), _truth(), [1, 2, 7]
+    class_map = _write(tmp_path / "map.tif", mapped)
+    true = np.array([*((truth == i).sum() for i in ids), (mapped == truth)[truth > 0].mean()])
+    values, errors = [], []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reference_sample, "write_whole", lambda *_: None)
+        for seed in range(200):
+            drawn = sample(class_map, tmp_path / "p.gpkg", size=900, seed=seed)
+            is_, seems = (np.searchsorted(ids, raster[drawn.rows, drawn.cols]) for raster in (truth, mapped))
+            accuracy = Accuracy(confusion=confusion_matrix(is_, seems, 3), names=("1", "2", "7"))
+            found = AreaEstimates(accuracy=accuracy, mapped_pixels=drawn.mapped_pixels)
+            both = (found.area, found.overall_accuracy)
+            values.append(np.hstack([estimate.value for estimate in both]))
+            errors.append(np.hstack([estimate.standard_error for estimate in both]))
+    mean, error = np.mean(values, axis=0), np.mean(errors, axis=0)
+    assert (abs(mean - true) < 3 * error / np.sqrt(200)).all()
+    np.testing.assert_allclose(np.std(values, axis=0), error, rtol=0.2)
+    covered = (abs(np.array(values) - true) <= 1.96 * np.array(errors)).mean(axis=0)
+    assert (covered > 0.9).all(), covered
+    counted = np.array([(mapped == i).sum() for i in ids])
+    assert (abs(counted - true[:3]) > 5 * error[:3] / np.sqrt(200))[:2].all(), "the map's own areas are biased"
+
+
+def test_the_size_follows_the_aim_and_the_map(tmp_path: Path) -> None:
+    class_map = _write(tmp_path / "map.tif", _mapped(0))
+
+    def drawn(**options: Any) -> ReferenceSample:
+        return sample(class_map, tmp_path / "p.gpkg", overwrite=True, **options)
+
+    assert drawn(standard_error=0.02).samples.sum() == pytest.approx(220, abs=5)
+    assert drawn(standard_error=0.02, users_accuracy=0.8).samples.sum() == pytest.approx(386, abs=7)
+    assert drawn(standard_error=0.2).samples.tolist() == [50, 50, 50]
+    assert drawn(standard_error=0.2, per_class_least=80).samples.tolist() == [80, 80, 80]
+
+
+def test_a_small_class_gives_all_its_pixels(tmp_path: Path) -> None:
+    mapped = np.where(np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 700 == 13, 7, 1).astype(np.uint8)
+    drawn = sample(_write(tmp_path / "map.tif", mapped), tmp_path / "p.gpkg", size=200)
+    assert drawn.samples.tolist() == [183, 17]
+    assert (mapped[drawn.rows, drawn.cols] == 7).sum() == (mapped == 7).sum() == 17
+
+
+def test_points_without_a_label_twice_in_a_pixel_or_outside_are_told(tmp_path: Path) -> None:
+    class_map = _write(tmp_path / "map.tif", _mapped(0))
+    drawn = sample(class_map, tmp_path / "p.gpkg", size=300)
+    names = {1: "1", 2: "2"}  # class 7 was not labelled
+    fill_sample(drawn.output, names, _truth())
+    meta, _, geometries, columns = pyogrio.raw.read(drawn.output)
+    labelled = np.flatnonzero([value is not None for value in columns[5]])
+    twice = np.append(np.arange(300), labelled[:4])
+    geometries = geometries[twice]
+    geometries[labelled[9]] = shapely.to_wkb(shapely.Point(0, 0))
+    columns = [column[twice] for column in columns]
+    pyogrio.raw.write(drawn.output, geometries, columns, meta["fields"], geometry_type="Point", crs=meta["crs"])
+    found = evaluate(class_map, drawn.output, stratified=True)
+    missing = 300 - len(labelled)
+    assert found.notes[:3] == (
+        f"{missing} features without a class or a geometry were left out.",
+        f"1 of {len(labelled) + 4} points lie outside of the scene.",
+        f"{len(labelled) + 3} points lie in {len(labelled) - 1} pixels: each pixel counts once.",
+    )
+    assert found.accuracy.total == len(labelled) - 1
+
+
+def test_a_sample_of_another_map_is_refused(tmp_path: Path) -> None:
+    class_map = _write(tmp_path / "map.tif", _mapped(0))
+    other = _write(tmp_path / "other.tif", _mapped(1))
+    drawn = sample(class_map, tmp_path / "p.gpkg", size=300)
+    fill_sample(drawn.output, NAMES, _truth())
+    with pytest.raises(
+        LabelError, match=r"was drawn from another map: \d+ of 300 points .* sample of .*other\.tif"
+    ):
+        evaluate(other, drawn.output, stratified=True)
+    assert evaluate(other, drawn.output).areas is None
+
+
+def test_other_points_will_do_if_they_are_declared_a_sample(tmp_path: Path) -> None:
+    """Drawn with another program: no field but the class."""
+    class_map = _write(tmp_path / "map.tif", _mapped(0))
+    drawn = sample(class_map, tmp_path / "p.gpkg", size=300)
+    names = fill_sample(drawn.output, NAMES, _truth())
+    meta, _, geometries, columns = pyogrio.raw.read(names)
+    for kind, points in (("Point", geometries), ("MultiPoint", _as_multi(geometries))):
+        path = tmp_path / f"{kind}.gpkg"
+        pyogrio.raw.write(path, points, [columns[5]], ["crop"], geometry_type=kind, crs=meta["crs"])
+        theirs, ours = (evaluate(class_map, p, stratified=True) for p in (path, drawn.output))
+        assert theirs.areas is not None
+        assert ours.areas is not None
+        assert theirs.areas.to_json() == ours.areas.to_json()
+
+
+def _as_multi(points: NDArray[Any]) -> NDArray[Any]:
+    multi = [shapely.MultiPoint([point]) for point in shapely.from_wkb(points)]
+    return np.asarray(shapely.to_wkb(np.array(multi)))
+
+
+def test_the_map_s_own_classes_are_never_taken_for_the_reference(tmp_path: Path) -> None:
+    class_map = _write(tmp_path / "map.tif", _mapped(0))
+    drawn = sample(class_map, tmp_path / "p.gpkg", size=300)
+    for stratified in (False, True):
+        with pytest.raises(LabelError, match="no feature has a class in field 'class_name': fill it"):
+            evaluate(class_map, drawn.output, stratified=stratified)
+
+
+def test_masked_pixels_are_neither_drawn_nor_counted(tmp_path: Path) -> None:
+    ids = np.full((HEIGHT, WIDTH), 3, np.uint8)
+    ids[:, 60:] = 4
+    ids[:50] = 9  # the nodata of this map, and of no class
+    class_map = write_raster(tmp_path / "map.tif", ids[None], nodata=9)
+    drawn = sample(class_map, tmp_path / "p.gpkg", size=200)
+    assert drawn.classes.ids == (3, 4)
+    assert drawn.mapped_pixels.sum() == 40 * WIDTH
+    assert drawn.rows.min() >= 50
+
+
+def test_a_projection_that_shows_areas_too_large_is_told(tmp_path: Path) -> None:
+    mercator = Affine(47.0, 0.0, 1_506_088.9, 0.0, -51.0, 6_859_851.0)
+    class_map = _write(tmp_path / "map.tif", _mapped(0), crs=CRS.from_epsg(3857), transform=mercator)
+    found = _evaluated(tmp_path, class_map, 1, size=200)
+    assert found.areas is not None
+    assert found.areas.pixel_area == pytest.approx(0.2397)
+    assert any("shows areas 2.68 times as large as they are" in note for note in found.notes)
+    feet = CRS.from_epsg(2263)
+    class_map = _write(tmp_path / "feet.tif", _mapped(0), crs=feet, transform=Affine(100, 0, 9e5, 0, -100, 2e5))
+    found = _evaluated(tmp_path, class_map, 2, size=200)
+    assert found.areas is not None
+    assert found.areas.pixel_area == pytest.approx(0.0929, abs=1e-4)
+    assert not any("Hectares" in note for note in found.notes)
+
+
+def test_an_output_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class_map, points = _write(tmp_path / "map.tif", _mapped(0)), tmp_path / "p.gpkg"
+    points.write_text("mine")
+    with pytest.raises(OutputError, match="exists"):
+        sample(class_map, points)
+    monkeypatch.setattr("cssd_geo.reference_sample.pyogrio.raw.write", _fail)
+    with pytest.raises(RuntimeError, match="full"):
+        sample(class_map, points, overwrite=True)
+    assert points.read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.tif", "p.gpkg"]
+    monkeypatch.undo()
+    (tmp_path / "p.gpkg-wal").touch()
+    with pytest.raises(OutputError, match=r"open in another program \(p\.gpkg-wal exists\): close it"):
+        sample(class_map, points, overwrite=True)
+    (tmp_path / "p.gpkg-wal").unlink()
+    assert len(_fields(sample(class_map, points, overwrite=True).output)["id"]) > 100
+
+
+def _fail(*_: Any, **__: Any) -> None:
+    raise RuntimeError("full")
+
+
+def test_a_map_without_classes_has_none_to_draw(tmp_path: Path) -> None:
+    empty = _write(tmp_path / "empty.tif", np.zeros((9, 9), np.uint8))
+    with pytest.raises(LabelError, match="holds no class ids"):
+        sample(empty, tmp_path / "p.gpkg")
+    bent = [*control_points(NORTH_UP, HEIGHT, WIDTH)]
+    bent[4].x += 20_000
+    class_map = _write(tmp_path / "bent.tif", _mapped(0), gcps=bent, transform=None)
+    with pytest.raises(SceneError, match="do not tell pixels apart: warp it"):
+        sample(class_map, tmp_path / "p.gpkg")
+    assert not (tmp_path / "p.gpkg").exists()

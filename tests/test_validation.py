@@ -1,0 +1,99 @@
+"""What cross-validation reports: intervals that cover, calibration errors that mean something."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import log_softmax
+
+from cssd_geo.classes import ClassTable
+from cssd_geo.metrics import clustered_interval
+from cssd_geo.pictures import reliability_png
+from cssd_geo.reliability import BINS, Reliability
+from cssd_geo.validation import Predictions, judge
+
+TABLE = ClassTable.from_names(["a", "b", "c"])
+
+
+def predictions(seed: int, n: int = 300, polygons: int = 20) -> Predictions:
+    random = np.random.default_rng(seed)
+    classes = random.integers(3, size=n)
+    main, spectral = random.normal(size=(2, n, 3)) + 2 * np.eye(3)[classes]
+    return Predictions(
+        main=main,
+        spectral=spectral,
+        baselines={"dice": random.integers(3, size=n)},
+        classes=classes,
+        polygons=random.integers(polygons, size=n),
+    )
+
+
+def test_the_interval_covers_as_often_as_it_says() -> None:
+    """Polygons of very different sizes, each right or wrong nearly as a whole."""
+    random = np.random.default_rng(0)
+    covered = []
+    for _ in range(400):
+        sizes = random.integers(5, 80, size=30)
+        shares = random.beta(3, 1.5, size=30)  # mean 2 / 3
+        right = np.concatenate([random.random(n) < p for n, p in zip(sizes, shares, strict=True)])
+        low, high = clustered_interval(right, np.repeat(np.arange(30), sizes))
+        covered.append(low <= 2 / 3 <= high)
+    assert 0.91 <= np.mean(covered) <= 0.99
+
+
+def test_an_interval_needs_two_polygons() -> None:
+    assert np.isnan(clustered_interval([True, False], [4, 4])).all()
+    low, high = clustered_interval([True, True, False, False], [4, 4, 9, 9])
+    assert (low, high) == (0.0, 1.0), "two polygons that contradict each other say nothing"
+
+
+@given(n=st.integers(2, 40), share=st.sampled_from([0, 1]))
+def test_polygons_that_agree_leave_no_doubt(n: int, share: int) -> None:
+    assert clustered_interval(np.full(3 * n, share), np.repeat(np.arange(n), 3)) == (share, share)
+
+
+def test_a_calibrated_confidence_has_no_error_and_a_sharpened_one_does() -> None:
+    random = np.random.default_rng(0)
+    logits = 2 * random.normal(size=(40_000, 4))
+    shares = np.exp(log_softmax(logits, axis=1))
+    classes = (shares.cumsum(1) > random.random((40_000, 1))).argmax(1)
+    found = Reliability.of(logits, classes)
+    assert found.expected_calibration_error < 0.01
+    assert Reliability.of(3 * logits, classes).expected_calibration_error > 0.1
+    assert found.pixels.sum() == 40_000
+    assert reliability_png(found).startswith(b"\x89PNG")
+
+
+def test_sure_and_always_wrong_is_an_error_of_one() -> None:
+    logits = 100 * np.eye(3)
+    found = Reliability.of(logits, np.array([1, 2, 0]))
+    assert found.expected_calibration_error == pytest.approx(1)
+    assert found.pixels.tolist() == [0] * (BINS - 1) + [3]
+    bins = json.loads(json.dumps(found.to_json()))["bins"]
+    assert bins[0] == {"pixels": 0, "confidence": None, "accuracy": None}
+    assert bins[-1] == {"pixels": 3, "confidence": 1.0, "accuracy": 0.0}
+
+
+def test_the_report_has_all_and_is_plain_json() -> None:
+    found = judge(predictions(0), TABLE, "how")
+    report = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    low, high = report["map"]["overall_accuracy_95"]
+    assert low < report["map"]["overall_accuracy"] < high
+    assert report["baselines"]["dice"]["total"] == 300
+    assert found.best_baseline == "dice"
+
+
+def test_two_heads_together_beat_each_alone() -> None:
+    found = judge(predictions(1, n=3000), TABLE, "how")
+    assert found.map.overall_accuracy > max(found.main.overall_accuracy, found.spectral.overall_accuracy)
+    assert found.reliability.expected_calibration_error < 0.05
+
+
+def test_parts_are_joined_in_order() -> None:
+    one, two = predictions(0, n=7), predictions(1, n=5)
+    both = Predictions.joined([one, two])
+    np.testing.assert_array_equal(both.main, np.concatenate([one.main, two.main]))
+    np.testing.assert_array_equal(both.baselines["dice"][7:], two.baselines["dice"])
+    assert len(both.classes) == len(both.polygons) == len(both.spectral) == 12
