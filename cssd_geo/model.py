@@ -22,7 +22,7 @@ from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.options import LARGEST_WINDOW
 from cssd_geo.outputs import write_whole
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _HEADER_KEY = "cssd_geo"
 MODEL_VARIABLE = "CSSD_GEO_MODEL"
 """Environment variable with the path of the model to use where none is given."""

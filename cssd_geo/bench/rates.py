@@ -91,7 +91,8 @@ def operations(config: NetworkConfig) -> int:
     each pixel of the window and its vote. Activations and the dilation are not counted.
     """
     c, d, k, window = config.spectral_features, config.spatial_features, config.classes, config.window**2
-    products = config.bands * c + c * c + 9 * c * d + 9 * d * k + c * k + window * (c + k + 1)
+    second = config.bands if config.discriminant else c
+    products = config.bands * c + c * c + 9 * c * d + 9 * d * k + second * k + window * (c + k + 1)
     return 2 * products
 
 

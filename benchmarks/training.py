@@ -1,0 +1,56 @@
+"""How long training takes: so many windows of a made-up scene, from random weights to the last epoch.
+
+python benchmarks/training.py [--windows 160] [--bands 200] [--classes 16] [--epochs 50] [--repeats 3]
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+
+from cssd_geo.bench.rates import machine
+from cssd_geo.fitting import fit
+from cssd_geo.network import CSSD, NetworkConfig
+from cssd_geo.options import TrainingOptions
+from cssd_geo.windows import TrainingWindows
+
+_SIDE = 145
+"""Of the scene that the windows lie in, at random: as many share pixels as in the usual benchmarks."""
+
+
+def main() -> None:
+    """Train several times and print the median."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("windows", 160), ("bands", 200), ("classes", 16), ("epochs", 50), ("repeats", 3)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    given = parser.parse_args()
+    config = NetworkConfig(bands=given.bands, classes=given.classes)
+    windows = random_windows(config, given.windows)
+    classes = torch.arange(given.windows) % given.classes
+    options = TrainingOptions(epochs=given.epochs, windows_per_class=-(-given.windows // given.classes))
+    seconds = []
+    for _ in range(given.repeats):
+        started = time.monotonic()
+        fit(CSSD(config), windows, classes, options=options, device=torch.device("cpu"), on_epoch=None)
+        seconds.append(time.monotonic() - started)
+    rate = given.windows * given.epochs / statistics.median(seconds)
+    print(machine())
+    print(f"{given.windows} windows, {given.bands} bands, {given.classes} classes, {given.epochs} epochs:")
+    print(f"{statistics.median(seconds):.1f} s (median of {given.repeats}), {rate:.0f} windows/s")
+
+
+def random_windows(config: NetworkConfig, count: int) -> TrainingWindows:
+    """Windows at random places of a scene of random pixels."""
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randn(_SIDE**2 + 1, config.bands, generator=random)
+    side = config.halo.before * 2 + 1
+    corners = torch.randint(_SIDE - side, (count, 2), generator=random)
+    steps = torch.arange(side)
+    rows, cols = (corners[:, axis, None] + steps for axis in (0, 1))
+    lookup = rows[:, :, None] * _SIDE + cols[:, None, :] + 1
+    return TrainingWindows(pixels=pixels, lookup=lookup, halo=config.halo)
+
+
+if __name__ == "__main__":
+    main()
