@@ -67,7 +67,7 @@ def fit(
     for number in range(1, options.epochs + 1):
         loss, right = 0.0, 0
         drawn = _draw(windows, classes, options, random)
-        for chosen in torch.split(drawn, options.batch_size):
+        for chosen in _batches(drawn, options.batch_size):
             pixels, lookup = windows.augmented(chosen, device, random, context_swap=options.context_swap)
             truth = classes[chosen].to(device)
             logits = network.classify_windows(pixels, lookup)
@@ -94,6 +94,14 @@ def fit(
             of = {"run": run, "runs": runs, "number": number, "epochs": options.epochs}
             on_epoch(Epoch(**of, loss=loss / n, accuracy=right / n, windows=n))
     network.eval()
+
+
+def _batches(drawn: Tensor, size: int) -> list[Tensor]:
+    """Parts of that many windows; none of a single one, whose pixels may be too few for batch normalisation."""
+    parts = list(torch.split(drawn, size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
 
 
 def _pace(step: int, steps: int) -> float:

@@ -491,7 +491,7 @@ def _foreign(_: Path) -> bytes:
 
 
 def _newer(model: Path) -> bytes:
-    weights, header = load_model(model).network.state_dict(), load_model(model).header() | {"format_version": 2}
+    weights, header = load_model(model).network.state_dict(), load_model(model).header() | {"format_version": 3}
     return save(weights, metadata={"cssd_geo": json.dumps(header)})
 
 
@@ -516,7 +516,7 @@ def _vast(model: Path) -> bytes:
     [
         (_truncated, "damaged: .* Copy it again"),
         (_foreign, "weights of another program"),
-        (_newer, "version 2, this program reads 1: update"),
+        (_newer, "version 3, this program reads 2: update"),
         (_not_json, "damaged model"),
         (_nan, "weights are not finite"),
         (_vast, "window is 1000000000 pixels"),

@@ -96,6 +96,21 @@ def test_the_learning_rate_rises_and_falls(steps: int) -> None:
     assert paces[top:] == sorted(paces[top:], reverse=True)
 
 
+def test_pixels_alone_in_nodata_are_trained_on(tmp_path: Path) -> None:
+    """A last batch of one window with one valid pixel was too little for batch normalisation."""
+    rows, cols = (axis.ravel() for axis in np.mgrid[2:50:6, 2:50:6][:, :3, :6])
+    rows, cols, crops = rows[:17], cols[:17], np.arange(17) % 2
+    cube = np.full((5, 40, 50), -9999, np.int16)
+    noise = np.random.default_rng(0).integers(0, 20, size=(5, 17))
+    cube[:, rows, cols] = 1000 + 500 * crops + noise
+    scene = write_raster(tmp_path / "points.tif", cube, nodata=-9999)
+    boxes = [(pixel_box(row, col, 1, 1), f"crop {crop}") for row, col, crop in zip(rows, cols, crops, strict=True)]
+    labels = write_polygons(tmp_path / "points.gpkg", boxes)
+    told = list[Epoch]()
+    train(scene, labels, options=replace(QUICK, split="none"), on_epoch=told.append)
+    assert {epoch.windows for epoch in told} == {17}
+
+
 def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:
     made = write_two_fields(tmp_path)
     with pytest.raises(InputError, match="diverged in epoch"):

@@ -32,6 +32,7 @@ from cssd_geo.labels import Labels
 from cssd_geo.options import RECEPTIVE_FIELD
 from cssd_geo.scene import Scene
 from cssd_geo.splits import few_shot, split_polygons
+from cssd_geo.training import LEAST_PIXELS
 from cssd_geo.windows import read_pixels
 
 SEEDS = (1330, 1220, 1336, 1337, 1224, 1236, 1226, 1235, 1233, 1229)
@@ -99,6 +100,9 @@ def _read(scene: Scene, labels: Labels) -> cubes.Labelled:
 
 def _run(data: cubes.Labelled, case: Row) -> Iterator[Row]:
     train, test = _samples(data.labels, case["split"], case["shots"], case["seed"])
+    if data.labels.select(train).counts().min() < LEAST_PIXELS:
+        print(f"skipped, a class has fewer than {LEAST_PIXELS} training pixels: {case}", flush=True)
+        return
     for found in methods.run(case["method"], data, train, test, case["seed"]):
         accuracy, error = found.accuracy, found.calibration_error
         yield case | {
