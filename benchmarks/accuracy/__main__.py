@@ -26,7 +26,6 @@ import methods
 import numpy as np
 from numpy.typing import NDArray
 
-from cssd_geo.bench.rates import machine
 from cssd_geo.errors import CssdGeoError
 from cssd_geo.labels import Labels
 from cssd_geo.options import RECEPTIVE_FIELD
@@ -115,7 +114,6 @@ def _run(data: cubes.Labelled, case: Row) -> Iterator[Row]:
             "train": len(train),
             "test": len(test),
             "tested_classes": int((accuracy.n > 0).sum()),
-            "cpu": machine(),
         }
 
 
