@@ -39,9 +39,9 @@ class Calibration:
         """Return the calibrated logits, for numpy arrays and torch tensors alike."""
         return self.main * main + self.spectral * spectral
 
-    def alone(self, head: Any) -> Any:
-        """Return one head's logits at the temperature of both: what `combine` makes of two heads that say this."""
-        return (self.main + self.spectral) * head
+    def alone(self, main: Any, spectral: Any) -> tuple[Any, Any]:
+        """Return each head's logits as sharp as both together: what `combine` gives if the other agrees."""
+        return 2 * self.main * main, 2 * self.spectral * spectral
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON header."""

@@ -98,8 +98,8 @@ def classify(
         output: class map to write: a cloud-optimised GeoTIFF on the scene's grid, 0 where there is no data.
         confidence: raster of percent 0..100 to write, 255 where there is no data.
         disagreement: raster of percent 0..100 to write, 255 where there is no data: how far apart the opinions of
-            the pure spectrum and of the spatial context are, 50 · Σₖ |pₖ - qₖ|. p = softmax((a + b) · main) and
-            q = softmax((a + b) · spectral) are the two heads, each with the total weight that both have in the
+            the pure spectrum and of the spatial context are, 50 · Σₖ |pₖ - qₖ|. p = softmax(2a · main) and
+            q = softmax(2b · spectral) are the two heads, each as sharp as both together are in the
             map's softmax(a · main + b · spectral). 0: they say the same; 100: no class is possible to both.
         probabilities: raster of a float32 band a class to write, NaN where there is no data.
         tile_size: side length of a tile in pixels; None: from the file's blocks and `memory`. Changes memory and

@@ -157,7 +157,7 @@ class TileClassifier:
 
     def _apart(self, heads: Logits) -> Tensor:
         """Total variation distance, 0 to 1, of what the two heads say: (h, v)."""
-        main, spectral = (torch.softmax(self.model.calibration.alone(head), dim=2) for head in heads)
+        main, spectral = (torch.softmax(head, dim=2) for head in self.model.calibration.alone(*heads))
         return (main - spectral).abs_().sum(dim=2) / 2
 
     def _nothing(self, shape: tuple[int, ...], parts: Collection[str]) -> TileResult:

@@ -45,8 +45,13 @@ def test_a_head_alone_says_what_two_heads_of_one_opinion_say(
     weights: tuple[float, float], head: list[float]
 ) -> None:
     calibration, logits = Calibration(main=weights[0], spectral=weights[1]), np.array(head)
-    both, alone = calibration.combine(logits, logits), calibration.alone(logits)
-    np.testing.assert_allclose(alone, both, rtol=1e-12, atol=1e-12)
+    main, spectral = (logits / w if w else logits for w in weights)  # of one opinion, once they are weighed
+    one, other = calibration.alone(main, spectral)
+    for weight, alone in zip(weights, (one, other), strict=True):
+        if weight:
+            np.testing.assert_allclose(alone, 2 * logits, rtol=1e-9, atol=1e-12)
+    if all(weights):
+        np.testing.assert_allclose(calibration.combine(main, spectral), one, rtol=1e-9, atol=1e-12)
 
 
 def test_no_other_weights_are_more_likely() -> None:

@@ -280,7 +280,7 @@ def test_the_map_is_what_single_windows_say(tmp_path: Path) -> None:
         shares = torch.softmax((1.3 * heads.main + 0.4 * heads.spectral)[0], 0)
         assert class_map[row, col] == int(shares.argmax()) + 1
         assert abs(int(percent[row, col]) - 100 * float(shares.max())) <= 0.5 + 1e-4
-        main, spectral = (softmax((1.3 + 0.4) * head[0].numpy()) for head in heads)
+        main, spectral = (softmax(2 * w * head[0].numpy()) for w, head in zip((1.3, 0.4), heads, strict=True))
         assert abs(int(apart[row, col]) - 100 * 0.5 * np.abs(main - spectral).sum()) <= 0.5 + 1e-4
     assert (class_map[~valid] == 0).all()
     assert (class_map[valid] > 0).all()
