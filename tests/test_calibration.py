@@ -40,7 +40,10 @@ def test_the_weights_that_made_the_classes_are_found_again(main: float, spectral
     assert found.pixels == len(classes)
 
 
-@given(weights=st.tuples(*[st.floats(0, 20)] * 2).filter(any), head=st.lists(st.floats(-50, 50), min_size=2))
+@given(
+    weights=st.tuples(*[st.just(0.0) | st.floats(1e-3, 20)] * 2).filter(any),
+    head=st.lists(st.floats(-50, 50), min_size=2),
+)
 def test_a_head_alone_says_what_two_heads_of_one_opinion_say(
     weights: tuple[float, float], head: list[float]
 ) -> None:
