@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cssd_geo.bench.rates import machine
-from cssd_geo.network import dilate
+from cssd_geo.dilation import dilate
 
 ROWS, COLUMNS, FEATURES = 18, 527, 256
 PIXELS = (ROWS - 2) * (COLUMNS - 2)

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cssd_geo.network import CSSD, MARGIN, Logits, dilate
+from cssd_geo.dilation import dilate
+from cssd_geo.network import CSSD, MARGIN, Logits
 from cssd_geo.pooling import BLOCK_ROWS, Pooling
 from cssd_geo.tiles import Halo
 

@@ -99,9 +99,9 @@ def train(
         on_epoch=on_epoch,
     )
     hold_out, calibration = _cross_validate(trainer, samples, sampling)
-    trained = trainer.fit(samples.labels.select(sampling.train), run=trainer.runs)
-    provenance = _provenance(opened, labels, samples.labels.select(sampling.train), options, hold_out)
-    model = replace(trained, calibration=calibration, provenance=provenance)
+    chosen = samples.labels.select(sampling.train)
+    provenance = _provenance(opened, labels, chosen, options, hold_out)
+    model = replace(trainer.fit(chosen, run=trainer.runs), calibration=calibration, provenance=provenance)
     if output is not None:
         model.save(output)
     return Training(model=model, hold_out=hold_out, notes=(*read.notes, sampling.description, *notes))

@@ -15,7 +15,7 @@ LAYERS = (
     "errors",
     # values: numpy and the standard library
     "options bands classes tiles metrics reliability split_search discriminant",
-    "splits band_tags grid outputs pam vectors pooling budget areas",
+    "splits band_tags grid outputs pam vectors pooling dilation budget areas",
     "cube classmap sources strata",  # the outside world: rasters in, rasters out
     "scene labels class_rasters",
     "network calibration whitening sampling windows",  # from here on torch may be needed

@@ -9,8 +9,9 @@ from scenes import randomise
 from torch import Tensor
 from torch.nn import functional
 
+from cssd_geo.dilation import Dilation
 from cssd_geo.errors import InputError
-from cssd_geo.network import CSSD, NetworkConfig, _Dilation, _MaskedNorm, _StridedSpectral
+from cssd_geo.network import CSSD, NetworkConfig, _MaskedNorm, _StridedSpectral
 
 
 def assert_equal(found: Tensor, expected: Tensor) -> None:
@@ -125,11 +126,12 @@ def test_the_halo_is_exactly_what_the_network_reaches() -> None:
 def test_the_dilation_has_the_gradient_of_a_maximum(
     monkeypatch: pytest.MonkeyPatch, values_at_a_time: int
 ) -> None:
-    monkeypatch.setattr("cssd_geo.network._STRIP_VALUES", values_at_a_time)
+    for limit in ("_STRIP_VALUES", "_BACKWARD_VALUES"):
+        monkeypatch.setattr(f"cssd_geo.dilation.{limit}", values_at_a_time)
     torch.manual_seed(0)
     values = torch.randn(2, 3, 6, 5, dtype=torch.float64, requires_grad=True)
     element = torch.rand(3, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(_Dilation.apply, (values, element))
+    assert torch.autograd.gradcheck(Dilation.apply, (values, element))
 
 
 def test_masked_statistics_are_those_of_the_valid_pixels() -> None:

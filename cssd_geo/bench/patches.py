@@ -6,7 +6,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from cssd_geo.network import CSSD, dilate
+from cssd_geo.dilation import dilate
+from cssd_geo.network import CSSD
 
 BATCH = 100
 """Windows a batch, as in common toolboxes."""
