@@ -19,7 +19,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from cssd_geo.bench.made import made_scene
 from cssd_geo.bench.rates import machine
-from cssd_geo.scene import open_scene
+from cssd_geo.products import open_scene
 from cssd_geo.tiles import Window
 
 SIZE, WINDOWS = 1024, 60

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from cssd_geo.evaluation import Evaluation, evaluate
     from cssd_geo.model import Model, load_model
     from cssd_geo.options import TrainingOptions
+    from cssd_geo.products import open_scene
     from cssd_geo.reference_sample import ReferenceSample, sample
-    from cssd_geo.scene import Scene, open_scene
+    from cssd_geo.scene import Scene
     from cssd_geo.training import Training, train
 
 __version__ = "0.1.0"
@@ -28,7 +29,7 @@ _HOME = {
     "classify": "classification",
     "evaluate": "evaluation",
     "load_model": "model",
-    "open_scene": "scene",
+    "open_scene": "products",
     "sample": "reference_sample",
     "train": "training",
 }

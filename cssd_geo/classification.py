@@ -27,7 +27,8 @@ from cssd_geo.lazy import classify_array
 from cssd_geo.model import Model, load_model
 from cssd_geo.options import DEFAULT_MEMORY
 from cssd_geo.outputs import GEOTIFF, check_target
-from cssd_geo.scene import Scene, open_scene
+from cssd_geo.products import open_scene
+from cssd_geo.scene import Scene
 from cssd_geo.streaming import classified_tiles
 from cssd_geo.tiles import Tile, TilePlan
 

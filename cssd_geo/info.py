@@ -7,7 +7,7 @@ import numpy as np
 
 from cssd_geo.classes import ClassTable
 from cssd_geo.model import json_ready, load_model
-from cssd_geo.scene import open_scene
+from cssd_geo.products import open_scene
 
 
 def describe_model(path: str | Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import xarray as xr
@@ -26,6 +26,13 @@ _EXACT = 2**53
 """Below it a float64 holds every whole number."""
 
 
+class Mask(Protocol):
+    """Says which pixels of a scene are usable. Safe to use from several threads."""
+
+    def read(self, window: Window) -> NDArray[np.bool_]:
+        """Return (y, x), True means usable; `window` lies within the scene."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scene:
     """A hyperspectral scene: lazy values and what is known of them."""
@@ -47,6 +54,12 @@ class Scene:
     """(height, width) of the dask chunks of `cube`: whole blocks of the file."""
     path: Path | None = None
     """The file, for scenes that come from one."""
+    sensor: str | None = None
+    """Sensor and product, where the files say: "EnMAP L2A"."""
+    notes: tuple[str, ...] = ()
+    """What was repaired, decided or dropped when it was opened, one sentence each, for the analyst."""
+    masks: tuple[Mask, ...] = ()
+    """What else says which pixels are usable, beside the values and the source's own mask."""
 
     def read(self, window: Window, bands: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Read a window that may reach beyond the scene.
@@ -85,7 +98,10 @@ class Scene:
         self.source.read(inside, bands, stored)
         mask = self.source.mask(inside)
         usable_here = valid_pixels(stored, self.nodata[bands])
-        valid[rows, cols] = usable_here if mask is None else usable_here & mask
+        for also in (mask, *(each.read(inside) for each in self.masks)):
+            if also is not None:
+                usable_here &= also
+        valid[rows, cols] = usable_here
 
     def without_bands(self, bad: NDArray[np.bool_]) -> Self:
         """Return the scene with the bands marked in `bad`, (band,), no longer good."""
@@ -140,7 +156,7 @@ def pad(
     return values, seen
 
 
-def open_scene(path: str | Path) -> Scene:
+def scene_of_raster(path: str | Path) -> Scene:
     """Open a raster that GDAL reads (GeoTIFF, ENVI and others) as a scene; reads no pixel.
 
     Raises:

@@ -22,8 +22,9 @@ from cssd_geo.labels import Labels, read_labels, require_trainable
 from cssd_geo.model import Model, fingerprint, json_ready
 from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.options import TrainingOptions
+from cssd_geo.products import open_scene
 from cssd_geo.sampling import Fold, Sampling, draw
-from cssd_geo.scene import Scene, open_scene, usable
+from cssd_geo.scene import Scene, usable
 from cssd_geo.validation import HoldOut, Predictions, judge
 from cssd_geo.whitening import Whitening
 from cssd_geo.windows import TrainingWindows, read_pixels, read_windows

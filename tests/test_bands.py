@@ -13,7 +13,7 @@ from scenes import coordinate_cube, write_raster
 from cssd_geo.band_tags import read_bands, read_scale
 from cssd_geo.bands import MATCH_TOLERANCE_NM, Bands, require_match, to_nanometres, widths_to_nanometres
 from cssd_geo.errors import InputError, SceneError
-from cssd_geo.scene import open_scene
+from cssd_geo.products import open_scene
 
 optical_nm = st.lists(st.integers(350_000, 2_500_000).map(lambda v: v / 1000), min_size=1, max_size=9)
 

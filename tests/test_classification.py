@@ -28,7 +28,8 @@ from cssd_geo.classification import classify
 from cssd_geo.errors import InputError, OutputError, SceneError
 from cssd_geo.inference import TileClassifier, choose_device, predict_pixels
 from cssd_geo.model import Model
-from cssd_geo.scene import open_scene, scene_of_array
+from cssd_geo.products import open_scene
+from cssd_geo.scene import scene_of_array
 from cssd_geo.tiles import TilePlan, Window
 
 CPU = torch.device("cpu")

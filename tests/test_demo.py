@@ -17,7 +17,7 @@ from cssd_geo.demo.run import Demo, run_demo
 from cssd_geo.errors import OutputError
 from cssd_geo.model import load_model
 from cssd_geo.options import TrainingOptions
-from cssd_geo.scene import open_scene
+from cssd_geo.products import open_scene
 
 FILES = {
     "scene.tif", "labels.shp", "labels.shx", "labels.dbf", "labels.prj", "labels.cpg", "truth.tif",

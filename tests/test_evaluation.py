@@ -22,7 +22,7 @@ from cssd_geo.classmap import RasterWriter, class_map_layer
 from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.evaluation import evaluate
 from cssd_geo.grid import Grid
-from cssd_geo.scene import open_scene
+from cssd_geo.products import open_scene
 from cssd_geo.tiles import Window
 
 HEIGHT, WIDTH = 40, 55

@@ -18,6 +18,7 @@ LAYERS = (
     "splits band_tags grid outputs pam vectors pooling dilation budget areas",
     "cube classmap sources strata",  # the outside world: rasters in, rasters out
     "scene labels class_rasters",
+    "products",  # and the formats below it
     "network calibration whitening sampling windows",  # from here on torch may be needed
     "losses model baselines validation dense",
     "inference fitting",
@@ -40,7 +41,7 @@ WITHOUT_TORCH = [
     for modules in (
         *LAYERS[:2],
         "splits band_tags grid outputs pam vectors budget areas cube classmap sources strata",
-        "scene labels class_rasters calibration sampling validation baselines pictures",
+        "scene products labels class_rasters calibration sampling validation baselines pictures",
         "evaluation reference_sample cli cli.options cli.progress",
     )
     for module in modules.split()
@@ -57,7 +58,7 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-PACKAGES = ("", "demo", "bench")
+PACKAGES = ("", "demo", "bench", "formats")
 SOURCES = {name_of(path): path for path in sorted(ROOT.rglob("*.py")) if name_of(path) not in PACKAGES}
 
 

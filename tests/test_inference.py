@@ -17,7 +17,8 @@ from cssd_geo.errors import InputError
 from cssd_geo.inference import TileClassifier, choose_precision, cpu_flags
 from cssd_geo.network import Logits
 from cssd_geo.options import DEFAULT_MEMORY
-from cssd_geo.scene import Scene, open_scene
+from cssd_geo.products import open_scene
+from cssd_geo.scene import Scene
 from cssd_geo.tiles import Halo
 
 CPU = torch.device("cpu")

@@ -22,7 +22,7 @@ from cssd_geo.classmap import RasterWriter, class_map_layer
 from cssd_geo.errors import LabelError
 from cssd_geo.grid import Grid
 from cssd_geo.labels import Labels, read_labels, read_mask, require_trainable
-from cssd_geo.scene import open_scene
+from cssd_geo.products import open_scene
 from cssd_geo.tiles import Window
 from cssd_geo.vectors import is_vector
 

@@ -24,7 +24,8 @@ from scipy.io import netcdf_file
 from cssd_geo.budget import Blocks
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid
-from cssd_geo.scene import Scene, open_scene, scene_of_array, usable
+from cssd_geo.products import open_scene
+from cssd_geo.scene import Scene, scene_of_array, usable
 from cssd_geo.tiles import Window
 
 BANDS, HEIGHT, WIDTH = 4, 21, 34

@@ -22,7 +22,8 @@ from test_scene import LAYOUTS
 from cssd_geo.budget import Blocks
 from cssd_geo.errors import SceneError
 from cssd_geo.inference import TileClassifier
-from cssd_geo.scene import Scene, open_scene, scene_of_array
+from cssd_geo.products import open_scene
+from cssd_geo.scene import Scene, scene_of_array
 from cssd_geo.sources import Source
 from cssd_geo.streaming import classified_tiles, one_ahead, read_tiles
 from cssd_geo.tiles import Halo, TilePlan, Window, plan_tiles

@@ -18,7 +18,7 @@ from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.evaluation import evaluate
 from cssd_geo.fitting import Epoch, _pace
 from cssd_geo.options import TrainingOptions
-from cssd_geo.scene import open_scene
+from cssd_geo.products import open_scene
 from cssd_geo.training import train
 from cssd_geo.whitening import Whitening
 

@@ -26,7 +26,8 @@ from cssd_geo.errors import OutputError
 from cssd_geo.inference import TileClassifier, choose_precision, precision_name
 from cssd_geo.model import Model
 from cssd_geo.network import NetworkConfig
-from cssd_geo.scene import Scene, open_scene
+from cssd_geo.products import open_scene
+from cssd_geo.scene import Scene
 from cssd_geo.streaming import one_ahead, read_tiles
 
 _WINDOWS = 64

@@ -82,7 +82,7 @@ def _show_plan(scene: Path, model: "Model", model_path: Path, tile_size: int | N
 
     from cssd_geo.budget import shown  # noqa: PLC0415 - likewise
     from cssd_geo.inference import TileClassifier  # noqa: PLC0415 - likewise
-    from cssd_geo.scene import open_scene  # noqa: PLC0415 - likewise
+    from cssd_geo.products import open_scene  # noqa: PLC0415 - likewise
 
     opened = open_scene(scene)
     classifier = TileClassifier(model, opened, torch.device("cpu"))

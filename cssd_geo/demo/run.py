@@ -29,7 +29,7 @@ from cssd_geo.pictures import (
     paint_errors,
     side_by_side,
 )
-from cssd_geo.scene import open_scene
+from cssd_geo.products import open_scene
 from cssd_geo.training import Training, train
 
 _FILES = (
