@@ -24,13 +24,16 @@ from cssd_geo.classmap import (
 from cssd_geo.errors import InputError, OutputError
 from cssd_geo.inference import TileClassifier, TileResult, choose_device, choose_precision, precision_name
 from cssd_geo.lazy import classify_array
-from cssd_geo.model import Model, load_model
+from cssd_geo.model import Model, fingerprint, load_model
 from cssd_geo.options import DEFAULT_MEMORY
 from cssd_geo.outputs import GEOTIFF, check_target
 from cssd_geo.products import open_scene
 from cssd_geo.scene import Scene
 from cssd_geo.streaming import classified_tiles
 from cssd_geo.tiles import Tile, TilePlan
+
+SCENE_TAG, MODEL_TAG = "CSSD_GEO_SCENE_FINGERPRINT", "CSSD_GEO_MODEL"
+"""Tags of every output: which content the scene had, the digest of the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,7 +221,8 @@ def _provenance_tags(scene: Scene, model: Model) -> dict[str, str]:
     return {
         "TIFFTAG_SOFTWARE": f"cssd-geo {cssd_geo.__version__}",
         "CSSD_GEO_SCENE": scene.name,
-        "CSSD_GEO_MODEL": model.digest(),
+        MODEL_TAG: model.digest(),
+        **({} if scene.path is None else {SCENE_TAG: fingerprint(scene.path)}),
         "CSSD_GEO_TRAINED_ON": str(trained_on),
         RECEPTIVE_FIELD_TAG: str(model.network.config.receptive_field),
     }

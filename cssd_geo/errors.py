@@ -39,3 +39,9 @@ class OutputError(CssdGeoError, OSError):
     """An output that cannot be written or must not be overwritten."""
 
     exit_code = 6
+
+
+class BatchError(CssdGeoError):
+    """Some scenes of a batch failed; the others are done."""
+
+    exit_code = 7

@@ -15,8 +15,8 @@ LAYERS = (
     "errors",
     # values: numpy and the standard library
     "options bands classes tiles metrics reliability split_search discriminant",
-    "splits band_tags grid outputs pam vectors pooling dilation budget areas",
-    "cube classmap sources strata",  # the outside world: rasters in, rasters out
+    "splits band_tags stac grid outputs pam vectors pooling dilation budget areas",
+    "cube classmap sources strata scene_lists",  # the outside world: rasters in, rasters out
     "scene labels class_rasters",
     "products",  # and the formats below it
     "network calibration whitening sampling windows",  # from here on torch may be needed
@@ -24,6 +24,7 @@ LAYERS = (
     "inference fitting",
     "lazy streaming info pictures evaluation reference_sample",
     "training classification",  # one verb each
+    "batch",
     "bench.made bench.patches",
     "bench.rates",
     "demo.spectra demo.layout",
@@ -32,7 +33,7 @@ LAYERS = (
     "demo.run",
     "cli.options cli.progress",
     "cli.train",
-    "cli.bench cli.classify cli.demo cli.evaluate cli.info cli.sample",
+    "cli.batch cli.bench cli.classify cli.demo cli.evaluate cli.info cli.sample",
     "cli",
     "cli.__main__ bench.peak",
 )
@@ -40,7 +41,8 @@ WITHOUT_TORCH = [
     module
     for modules in (
         *LAYERS[:2],
-        "splits band_tags grid outputs pam vectors budget areas cube classmap sources strata",
+        "splits band_tags stac grid outputs pam vectors budget areas cube classmap sources strata",
+        "stac scene_lists",
         "scene products labels class_rasters calibration sampling validation baselines pictures",
         "evaluation reference_sample cli cli.options cli.progress",
     )

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 @click.command("classify", short_help="Classify a scene into a georeferenced map.")
 @click.argument("scene", type=options.PATH)
 @click.option("-o", "--output", type=options.PATH, required=True, help="Class map to write (.tif).")
-@click.option(
-    "-m", "--model", type=options.PATH, help="Model file; else $CSSD_GEO_MODEL, else the only one in ./models."
-)
+@options.model
 @click.option("--confidence", type=options.PATH, help="Also write the confidence in percent (.tif).")
 @click.option(
     "--disagreement",

@@ -48,6 +48,10 @@ class _SizeType(click.ParamType[int]):
 
 PATH = _PathType()
 
+model = click.option(
+    "-m", "--model", type=PATH, help="Model file; else $CSSD_GEO_MODEL, else the only one in ./models."
+)
+
 device = click.option(
     "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute."
 )
