@@ -156,13 +156,17 @@ def pad(
     return values, seen
 
 
-def scene_of_raster(path: str | Path) -> Scene:
+def scene_of_raster(path: str | Path, *, follow_links: bool = False) -> Scene:
     """Open a raster that GDAL reads (GeoTIFF, ENVI and others) as a scene; reads no pixel.
+
+    Args:
+        path: a file, or what else GDAL opens.
+        follow_links: let a virtual raster refer to files outside of its folder.
 
     Raises:
         SceneError: if it does not exist, is no raster, or holds complex numbers or bands of several types.
     """
-    source = RasterSource(str(path))
+    source = RasterSource(str(path), follow_links)
     dataset = source.dataset()
     dtype = _dtype(dataset)
     envi = dataset.tags(ns="ENVI")

@@ -15,7 +15,9 @@ LAYERS = (
     "errors",
     # values: numpy and the standard library
     "options bands classes tiles metrics reliability split_search discriminant",
-    "splits machine band_tags stac grid outputs pam vectors pooling dilation budget areas",
+    "splits machine band_tags stac outputs pam vectors pooling dilation budget areas",
+    "links",
+    "grid",
     "cube classmap sources strata scene_lists",  # the outside world: rasters in, rasters out
     "scene labels class_rasters",
     "products",  # and the formats below it
@@ -41,7 +43,7 @@ WITHOUT_TORCH = [
     module
     for modules in (
         *LAYERS[:2],
-        "splits machine band_tags stac grid outputs pam vectors budget areas cube classmap sources strata",
+        "splits machine band_tags stac outputs pam vectors budget areas cube classmap sources strata",
         "machine stac scene_lists",
         "scene products labels class_rasters calibration sampling validation baselines pictures",
         "evaluation reference_sample cli cli.options cli.progress",
