@@ -41,6 +41,12 @@ class OutputError(CssdGeoError, OSError):
     exit_code = 6
 
 
+class ClusterError(CssdGeoError, RuntimeError):
+    """A Dask cluster that cannot be reached, or whose workers cannot do the job."""
+
+    exit_code = 8
+
+
 class BatchError(CssdGeoError):
     """Some scenes of a batch failed; the others are done."""
 
