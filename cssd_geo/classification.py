@@ -114,7 +114,7 @@ def classify(
 
     Raises:
         InputError: if an option cannot be used.
-        SceneError: if the scene cannot be read, or its bands are not the model's.
+        SceneError: if the scene cannot be read, or its bands do not cover the model's.
         ModelFileError: if the model cannot be read.
         OutputError: if an output exists and `overwrite` is false, or cannot be written.
     """

@@ -15,7 +15,8 @@ LAYERS = (
     "errors",
     # values: numpy and the standard library
     "options bands classes tiles metrics reliability split_search discriminant",
-    "splits band_tags grid outputs pam vectors pooling dilation budget areas",
+    "splits resampling band_tags grid outputs pam vectors pooling dilation budget areas",
+    "alignment",
     "cube classmap sources strata",  # the outside world: rasters in, rasters out
     "scene labels class_rasters",
     "products",  # and the formats below it
@@ -40,7 +41,7 @@ WITHOUT_TORCH = [
     module
     for modules in (
         *LAYERS[:2],
-        "splits band_tags grid outputs pam vectors budget areas cube classmap sources strata",
+        "splits resampling alignment band_tags grid outputs pam vectors budget areas cube classmap sources strata",
         "scene products labels class_rasters calibration sampling validation baselines pictures",
         "evaluation reference_sample cli cli.options cli.progress",
     )

@@ -87,10 +87,9 @@ def _show_plan(scene: Path, model: "Model", model_path: Path, tile_size: int | N
     opened = open_scene(scene)
     classifier = TileClassifier(model, opened, torch.device("cpu"))
     plan = classifier.plan(opened, tile_size, memory)
-    bands = len(model.mean)
-    read = plan.pixels_read * bands * opened.cube.dtype.itemsize
+    read = plan.pixels_read * len(classifier.bands) * opened.cube.dtype.itemsize
     click.echo(f"scene   {opened.name}: {plan.height} x {plan.width} pixels, {opened.bands.summary()}")
-    click.echo(f"model   {model_path}: {bands} bands, {len(model.classes)} classes")
+    click.echo(f"model   {model_path}: {len(model.mean)} bands, {len(model.classes)} classes")
     shape = f"{plan.rows} down, {plan.cols} across, each {plan.tile_height} x {plan.tile_width}"
     click.echo(f"plan    tiles: {len(plan)} ({shape}), halo {plan.halo.before} before, {plan.halo.after} after")
     overlap = plan.pixels_read / (plan.height * plan.width)
