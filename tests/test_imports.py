@@ -22,7 +22,7 @@ LAYERS = (
     "products",  # and the formats below it
     "network calibration whitening sampling windows",  # from here on torch may be needed
     "losses model baselines validation dense",
-    "inference fitting",
+    "inference fitting magnitude",
     "lazy streaming info pictures evaluation reference_sample",
     "training classification",  # one verb each
     "bench.made bench.patches",
