@@ -94,7 +94,7 @@ def _resampled(scene: Bands, model: Bands, scene_name: str) -> Alignment:
             "without them (--bands)"
         )
     read = (weights > 0).any(axis=0)
-    notes = _notes(scene, model, scene_name, resampled=int((weights.max(axis=1) < 1).sum()))
+    notes = _notes(scene, model, scene_name, resampled=int((weights.max(axis=1) < 1 - 1e-9).sum()))
     return Alignment(bands=scene.good_indexes[read], weights=weights[:, read], exact=False, notes=notes)
 
 

@@ -32,7 +32,7 @@ _BANDS = 24
 """Of the model's, evenly spread: the rest of a spectrum follows from them."""
 _SIDE = 16
 """Of a window in pixels."""
-_ENOUGH_WINDOWS = 16
+_ENOUGH_WINDOWS = 9
 _MOST_WINDOWS = 64
 """Windows are read until `_ENOUGH_WINDOWS` hold data; these are all where much is nodata."""
 _R2 = np.array([0.7548776662466927, 0.5698402909980532])
