@@ -24,6 +24,7 @@ from cssd_geo.classmap import (
 from cssd_geo.errors import InputError, OutputError
 from cssd_geo.inference import TileClassifier, TileResult, choose_device, choose_precision, precision_name
 from cssd_geo.lazy import classify_array
+from cssd_geo.magnitude import recognise_scale
 from cssd_geo.model import Model, fingerprint, load_model
 from cssd_geo.options import DEFAULT_MEMORY
 from cssd_geo.outputs import GEOTIFF, check_target
@@ -45,6 +46,8 @@ class Classification:
     pixels: dict[str, int]
     """Pixels of each class by name; those unclassified are under "unclassified"."""
     seconds: float
+    notes: tuple[str, ...] = ()
+    """What the analyst should know of the scene and of its bands and scale, one sentence each."""
 
 
 @overload
@@ -95,7 +98,8 @@ def classify(
     """Classify a scene into files, or a DataArray into a lazy DataArray.
 
     Args:
-        scene: path of a raster or an open scene, to write files; or a DataArray (band, y, x), see
+        scene: path of a raster or an open scene, to write files (where it declares no scale, one that fits the
+            model's is looked for, see `Classification.notes`); or a DataArray (band, y, x), see
             `scene_of_array`, to get a lazy class map back that computes tile by tile, with the confidence as its
             coordinate `confidence`.
         model: a model, or the path of its file.
@@ -117,7 +121,7 @@ def classify(
 
     Raises:
         InputError: if an option cannot be used.
-        SceneError: if the scene cannot be read, or its bands are not the model's.
+        SceneError: if the scene cannot be read, or its bands do not cover the model's.
         ModelFileError: if the model cannot be read.
         OutputError: if an output exists and `overwrite` is false, or cannot be written.
     """
@@ -129,6 +133,7 @@ def classify(
     if output is None:
         raise InputError("classifying a scene into a file needs the file's name: give `output`")
     opened = scene if isinstance(scene, Scene) else open_scene(scene)
+    opened = recognise_scale(opened, ready)
     classifier = TileClassifier(ready, opened, place, dtype)
     plan = classifier.plan(opened, tile_size, memory)
     paths = {"class_map": output, "confidence": confidence, "disagreement": disagreement}
@@ -147,7 +152,8 @@ def classify(
         outputs.finalise()
 
     seconds = time.monotonic() - started
-    return Classification(output=Path(output), plan=plan, pixels=outputs.pixels(), seconds=seconds)
+    notes = (*opened.notes, *classifier.notes)
+    return Classification(output=Path(output), plan=plan, pixels=outputs.pixels(), seconds=seconds, notes=notes)
 
 
 class _Outputs:

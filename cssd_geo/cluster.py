@@ -7,10 +7,10 @@ done again elsewhere: that is Dask's part, and so is whatever the cluster runs o
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
@@ -37,6 +37,15 @@ class Place:
     client: Client
     device: str
     precision: torch.dtype
+
+
+class _Answer(NamedTuple):
+    """What a worker says of itself."""
+
+    scene: str
+    """Fingerprint of the scene as the worker sees it; empty where it does not."""
+    device: str
+    precision: str
 
 
 @contextmanager
@@ -85,17 +94,19 @@ def place_on(client: Client, scene: Scene, *, device: str, precision: str) -> Pl
     try:
         client.wait_for_workers(1, timeout=_WAIT)
     except TimeoutError as error:
-        raise ClusterError(f"the cluster has had no worker for {_WAIT} seconds: start some, then try again") from error
+        raise ClusterError(
+            f"the cluster has had no worker for {_WAIT} seconds: start some, then try again"
+        ) from error
     path = str(scene.path.absolute())
-    answers: dict[str, tuple[str | None, str, str]] = client.run(_answer, path, device, precision)
+    answers: dict[str, _Answer] = client.run(_answer, path, device, precision)
     content = fingerprint(path)
-    blind = [worker for worker, (seen, _, _) in answers.items() if seen != content]
+    blind = [worker for worker, answer in answers.items() if answer.scene != content]
     if blind:
         raise ClusterError(
-            f"{len(blind)} of {len(answers)} workers do not see {path} as it is here ({listed(blind)}): put it where "
-            "all of them mount it under the same path"
+            f"{len(blind)} of {len(answers)} workers do not see {path} as it is here ({listed(blind)}): put it "
+            "where all of them mount it under the same path"
         )
-    devices, precisions = ({answer[i] for answer in answers.values()} for i in (1, 2))
+    devices, precisions = ({getattr(a, name) for a in answers.values()} for name in ("device", "precision"))
     if len(devices) > 1:
         raise ClusterError("some workers have a GPU and some have none: choose with --device cpu or --device cuda")
     chosen = precisions.pop() if len(precisions) == 1 else "float32"
@@ -116,7 +127,7 @@ def classified_on(
     client.register_plugin(plugin)
     try:
         running = as_completed(with_results=False)
-        kept = {}
+        kept: dict[Any, Tile] = {}
         while True:
             free = _IN_FLIGHT * max(1, sum(client.nthreads().values())) - len(kept)
             for tile in islice(todo, max(0, free)):
@@ -142,7 +153,7 @@ def _result(future: Any) -> TileResult:
     return result
 
 
-class _Classifier(WorkerPlugin):
+class _Classifier(WorkerPlugin):  # type: ignore[misc] # distributed has no types
     """A worker's own model: made when it is first needed, on its own device."""
 
     def __init__(self, model: Model, scene: Scene, place: Place) -> None:
@@ -161,7 +172,7 @@ class _Classifier(WorkerPlugin):
     def classify(self, tile: Tile, parts: Collection[str]) -> TileResult:
         if self._made is None:
             raise ClusterError("the worker was not set up")
-        values, valid = self.scene.read(tile.padded, self._made.model.bands.good_indexes)
+        values, valid = self.scene.read(tile.padded, self._made.bands)
         return self._made(values, valid, parts=parts)
 
 
@@ -170,14 +181,13 @@ def _classify(name: str, tile: Tile, parts: Collection[str]) -> TileResult:
     return plugin.classify(tile, parts)
 
 
-def _answer(path: str, device: str, precision: str) -> tuple[str | None, str, str]:
-    """What a worker says of itself: the scene's fingerprint as it sees it, its device and its precision."""
+def _answer(path: str, device: str, precision: str) -> _Answer:
     try:
         content = fingerprint(path)
     except OSError:
-        content = None
+        content = ""
     place = choose_device(device)
-    return content, place.type, precision_name(choose_precision(precision, place))
+    return _Answer(content, place.type, precision_name(choose_precision(precision, place)))
 
 
 def threads_by_host(client: Client) -> dict[str, int]:
@@ -189,7 +199,5 @@ def threads_by_host(client: Client) -> dict[str, int]:
 
 
 def _forget(client: Client, name: str) -> None:
-    try:
+    with suppress(OSError, ValueError, TimeoutError):  # where the cluster is gone, the plugin is as well
         client.unregister_worker_plugin(name)
-    except (OSError, ValueError, TimeoutError):
-        pass  # the cluster is gone, and the plugin with it

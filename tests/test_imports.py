@@ -15,18 +15,19 @@ LAYERS = (
     "errors",
     # values: numpy and the standard library
     "options bands classes tiles metrics reliability split_search discriminant",
-    "splits machine band_tags stac outputs pam vectors pooling dilation budget areas",
-    "links",
+    "splits resampling machine band_tags stac outputs pam vectors pooling dilation budget areas",
+    "links alignment",
     "grid",
     "cube classmap sources strata scene_lists",  # the outside world: rasters in, rasters out
     "scene labels class_rasters",
     "products",  # and the formats below it
     "network calibration whitening sampling windows",  # from here on torch may be needed
     "losses model baselines validation dense",
-    "inference fitting",
+    "inference fitting magnitude",
     "lazy streaming info pictures evaluation reference_sample",
     "training classification",  # one verb each
     "batch",
+    "cluster",
     "bench.made bench.patches",
     "bench.rates",
     "demo.spectra demo.layout",
@@ -43,8 +44,8 @@ WITHOUT_TORCH = [
     module
     for modules in (
         *LAYERS[:2],
-        "splits machine band_tags stac outputs pam vectors budget areas cube classmap sources strata",
-        "machine stac scene_lists",
+        "splits resampling alignment machine band_tags stac outputs pam vectors budget areas cube classmap",
+        "links grid sources strata scene_lists",
         "scene products labels class_rasters calibration sampling validation baselines pictures",
         "evaluation reference_sample cli cli.options cli.progress",
     )

@@ -72,6 +72,12 @@ memory = click.option(
 tile_size = click.option(
     "--tile-size", type=click.IntRange(min=1), help="Side length of square tiles; else from the file and --memory."
 )
+scale = click.option(
+    "--scale",
+    type=click.FLOAT,
+    metavar="FACTOR",
+    help="Reflectance of a stored value of 1, such as 0.0001; else from the metadata.",
+)
 overwrite = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 class_field = click.option(
     "--class-field", metavar="NAME", help="Attribute with the class; guessed where only one is plausible."
