@@ -16,7 +16,7 @@ import torch
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
 
 from cssd_geo.classes import listed
-from cssd_geo.errors import ClusterError, InputError, SceneError
+from cssd_geo.errors import ClusterError, CssdGeoError, InputError, SceneError
 from cssd_geo.inference import TileClassifier, TileResult, choose_device, choose_precision, precision_name
 from cssd_geo.model import Model, fingerprint
 from cssd_geo.scene import Scene
@@ -125,9 +125,8 @@ def classified_on(
     client, todo = place.client, iter(tiles)
     plugin = _Classifier(model, scene, place)
     client.register_plugin(plugin)
+    running, kept = as_completed(), dict[Any, Tile]()
     try:
-        running = as_completed(with_results=False)
-        kept: dict[Any, Tile] = {}
         while True:
             free = _IN_FLIGHT * max(1, sum(client.nthreads().values())) - len(kept)
             for tile in islice(todo, max(0, free)):
@@ -139,17 +138,19 @@ def classified_on(
             future = next(running)
             yield kept.pop(future), _result(future)
     finally:
-        _forget(client, plugin.name)
+        _forget(client, plugin.name, list(kept))
 
 
 def _result(future: Any) -> TileResult:
     try:
-        result: TileResult = future.result()
+        result: TileResult | CssdGeoError = future.result()
     except KilledWorker as error:
         raise ClusterError(
             f"a tile killed {_RETRIES} workers in turn, mostly for want of memory: give workers more, or lower "
             "--memory. The same command goes on"
         ) from error
+    if isinstance(result, CssdGeoError):
+        raise result
     return result
 
 
@@ -176,9 +177,13 @@ class _Classifier(WorkerPlugin):  # type: ignore[misc] # distributed has no type
         return self._made(values, valid, parts=parts)
 
 
-def _classify(name: str, tile: Tile, parts: Collection[str]) -> TileResult:
+def _classify(name: str, tile: Tile, parts: Collection[str]) -> TileResult | CssdGeoError:
+    """What a worker does. An error of ours is a result: neither a retry nor a traceback helps."""
     plugin: _Classifier = get_worker().plugins[name]
-    return plugin.classify(tile, parts)
+    try:
+        return plugin.classify(tile, parts)
+    except CssdGeoError as error:
+        return error
 
 
 def _answer(path: str, device: str, precision: str) -> _Answer:
@@ -198,6 +203,7 @@ def threads_by_host(client: Client) -> dict[str, int]:
     return dict(threads)
 
 
-def _forget(client: Client, name: str) -> None:
+def _forget(client: Client, name: str, running: list[Any]) -> None:
     with suppress(OSError, ValueError, TimeoutError):  # where the cluster is gone, the plugin is as well
+        client.cancel(running, force=True)
         client.unregister_worker_plugin(name)
