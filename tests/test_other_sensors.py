@@ -8,6 +8,7 @@ import pytest
 import rasterio
 import torch
 import xarray as xr
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from scenes import NORTH_UP, random_model, randomise, with_bands, write_raster
 from sensors import ENMAP, FINE_NM, HYMAP, PATCH, ground, seen_by, write_seen
@@ -15,6 +16,7 @@ from sensors import ENMAP, FINE_NM, HYMAP, PATCH, ground, seen_by, write_seen
 from cssd_geo.alignment import align
 from cssd_geo.bands import Bands
 from cssd_geo.classification import classify
+from cssd_geo.cli import main
 from cssd_geo.inference import TileClassifier
 from cssd_geo.model import Model
 from cssd_geo.network import CSSD
@@ -219,6 +221,17 @@ def test_bands_taken_for_others_would_be_seen(flight: Flight) -> None:
         write_raster(moved, np.roll(dataset.read(), 2, axis=0), driver="ENVI")
     moved.with_suffix(".hdr").write_text(flight.enmap.with_suffix(".hdr").read_text())
     assert accuracy(flight, moved) < accuracy(flight, flight.hymap) - 0.05
+
+
+def test_the_command_says_that_bands_were_resampled(flight: Flight, tmp_path: Path) -> None:
+    flight.model.save(tmp_path / "m.safetensors")
+    words = ["classify", flight.enmap, "-m", tmp_path / "m.safetensors", "-o", tmp_path / "map.tif"]
+    note = "Note: 123 of the model's 123 bands were resampled from those of enmap.bsq by Gaussian response"
+    for extra in ("--dry-run", "--overwrite"):
+        run = CliRunner().invoke(main, [*map(str, words), extra])
+        assert run.exit_code == 0, run.output
+        assert note in run.stderr
+        assert "Note" not in run.stdout
 
 
 def test_the_noise_of_the_fine_bands_averages_out(flight: Flight) -> None:
