@@ -69,6 +69,8 @@ def recognise_scale(scene: Scene, model: Model) -> Scene:
 def _ratio(scene: Scene, model: Model) -> Floats:
     """How many times the model's mean the upper quartile of the scene is, for some bands; empty if unknown."""
     positive = np.flatnonzero(model.mean > 0)
+    if not positive.size:
+        return np.empty(0)
     chosen = positive[np.linspace(0, len(positive) - 1, min(_BANDS, len(positive))).round().astype(int)]
     alignment = align(scene.bands, model.bands, scene.name)
     weights = alignment.weights[chosen]

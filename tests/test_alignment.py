@@ -1,5 +1,7 @@
 """Which bands of a scene become a model's: one to one where they are the same, resampled or refused where not."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from sensors import ENMAP, HYMAP
 from cssd_geo.alignment import Alignment, align
 from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
+from cssd_geo.products import open_scene
 from cssd_geo.resampling import MATCH_TOLERANCE_NM, centres, widths
 
 
@@ -167,3 +170,28 @@ def test_hymap_is_made_of_enmap_where_that_reaches() -> None:
     np.testing.assert_allclose(found.weights @ centres(ENMAP)[found.bands], centres(HYMAP)[:123])
     with pytest.raises(SceneError, match=r"2 of 125 .*: 2,462 to 2,480 nm \(2 bands\)\. Classify a scene"):
         align(ENMAP, HYMAP, "s.bsq")
+
+
+@pytest.mark.shared_data
+def test_every_variant_of_the_same_real_scene_has_its_bands(shared_data: Path) -> None:
+    model = open_scene(shared_data / "berlin_enmap" / "EnMAP_BerlinUrbanGradient.bsq").bands
+    folder = shared_data / "envi_headers" / "derived_from_berlin"
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".hdr":
+            continue
+        scene = open_scene(path).bands
+        if all(scene.good):
+            assert_one_to_one(align(scene, model, path.name), list(range(177)))
+        else:
+            with pytest.raises(SceneError, match=r"11 of 177 .* 460 to 470 nm \(3 bands\), 1,251 to 1,522 nm \(8"):
+                align(scene, model, path.name)
+
+
+@pytest.mark.shared_data
+def test_a_real_airborne_sensor_covers_a_real_satellites_bands(shared_data: Path) -> None:
+    model = open_scene(shared_data / "berlin_enmap" / "EnMAP_BerlinUrbanGradient.bsq").bands
+    scene = open_scene(shared_data / "aviris_ng" / "ang20160910t185702_2rdn_img").bands
+    found = align(scene, model, "ang")
+    np.testing.assert_allclose(found.weights @ centres(scene)[found.bands], centres(model), atol=1e-9)
+    with pytest.raises(SceneError, match="128 of 425 bands of the model are not covered"):
+        align(model, scene, "berlin")
