@@ -15,14 +15,14 @@ LAYERS = (
     "errors",
     # values: numpy and the standard library
     "options bands classes tiles metrics reliability split_search discriminant",
-    "splits band_tags grid outputs pam vectors pooling dilation budget areas",
-    "cube classmap sources strata",  # the outside world: rasters in, rasters out
-    "scene labels class_rasters",
-    "products",  # and the formats below it
+    "splits band_tags grid outputs pam vectors pooling dilation budget areas raw_layers",
+    "cube classmap sources strata journal locks",  # the outside world: rasters in, rasters out
+    "scene labels class_rasters unfinished",
+    "products unreadable",  # and the formats below it
     "network calibration whitening sampling windows",  # from here on torch may be needed
     "losses model baselines validation dense",
-    "inference fitting",
-    "lazy streaming info pictures evaluation reference_sample",
+    "inference fitting identity layers",
+    "lazy streaming runs forecast info pictures evaluation reference_sample",
     "training classification",  # one verb each
     "bench.made bench.patches",
     "bench.rates",
@@ -30,7 +30,7 @@ LAYERS = (
     "demo.landscape",
     "demo.files",
     "demo.run",
-    "cli.options cli.progress",
+    "cli.options cli.progress cli.forecast cli.interrupts",
     "cli.train",
     "cli.bench cli.classify cli.demo cli.evaluate cli.info cli.sample",
     "cli",
@@ -42,7 +42,8 @@ WITHOUT_TORCH = [
         *LAYERS[:2],
         "splits band_tags grid outputs pam vectors budget areas cube classmap sources strata",
         "scene products labels class_rasters calibration sampling validation baselines pictures",
-        "evaluation reference_sample cli cli.options cli.progress",
+        "raw_layers journal locks unfinished unreadable",
+        "evaluation reference_sample cli cli.options cli.progress cli.interrupts",
     )
     for module in modules.split()
 ]
