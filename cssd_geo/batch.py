@@ -7,9 +7,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from cssd_geo.classification import MODEL_TAG, SCENE_TAG, Classification, classify
+from cssd_geo.classification import Classification, classify
 from cssd_geo.errors import BatchError, CssdGeoError, InputError, OutputError
 from cssd_geo.grid import open_raster
+from cssd_geo.layers import MODEL_TAG, SCENE_TAG
 from cssd_geo.model import Model, fingerprint
 from cssd_geo.options import DEFAULT_MEMORY
 from cssd_geo.outputs import free_space
@@ -123,7 +124,9 @@ def _classify_one(
             opened,
             model,
             target,
-            **layers,  # each of LAYERS is the name of an argument
+            confidence=layers.get("confidence"),
+            disagreement=layers.get("disagreement"),
+            probabilities=layers.get("probabilities"),
             tile_size=options.tile_size,
             memory=options.memory,
             device=options.device,

@@ -1,40 +1,25 @@
 """Classify a scene of any size: plan, read, compute, write; nothing flows back."""
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, overload
+from typing import overload
 
-import numpy as np
 import rasterio
 import xarray as xr
 
-import cssd_geo
-from cssd_geo.classes import UNCLASSIFIED, ClassTable
-from cssd_geo.classmap import (
-    RECEPTIVE_FIELD_TAG,
-    Layer,
-    RasterWriter,
-    class_map_layer,
-    percent_layer,
-    probability_layer,
-)
-from cssd_geo.errors import InputError, OutputError
-from cssd_geo.inference import TileClassifier, TileResult, choose_device, choose_precision, precision_name
+from cssd_geo.errors import InputError
+from cssd_geo.inference import TileClassifier, choose_device, choose_precision, precision_name
 from cssd_geo.lazy import classify_array
 from cssd_geo.magnitude import recognise_scale
-from cssd_geo.model import Model, fingerprint, load_model
+from cssd_geo.model import Model, load_model
 from cssd_geo.options import DEFAULT_MEMORY
-from cssd_geo.outputs import GEOTIFF, check_target
 from cssd_geo.products import open_scene
+from cssd_geo.runs import Run, RunOptions
 from cssd_geo.scene import Scene
 from cssd_geo.streaming import classified_tiles
-from cssd_geo.tiles import Tile, TilePlan
-
-SCENE_TAG, MODEL_TAG = "CSSD_GEO_SCENE_FINGERPRINT", "CSSD_GEO_MODEL"
-"""Tags of every output: which content the scene had, the digest of the model."""
+from cssd_geo.tiles import TilePlan, Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +30,8 @@ class Classification:
     plan: TilePlan
     pixels: dict[str, int]
     """Pixels of each class by name; those unclassified are under "unclassified"."""
+    unreadable: tuple[Window, ...] = ()
+    """Blocks of the scene that could not be read and count as without data (`on_error="skip"`)."""
     seconds: float
     notes: tuple[str, ...] = ()
     """What the analyst should know of the scene and of its bands and scale, one sentence each."""
@@ -76,6 +63,9 @@ def classify(
     device: str = "auto",
     precision: str = "auto",
     overwrite: bool = False,
+    restart: bool = False,
+    on_error: str = "stop",
+    on_resume: Callable[[int, int], None] | None = None,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> Classification: ...
 
@@ -93,6 +83,9 @@ def classify(
     device: str = "auto",
     precision: str = "auto",
     overwrite: bool = False,
+    restart: bool = False,
+    on_error: str = "stop",
+    on_resume: Callable[[int, int], None] | None = None,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> Classification | xr.DataArray:
     """Classify a scene into files, or a DataArray into a lazy DataArray.
@@ -117,13 +110,21 @@ def classify(
         precision: auto, float32 or bfloat16. The last one is faster where hardware has it, which `auto` finds out;
             it moves a class only where two are almost equally likely.
         overwrite: replace outputs that exist. They stay as they are until the new ones are whole.
+        restart: discard an unfinished run to this output instead of going on with it.
+        on_error: what to do where the scene cannot be read: "stop" with an error, or "skip" the blocks of the file
+            that fail, as without data; they are listed in the result.
+        on_resume: called with the tiles done and the tiles in all, if an unfinished run goes on.
         on_tile: called after each tile with the pixels done and the pixels in all.
+
+    A run that ends early, however it does, leaves its finished tiles in a hidden folder beside `output`, and the
+    same call goes on with them. The outputs are those of a run that was never disturbed.
 
     Raises:
         InputError: if an option cannot be used.
-        SceneError: if the scene cannot be read, or its bands do not cover the model's.
+        SceneError: if the scene cannot be read, changes while it is, or its bands do not cover the model's.
         ModelFileError: if the model cannot be read.
-        OutputError: if an output exists and `overwrite` is false, or cannot be written.
+        OutputError: if an output exists and `overwrite` is false, or cannot be written; or if an unfinished run to
+            it was of another scene, model or options and `restart` is false.
     """
     ready = model if isinstance(model, Model) else load_model(model)
     place = choose_device(device)
@@ -135,100 +136,36 @@ def classify(
     opened = scene if isinstance(scene, Scene) else open_scene(scene)
     opened = recognise_scale(opened, ready)
     classifier = TileClassifier(ready, opened, place, dtype)
-    plan = classifier.plan(opened, tile_size, memory)
+    options = RunOptions(
+        precision=precision_name(dtype),
+        tile_size=tile_size,
+        memory=memory,
+        overwrite=overwrite,
+        restart=restart,
+        on_error=on_error,
+    )
     paths = {"class_map": output, "confidence": confidence, "disagreement": disagreement}
     paths |= {"probabilities": probabilities}
-    started, done = time.monotonic(), 0
+    started = time.monotonic()
 
     with (
         rasterio.Env(GDAL_CACHEMAX=opened.source.cache_bytes),
-        _Outputs(opened, ready, paths, precision=precision_name(dtype), overwrite=overwrite) as outputs,
+        Run(classifier, opened, classifier.plan(opened, tile_size, memory), paths, options) as run,
     ):
-        for tile, result in classified_tiles(classifier, opened, plan, parts=outputs.parts):
-            outputs.write(result, tile)
-            done += tile.core.pixels
+        if on_resume is not None and run.done:
+            on_resume(len(run.done), len(run.plan))
+        for tile, result in classified_tiles(classifier, run.scene, run.plan, parts=run.parts, skip=run.done):
+            run.put(tile, result)
             if on_tile is not None:
-                on_tile(done, plan.height * plan.width)
-        outputs.finalise()
+                on_tile(run.pixels_done, run.plan.height * run.plan.width)
+        run.assemble()
 
     seconds = time.monotonic() - started
-    notes = (*opened.notes, *classifier.notes)
-    return Classification(output=Path(output), plan=plan, pixels=outputs.pixels(), seconds=seconds, notes=notes)
-
-
-class _Outputs:
-    """The rasters of one run, each fed with the part of every tile's result that bears its name."""
-
-    def __init__(
-        self,
-        scene: Scene,
-        model: Model,
-        paths: Mapping[str, str | Path | None],
-        *,
-        precision: str,
-        overwrite: bool,
-    ) -> None:
-        tags = _provenance_tags(scene, model) | {"CSSD_GEO_PRECISION": precision}
-        asked = {part: Path(path) for part, path in paths.items() if path is not None}
-        layers = {part: _layer(part, path, model.classes, tags) for part, path in asked.items()}
-        _require_different([layer.path for layer in layers.values()], scene)
-        for layer in layers.values():
-            check_target(layer.path, overwrite=overwrite, suffixes=GEOTIFF)
-        self.parts = frozenset(layers)
-        self._writers = {part: RasterWriter(layer, scene.grid) for part, layer in layers.items()}
-        self._classes = model.classes
-        self._counts = np.zeros(model.classes.ids[-1] + 1, np.int64)
-
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            for writer in self._writers.values():
-                stack.enter_context(writer)
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
-
-    def write(self, result: TileResult, tile: Tile) -> None:
-        for part, writer in self._writers.items():
-            writer.write(getattr(result, part), tile.core)
-        self._counts += np.bincount(result.class_map.ravel(), minlength=len(self._counts))
-
-    def finalise(self) -> None:
-        for writer in reversed(self._writers.values()):  # the class map last: where it is, all is done
-            writer.finalise()
-
-    def pixels(self) -> dict[str, int]:
-        named = zip(self._classes.names, self._classes.ids, strict=True)
-        counts = {name: int(self._counts[value]) for name, value in named}
-        return counts | {"unclassified": int(self._counts[UNCLASSIFIED])}
-
-
-def _layer(part: str, path: Path, classes: ClassTable, tags: Mapping[str, str]) -> Layer:
-    match part:
-        case "class_map":
-            return class_map_layer(path, classes, tags)
-        case "probabilities":
-            return probability_layer(path, classes, tags)
-        case _:
-            return percent_layer(path, part, tags)
-
-
-def _require_different(outputs: list[Path], scene: Scene) -> None:
-    paths = [path.resolve() for path in (*outputs, *([] if scene.path is None else [scene.path]))]
-    if len(set(paths)) < len(paths):
-        raise OutputError(
-            "scene, map, confidence, disagreement and probabilities need different files: two of them are the same"
-        )
-
-
-def _provenance_tags(scene: Scene, model: Model) -> dict[str, str]:
-    trained_on = (model.provenance.get("scene") or {}).get("name", "unknown")
-    return {
-        "TIFFTAG_SOFTWARE": f"cssd-geo {cssd_geo.__version__}",
-        "CSSD_GEO_SCENE": scene.name,
-        MODEL_TAG: model.digest(),
-        **({} if scene.path is None else {SCENE_TAG: fingerprint(scene.path)}),
-        "CSSD_GEO_TRAINED_ON": str(trained_on),
-        RECEPTIVE_FIELD_TAG: str(model.network.config.receptive_field),
-    }
+    return Classification(
+        output=Path(output),
+        plan=run.plan,
+        pixels=run.pixels,
+        unreadable=run.unreadable,
+        seconds=seconds,
+        notes=(*opened.notes, *classifier.notes),
+    )

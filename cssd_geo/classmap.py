@@ -126,10 +126,17 @@ class RasterWriter:
     Left without `finalise`, or with an exception, it removes what it wrote, and the target is as it was.
     """
 
-    def __init__(self, layer: Layer, grid: Grid) -> None:
+    def __init__(self, layer: Layer, grid: Grid, *, token: str | None = None) -> None:
+        """Describe; nothing is written before the `with` statement.
+
+        Args:
+            layer: what to write.
+            grid: where its pixels lie.
+            token: names its temporary files; what a killed writer with the same token has left is removed.
+        """
         self._layer, self._grid = layer, grid
         # hidden, and beside the target, since only within one disk is a rename atomic
-        self._prefix = f".{layer.path.name}.{secrets.token_hex(4)}"
+        self._prefix = f".{layer.path.name}.{token or secrets.token_hex(4)}"
         self._partial = layer.path.with_name(f"{self._prefix}.partial.tif")
         self._whole = layer.path.with_name(f"{self._prefix}.whole.tif")
         self._dataset: Any = None
@@ -141,6 +148,7 @@ class RasterWriter:
     def __enter__(self) -> Self:
         try:
             with self._failures("opened"), _without_georeference():
+                self._remove_temporaries()
                 self._open()
         except BaseException:
             self.__exit__()
@@ -176,12 +184,19 @@ class RasterWriter:
             self._counts += counts
 
     def finalise(self) -> None:
-        """Make a COG of what was written and give it its name, with its side file.
-
-        Older `.ovr`, `.msk` and `.aux.xml` files of the target are removed: they describe what was there.
+        """Make a COG of what was written and give it its name, with its side file: `prepare`, then `publish`.
 
         Raises:
             OutputError: if pixels are missing or the disk did not keep what it was given.
+        """
+        self.prepare()
+        self.publish()
+
+    def prepare(self) -> Path:
+        """Make a COG of what was written, and return where it waits for its name.
+
+        Raises:
+            OutputError: as `finalise`.
         """
         self._check_complete()
         with self._failures("finalised"):
@@ -189,6 +204,18 @@ class RasterWriter:
             self._copy()
             self._verify()
             self._write_side_file()
+            self._partial.unlink()
+        return self._whole
+
+    def publish(self) -> None:
+        """Give what `prepare` made its name.
+
+        Older `.ovr`, `.msk` and `.aux.xml` files of the target are removed: they describe what was there.
+
+        Raises:
+            OutputError: if it cannot be renamed; then the target is as it was.
+        """
+        with self._failures("finalised"):
             _publish(self._whole, self._layer.path)
 
     def _open(self) -> None:

@@ -11,6 +11,7 @@ from cssd_geo.errors import InputError
 DEVICES = ("auto", "cpu", "cuda")
 SPLITS = ("polygons", "random", "none")
 PRECISIONS = ("auto", "float32", "bfloat16")
+ON_ERROR = ("stop", "skip")
 DEFAULT_MEMORY = 1_000_000_000
 """Bytes for the tiles in flight, the network's working memory and the blocks that GDAL keeps."""
 DEMO_EPOCHS = 20

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cssd_geo.inference import TileClassifier, TileResult
-from cssd_geo.scene import Scene
 from cssd_geo.tiles import Tile, TilePlan, Window
+from cssd_geo.unreadable import Readable
 
 T = TypeVar("T")
 Pixels = tuple[Tile, NDArray[Any], NDArray[np.bool_]]
@@ -20,16 +20,21 @@ _END: Any = object()
 
 
 def classified_tiles(
-    classifier: TileClassifier, scene: Scene, plan: TilePlan, *, parts: Collection[str] = ()
+    classifier: TileClassifier,
+    scene: Readable,
+    plan: TilePlan,
+    *,
+    parts: Collection[str] = (),
+    skip: Collection[int] = (),
 ) -> Iterator[tuple[Tile, TileResult]]:
-    """Classify all tiles of a plan, in its order; `parts` names what each result must have.
+    """Classify the tiles of a plan in its order, but for those in `skip`; `parts` names what results must have.
 
     While the caller writes a tile, the next one is computed, another one comes to the device, and another is read.
 
     Raises:
         SceneError: if the scene cannot be read.
     """
-    tiles = _uploaded(classifier, one_ahead(read_tiles(scene, plan, classifier.bands)))
+    tiles = _uploaded(classifier, one_ahead(read_tiles(scene, plan, classifier.bands, skip)))
     if classifier.device.type != "cpu":  # on a CPU nothing moves, and one more tile would only take memory
         tiles = one_ahead(tiles)
     return one_ahead((tile, classifier.classify(*pixels, parts=parts)) for tile, pixels in tiles)
@@ -39,14 +44,18 @@ def _uploaded(classifier: TileClassifier, tiles: Iterator[Pixels]) -> Iterator[t
     return ((tile, classifier.upload(values, valid)) for tile, values, valid in tiles)
 
 
-def read_tiles(scene: Scene, plan: TilePlan, bands: NDArray[np.intp]) -> Iterator[Pixels]:
-    """Read all tiles of a plan; the rows that one shares with the one above are kept, not read again.
+def read_tiles(
+    scene: Readable, plan: TilePlan, bands: NDArray[np.intp], skip: Collection[int] = ()
+) -> Iterator[Pixels]:
+    """Read the tiles of a plan, but for those in `skip`; rows that one shares with the one before are kept.
 
     Yields:
         Each tile with what `Scene.read` returns for its padded window.
     """
     kept: tuple[Window, NDArray[Any], NDArray[np.bool_]] | None = None
     for tile in plan:
+        if tile.index in skip:
+            continue
         window = tile.padded
         values, valid = scene.blank(window, bands)
         shared = 0 if kept is None else _shared_rows(kept[0], window)

@@ -208,8 +208,16 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(inside: Path) -> None:
     )
     assert result.exit_code == 0
     assert "plan    tiles: 6 (2 down, 3 across, each 32 x 32), halo 8 before, 7 after" in result.stdout
-    assert "Nothing was read or written" in result.stdout
+    assert "2 tiles were read and classified on trial, nothing was written" in result.stdout
+    assert re.search(
+        r"^disk    1 MB until all tiles are done, 1 MB at most .*; .* are free$", result.stdout, re.MULTILINE
+    )
+    assert re.search(r"^time    .* to .*, by the trial \(reading .*, computing .*\)$", result.stdout, re.MULTILINE)
     assert contents(inside) == before
+
+
+def untimed(plan: str) -> str:
+    return re.sub("^(disk|time) .*", "", plan, flags=re.MULTILINE)
 
 
 def test_a_dry_run_tells_the_memory_and_keeps_to_what_it_may_take(inside: Path) -> None:
@@ -223,9 +231,11 @@ def test_a_dry_run_tells_the_memory_and_keeps_to_what_it_may_take(inside: Path) 
         line = re.search(r"^memory  (.+) at most, beside the program itself$", result.stdout, re.MULTILINE)
         assert line is not None, result.stdout
         told.append(parse_size(line[1].replace(",", "")))
-        tiles.append(result.stdout)
+        tiles.append(untimed(result.stdout))
         assert told[-1] <= 1.05 * parse_size(memory)
-    assert tiles[1] == tiles[2] == call(*plan).stdout, "1 GB is the default, and plenty for so small a scene"
+    assert tiles[1] == tiles[2] == untimed(call(*plan).stdout), (
+        "1 GB is the default, and plenty for so small a scene"
+    )
     assert "tiles: 1 (1 down, 1 across, each 60 x 90)" in tiles[1]
     assert "reads   0.1 MB, halos included (1.00 times the pixels)" in tiles[1]
 

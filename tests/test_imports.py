@@ -14,17 +14,17 @@ LAYERS = (
     # Lowest first. A module imports from layers below its own, never from its own or from above.
     "errors",
     # values: numpy and the standard library
-    "options bands classes tiles metrics reliability split_search discriminant",
-    "splits resampling machine band_tags stac outputs pam vectors pooling dilation budget areas",
-    "links alignment",
-    "grid",
+    "options bands classes tiles metrics reliability split_search discriminant locks",
+    "splits resampling machine band_tags stac outputs pam vectors pooling dilation budget areas raw_layers",
+    "links alignment journal",
+    "grid unfinished",
     "cube classmap sources strata scene_lists",  # the outside world: rasters in, rasters out
     "scene labels class_rasters",
-    "products",  # and the formats below it
+    "products unreadable",  # and the formats below it
     "network calibration whitening sampling windows",  # from here on torch may be needed
     "losses model baselines validation dense",
-    "inference fitting magnitude",
-    "lazy streaming info pictures evaluation reference_sample",
+    "inference fitting magnitude identity layers",
+    "lazy streaming info pictures evaluation reference_sample forecast runs",
     "training classification",  # one verb each
     "batch",
     "cluster",
@@ -34,7 +34,7 @@ LAYERS = (
     "demo.landscape",
     "demo.files",
     "demo.run",
-    "cli.options cli.progress",
+    "cli.options cli.progress cli.forecast cli.interrupts",
     "cli.train",
     "cli.batch cli.bench cli.classify cli.demo cli.evaluate cli.info cli.sample",
     "cli",
@@ -47,7 +47,8 @@ WITHOUT_TORCH = [
         "splits resampling alignment machine band_tags stac outputs pam vectors budget areas cube classmap",
         "links grid sources strata scene_lists",
         "scene products labels class_rasters calibration sampling validation baselines pictures",
-        "evaluation reference_sample cli cli.options cli.progress",
+        "raw_layers journal locks unfinished unreadable",
+        "evaluation reference_sample cli cli.options cli.progress cli.interrupts",
     )
     for module in modules.split()
 ]

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from cssd_geo import __version__
+from cssd_geo.cli.interrupts import Interrupted, interruptible
 from cssd_geo.errors import CssdGeoError
 
 _COMMANDS = ("batch", "bench", "classify", "demo", "evaluate", "info", "sample", "train")
@@ -26,10 +27,19 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with interruptible():
+                return super().invoke(ctx)
         except CssdGeoError as error:
-            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            click.echo(f"Error: {_line(error)}", err=True)
             ctx.exit(error.exit_code)
+        except Interrupted as error:
+            click.echo(f"Stopped by {_line(error)}", err=True)
+            ctx.exit(error.exit_code)
+
+
+def _line(error: BaseException) -> str:
+    """What an error says, and what was added to it on its way, on one line."""
+    return " ".join(". ".join([str(error), *getattr(error, "__notes__", [])]).split())
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -6,12 +6,20 @@ from typing import TYPE_CHECKING
 import click
 
 from cssd_geo.cli import options
+from cssd_geo.cli.forecast import show
 from cssd_geo.cli.progress import PixelProgress
+from cssd_geo.errors import SceneError
+from cssd_geo.options import ON_ERROR
 
 if TYPE_CHECKING:
     from cssd_geo.classification import Classification
+    from cssd_geo.layers import Paths
     from cssd_geo.model import Model
     from cssd_geo.scene import Scene
+    from cssd_geo.tiles import Window
+
+_LISTED = 20
+"""Unreadable blocks that are printed one by one."""
 
 
 @click.command("classify", short_help="Classify a scene into a georeferenced map.")
@@ -30,7 +38,15 @@ if TYPE_CHECKING:
 @options.tile_size
 @options.device
 @options.precision
-@click.option("--dry-run", is_flag=True, help="Print the plan; read no pixel, write nothing.")
+@click.option(
+    "--on-error",
+    type=click.Choice(ON_ERROR),
+    default="stop",
+    show_default=True,
+    help="Where the scene cannot be read: stop, or take these blocks as without data, list them and exit with 3.",
+)
+@click.option("--dry-run", is_flag=True, help="Print what it will take, by a trial of two tiles; write nothing.")
+@click.option("--restart", is_flag=True, help="Discard an unfinished run to this map; else it goes on.")
 @options.overwrite
 def command(
     *,
@@ -45,12 +61,15 @@ def command(
     tile_size: int | None,
     device: str,
     precision: str,
+    on_error: str,
     dry_run: bool,
+    restart: bool,
     overwrite: bool,
 ) -> None:
     """Classify SCENE, any raster that GDAL reads, into a class map on the same grid.
 
-    The map is a cloud-optimised GeoTIFF with colours and class names, 0 where there is no data.
+    The map is a cloud-optimised GeoTIFF with colours and class names, 0 where there is no data. A run that was
+    stopped, or killed, goes on with the tiles that it had done when the same command is given again.
     """
     from cssd_geo.classification import classify  # noqa: PLC0415 - so that --help does not wait for torch
     from cssd_geo.model import find_model, load_model  # noqa: PLC0415 - likewise
@@ -60,7 +79,11 @@ def command(
     ready = load_model(path)
     opened = open_scene(scene) if scale is None else open_scene(scene).with_scale(scale)
     if dry_run:
-        _show_plan(opened, ready, path, tile_size, memory)
+        paths = {"class_map": output, "confidence": confidence, "disagreement": disagreement}
+        paths |= {"probabilities": probabilities}
+        _show_plan(
+            opened, ready, path, paths, tile_size=tile_size, memory=memory, device=device, precision=precision
+        )
         return
     with PixelProgress("classify") as progress:
         done = classify(
@@ -75,29 +98,45 @@ def command(
             device=device,
             precision=precision,
             overwrite=overwrite,
+            restart=restart,
+            on_error=on_error,
+            on_resume=progress.go_on,
             on_tile=progress,
         )
     _show(done)
+    if done.unreadable:
+        _warn_of(done.unreadable)
+        click.get_current_context().exit(SceneError.exit_code)
 
 
-def _show_plan(scene: "Scene", model: "Model", model_path: Path, tile_size: int | None, memory: int) -> None:
-    import torch  # noqa: PLC0415 - so that --help does not wait for torch
+def _show_plan(
+    scene: "Scene",
+    model: "Model",
+    model_path: Path,
+    paths: "Paths",
+    *,
+    tile_size: int | None,
+    memory: int,
+    device: str,
+    precision: str,
+) -> None:
+    from cssd_geo.forecast import forecast  # noqa: PLC0415 - so that --help does not wait for torch
+    from cssd_geo.inference import (  # noqa: PLC0415 - likewise
+        TileClassifier,
+        choose_device,
+        choose_precision,
+        precision_name,
+    )
 
-    from cssd_geo.budget import shown  # noqa: PLC0415 - likewise
-    from cssd_geo.inference import TileClassifier  # noqa: PLC0415 - likewise
-
-    classifier = TileClassifier(model, scene, torch.device("cpu"))
-    plan = classifier.plan(scene, tile_size, memory)
-    read = plan.pixels_read * len(classifier.bands) * scene.cube.dtype.itemsize
-    click.echo(f"scene   {scene.name}: {plan.height} x {plan.width} pixels, {scene.bands.summary()}")
+    place = choose_device(device)
+    kind = choose_precision(precision, place)
+    classifier = TileClassifier(model, scene, place, kind)
+    name = precision_name(kind)
+    plan = forecast(classifier, scene, paths, precision=name, tile_size=tile_size, memory=memory)
+    click.echo(f"scene   {scene.name}: {scene.grid.height} x {scene.grid.width} pixels, {scene.bands.summary()}")
     click.echo(f"model   {model_path}: {len(model.mean)} bands, {len(model.classes)} classes")
-    shape = f"{plan.rows} down, {plan.cols} across, each {plan.tile_height} x {plan.tile_width}"
-    click.echo(f"plan    tiles: {len(plan)} ({shape}), halo {plan.halo.before} before, {plan.halo.after} after")
-    overlap = plan.pixels_read / (plan.height * plan.width)
-    click.echo(f"reads   {read / 1e6:,.1f} MB, halos included ({overlap:.2f} times the pixels)")
-    click.echo(f"memory  {shown(classifier.needs(scene).of(plan))} at most, beside the program itself")
     _warn(scene.notes + classifier.notes)
-    click.echo("Nothing was read or written (--dry-run).")
+    show(plan)
 
 
 def _show(done: "Classification") -> None:
@@ -114,3 +153,12 @@ def _show(done: "Classification") -> None:
 def _warn(notes: tuple[str, ...]) -> None:
     for note in notes:
         click.echo(f"Note: {note}", err=True)
+
+
+def _warn_of(unreadable: tuple["Window", ...]) -> None:
+    pixels = sum(block.pixels for block in unreadable)
+    click.echo(f"Warning: {len(unreadable)} blocks of the scene ({pixels:,} pixels) could not be read:", err=True)
+    for block in unreadable[:_LISTED]:
+        click.echo(f"  row {block.row}, column {block.col}: {block.height} x {block.width} pixels", err=True)
+    if len(unreadable) > _LISTED:
+        click.echo(f"  and {len(unreadable) - _LISTED} more", err=True)

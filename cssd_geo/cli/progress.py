@@ -19,6 +19,7 @@ class PixelProgress:
         self._what = what
         self._bar: Any = None
         self._started = self._said = time.monotonic()
+        self._before: int | None = 0
 
     def __enter__(self) -> Self:
         return self
@@ -29,8 +30,15 @@ class PixelProgress:
         if self._bar is not None:
             self._bar.close()
 
+    def go_on(self, tiles: int, total: int) -> None:
+        """Say that so many of all tiles were done before."""
+        click.echo(f"{self._what} goes on with an unfinished run: {tiles} of {total} tiles are done", err=True)
+        self._before = None
+
     def __call__(self, done: int, total: int) -> None:
         """Show that `done` of `total` pixels are done."""
+        if self._before is None:  # the rate is of what comes from now on
+            self._before, self._started = done, time.monotonic()
         if sys.stderr.isatty():
             self._draw(done, total)
         elif time.monotonic() - self._said >= _LOG_SECONDS:
@@ -45,11 +53,12 @@ class PixelProgress:
 
     def _draw(self, done: int, total: int) -> None:
         if self._bar is None:
-            self._bar = tqdm(total=total, desc=self._what, unit="px", unit_scale=True, dynamic_ncols=True)
+            options = {"unit": "px", "unit_scale": True, "dynamic_ncols": True, "initial": self._before}
+            self._bar = tqdm(total=total, desc=self._what, **options)
         self._bar.update(done - self._bar.n)
 
     def _say(self, done: int, total: int) -> None:
         self._said = time.monotonic()
-        rate = done / (self._said - self._started)
+        rate = (done - (self._before or 0)) / (self._said - self._started)
         left = (total - done) / rate if rate else float("inf")
         click.echo(f"{self._what}: {100 * done / total:.0f} %, {rate:,.0f} pixels/s, {left:.0f} s left", err=True)

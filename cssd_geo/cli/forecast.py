@@ -1,0 +1,51 @@
+"""What `classify --dry-run` prints."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cssd_geo.budget import shown
+
+if TYPE_CHECKING:
+    from cssd_geo.forecast import Forecast, Trial
+    from cssd_geo.layers import Room
+
+_MINUTE, _HOUR = 60, 3600
+
+
+def show(forecast: "Forecast") -> None:
+    """Print a forecast, a line a matter."""
+    plan, trial = forecast.plan, forecast.trial
+    shape = f"{plan.rows} down, {plan.cols} across, each {plan.tile_height} x {plan.tile_width}"
+    click.echo(f"plan    tiles: {len(plan)} ({shape}), halo {plan.halo.before} before, {plan.halo.after} after")
+    overlap = plan.pixels_read / (plan.height * plan.width)
+    click.echo(f"reads   {forecast.bytes_read / 1e6:,.1f} MB, halos included ({overlap:.2f} times the pixels)")
+    click.echo(f"memory  {shown(forecast.memory)} at most, beside the program itself")
+    if forecast.gpu_free is not None and trial.gpu_bytes is not None:
+        click.echo(
+            f"gpu     {shown(trial.gpu_bytes)} of its memory in the trial, {shown(forecast.gpu_free)} are free"
+        )
+    click.echo(f"disk    {_room(forecast.room)}")
+    click.echo(f"time    {_time(trial)}")
+    tried = "1 tile was" if trial.tiles == 1 else f"{trial.tiles} tiles were"
+    click.echo(f"{tried} read and classified on trial, nothing was written (--dry-run).")
+
+
+def _room(room: "Room") -> str:
+    needed = room.unfinished + room.finished
+    line = f"{shown(room.unfinished)} until all tiles are done, {shown(needed)} at most while outputs are made"
+    if room.unfinished > room.free:
+        return f"{line}: {shown(room.free)} are free, {shown(room.unfinished - room.free)} are missing"
+    return f"{line}; {shown(room.free)} are free"
+
+
+def _time(trial: "Trial") -> str:
+    best, worst = trial.seconds
+    parts = f"reading {_duration(trial.reading)}, computing {_duration(trial.computing)}"
+    return f"{_duration(best)} to {_duration(worst)}, by the trial ({parts})"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s"
+    return f"{seconds / _MINUTE:.1f} min" if seconds < _HOUR else f"{seconds / _HOUR:.1f} h"

@@ -1,0 +1,106 @@
+"""What a classification will take: known from the plan, and from two tiles that are tried."""
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+
+from cssd_geo.inference import TileClassifier
+from cssd_geo.layers import Paths, Room, asked_layers, raw_layers, room_for
+from cssd_geo.outputs import GEOTIFF, check_target
+from cssd_geo.scene import Scene
+from cssd_geo.tiles import TilePlan
+
+_WARM_UP = 64
+"""Side length of what is computed before the clock runs: the first time, libraries are loaded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What two tiles took, extended to the scene in proportion to its pixels."""
+
+    tiles: int
+    """Fewer than two, where the plan has fewer."""
+    reading: float
+    """Seconds."""
+    computing: float
+    """Seconds. Both go on side by side, as far as the machine has processors for both."""
+    gpu_bytes: int | None
+    """Memory of the GPU that they took; None on a CPU."""
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """At best, and at worst."""
+        return max(self.reading, self.computing), self.reading + self.computing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What a run will take."""
+
+    plan: TilePlan
+    bytes_read: int
+    memory: int
+    """Bytes, beside the program itself."""
+    room: Room
+    trial: Trial
+    gpu_free: int | None
+    """Bytes of the GPU's memory that other programs leave; None on a CPU."""
+
+
+def forecast(
+    classifier: TileClassifier, scene: Scene, paths: Paths, *, precision: str, tile_size: int | None, memory: int
+) -> Forecast:
+    """Plan a run and try two of its tiles; writes nothing.
+
+    Args:
+        classifier: what will compute.
+        scene: what will be classified.
+        paths: of the rasters.
+        precision: that of the classifier.
+        tile_size: as for `classify`.
+        memory: as for `classify`.
+
+    Raises:
+        InputError: if an option cannot be used.
+        OutputError: if an output cannot be written where it should be.
+        SceneError: if a tile cannot be read.
+    """
+    layers = asked_layers(paths, scene, classifier.model, precision)
+    for layer in layers.values():
+        check_target(layer.path, overwrite=True, suffixes=GEOTIFF)
+    plan = classifier.plan(scene, tile_size, memory)
+    gpu = classifier.device.type == "cuda"
+    return Forecast(
+        plan=plan,
+        bytes_read=plan.pixels_read * len(classifier.model.mean) * scene.cube.dtype.itemsize,
+        memory=classifier.needs(scene).of(plan),
+        room=room_for(raw_layers(layers, scene.grid)),
+        gpu_free=torch.cuda.mem_get_info(classifier.device)[0] if gpu else None,
+        trial=_try(classifier, scene, plan, frozenset(layers)),
+    )
+
+
+def _try(classifier: TileClassifier, scene: Scene, plan: TilePlan, parts: Collection[str]) -> Trial:
+    """Read and classify two tiles, apart from each other and from the edges where there are enough."""
+    tiles = [plan[index] for index in sorted({len(plan) // 3, 2 * len(plan) // 3})]
+    reading = computing = 0.0
+    for number, tile in enumerate(tiles):
+        started = time.monotonic()
+        values, valid = scene.read(tile.padded, classifier.model.bands.good_indexes)
+        reading += time.monotonic() - started
+        if number == 0:
+            some = slice(_WARM_UP + plan.halo.total)
+            classifier(values[:, some, some], valid[some, some], parts=parts)
+        started = time.monotonic()
+        classifier(values, valid, parts=parts)
+        computing += time.monotonic() - started
+    scale = plan.height * plan.width / sum(tile.core.pixels for tile in tiles)
+    read = [tile.padded.clip(height=plan.height, width=plan.width) for tile in tiles]
+    return Trial(
+        tiles=len(tiles),
+        reading=reading * plan.pixels_read / sum(window.pixels for window in read if window is not None),
+        computing=computing * scale,
+        gpu_bytes=torch.cuda.max_memory_allocated(classifier.device) if classifier.device.type == "cuda" else None,
+    )
