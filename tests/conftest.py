@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
+settings.register_profile("whatever the machine does", deadline=None)
+settings.load_profile("whatever the machine does")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
