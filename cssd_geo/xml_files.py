@@ -1,4 +1,4 @@
-"""XML files of others, read without entities and of bounded size: small files cannot become huge or read other files."""
+"""XML files, read without entities and of bounded size: small ones cannot become huge or read other files."""
 
 from pathlib import Path
 from typing import NoReturn

@@ -18,7 +18,9 @@ LAYERS = (
     "splits band_tags grid outputs pam vectors pooling dilation budget areas",
     "cube classmap sources strata",  # the outside world: rasters in, rasters out
     "scene labels class_rasters",
-    "products",  # and the formats below it
+    "hdf5 xml_products",
+    "formats.desis formats.enmap formats.neon formats.prisma",
+    "products",
     "network calibration whitening sampling windows",  # from here on torch may be needed
     "losses model baselines validation dense",
     "inference fitting",
@@ -41,6 +43,7 @@ WITHOUT_TORCH = [
     for modules in (
         *LAYERS[:2],
         "splits band_tags grid outputs pam vectors budget areas cube classmap sources strata",
+        "hdf5 xml_products formats.desis formats.enmap formats.neon formats.prisma",
         "scene products labels class_rasters calibration sampling validation baselines pictures",
         "evaluation reference_sample cli cli.options cli.progress",
     )

@@ -1,0 +1,321 @@
+"""HDF5 files as scenes: windows of one or several datasets, in any order of axes, read from any thread."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from cssd_geo.bands import Bands
+from cssd_geo.budget import Blocks
+from cssd_geo.cube import build_cube, with_nodata, with_scale
+from cssd_geo.errors import SceneError
+from cssd_geo.grid import Grid
+from cssd_geo.scene import Scene, reading_block
+from cssd_geo.sources import LazyMask, LazyRaster, lazy
+from cssd_geo.tiles import Window
+
+_REAL = "uif"
+"""Kinds of numpy's types that hold real numbers."""
+_MOST_BANDS = 65_535
+"""As in a TIFF."""
+_PIECE_BYTES = 1 << 25
+"""What is read at a time, of which the bands that are asked for are taken."""
+_CACHE_BYTES = 64_000_000
+"""For GDAL, which only writes here: HDF5 has a cache of its own, 1 MiB a dataset."""
+_UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError)
+"""What h5py raises for files that are damaged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A dataset that holds some bands of a scene, in file order."""
+
+    dataset: str
+    axes: str
+    """Its axes as letters, b, y and x: "yxb"."""
+    bands: tuple[int, ...]
+    """Indexes from 0 in the dataset of the bands that the scene has."""
+    flags: str | None = None
+    """A dataset of the same shape that says of each value what is wrong with it."""
+    bad_flags: int = 0
+    """Bits of `flags` that make a value unusable: it is read as nodata."""
+
+
+class Hdf5Source:
+    """Datasets of one file. HDF5 lets one thread in at a time, so that all threads share one handle."""
+
+    def __init__(self, path: str, parts: Sequence[Part], fill: float, swath: str | None = None) -> None:
+        """Take parts of a file.
+
+        Args:
+            path: the file.
+            parts: the scene's bands, part by part.
+            fill: what a flagged value is read as.
+            swath: a dataset (y, x) that is 0 where nothing was measured.
+        """
+        self._path, self._parts, self._fill, self._swath = path, tuple(parts), fill, swath
+        self._lock = threading.Lock()
+        self._file: Any = None
+
+    def __reduce__(self) -> tuple[type["Hdf5Source"], tuple[Any, ...]]:
+        return Hdf5Source, (self._path, self._parts, self._fill, self._swath)
+
+    def dataset(self, name: str) -> Any:
+        """Return an open dataset."""
+        with self._lock:
+            if self._file is None:
+                self._file = open_hdf5(self._path)
+        return dataset_of(self._file, name)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Bands, height and width."""
+        first = self._parts[0]
+        sizes = dict(zip(first.axes, self.dataset(first.dataset).shape, strict=True))
+        return sum(len(part.bands) for part in self._parts), sizes["y"], sizes["x"]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of all values, in this machine's byte order."""
+        stored: np.dtype[Any] = self.dataset(self._parts[0].dataset).dtype
+        return stored.newbyteorder("=")
+
+    @property
+    def blocks(self) -> Blocks:
+        """See `Source`."""
+        chunks = self.dataset(self._parts[0].dataset).chunks
+        height, width = self._block(self._parts[0])
+        return Blocks(height=height, width=width, divisible=chunks is None)
+
+    @property
+    def bands_last(self) -> bool:
+        """See `Source`."""
+        return all(part.axes.endswith("b") for part in self._parts)
+
+    @property
+    def cache_bytes(self) -> int:
+        """See `Source`."""
+        return _CACHE_BYTES
+
+    @property
+    def decoding_bytes(self) -> int:
+        """See `Source`."""
+        pixel = max(max(part.bands) + 1 for part in self._parts) * self.dtype.itemsize
+        return 2 * max(_PIECE_BYTES, *(int(np.prod(self._block(part))) * pixel for part in self._parts))
+
+    def has_mask(self) -> bool:
+        """Whether the file says where nothing was measured."""
+        return self._swath is not None
+
+    def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
+        """See `Source`."""
+        first = 0
+        for part in self._parts:
+            here = np.flatnonzero((bands >= first) & (bands < first + len(part.bands)))
+            if here.size:
+                picks = np.array(part.bands)[bands[here] - first]
+                for piece in self._pieces(part, window, int(np.ptp(picks)) + 1):
+                    rows, cols = piece.relative_to(window).slices
+                    out[here, rows, cols] = self._read(part, piece, picks)
+            first += len(part.bands)
+
+    def mask(self, window: Window) -> NDArray[np.bool_] | None:
+        """See `Source`."""
+        if self._swath is None:
+            return None
+        with self._reading(self._swath, window):
+            measured: NDArray[np.bool_] = self.dataset(self._swath)[window.slices] != 0
+        return measured
+
+    def _read(self, part: Part, window: Window, picks: NDArray[np.intp]) -> NDArray[Any]:
+        """(band, y, x): the bands between the first and the last are read in one go, then some are taken."""
+        rows, cols = window.slices
+        low = int(picks.min())
+        places = {"b": slice(low, int(picks.max()) + 1), "y": rows, "x": cols}
+        index = tuple(places[axis] for axis in part.axes)
+        order = [part.axes.index(axis) for axis in "byx"]
+        with self._reading(part.dataset, window):
+            values: NDArray[Any] = self.dataset(part.dataset)[index].transpose(order)[picks - low]
+        if part.flags is not None:
+            with self._reading(part.flags, window):
+                flags = self.dataset(part.flags)[index].transpose(order)[picks - low]
+            values[flags & part.bad_flags != 0] = self._fill
+        return values
+
+    def _block(self, part: Part) -> tuple[int, int]:
+        """Height and width of what is stored in one piece: rows, where a dataset is not chunked."""
+        dataset = self.dataset(part.dataset)
+        sizes = dict(zip(part.axes, dataset.chunks or dataset.shape, strict=True))
+        return sizes["y"] if dataset.chunks else 1, sizes["x"]
+
+    def _pieces(self, part: Part, window: Window, bands: int) -> Iterator[Window]:
+        """Cut a window along blocks, so that each is decoded once and little lies beside what was asked for."""
+        most = max(1, _PIECE_BYTES // (bands * self.dtype.itemsize))
+        height, width = self._block(part)
+        rows, cols = window.slices
+        if height * window.width <= most:
+            height, width = most // (height * window.width) * height, cols.stop
+        else:
+            width *= max(1, most // (height * width))
+        for top, bottom in _cuts(rows, height):
+            for left, right in _cuts(cols, width):
+                yield Window(row=top, col=left, height=bottom - top, width=right - left)
+
+    @contextmanager
+    def _reading(self, name: str, window: Window) -> Iterator[None]:
+        try:
+            yield
+        except SceneError:
+            raise
+        except _UNREADABLE as error:
+            where = f"row {window.row}, column {window.col} ({window.height} x {window.width} pixels)"
+            raise SceneError(f"{self._path}, {name}, cannot be read at {where}: {_words(error)}") from error
+
+
+def scene_of_hdf5(
+    path: Path,
+    source: Hdf5Source,
+    *,
+    bands: Bands,
+    grid: Grid,
+    nodata: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    sensor: str,
+    notes: tuple[str, ...],
+) -> Scene:
+    """Make a scene of datasets; reads no pixel.
+
+    Args:
+        path: the file.
+        source: its values.
+        bands: one for each of the source's.
+        grid: where the pixels lie.
+        nodata: (band,), see `Scene`.
+        scale: (band,) likewise.
+        offset: (band,) likewise.
+        sensor: sensor and product.
+        notes: for the analyst.
+    """
+    block_shape = reading_block((source.blocks.height, source.blocks.width), height=grid.height, width=grid.width)
+    values = lazy(LazyRaster(source, source.shape, source.dtype), block_shape)
+    mask = LazyMask(source, (1, grid.height, grid.width), np.dtype(np.bool_)) if source.has_mask() else None
+    valid = None if mask is None else lazy(mask, block_shape)[0]
+    cube = build_cube(values, bands=bands, grid=grid, name=path.stem, valid=valid)
+    return Scene(
+        name=path.name,
+        cube=with_scale(with_nodata(cube, nodata), scale, offset),
+        bands=bands,
+        grid=grid,
+        nodata=nodata,
+        scale=scale,
+        offset=offset,
+        source=source,
+        block_shape=block_shape,
+        path=path,
+        sensor=sensor,
+        notes=notes,
+    )
+
+
+def open_hdf5(path: str | Path) -> Any:
+    """Open an HDF5 file for reading.
+
+    Raises:
+        SceneError: if it does not exist, is no HDF5 file or is incomplete.
+    """
+    if not Path(path).is_file():
+        raise SceneError(f"{path} does not exist: check the path; HDF5 products are read from a disk")
+    try:
+        return h5py.File(path, "r")
+    except _UNREADABLE as error:
+        raise SceneError(
+            f"{path} cannot be opened as an HDF5 file: {_words(error)}. It may be incomplete: download it again"
+        ) from error
+
+
+def dataset_of(file: Any, name: str) -> Any:
+    """Return a dataset that is there and lies in this file.
+
+    Raises:
+        SceneError: if it is missing, no dataset, or a link to another file: links are not followed.
+    """
+    try:
+        found = file.get(name)
+    except _UNREADABLE as error:
+        raise SceneError(f"{file.filename}: {name} cannot be opened: {_words(error)}") from error
+    if not isinstance(found, h5py.Dataset):
+        raise SceneError(
+            f"{file.filename} has no dataset {name}: it is incomplete, or no product of this kind; "
+            "download it again"
+        )
+    if found.file.filename != file.filename or found.external or found.is_virtual:
+        raise SceneError(f"{file.filename}: {name} lies in another file, and such links are not followed")
+    return found
+
+
+def cube_of(file: Any, name: str, axes: str) -> tuple[int, int, int]:
+    """Check a dataset that holds a cube of real numbers.
+
+    Returns:
+        Its numbers of bands, rows and columns.
+
+    Raises:
+        SceneError: if it is none.
+    """
+    dataset = dataset_of(file, name)
+    if dataset.ndim != len(axes) or dataset.dtype.kind not in _REAL or 0 in dataset.shape:
+        raise SceneError(
+            f"{file.filename}: {name} has {dataset.dtype} values of shape {dataset.shape}; a cube has real "
+            f"numbers and {len(axes)} dimensions, none of them 0"
+        )
+    sizes = dict(zip(axes, dataset.shape, strict=True))
+    if sizes["b"] > _MOST_BANDS:
+        raise SceneError(f"{file.filename}: {name} has {sizes['b']} bands; at most {_MOST_BANDS} are possible")
+    return sizes["b"], sizes["y"], sizes["x"]
+
+
+def numbers_of(file: Any, item: Any, name: str) -> NDArray[np.float64]:
+    """Read an attribute that holds one or several finite numbers: (n,).
+
+    Raises:
+        SceneError: if it is missing or holds something else.
+    """
+    try:
+        value = item.attrs[name]
+        numbers = np.atleast_1d(np.asarray(value, np.float64)).ravel()
+    except _UNREADABLE as error:
+        raise SceneError(
+            f"{file.filename}: the attribute {name} of {item.name} is missing or no number"
+        ) from error
+    if not numbers.size or not np.isfinite(numbers).all():
+        raise SceneError(f"{file.filename}: the attribute {name} of {item.name} is not finite or empty")
+    return numbers
+
+
+def number_of(file: Any, item: Any, name: str) -> float:
+    """Read an attribute that holds one number; raises as `numbers_of`."""
+    return float(numbers_of(file, item, name)[0])
+
+
+def text_of(value: Any) -> str:
+    """Return what a scalar dataset or attribute says, whichever of HDF5's kinds of strings it is."""
+    first = np.asarray(value).ravel()[:1].tolist()
+    text = first[0] if first else ""
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+
+
+def _cuts(part: slice, step: int) -> Iterator[tuple[int, int]]:
+    """Cut a range at multiples of a step."""
+    return pairwise([part.start, *range(part.start // step * step + step, part.stop, step), part.stop])
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())
