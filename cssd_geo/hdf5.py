@@ -8,7 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,20 +16,15 @@ from cssd_geo.budget import Blocks
 from cssd_geo.cube import build_cube, with_nodata, with_scale
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid
+from cssd_geo.hdf5_files import UNREADABLE, dataset_of, open_hdf5, words_of
 from cssd_geo.scene import Scene, reading_block
 from cssd_geo.sources import LazyMask, LazyRaster, lazy
 from cssd_geo.tiles import Window
 
-_REAL = "uif"
-"""Kinds of numpy's types that hold real numbers."""
-_MOST_BANDS = 65_535
-"""As in a TIFF."""
 _PIECE_BYTES = 1 << 25
 """What is read at a time, of which the bands that are asked for are taken."""
 _CACHE_BYTES = 64_000_000
 """For GDAL, which only writes here: HDF5 has a cache of its own, 1 MiB a dataset."""
-_UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError)
-"""What h5py raises for files that are damaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,9 +168,9 @@ class Hdf5Source:
             yield
         except SceneError:
             raise
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             where = f"row {window.row}, column {window.col} ({window.height} x {window.width} pixels)"
-            raise SceneError(f"{self._path}, {name}, cannot be read at {where}: {_words(error)}") from error
+            raise SceneError(f"{self._path}, {name}, cannot be read at {where}: {words_of(error)}") from error
 
 
 def scene_of_hdf5(
@@ -225,97 +219,6 @@ def scene_of_hdf5(
     )
 
 
-def open_hdf5(path: str | Path) -> Any:
-    """Open an HDF5 file for reading.
-
-    Raises:
-        SceneError: if it does not exist, is no HDF5 file or is incomplete.
-    """
-    if not Path(path).is_file():
-        raise SceneError(f"{path} does not exist: check the path; HDF5 products are read from a disk")
-    try:
-        return h5py.File(path, "r")
-    except _UNREADABLE as error:
-        raise SceneError(
-            f"{path} cannot be opened as an HDF5 file: {_words(error)}. It may be incomplete: download it again"
-        ) from error
-
-
-def dataset_of(file: Any, name: str) -> Any:
-    """Return a dataset that is there and lies in this file.
-
-    Raises:
-        SceneError: if it is missing, no dataset, or a link to another file: links are not followed.
-    """
-    try:
-        found = file.get(name)
-    except _UNREADABLE as error:
-        raise SceneError(f"{file.filename}: {name} cannot be opened: {_words(error)}") from error
-    if not isinstance(found, h5py.Dataset):
-        raise SceneError(
-            f"{file.filename} has no dataset {name}: it is incomplete, or no product of this kind; "
-            "download it again"
-        )
-    if found.file.filename != file.filename or found.external or found.is_virtual:
-        raise SceneError(f"{file.filename}: {name} lies in another file, and such links are not followed")
-    return found
-
-
-def cube_of(file: Any, name: str, axes: str) -> tuple[int, int, int]:
-    """Check a dataset that holds a cube of real numbers.
-
-    Returns:
-        Its numbers of bands, rows and columns.
-
-    Raises:
-        SceneError: if it is none.
-    """
-    dataset = dataset_of(file, name)
-    if dataset.ndim != len(axes) or dataset.dtype.kind not in _REAL or 0 in dataset.shape:
-        raise SceneError(
-            f"{file.filename}: {name} has {dataset.dtype} values of shape {dataset.shape}; a cube has real "
-            f"numbers and {len(axes)} dimensions, none of them 0"
-        )
-    sizes = dict(zip(axes, dataset.shape, strict=True))
-    if sizes["b"] > _MOST_BANDS:
-        raise SceneError(f"{file.filename}: {name} has {sizes['b']} bands; at most {_MOST_BANDS} are possible")
-    return sizes["b"], sizes["y"], sizes["x"]
-
-
-def numbers_of(file: Any, item: Any, name: str) -> NDArray[np.float64]:
-    """Read an attribute that holds one or several finite numbers: (n,).
-
-    Raises:
-        SceneError: if it is missing or holds something else.
-    """
-    try:
-        value = item.attrs[name]
-        numbers = np.atleast_1d(np.asarray(value, np.float64)).ravel()
-    except _UNREADABLE as error:
-        raise SceneError(
-            f"{file.filename}: the attribute {name} of {item.name} is missing or no number"
-        ) from error
-    if not numbers.size or not np.isfinite(numbers).all():
-        raise SceneError(f"{file.filename}: the attribute {name} of {item.name} is not finite or empty")
-    return numbers
-
-
-def number_of(file: Any, item: Any, name: str) -> float:
-    """Read an attribute that holds one number; raises as `numbers_of`."""
-    return float(numbers_of(file, item, name)[0])
-
-
-def text_of(value: Any) -> str:
-    """Return what a scalar dataset or attribute says, whichever of HDF5's kinds of strings it is."""
-    first = np.asarray(value).ravel()[:1].tolist()
-    text = first[0] if first else ""
-    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-
-
 def _cuts(part: slice, step: int) -> Iterator[tuple[int, int]]:
     """Cut a range at multiples of a step."""
     return pairwise([part.start, *range(part.start // step * step + step, part.stop, step), part.stop])
-
-
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -14,7 +14,7 @@ LAYERS = (
     # Lowest first. A module imports from layers below its own, never from its own or from above.
     "errors",
     # values: numpy and the standard library
-    "options bands classes tiles metrics reliability split_search discriminant xml_files",
+    "options bands classes tiles metrics reliability split_search discriminant xml_files hdf5_files",
     "splits band_tags grid outputs pam vectors pooling dilation budget areas",
     "cube classmap sources strata",  # the outside world: rasters in, rasters out
     "scene labels class_rasters",

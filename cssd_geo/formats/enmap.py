@@ -55,6 +55,5 @@ _PRODUCT = XmlProduct(
     offset="OffsetOfBand",
     nodata=-32768,  # `specific/backgroundValue` is another in some products
     layers=re.compile(r"QL_(QUALITY|PIXELMASK).*\.(tiff?|bsq|bil|bip)", re.IGNORECASE),
-    level="L2A",
     empty_bands=_empty_bands,
 )

@@ -19,17 +19,8 @@ from rasterio.errors import CRSError
 from cssd_geo.bands import Bands, to_nanometres, widths_to_nanometres
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid
-from cssd_geo.hdf5 import (
-    Hdf5Source,
-    Part,
-    cube_of,
-    dataset_of,
-    number_of,
-    numbers_of,
-    open_hdf5,
-    scene_of_hdf5,
-    text_of,
-)
+from cssd_geo.hdf5 import Hdf5Source, Part, scene_of_hdf5
+from cssd_geo.hdf5_files import cube_of, dataset_of, number_of, numbers_of, open_hdf5, text_of
 from cssd_geo.scene import Scene
 
 _NAME = re.compile(r"NEON_.+_reflectance\.h5", re.IGNORECASE)

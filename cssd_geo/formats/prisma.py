@@ -23,7 +23,8 @@ from rasterio.errors import CRSError
 from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid
-from cssd_geo.hdf5 import Hdf5Source, Part, cube_of, dataset_of, number_of, numbers_of, open_hdf5, scene_of_hdf5
+from cssd_geo.hdf5 import Hdf5Source, Part, scene_of_hdf5
+from cssd_geo.hdf5_files import cube_of, dataset_of, number_of, numbers_of, open_hdf5
 from cssd_geo.scene import Scene
 
 _NAME = re.compile(r"PRS_(L\d\w?)_.+\.he5", re.IGNORECASE)
