@@ -1,5 +1,7 @@
 """HDF5 files of others: what a product must hold is looked up with errors that name what is missing or wrong."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,12 @@ from numpy.typing import NDArray
 
 from cssd_geo.errors import SceneError
 
-UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError)
-"""What h5py raises for files that are damaged."""
+UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
+"""What h5py raises for files that are damaged, at any access."""
 _REAL = "uif"
 """Kinds of numpy's types that hold real numbers."""
-_MOST_BANDS = 65_535
-"""As in a TIFF."""
+_MOST = {"b": 65_535, "y": 10_000_000, "x": 10_000_000}
+"""Bands, rows and columns; damaged files claim more."""
 
 
 def open_hdf5(path: str | Path) -> Any:
@@ -33,16 +35,29 @@ def open_hdf5(path: str | Path) -> Any:
         ) from error
 
 
+@contextmanager
+def reading_hdf5(path: str | Path) -> Iterator[Any]:
+    """Open an HDF5 file, close it afterwards, and say in one way what is wrong with a damaged one.
+
+    Raises:
+        SceneError: if it cannot be opened, or what is done with it fails because it is damaged.
+    """
+    with open_hdf5(path) as file:
+        try:
+            yield file
+        except SceneError:
+            raise
+        except UNREADABLE as error:
+            raise SceneError(f"{path} is damaged: {words_of(error)}. Download it again") from error
+
+
 def dataset_of(file: Any, name: str) -> Any:
     """Return a dataset that is there and lies in this file.
 
     Raises:
         SceneError: if it is missing, no dataset, or a link to another file: links are not followed.
     """
-    try:
-        found = file.get(name)
-    except UNREADABLE as error:
-        raise SceneError(f"{file.filename}: {name} cannot be opened: {words_of(error)}") from error
+    found = file.get(name)
     if not isinstance(found, h5py.Dataset):
         raise SceneError(
             f"{file.filename} has no dataset {name}: it is incomplete, or no product of this kind; "
@@ -69,8 +84,8 @@ def cube_of(file: Any, name: str, axes: str) -> tuple[int, int, int]:
             f"numbers and {len(axes)} dimensions, none of them 0"
         )
     sizes = dict(zip(axes, dataset.shape, strict=True))
-    if sizes["b"] > _MOST_BANDS:
-        raise SceneError(f"{file.filename}: {name} has {sizes['b']} bands; at most {_MOST_BANDS} are possible")
+    if any(sizes[axis] > _MOST[axis] for axis in axes):
+        raise SceneError(f"{file.filename}: {name} is damaged: it claims a shape of {dataset.shape}")
     return sizes["b"], sizes["y"], sizes["x"]
 
 
@@ -97,10 +112,16 @@ def number_of(file: Any, item: Any, name: str) -> float:
     return float(numbers_of(file, item, name)[0])
 
 
-def text_of(value: Any) -> str:
-    """Return what a scalar dataset or attribute says, whichever of HDF5's kinds of strings it is."""
-    first = np.asarray(value).ravel()[:1].tolist()
-    text = first[0] if first else ""
+def text_of(file: Any, name: str) -> str:
+    """Read a dataset that holds one text, whichever of HDF5's kinds of strings it is.
+
+    Raises:
+        SceneError: if it is missing or holds more.
+    """
+    dataset = dataset_of(file, name)
+    if dataset.size != 1:
+        raise SceneError(f"{file.filename}: {name} has the shape {dataset.shape}, and must be one text")
+    (text,) = np.asarray(dataset[()]).ravel().tolist()
     return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
 
 

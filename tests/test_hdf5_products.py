@@ -1,11 +1,13 @@
 """PRISMA and NEON: what is read is what numpy finds in the file; files that are not whole are refused."""
 
+import contextlib
 import json
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import h5py
@@ -66,7 +68,7 @@ def test_prisma_joins_two_cubes_without_what_was_not_acquired(prisma: Path) -> N
     scene = open_scene(prisma)
     assert scene.sensor == "PRISMA L2D"
     assert scene.bands.wavelength_nm == pytest.approx((977.3, 700.5, 406.9, 2497.1, 943.4))
-    assert scene.bands.fwhm_nm == (10, 11, 13, 10, 12)
+    assert scene.bands.fwhm_nm == (10.0, 11.0, 13.0, 10.0, 12.0)
     values, valid = everything(scene)
     assert valid.all()
     assert values.dtype == np.uint16
@@ -448,6 +450,27 @@ def test_damage_found_while_reading_names_the_place(neon: Path) -> None:
     neon.write_bytes(content)
     with pytest.raises(SceneError, match=r"Reflectance_Data, cannot be read at row 0, column 0 \(.* pixels\)"):
         everything(scene)
+
+
+@settings(max_examples=100, deadline=None)
+@given(random=st.randoms(use_true_random=True), name=st.sampled_from([PRISMA, NEON]))
+def test_no_damage_is_a_crash(
+    whole_files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory, *, random: Random, name: str
+) -> None:
+    content = bytearray(whole_files[name])
+    for _ in range(random.randint(1, 6)):
+        content[random.randrange(len(content))] = random.randrange(256)
+    path = tmp_path_factory.getbasetemp() / name
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+    with contextlib.suppress(SceneError):
+        everything(open_scene(path))
+
+
+@pytest.fixture(scope="module")
+def whole_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("whole")
+    return {path.name: path.read_bytes() for path in (write_prisma(folder / PRISMA), write_neon(folder / NEON))}
 
 
 # From one end to the other

@@ -20,7 +20,7 @@ from cssd_geo.bands import Bands, to_nanometres, widths_to_nanometres
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid
 from cssd_geo.hdf5 import Hdf5Source, Part, scene_of_hdf5
-from cssd_geo.hdf5_files import cube_of, dataset_of, number_of, numbers_of, open_hdf5, text_of
+from cssd_geo.hdf5_files import cube_of, dataset_of, number_of, numbers_of, reading_hdf5, text_of
 from cssd_geo.scene import Scene
 
 _NAME = re.compile(r"NEON_.+_reflectance\.h5", re.IGNORECASE)
@@ -40,7 +40,7 @@ def recognises(path: str) -> bool:
         return True
     if place.suffix.lower() != ".h5" or not place.is_file() or not h5py.is_hdf5(path):
         return False
-    with open_hdf5(path) as file:
+    with reading_hdf5(path) as file:
         return bool(_sites(file))
 
 
@@ -50,7 +50,7 @@ def open_product(path: str) -> Scene:
     Raises:
         SceneError: if it is incomplete, or contradicts itself.
     """
-    with open_hdf5(path) as file:
+    with reading_hdf5(path) as file:
         sites = _sites(file)
         if len(sites) != 1:
             raise SceneError(
@@ -64,19 +64,19 @@ def open_product(path: str) -> Scene:
         grid = _read_grid(file, site, height, width)
         nodata = number_of(file, dataset_of(file, cube), "Data_Ignore_Value")
         factor = number_of(file, dataset_of(file, cube), "Scale_Factor")
-    if factor <= 0:
-        raise SceneError(f"{path}: Scale_Factor is {factor:g} and must be more than 0")
-    return scene_of_hdf5(
-        Path(path),
-        Hdf5Source(path, [Part(dataset=cube, axes=_AXES, bands=tuple(range(count)))], nodata),
-        bands=bands,
-        grid=grid,
-        nodata=np.full(count, nodata),
-        scale=np.full(count, 1 / factor),
-        offset=np.zeros(count),
-        sensor="NEON AOP reflectance",
-        notes=notes,
-    )
+        if factor <= 0:
+            raise SceneError(f"{path}: Scale_Factor is {factor:g} and must be more than 0")
+        return scene_of_hdf5(
+            Path(path),
+            Hdf5Source(path, [Part(dataset=cube, axes=_AXES, bands=tuple(range(count)))], nodata),
+            bands=bands,
+            grid=grid,
+            nodata=np.full(count, nodata),
+            scale=np.full(count, 1 / factor),
+            offset=np.zeros(count),
+            sensor="NEON AOP reflectance",
+            notes=notes,
+        )
 
 
 def _sites(file: Any) -> list[str]:
@@ -118,7 +118,7 @@ def _list(file: Any, name: str, count: int) -> NDArray[np.float64]:
 
 def _read_grid(file: Any, site: str, height: int, width: int) -> Grid:
     place = f"{site}/Reflectance/Metadata/Coordinate_System"
-    text = text_of(dataset_of(file, f"{place}/Map_Info")[()])
+    text = text_of(file, f"{place}/Map_Info")
     parts = [part.strip() for part in text.split(",")]
     try:
         column, row, left, top, across, down = map(float, parts[1:_PLACES])
@@ -127,7 +127,7 @@ def _read_grid(file: Any, site: str, height: int, width: int) -> Grid:
     finite = np.isfinite([column, row, left, top, across, down]).all()
     if not finite or across <= 0 or down <= 0 or _TURNED.search(parts[-1]) is not None:
         raise SceneError(f"{file.filename}: Map_Info is {text!r}; a product of NEON's has north at the top")
-    code = text_of(dataset_of(file, f"{place}/EPSG Code")[()])
+    code = text_of(file, f"{place}/EPSG Code")
     try:
         crs = CRS.from_epsg(int(code))
     except (CRSError, ValueError, OverflowError) as error:

@@ -24,14 +24,18 @@ from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid
 from cssd_geo.hdf5 import Hdf5Source, Part, scene_of_hdf5
-from cssd_geo.hdf5_files import cube_of, dataset_of, number_of, numbers_of, open_hdf5
+from cssd_geo.hdf5_files import cube_of, dataset_of, number_of, numbers_of, reading_hdf5
 from cssd_geo.scene import Scene
 
 _NAME = re.compile(r"PRS_(L\d\w?)_.+\.he5", re.IGNORECASE)
 _FIELDS = "HDFEOS/SWATHS/PRS_L2D_HCO/Data Fields"
 _SUN = "HDFEOS/SWATHS/PRS_L2D_HCO/Geometric Fields/Solar_Zenith_Angle"
 _AXES = "ybx"
-_LARGEST = 65_535
+_ZERO, _LARGEST = 0, 65_535
+_NOTES = {
+    _ZERO: "The product has no angles of the sun, which tell where the swath is: a value of 0 is nodata.",
+    _LARGEST: "Values that the error matrices call invalid or saturated, or that end the scale, are nodata.",
+}
 _UNUSABLE = 1 | 4
 """Of VNIR_PIXEL_L2_ERR_MATRIX and SWIR_PIXEL_L2_ERR_MATRIX."""
 _STEP = 30.0
@@ -55,33 +59,27 @@ def open_product(path: str) -> Scene:
         raise SceneError(
             f"{path} is a PRISMA {found[1]} product, which has no map: use the L2D product of the scene"
         )
-    with open_hdf5(path) as file:
+    with reading_hdf5(path) as file:
         cubes = [_read_cube(file, name) for name in ("Vnir", "Swir")]
         height, width = _shape(file)
-        swath = _SUN if _SUN in file else None
-        if swath is not None and dataset_of(file, swath).shape != (height, width):
-            raise SceneError(f"{path}: {swath} has another size than the cubes: download the product again")
-        grid = _read_grid(file, height, width)
-    nodata = 0 if swath is None else _LARGEST
-    notes = [
-        "Values at the end of the scale and those that the error matrices call invalid or saturated are nodata."
-    ]
-    if swath is None:
-        notes = ["There are no angles of the sun, which tell where the swath is: a value of 0 is nodata."]
-    wavelength, fwhm, scale, offset = np.concatenate([table for _, table in cubes], axis=1)
-    return scene_of_hdf5(
-        Path(path),
-        Hdf5Source(path, [part for part, _ in cubes], nodata, swath),
-        bands=Bands(
-            good=(True,) * len(wavelength), wavelength_nm=tuple(wavelength.tolist()), fwhm_nm=tuple(fwhm.tolist())
-        ),
-        grid=grid,
-        nodata=np.full(len(wavelength), float(nodata)),
-        scale=scale,
-        offset=offset,
-        sensor="PRISMA L2D",
-        notes=tuple(notes),
-    )
+        grid, swath = _read_grid(file, height, width), _find_swath(file, height, width)
+        nodata = _ZERO if swath is None else _LARGEST
+        wavelength, fwhm, scale, offset = np.concatenate([table for _, table in cubes], axis=1)
+        return scene_of_hdf5(
+            Path(path),
+            Hdf5Source(path, [part for part, _ in cubes], nodata, swath),
+            bands=Bands(
+                good=(True,) * len(wavelength),
+                wavelength_nm=tuple(wavelength.tolist()),
+                fwhm_nm=tuple(fwhm.tolist()),
+            ),
+            grid=grid,
+            nodata=np.full(len(wavelength), float(nodata)),
+            scale=scale,
+            offset=offset,
+            sensor="PRISMA L2D",
+            notes=(_NOTES[nodata],),
+        )
 
 
 def _read_cube(file: Any, name: str) -> tuple[Part, NDArray[np.float64]]:
@@ -119,6 +117,15 @@ def _shape(file: Any) -> tuple[int, int]:
     if len(shapes) > 1:
         raise SceneError(f"{file.filename}: its VNIR and SWIR cubes differ in size: download the product again")
     return shapes.pop()
+
+
+def _find_swath(file: Any, height: int, width: int) -> str | None:
+    """Name of the dataset (y, x) that is 0 around the swath, where there is one."""
+    if _SUN not in file:
+        return None
+    if dataset_of(file, _SUN).shape != (height, width):
+        raise SceneError(f"{file.filename}: {_SUN} has another size than the cubes: download the product again")
+    return _SUN
 
 
 def _read_grid(file: Any, height: int, width: int) -> Grid:
