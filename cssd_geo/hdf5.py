@@ -117,7 +117,7 @@ class Hdf5Source:
                 picks = np.array(part.bands)[bands[here] - first]
                 for piece in self._pieces(part, window, int(np.ptp(picks)) + 1):
                     rows, cols = piece.relative_to(window).slices
-                    out[here, rows, cols] = self._read(part, piece, picks)
+                    out[_as_slice(here), rows, cols] = self._read(part, piece, picks)
             first += len(part.bands)
 
     def mask(self, window: Window) -> NDArray[np.bool_] | None:
@@ -134,14 +134,14 @@ class Hdf5Source:
         low = int(picks.min())
         places = {"b": slice(low, int(picks.max()) + 1), "y": rows, "x": cols}
         index = tuple(places[axis] for axis in part.axes)
-        order = [part.axes.index(axis) for axis in "byx"]
+        taken = tuple(_as_slice(picks - low) if axis == "b" else slice(None) for axis in part.axes)
         with self._reading(part.dataset, window):
-            values: NDArray[Any] = self.dataset(part.dataset)[index].transpose(order)[picks - low]
+            values: NDArray[Any] = self.dataset(part.dataset)[index][taken]
         if part.flags is not None:
             with self._reading(part.flags, window):
-                flags = self.dataset(part.flags)[index].transpose(order)[picks - low]
+                flags = self.dataset(part.flags)[index][taken]
             values[flags & part.bad_flags != 0] = self._fill
-        return values
+        return values.transpose([part.axes.index(axis) for axis in "byx"])
 
     def _block(self, part: Part) -> tuple[int, int]:
         """Height and width of what is stored in one piece: rows, where a dataset is not chunked."""
@@ -222,3 +222,9 @@ def scene_of_hdf5(
 def _cuts(part: slice, step: int) -> Iterator[tuple[int, int]]:
     """Cut a range at multiples of a step."""
     return pairwise([part.start, *range(part.start // step * step + step, part.stop, step), part.stop])
+
+
+def _as_slice(indexes: NDArray[np.intp]) -> NDArray[np.intp] | slice:
+    """The same indexes as a slice where they follow each other, which numpy need not gather one by one."""
+    first = int(indexes[0])
+    return slice(first, first + len(indexes)) if (np.diff(indexes) == 1).all() else indexes
