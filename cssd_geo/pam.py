@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cssd_geo.classes import UNCLASSIFIED, ClassTable, Colour, palette
 from cssd_geo.errors import InputError
+from cssd_geo.xml_files import XmlError, read_xml
 
 SUFFIX = ".aux.xml"
 UNCLASSIFIED_NAME = "unclassified"
@@ -63,18 +64,12 @@ def parse(path: Path) -> ET.Element:
     """Return the root element of a side file.
 
     Raises:
-        InputError: if it is too large, is not well-formed XML, or declares a document type: side files have
-            none, and entities, with which small files become huge or read others, are declared there.
+        InputError: if it is too large, is not well-formed XML, or declares a document type.
     """
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        _refuse(path, f"it has {size} bytes, more than the {MAX_BYTES} of the largest class table")
-    parser = ET.XMLParser(target=_Plain())  # noqa: S314 - no document type, so no entities; bounded size
     try:
-        root: ET.Element = ET.fromstring(path.read_bytes(), parser)  # noqa: S314 - likewise
-    except (ET.ParseError, LookupError, ValueError) as error:  # LookupError: an unknown encoding
+        return read_xml(path, max_bytes=MAX_BYTES, what="the largest class table")
+    except XmlError as error:
         _refuse(path, str(error), error)
-    return root
 
 
 def read_classes(path: Path, colours: Mapping[int, Colour]) -> ClassTable | None:
@@ -105,11 +100,6 @@ class _Row(NamedTuple):
     value: int
     name: str
     colour: Colour | None
-
-
-class _Plain(ET.TreeBuilder):
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> NoReturn:
-        raise ValueError(f"it declares a document type, {name} {pubid or ''} {system or ''}".rstrip())
 
 
 def _rows(classes: ClassTable) -> list[_Row]:

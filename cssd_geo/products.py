@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Protocol
 
+from cssd_geo.formats import desis, enmap, neon, prisma
 from cssd_geo.scene import Scene, scene_of_raster
 
 
@@ -16,7 +17,7 @@ class Format(Protocol):
         """Open it; reads no pixel."""
 
 
-_FORMATS: tuple[Format, ...] = ()
+_FORMATS: tuple[Format, ...] = (enmap, desis, prisma, neon)
 """Tried in this order."""
 
 

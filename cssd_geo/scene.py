@@ -192,7 +192,7 @@ def scene_of_raster(path: str | Path, *, follow_links: bool = False) -> Scene:
     bands = read_bands(envi, [dataset.tags(i, ns="IMAGERY") for i in indexes], [dataset.tags(i) for i in indexes])
     scale, offset = np.array(read_scale(envi, dataset.scales, dataset.offsets), np.float64).T
     grid = Grid.of(dataset)
-    block_shape = _reading_block(dataset)
+    block_shape = reading_block(dataset.block_shapes[0], height=grid.height, width=grid.width)
     nodata = np.array([np.nan if n is None else n for n in dataset.nodatavals], np.float64)
     values = lazy(LazyRaster(source, (dataset.count, grid.height, grid.width), dtype), block_shape)
     mask = LazyMask(source, (1, grid.height, grid.width), np.dtype(np.bool_)) if source.has_mask() else None
@@ -209,6 +209,37 @@ def scene_of_raster(path: str | Path, *, follow_links: bool = False) -> Scene:
         source=source,
         block_shape=block_shape,
         path=Path(path),
+    )
+
+
+def described(
+    scene: Scene,
+    *,
+    bands: Bands,
+    nodata: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    sensor: str,
+    notes: tuple[str, ...],
+) -> Scene:
+    """Return a scene with what a file beside it says of its bands in place of what its own tags say."""
+    mask = scene.cube.coords.get("valid")
+    cube = build_cube(
+        scene.cube.data,
+        bands=bands,
+        grid=scene.grid,
+        name=str(scene.cube.name),
+        valid=None if mask is None else mask.data,
+    )
+    return replace(
+        scene,
+        cube=with_scale(with_nodata(cube, nodata), scale, offset),
+        bands=bands,
+        nodata=nodata,
+        scale=scale,
+        offset=offset,
+        sensor=sensor,
+        notes=(*scene.notes, *notes),
     )
 
 
@@ -259,11 +290,17 @@ def _dtype(dataset: Any) -> np.dtype[Any]:
     return dtype
 
 
-def _reading_block(dataset: Any) -> tuple[int, int]:
-    """Whole blocks of a tiled file, up to about `_CHUNK_PIXELS`; full-width rows of a striped one."""
-    block_height, block_width = dataset.block_shapes[0]
-    if block_width >= dataset.width:
-        rows = max(1, _CHUNK_PIXELS // dataset.width // block_height) * block_height
-        return min(rows, dataset.height), dataset.width
+def reading_block(block: tuple[int, int], *, height: int, width: int) -> tuple[int, int]:
+    """Size of dask chunks: whole blocks of a tiled file, about `_CHUNK_PIXELS`; full-width rows of a striped one.
+
+    Args:
+        block: (height, width) in which pixels are stored.
+        height: of the scene in pixels.
+        width: likewise.
+    """
+    block_height, block_width = block
+    if block_width >= width:
+        rows = max(1, _CHUNK_PIXELS // width // block_height) * block_height
+        return min(rows, height), width
     many = max(1, int((_CHUNK_PIXELS / (block_height * block_width)) ** 0.5))
-    return min(many * block_height, dataset.height), min(many * block_width, dataset.width)
+    return min(many * block_height, height), min(many * block_width, width)

@@ -149,7 +149,7 @@ class LazyRaster:
 
     ndim = 3
 
-    def __init__(self, source: RasterSource, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+    def __init__(self, source: Source, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
         self._source, self.shape, self.dtype = source, shape, dtype
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
@@ -172,10 +172,12 @@ class LazyRaster:
 
 
 class LazyMask(LazyRaster):
-    """The same for the file's mask, (1, y, x)."""
+    """The same for the source's mask, (1, y, x)."""
 
     def _read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
-        return read_valid(self._source.dataset(), window)[None][bands]
+        mask = self._source.mask(window)
+        whole = np.ones((window.height, window.width), np.bool_) if mask is None else mask
+        return whole[None][bands]
 
 
 def lazy(raster: LazyRaster, block_shape: tuple[int, int]) -> da.Array:

@@ -14,13 +14,15 @@ LAYERS = (
     # Lowest first. A module imports from layers below its own, never from its own or from above.
     "errors",
     # values: numpy and the standard library
-    "options bands classes tiles metrics reliability split_search discriminant locks",
+    "options bands classes tiles metrics reliability split_search discriminant locks hdf5_files xml_files",
     "splits resampling machine band_tags stac outputs pam vectors pooling dilation budget areas raw_layers",
     "links alignment journal",
     "grid unfinished",
     "cube classmap sources strata scene_lists",  # the outside world: rasters in, rasters out
     "scene labels class_rasters",
-    "products unreadable",  # and the formats below it
+    "unreadable hdf5 xml_products",
+    "formats.desis formats.enmap formats.neon formats.prisma",
+    "products",
     "network calibration whitening sampling windows",  # from here on torch may be needed
     "losses model baselines validation dense",
     "inference fitting magnitude identity layers",
@@ -40,23 +42,16 @@ LAYERS = (
     "cli",
     "cli.__main__ bench.peak",
 )
-WITHOUT_TORCH = [
-    module
-    for modules in (
-        *LAYERS[:2],
-        "splits resampling alignment machine band_tags stac outputs pam vectors budget areas cube classmap",
-        "links grid sources strata scene_lists",
-        "scene products labels class_rasters calibration sampling validation baselines pictures",
-        "raw_layers journal locks unfinished unreadable",
-        "evaluation reference_sample cli cli.options cli.progress cli.interrupts",
-    )
-    for module in modules.split()
-]
 UNSAFE_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "runpy"}
 UNSAFE_CALLS = {"print", "eval", "exec", "compile", "__import__"}
 
 ROOT = Path(cssd_geo.__file__).parent
 LEVEL = {module: level for level, modules in enumerate(LAYERS) for module in modules.split()}
+WITHOUT_TORCH = [
+    *(name for name, level in LEVEL.items() if level < LEVEL["network"] and name not in {"pooling", "dilation"}),
+    *("calibration", "sampling", "validation", "baselines", "pictures", "evaluation", "reference_sample"),
+    *("cli", "cli.options", "cli.progress", "cli.interrupts"),
+]
 
 
 def name_of(path: Path) -> str:

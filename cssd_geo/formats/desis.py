@@ -1,0 +1,37 @@
+"""DESIS L2A: surface reflectance from DLR, a GeoTIFF and METADATA.xml; 235 bands in 400 to 1000 nm, or binned.
+
+Described in the DESIS product specification (PAV-DLR-ICD-003). The quality layers (shadow, snow, haze, cloud,
+water) are not applied: they say what a pixel shows, not that it was not measured.
+"""
+
+import re
+
+from cssd_geo.scene import Scene
+from cssd_geo.xml_products import XmlProduct
+
+_PRODUCT = XmlProduct(
+    sensor="DESIS L2A",
+    prefix=re.compile(r"DESIS-HSI-L2A-.+", re.IGNORECASE),
+    band="specific/bandCharacterisation/band",  # there are elements `band` about geometry, too
+    number="bandNumber",
+    wavelength="wavelengthCenterOfBand",
+    fwhm="wavelengthWidthOfBand",
+    gain="gainOfBand",
+    offset="offsetOfBand",
+    nodata=-32768,
+    layers=re.compile(r"QL_QUALITY.*\.tiff?", re.IGNORECASE),
+)
+
+
+def recognises(path: str) -> bool:
+    """See `products.Format`."""
+    return _PRODUCT.recognises(path)
+
+
+def open_product(path: str) -> Scene:
+    """Open a product by its folder, METADATA.xml or SPECTRAL_IMAGE; reads no pixel.
+
+    Raises:
+        SceneError: if a part is missing, cannot be read, or contradicts another.
+    """
+    return _PRODUCT.open_product(path)

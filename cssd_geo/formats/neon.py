@@ -1,0 +1,136 @@
+"""NEON AOP: surface reflectance of the airborne spectrometer, lines and tiles, one HDF5 file with a group a site.
+
+Described at https://www.neonscience.org/resources/learning-hub/tutorials/neon-refl-h5-py. The cube lies as
+(row, column, band), whatever its attribute Interleave says; `Map_Info` is ENVI's, counting corners of pixels from
+1; bands in the windows that the product names, those of water vapour, are bad.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+
+from cssd_geo.bands import Bands, to_nanometres, widths_to_nanometres
+from cssd_geo.errors import SceneError
+from cssd_geo.grid import Grid
+from cssd_geo.hdf5 import Hdf5Source, Part, scene_of_hdf5
+from cssd_geo.hdf5_files import cube_of, dataset_of, number_of, numbers_of, reading_hdf5, text_of
+from cssd_geo.scene import Scene
+
+_NAME = re.compile(r"NEON_.+_reflectance\.h5", re.IGNORECASE)
+_CUBE = "Reflectance/Reflectance_Data"
+_WINDOWS = ("Band_Window_1_Nanometers", "Band_Window_2_Nanometers")
+_AXES = "yxb"
+_TURNED = re.compile(r"^(rotation\s*=\s*)?-?[\d.]*[1-9][\d.]*$", re.IGNORECASE)
+"""The last part of Map_Info where it is an angle, and not 0."""
+_PLACES = 7
+"""Of Map_Info that are needed: projection, reference column and row, easting, northing, and size of a pixel."""
+
+
+def recognises(path: str) -> bool:
+    """See `products.Format`. A file with another name is one if it holds what only these do."""
+    place = Path(path)
+    if _NAME.fullmatch(place.name) is not None:
+        return True
+    if place.suffix.lower() != ".h5" or not place.is_file() or not h5py.is_hdf5(path):
+        return False
+    with reading_hdf5(path) as file:
+        return bool(_sites(file))
+
+
+def open_product(path: str) -> Scene:
+    """Open a product; reads no pixel.
+
+    Raises:
+        SceneError: if it is incomplete, or contradicts itself.
+    """
+    with reading_hdf5(path) as file:
+        sites = _sites(file)
+        if len(sites) != 1:
+            raise SceneError(
+                f"{path} has {len(sites)} sites with {_CUBE} and must have one: it is incomplete, or no "
+                "reflectance of NEON's; download it again"
+            )
+        (site,) = sites
+        cube = f"{site}/{_CUBE}"
+        count, height, width = cube_of(file, cube, _AXES)
+        bands, notes = _read_bands(file, site, count)
+        grid = _read_grid(file, site, height, width)
+        nodata = number_of(file, dataset_of(file, cube), "Data_Ignore_Value")
+        factor = number_of(file, dataset_of(file, cube), "Scale_Factor")
+        if factor <= 0:
+            raise SceneError(f"{path}: Scale_Factor is {factor:g} and must be more than 0")
+        return scene_of_hdf5(
+            Path(path),
+            Hdf5Source(path, [Part(dataset=cube, axes=_AXES, bands=tuple(range(count)))], nodata),
+            bands=bands,
+            grid=grid,
+            nodata=np.full(count, nodata),
+            scale=np.full(count, 1 / factor),
+            offset=np.zeros(count),
+            sensor="NEON AOP reflectance",
+            notes=notes,
+        )
+
+
+def _sites(file: Any) -> list[str]:
+    """Names of the groups that hold a cube."""
+    own = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
+    return [name for name in own if isinstance(file[name], h5py.Group) and _CUBE in file[name]]
+
+
+def _read_bands(file: Any, site: str, count: int) -> tuple[Bands, tuple[str, ...]]:
+    raw = [
+        _list(file, f"{site}/Reflectance/Metadata/Spectral_Data/{name}", count) for name in ("Wavelength", "FWHM")
+    ]
+    wavelength, fwhm = to_nanometres(raw[0].tolist()), widths_to_nanometres(raw[1].tolist(), raw[0].tolist())
+    if wavelength is None or fwhm is None:
+        raise SceneError(f"{file.filename}: Wavelength or FWHM has values that are not positive and finite")
+    bad, centre = np.zeros(count, np.bool_), np.array(wavelength)
+    group = file[f"{site}/Reflectance"]
+    for name in _WINDOWS:
+        if name in group.attrs:
+            window = numbers_of(file, group, name)
+            bad |= (centre >= window.min()) & (centre <= window.max())
+    bands = Bands(good=(True,) * count, wavelength_nm=wavelength, fwhm_nm=fwhm).without(bad)
+    if not bad.any():
+        return bands, ()
+    numbers = ", ".join(str(i + 1) for i in np.flatnonzero(bad))
+    return bands, (f"Bands in the water-vapour windows that the product names were marked as bad: {numbers}.",)
+
+
+def _list(file: Any, name: str, count: int) -> NDArray[np.float64]:
+    """(count,) a dataset with a number a band."""
+    dataset = dataset_of(file, name)
+    if dataset.shape != (count,) or dataset.dtype.kind not in "uif":
+        raise SceneError(
+            f"{file.filename}: {name} has {dataset.dtype} values of shape {dataset.shape} for {count} bands"
+        )
+    values: NDArray[np.float64] = dataset[()].astype(np.float64)
+    return values
+
+
+def _read_grid(file: Any, site: str, height: int, width: int) -> Grid:
+    place = f"{site}/Reflectance/Metadata/Coordinate_System"
+    text = text_of(file, f"{place}/Map_Info")
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        column, row, left, top, across, down = map(float, parts[1:_PLACES])
+    except ValueError as error:
+        raise SceneError(f"{file.filename}: Map_Info is {text!r}, which does not say where pixels lie") from error
+    finite = np.isfinite([column, row, left, top, across, down]).all()
+    if not finite or across <= 0 or down <= 0 or _TURNED.search(parts[-1]) is not None:
+        raise SceneError(f"{file.filename}: Map_Info is {text!r}; a product of NEON's has north at the top")
+    code = text_of(file, f"{place}/EPSG Code")
+    try:
+        crs = CRS.from_epsg(int(code))
+    except (CRSError, ValueError, OverflowError) as error:
+        raise SceneError(f"{file.filename}: EPSG Code is {code!r}, which is no known CRS") from error
+    transform = Affine(across, 0.0, left - (column - 1) * across, 0.0, -down, top + (row - 1) * down)
+    return Grid(height=height, width=width, transform=transform, crs=crs)

@@ -1,0 +1,130 @@
+"""HDF5 files of others: what a product must hold is looked up with errors that name what is missing or wrong."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from cssd_geo.errors import SceneError
+
+UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
+"""What h5py raises for files that are damaged, at any access."""
+_REAL = "uif"
+"""Kinds of numpy's types that hold real numbers."""
+_MOST = {"b": 65_535, "y": 10_000_000, "x": 10_000_000}
+"""Bands, rows and columns; damaged files claim more."""
+
+
+def open_hdf5(path: str | Path) -> Any:
+    """Open an HDF5 file for reading.
+
+    Raises:
+        SceneError: if it does not exist, is no HDF5 file or is incomplete.
+    """
+    if not Path(path).is_file():
+        raise SceneError(f"{path} does not exist: check the path; HDF5 products are read from a disk")
+    try:
+        return h5py.File(path, "r")
+    except UNREADABLE as error:
+        raise SceneError(
+            f"{path} cannot be opened as an HDF5 file: {words_of(error)}. It may be incomplete: download it again"
+        ) from error
+
+
+@contextmanager
+def reading_hdf5(path: str | Path) -> Iterator[Any]:
+    """Open an HDF5 file, close it afterwards, and say in one way what is wrong with a damaged one.
+
+    Raises:
+        SceneError: if it cannot be opened, or what is done with it fails because it is damaged.
+    """
+    with open_hdf5(path) as file:
+        try:
+            yield file
+        except SceneError:
+            raise
+        except UNREADABLE as error:
+            raise SceneError(f"{path} is damaged: {words_of(error)}. Download it again") from error
+
+
+def dataset_of(file: Any, name: str) -> Any:
+    """Return a dataset that is there and lies in this file.
+
+    Raises:
+        SceneError: if it is missing, no dataset, or a link to another file: links are not followed.
+    """
+    found = file.get(name)
+    if not isinstance(found, h5py.Dataset):
+        raise SceneError(
+            f"{file.filename} has no dataset {name}: it is incomplete, or no product of this kind; "
+            "download it again"
+        )
+    if found.file.filename != file.filename or found.external or found.is_virtual:
+        raise SceneError(f"{file.filename}: {name} lies in another file, and such links are not followed")
+    return found
+
+
+def cube_of(file: Any, name: str, axes: str) -> tuple[int, int, int]:
+    """Check a dataset that holds a cube of real numbers.
+
+    Returns:
+        Its numbers of bands, rows and columns.
+
+    Raises:
+        SceneError: if it is none.
+    """
+    dataset = dataset_of(file, name)
+    if dataset.ndim != len(axes) or dataset.dtype.kind not in _REAL or 0 in dataset.shape:
+        raise SceneError(
+            f"{file.filename}: {name} has {dataset.dtype} values of shape {dataset.shape}; a cube has real "
+            f"numbers and {len(axes)} dimensions, none of them 0"
+        )
+    sizes = dict(zip(axes, dataset.shape, strict=True))
+    if any(sizes[axis] > _MOST[axis] for axis in axes):
+        raise SceneError(f"{file.filename}: {name} is damaged: it claims a shape of {dataset.shape}")
+    return sizes["b"], sizes["y"], sizes["x"]
+
+
+def numbers_of(file: Any, item: Any, name: str) -> NDArray[np.float64]:
+    """Read an attribute that holds one or several finite numbers: (n,).
+
+    Raises:
+        SceneError: if it is missing or holds something else.
+    """
+    try:
+        value = item.attrs[name]
+        numbers = np.atleast_1d(np.asarray(value, np.float64)).ravel()
+    except UNREADABLE as error:
+        raise SceneError(
+            f"{file.filename}: the attribute {name} of {item.name} is missing or no number"
+        ) from error
+    if not numbers.size or not np.isfinite(numbers).all():
+        raise SceneError(f"{file.filename}: the attribute {name} of {item.name} is not finite or empty")
+    return numbers
+
+
+def number_of(file: Any, item: Any, name: str) -> float:
+    """Read an attribute that holds one number; raises as `numbers_of`."""
+    return float(numbers_of(file, item, name)[0])
+
+
+def text_of(file: Any, name: str) -> str:
+    """Read a dataset that holds one text, whichever of HDF5's kinds of strings it is.
+
+    Raises:
+        SceneError: if it is missing or holds more.
+    """
+    dataset = dataset_of(file, name)
+    if dataset.size != 1:
+        raise SceneError(f"{file.filename}: {name} has the shape {dataset.shape}, and must be one text")
+    (text,) = np.asarray(dataset[()]).ravel().tolist()
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+
+
+def words_of(error: Exception) -> str:
+    """Return HDF5's own words on one line."""
+    return " ".join(str(error).split())
