@@ -203,13 +203,13 @@ def scene_of_array(array: xr.DataArray) -> Scene:
         raise SceneError(f"a scene has the dimensions band, y and x, not {', '.join(map(str, array.dims))}")
     if array.dtype.kind not in _REAL:
         raise SceneError(f"the array holds {array.dtype} values; a scene has real numbers")
-    array = array.transpose("band", "y", "x")
+    stored, array = array, array.transpose("band", "y", "x")
     grid = grid_of(array)
     scale, offset = scale_of(array)
     nodata = nodata_of(array)
     if "valid" in array.coords:
-        array = array.where(array.coords["valid"])  # becomes float, with NaN where the mask says no
-    source = ArraySource(array)
+        stored = array = array.where(array.coords["valid"])  # becomes float, with NaN where the mask says no
+    source = ArraySource(stored)
     return Scene(
         name=str(array.name or "array"),
         cube=array,
