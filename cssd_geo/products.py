@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Protocol
 
+from cssd_geo.formats import cf, emit
 from cssd_geo.scene import Scene, scene_of_raster
 
 
@@ -16,15 +17,16 @@ class Format(Protocol):
         """Open it; reads no pixel."""
 
 
-_FORMATS: tuple[Format, ...] = ()
-"""Tried in this order."""
+_FORMATS: tuple[Format, ...] = (emit, cf)
+"""Tried in this order; `cf` takes every NetCDF, HDF5 and Zarr store that no other does."""
 
 
 def open_scene(path: str | Path) -> Scene:
     """Open a scene: a sensor product, or any raster that GDAL reads (GeoTIFF, ENVI and others). Reads no pixel.
 
     Raises:
-        SceneError: if it does not exist, is no raster, or holds complex numbers or bands of several types.
+        SceneError: if it does not exist, is no raster, or holds complex numbers or bands of several types; if it
+            is a product that is damaged or incomplete, or a NetCDF, HDF5 or Zarr store without wavelengths.
     """
     text = str(path)
     for each in _FORMATS:

@@ -13,6 +13,7 @@ from cssd_geo.bands import Bands
 from cssd_geo.cube import bands_of, build_cube, grid_of, nodata_of, scale_of, with_nodata, with_scale
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid
+from cssd_geo.lookup import GeometryLookup
 from cssd_geo.sources import ArraySource, LazyMask, LazyRaster, RasterSource, Source, lazy
 from cssd_geo.tiles import Window
 
@@ -60,6 +61,8 @@ class Scene:
     """What was repaired, decided or dropped when it was opened, one sentence each, for the analyst."""
     masks: tuple[Mask, ...] = ()
     """What else says which pixels are usable, beside the values and the source's own mask."""
+    lookup: GeometryLookup | None = None
+    """Of a scene in sensor geometry, which `grid` then is: the map that labels and results belong to."""
 
     def read(self, window: Window, bands: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Read a window that may reach beyond the scene.

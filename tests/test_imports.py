@@ -16,8 +16,11 @@ LAYERS = (
     # values: numpy and the standard library
     "options bands classes tiles metrics reliability split_search discriminant",
     "splits band_tags grid outputs pam vectors pooling dilation budget areas",
-    "cube classmap sources strata",  # the outside world: rasters in, rasters out
-    "scene labels class_rasters",
+    "cube classmap sources strata stores lookup",  # the outside world: rasters in, rasters out
+    "scene labels class_rasters cf_axes",
+    "cf_grids",
+    "formats.cf",
+    "formats.emit",
     "products",  # and the formats below it
     "network calibration whitening sampling windows",  # from here on torch may be needed
     "losses model baselines validation dense",
@@ -40,7 +43,8 @@ WITHOUT_TORCH = [
     module
     for modules in (
         *LAYERS[:2],
-        "splits band_tags grid outputs pam vectors budget areas cube classmap sources strata",
+        "splits band_tags grid outputs pam vectors budget areas cube classmap sources strata stores lookup",
+        "cf_axes cf_grids formats.cf formats.emit",
         "scene products labels class_rasters calibration sampling validation baselines pictures",
         "evaluation reference_sample cli cli.options cli.progress",
     )
