@@ -93,8 +93,8 @@ class GeometryLookup:
     def of_places(cls, longitude: NDArray[Any], latitude: NDArray[Any]) -> Self:
         """Build the table of a swath that only knows where its pixels lie: each map pixel shows the nearest one.
 
-        The map is in WGS 84 with pixels as large as the sensor's, square in its middle. Map pixels farther from
-        the nearest one than half its diagonal show nothing.
+        The map is in WGS 84 with pixels as large as the sensor's shorter spacing, square in its middle. Map pixels
+        farther from the nearest one than half its diagonal show nothing.
 
         Args:
             longitude: (y, x) of the sensor raster in degrees; whatever is no longitude is nowhere.
@@ -107,18 +107,18 @@ class GeometryLookup:
         degrees = np.asarray(longitude, np.float64), np.asarray(latitude, np.float64)
         placed = (np.abs(degrees[0]) <= 2 * _HALF_TURN) & (np.abs(degrees[1]) <= _HALF_TURN / 2)  # False for NaN
         points = _on_sphere(*(np.where(placed, values, np.nan) for values in degrees))
-        reach = _reach(points)
-        placed &= np.isfinite(reach)
+        nearest, farthest = _spacing(points)
+        placed &= np.isfinite(farthest)
         if not placed.any():
             raise SceneError("no pixel has a longitude and latitude beside neighbours: the scene lies nowhere")
-        grid = _grid_around(degrees[0][placed], degrees[1][placed], float(np.median(reach[placed])) / _DIAGONAL)
-        sensor, tree = np.flatnonzero(placed), cKDTree(points[placed])
-        nearest = np.full((grid.height, grid.width), NOWHERE, np.int64)
+        grid = _grid_around(degrees[0][placed], degrees[1][placed], float(np.median(nearest[placed])))
+        sensor, tree, reach = np.flatnonzero(placed), cKDTree(points[placed]), farthest[placed] * _DIAGONAL
+        shown = np.full((grid.height, grid.width), NOWHERE, np.int64)
         for row in range(grid.height):
             points_of_row = _on_sphere(*_centres(grid, row))
             distance, found = tree.query(points_of_row, workers=-1)
-            nearest[row] = np.where(distance <= reach[placed][found], sensor[found], NOWHERE)
-        rows, cols = (np.where(nearest < 0, NOWHERE, part).astype(np.int32) for part in np.divmod(nearest, width))
+            shown[row] = np.where(distance <= reach[found], sensor[found], NOWHERE)
+        rows, cols = (np.where(shown < 0, NOWHERE, part).astype(np.int32) for part in np.divmod(shown, width))
         return cls(grid=grid, rows=rows, cols=cols, height=height, width=width)
 
     def take(
@@ -171,15 +171,14 @@ def _on_sphere(longitude: NDArray[np.float64], latitude: NDArray[np.float64]) ->
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
 
 
-def _reach(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Half the diagonal of each pixel (y, x) of a swath, by the distance to its farthest neighbour, if any."""
-    farthest = np.full(points.shape[:2], np.nan)
+def _spacing(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Distances (y, x) of each pixel of a swath to its nearest and to its farthest neighbour; NaN without any."""
+    beside = []
     for axis in (0, 1):
         steps = np.linalg.norm(np.diff(points, axis=axis), axis=-1)
         for pad in ((1, 0), (0, 1)):
-            beside = np.pad(steps, [pad if a == axis else (0, 0) for a in (0, 1)], constant_values=np.nan)
-            farthest = np.fmax(farthest, beside)
-    return farthest * _DIAGONAL
+            beside.append(np.pad(steps, [pad if a == axis else (0, 0) for a in (0, 1)], constant_values=np.nan))
+    return np.fmin.reduce(beside), np.fmax.reduce(beside)
 
 
 def _grid_around(longitude: NDArray[np.float64], latitude: NDArray[np.float64], size: float) -> Grid:

@@ -118,8 +118,8 @@ class ArraySource:
     """An xarray DataArray with the dimensions band, y and x, in whatever order they are stored.
 
     Files are read in pieces of whole chunks and contiguous bands, in the order in which they are stored: HDF5 is
-    slow at lists of indexes, and xarray at arrays that were transposed. xarray locks files, opens them again in other
-    processes, and closes them with the last array.
+    slow at lists of indexes, and xarray at arrays that were transposed. xarray locks files, opens them again in
+    other processes, and closes them with the last array.
     """
 
     def __init__(
