@@ -113,11 +113,14 @@ class GeometryLookup:
             raise SceneError("no pixel has a longitude and latitude beside neighbours: the scene lies nowhere")
         grid = _grid_around(degrees[0][placed], degrees[1][placed], float(np.median(nearest[placed])))
         sensor, tree, reach = np.flatnonzero(placed), cKDTree(points[placed]), farthest[placed] * _DIAGONAL
+        farthest_reach = float(reach.max())  # a search without a bound takes ten times as long beside the swath
         shown = np.full((grid.height, grid.width), NOWHERE, np.int64)
         for row in range(grid.height):
             points_of_row = _on_sphere(*_centres(grid, row))
-            distance, found = tree.query(points_of_row, workers=-1)
-            shown[row] = np.where(distance <= reach[found], sensor[found], NOWHERE)
+            distance, found = tree.query(points_of_row, distance_upper_bound=farthest_reach)
+            seen = np.flatnonzero(np.isfinite(distance))
+            seen = seen[distance[seen] <= reach[found[seen]]]
+            shown[row, seen] = sensor[found[seen]]
         rows, cols = (np.where(shown < 0, NOWHERE, part).astype(np.int32) for part in np.divmod(shown, width))
         return cls(grid=grid, rows=rows, cols=cols, height=height, width=width)
 
@@ -173,11 +176,14 @@ def _on_sphere(longitude: NDArray[np.float64], latitude: NDArray[np.float64]) ->
 
 def _spacing(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Distances (y, x) of each pixel of a swath to its nearest and to its farthest neighbour; NaN without any."""
-    beside = []
-    for axis in (0, 1):
-        steps = np.linalg.norm(np.diff(points, axis=axis), axis=-1)
-        for pad in ((1, 0), (0, 1)):
-            beside.append(np.pad(steps, [pad if a == axis else (0, 0) for a in (0, 1)], constant_values=np.nan))
+    down, across = (np.linalg.norm(np.diff(points, axis=axis), axis=-1) for axis in (0, 1))
+    pads = (
+        (down, ((1, 0), (0, 0))),
+        (down, ((0, 1), (0, 0))),
+        (across, ((0, 0), (1, 0))),
+        (across, ((0, 0), (0, 1))),
+    )
+    beside = [np.pad(steps, pad, constant_values=np.nan) for steps, pad in pads]
     return np.fmin.reduce(beside), np.fmax.reduce(beside)
 
 

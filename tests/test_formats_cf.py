@@ -242,7 +242,9 @@ def test_wavelengths_and_widths_by_magnitude(tmp_path: Path, factor: float, unit
 
 def test_two_fill_values_are_both_no_data(tmp_path: Path) -> None:
     fills = {"_FillValue": np.int32(2_003_004), "missing_value": np.int32(1_001_001)}
-    scene = open_scene(save(dataset(**fills), tmp_path / "s.nc"))
+    data = dataset()
+    data["refl"].attrs.update(fills)
+    scene = open_scene(save(data, tmp_path / "s.nc"))
     expected = np.ones((HEIGHT, WIDTH), np.bool_)
     expected[3, 4] = expected[1, 1] = False
     for each in (scene, scene_of_array(scene.cube)):
