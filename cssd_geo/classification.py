@@ -4,16 +4,19 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Self, overload
+from typing import Any, Self, overload
 
 import numpy as np
 import rasterio
 import xarray as xr
+from numpy.typing import NDArray
 
 import cssd_geo
 from cssd_geo.classes import UNCLASSIFIED, ClassTable
 from cssd_geo.classmap import (
+    BLOCK,
     RECEPTIVE_FIELD_TAG,
     Layer,
     RasterWriter,
@@ -22,15 +25,17 @@ from cssd_geo.classmap import (
     probability_layer,
 )
 from cssd_geo.errors import InputError, OutputError
+from cssd_geo.grid import Grid
 from cssd_geo.inference import TileClassifier, TileResult, choose_device, choose_precision, precision_name
 from cssd_geo.lazy import classify_array
+from cssd_geo.lookup import GeometryLookup
 from cssd_geo.model import Model, load_model
 from cssd_geo.options import DEFAULT_MEMORY
 from cssd_geo.outputs import GEOTIFF, check_target
 from cssd_geo.products import open_scene
 from cssd_geo.scene import Scene
 from cssd_geo.streaming import classified_tiles
-from cssd_geo.tiles import Tile, TilePlan
+from cssd_geo.tiles import Halo, Tile, TilePlan, Window, plan_tiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +171,11 @@ class _Outputs:
         for layer in layers.values():
             check_target(layer.path, overwrite=overwrite, suffixes=GEOTIFF)
         self.parts = frozenset(layers)
-        self._writers = {part: RasterWriter(layer, scene.grid) for part, layer in layers.items()}
+        grid = scene.grid if scene.lookup is None else scene.lookup.grid
+        self._writers = {part: RasterWriter(layer, grid) for part, layer in layers.items()}
+        self._lookup = scene.lookup
+        self._on_sensor = {} if scene.lookup is None else {p: _blank(x, scene.grid) for p, x in layers.items()}
+        self._nodata = {part: layer.nodata for part, layer in layers.items()}
         self._classes = model.classes
         self._counts = np.zeros(model.classes.ids[-1] + 1, np.int64)
 
@@ -181,11 +190,29 @@ class _Outputs:
         self._stack.close()
 
     def write(self, result: TileResult, tile: Tile) -> None:
+        if self._lookup is not None:
+            for part, raster in self._on_sensor.items():
+                raster[..., *tile.core.slices] = getattr(result, part)
+            return
         for part, writer in self._writers.items():
             writer.write(getattr(result, part), tile.core)
         self._counts += np.bincount(result.class_map.ravel(), minlength=len(self._counts))
 
+    def _orthorectify(self, lookup: GeometryLookup) -> None:
+        """Write what was computed on the sensor's pixels to the pixels of the map, window by window."""
+        height, width = lookup.grid.height, lookup.grid.width
+        halo = Halo(before=0, after=0)
+        for tile in plan_tiles(height=height, width=width, tile_height=BLOCK, tile_width=BLOCK, halo=halo):
+            for part, raster in self._on_sensor.items():
+                read = partial(_window_of, raster)
+                block = lookup.take(read, tile.core, nodata=self._nodata[part], dtype=raster.dtype)
+                self._writers[part].write(block, tile.core)
+                if part == "class_map":
+                    self._counts += np.bincount(block.ravel(), minlength=len(self._counts))
+
     def finalise(self) -> None:
+        if self._lookup is not None:
+            self._orthorectify(self._lookup)
         for writer in reversed(self._writers.values()):  # the class map last: where it is, all is done
             writer.finalise()
 
@@ -193,6 +220,16 @@ class _Outputs:
         named = zip(self._classes.names, self._classes.ids, strict=True)
         counts = {name: int(self._counts[value]) for name, value in named}
         return counts | {"unclassified": int(self._counts[UNCLASSIFIED])}
+
+
+def _window_of(raster: NDArray[Any], window: Window) -> NDArray[Any]:
+    return raster[..., *window.slices]
+
+
+def _blank(layer: Layer, grid: Grid) -> NDArray[Any]:
+    """Make the raster of a layer on the sensor's grid, (y, x) or (band, y, x)."""
+    bands = () if len(layer.band_names) == 1 else (len(layer.band_names),)
+    return np.full((*bands, grid.height, grid.width), layer.nodata, layer.dtype)
 
 
 def _layer(part: str, path: Path, classes: ClassTable, tags: Mapping[str, str]) -> Layer:
