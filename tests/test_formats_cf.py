@@ -4,24 +4,28 @@ import gc
 import pickle
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
-from scenes import NORTH_UP, ROTATED, UTM, coordinate_cube
+from scenes import NORTH_UP, ROTATED, UTM, coordinate_cube, random_model, write_raster
 from stores import Variable, write_aviris3, write_netcdf, write_pace_l2
 
 from cssd_geo import sources
 from cssd_geo.budget import Blocks
+from cssd_geo.classification import classify
 from cssd_geo.errors import SceneError
 from cssd_geo.lookup import NOWHERE
+from cssd_geo.model import fingerprint
 from cssd_geo.products import open_scene
 from cssd_geo.scene import scene_of_array
 from cssd_geo.tiles import Window
@@ -407,3 +411,24 @@ def test_pace_level_3(tmp_path: Path) -> None:
     assert scene.grid.transform is not None
     assert scene.grid.transform.almost_equals(degrees, 1e-9)
     assert scene.lookup is None
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_maps_of_south_up_stores_lie_where_the_coordinates_say(tmp_path: Path, suffix: str) -> None:
+    path = save(dataset(("y", "x", "wl"), transform=SOUTH_UP), tmp_path / f"s{suffix}", (8, 9, 4))
+    model = replace(random_model(bands=BANDS), bands=open_scene(path).bands)
+    classify(path, model, tmp_path / "map.tif")
+    plain = write_raster(tmp_path / "plain.tif", CUBE)
+    classify(plain, model, tmp_path / "plain-map.tif")
+    with rasterio.open(tmp_path / "map.tif") as dataset_, rasterio.open(tmp_path / "plain-map.tif") as expected:
+        assert (dataset_.transform, dataset_.crs) == (SOUTH_UP, UTM)
+        np.testing.assert_array_equal(dataset_.read(), expected.read())
+
+
+def test_a_model_names_the_folder_that_it_was_trained_on(tmp_path: Path) -> None:
+    path = save(dataset(), tmp_path / "s.zarr", (2, 8, 8))
+    before = fingerprint(path)
+    assert before == fingerprint(path)
+    chunk = next(each for each in sorted((path / "refl").rglob("*")) if each.name == "0.0.0")
+    chunk.write_bytes(chunk.read_bytes()[::-1])
+    assert fingerprint(path) != before
