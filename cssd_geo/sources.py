@@ -190,7 +190,7 @@ class ArraySource:
         """Read (band, y, x) of contiguous bands."""
         try:
             values = self._stored.isel(band=bands, y=rows, x=cols).to_numpy()
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, KeyError) as error:  # KeyError: h5py, of damaged metadata
             where = f"bands {bands.start + 1} to {bands.stop}, rows {rows.start + 1} to {rows.stop}"
             raise SceneError(f"{self._name} cannot be read at {where}: {error}") from error
         if self._same is not None:

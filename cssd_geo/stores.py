@@ -1,6 +1,7 @@
 """NetCDF, HDF5 and Zarr: a store as groups of variables, opened lazily by xarray, values as stored."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,17 +103,26 @@ def open_store(path: str) -> Store:
     """
     raw: dict[str, Any] = {"mask_and_scale": False, "decode_times": False, "decode_coords": False, "cache": False}
     place = Path(path)
-    try:
+    with intact(path):
         if place.is_dir():
             groups = xr.open_groups(place, engine="zarr", consolidated=False, **raw)
         elif _is_classic(place):
             groups = {"/": xr.open_dataset(place, engine="scipy", **raw)}
         else:
             groups = xr.open_groups(place, engine="h5netcdf", phony_dims="access", **raw)
+    return Store(path=place, groups=groups)
+
+
+@contextmanager
+def intact(path: str) -> Iterator[None]:
+    """Turn what readers raise at damaged files, of which coordinates or tables are read, into a SceneError."""
+    try:
+        yield
+    except SceneError:
+        raise
     except _DAMAGED as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise SceneError(f"{path} cannot be opened: it is damaged or was not copied whole ({reason})") from error
-    return Store(path=place, groups=groups)
 
 
 def text(value: Any) -> str:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import rasterio
@@ -203,3 +204,16 @@ def test_trained_on_polygons_of_the_map_the_map_lies_where_numpy_says(tmp_path: 
     found = _read(tmp_path / "map.tif")[0]
     assert ((found == 0) == (expected == 0)).all()
     assert (found == expected)[expected > 0].mean() > 0.97
+
+
+def test_a_damaged_table_is_no_traceback(tmp_path: Path) -> None:
+    samples, lines = turned_table(HEIGHT, WIDTH)
+    variables = emit_variables(np.moveaxis(_cube(), 0, 2), samples, lines)
+    path = write_netcdf(tmp_path / "s.nc", variables, attrs=EMIT_ATTRS, chunks={"location/glt_x": samples.shape})
+    with h5py.File(path) as file:
+        chunk = file["location/glt_x"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
+    path.write_bytes(content)
+    with pytest.raises(SceneError, match="damaged or was not copied whole"):
+        open_scene(path)

@@ -21,7 +21,7 @@ from cssd_geo.grid import Grid
 from cssd_geo.lookup import GeometryLookup
 from cssd_geo.scene import Scene
 from cssd_geo.sources import ArraySource
-from cssd_geo.stores import Store, described, is_store, open_store, text
+from cssd_geo.stores import Store, described, intact, is_store, open_store, text
 
 _PREFERRED = ("reflectance", "surface_reflectance", "rfl", "rhos", "rrs", "radiance", "toa_radiance", "rhot")
 _CHUNK_PIXELS = 512 * 512
@@ -39,12 +39,13 @@ def open_product(path: str) -> Scene:
     Raises:
         SceneError: if no variable has wavelengths, or several have, or what is needed of it is damaged.
     """
-    store = open_store(path)
-    cube, notes = find_cube(store)
-    grid, remarks = grid_of_variable(store, cube)
-    places = places_of_variable(store, cube) if grid.transform is None else None
-    lookup = None if places is None else GeometryLookup.of_places(*places)
-    return scene_of_variable(store, cube, grid=grid, lookup=lookup, notes=(*notes, *remarks))
+    with intact(path):
+        store = open_store(path)
+        cube, notes = find_cube(store)
+        grid, remarks = grid_of_variable(store, cube)
+        places = places_of_variable(store, cube) if grid.transform is None else None
+        lookup = None if places is None else GeometryLookup.of_places(*places)
+        return scene_of_variable(store, cube, grid=grid, lookup=lookup, notes=(*notes, *remarks))
 
 
 def find_cube(store: Store) -> tuple[SpectralVariable, list[str]]:

@@ -19,7 +19,7 @@ from cssd_geo.formats.cf import find_cube, scene_of_variable
 from cssd_geo.grid import Grid
 from cssd_geo.lookup import GeometryLookup
 from cssd_geo.scene import Scene
-from cssd_geo.stores import Store, is_store, open_store, text
+from cssd_geo.stores import Store, intact, is_store, open_store, text
 
 _ELEMENTS = 6
 """Numbers of a geotransform."""
@@ -33,7 +33,7 @@ def recognises(path: str) -> bool:
         with h5py.File(path) as file:
             says = [text(file.attrs.get(key, "")) for key in ("title", "instrument")]
             return any(each.startswith("EMIT") for each in says) and "downtrack" in file and "lon" not in file
-    except (OSError, RuntimeError, ValueError):
+    except (OSError, RuntimeError, ValueError, KeyError):
         return False
 
 
@@ -43,27 +43,28 @@ def open_product(path: str) -> Scene:
     Raises:
         SceneError: if it is incomplete, or its parts do not fit each other.
     """
-    store = open_store(path)
-    store.require("/sensor_band_parameters/wavelengths")
-    samples, lines = (store.require(f"/location/{name}") for name in ("glt_x", "glt_y"))
-    cube, notes = find_cube(store)
-    height, width = cube.variable.sizes[cube.y], cube.variable.sizes[cube.x]
-    lookup = GeometryLookup.of_table(
-        samples.values,
-        lines.values,
-        grid=_map_grid(store, *lines.shape),
-        height=height,
-        width=width,
-        fill=float(lines.attrs.get("_FillValue", 0)),
-    )
-    return scene_of_variable(
-        store,
-        cube,
-        grid=Grid(height=height, width=width, transform=None, crs=None),
-        lookup=lookup,
-        sensor=" ".join(text(store.attrs.get("title", "EMIT")).split()[:2]),
-        notes=(*notes, "Classified in sensor geometry; maps are written orthorectified by its look-up table."),
-    )
+    with intact(path):
+        store = open_store(path)
+        store.require("/sensor_band_parameters/wavelengths")
+        samples, lines = (store.require(f"/location/{name}") for name in ("glt_x", "glt_y"))
+        cube, notes = find_cube(store)
+        height, width = cube.variable.sizes[cube.y], cube.variable.sizes[cube.x]
+        lookup = GeometryLookup.of_table(
+            samples.values,
+            lines.values,
+            grid=_map_grid(store, *lines.shape),
+            height=height,
+            width=width,
+            fill=float(lines.attrs.get("_FillValue", 0)),
+        )
+        return scene_of_variable(
+            store,
+            cube,
+            grid=Grid(height=height, width=width, transform=None, crs=None),
+            lookup=lookup,
+            sensor=" ".join(text(store.attrs.get("title", "EMIT")).split()[:2]),
+            notes=(*notes, "Classified in sensor geometry; maps are written orthorectified by its look-up table."),
+        )
 
 
 def _map_grid(store: Store, height: int, width: int) -> Grid:
