@@ -58,7 +58,7 @@ def find_cube(store: Store) -> tuple[SpectralVariable, list[str]]:
     if not found:
         raise SceneError(
             f"{store.name} is no product that is known here, and no variable of it has wavelengths along one of "
-            f"three dimensions. {store.contents()}{wavelengths_elsewhere(store)}"
+            f"three dimensions. {store.contents()}{wavelengths_elsewhere(store)}{_as_raster(store)}"
         )
     ranks = [_rank(path) for path, _, _ in found]
     best = [each for each, rank in zip(found, ranks, strict=True) if rank == min(ranks)]
@@ -122,6 +122,14 @@ def scene_of_variable(
         notes=notes,
         lookup=lookup,
     )
+
+
+def _as_raster(store: Store) -> str:
+    """One sentence on how GDAL opens a variable for which wavelengths do not matter; empty if there is none."""
+    cubes = [path.lstrip("/") for path, variable in store.variables() if variable.ndim > 2]  # noqa: PLR2004 - maps
+    if not cubes or store.path.is_dir():
+        return ""
+    return f" To use one without wavelengths, give it as GDAL names it: netcdf:{store.path}:{cubes[0]}"
 
 
 def _rank(path: str) -> int:
