@@ -141,7 +141,7 @@ def _classify_one(
 
 
 def _success(blank: Outcome, done: Classification, scene: Scene) -> Outcome:
-    area = scene.grid.pixel_area
+    area = scene.map_grid.pixel_area
     hectares = {name: None if area is None else round(n * area / 1e4, 4) for name, n in done.pixels.items()}
     return replace(
         blank,

@@ -18,6 +18,7 @@ from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable, listed, par
 from cssd_geo.classmap import read_classes
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.grid import Grid, is_whole, open_raster, read_valid, read_window
+from cssd_geo.lookup import GeometryLookup
 from cssd_geo.tiles import Window
 from cssd_geo.vectors import Shapes, is_vector, read_geometries, read_shapes
 
@@ -63,6 +64,7 @@ def read_labels(
     class_field: str | None = None,
     layer: str | None = None,
     all_touched: bool = False,
+    lookup: GeometryLookup | None = None,
 ) -> Labels:
     """Read labelled polygons, lines or points, in any CRS, or a label raster on the scene's grid.
 
@@ -73,15 +75,19 @@ def read_labels(
             "color" with "#rrggbb" gives the classes their colours.
         layer: layer of a data source with several.
         all_touched: label every pixel that a polygon touches, not only those whose centre it covers.
+        lookup: of a scene in sensor geometry: labels lie on its map, and go through it to the sensor's pixels.
 
     Raises:
         LabelError: if the file is neither, has no CRS, no such field or layer, or no pixel in the scene.
     """
+    place = grid if lookup is None else lookup.grid
     if is_vector(path):
         shapes = read_shapes(path, layer=layer, class_field=class_field)
-        labels = _burn(shapes, grid, all_touched=all_touched, name=Path(path).name)
+        labels = _burn(shapes, place, all_touched=all_touched, name=Path(path).name)
     else:
-        labels = _read_label_raster(path, grid)
+        labels = _read_label_raster(path, place)
+    if lookup is not None:
+        labels = _on_sensor(labels, lookup, grid)
     if not len(labels):
         raise LabelError(
             f"no pixel of the scene is labelled by {path}: {' '.join(labels.notes) or 'nothing overlaps.'} "
@@ -90,12 +96,18 @@ def read_labels(
     return labels
 
 
-def read_mask(path: str | Path, grid: Grid, layer: str | None = None) -> NDArray[np.bool_]:
+def read_mask(
+    path: str | Path, grid: Grid, layer: str | None = None, *, lookup: GeometryLookup | None = None
+) -> NDArray[np.bool_]:
     """Return (y, x): True where a pixel is touched by any shape of a vector, or not 0 in a raster on the grid.
+
+    With the `lookup` of a scene in sensor geometry, file and raster lie on its map, and the result on the sensor.
 
     Raises:
         LabelError: if the file is neither, has no CRS or no such layer, or lies on another grid.
     """
+    if lookup is not None:
+        return lookup.sensor_mask(read_mask(path, lookup.grid, layer))
     if not is_vector(path):
         return np.asarray(_read_raster(path, grid) != UNCLASSIFIED)
     geometries, crs = read_geometries(path, layer)
@@ -132,6 +144,15 @@ def _burn(shapes: Shapes, grid: Grid, *, all_touched: bool, name: str) -> Labels
         table=table,
     )
     return _without_conflicts(labels, grid, notes)
+
+
+def _on_sensor(labels: Labels, lookup: GeometryLookup, grid: Grid) -> Labels:
+    """Bring labels from the pixels of a map to those of the sensor, each once, which a map may show many times."""
+    rows, cols, seen = lookup.sensor_pixels(labels.rows, labels.cols)
+    notes = list(labels.notes)
+    if not seen.all():
+        notes.append(f"{(~seen).sum()} of {len(seen)} labelled pixels of the map were not seen by the sensor.")
+    return _without_conflicts(replace(labels, rows=rows, cols=cols).select(seen), grid, notes)
 
 
 def _are_points(parts: NDArray[Any]) -> bool:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Protocol
 
-from cssd_geo.formats import desis, enmap, neon, prisma
+from cssd_geo.formats import cf, desis, emit, enmap, neon, prisma
 from cssd_geo.scene import Scene, scene_of_raster
 
 
@@ -17,8 +17,8 @@ class Format(Protocol):
         """Open it; reads no pixel."""
 
 
-_FORMATS: tuple[Format, ...] = (enmap, desis, prisma, neon)
-"""Tried in this order."""
+_FORMATS: tuple[Format, ...] = (enmap, desis, prisma, neon, emit, cf)
+"""Tried in this order; `cf` takes every NetCDF, HDF5 and Zarr store that no other does."""
 
 
 def open_scene(path: str | Path, *, follow_links: bool = False) -> Scene:
@@ -29,7 +29,8 @@ def open_scene(path: str | Path, *, follow_links: bool = False) -> Scene:
         follow_links: let a virtual raster (VRT) refer to files outside of its folder, or on servers.
 
     Raises:
-        SceneError: if it does not exist, is no raster, or holds complex numbers or bands of several types.
+        SceneError: if it does not exist, is no raster, or holds complex numbers or bands of several types; if it
+            is a product that is damaged or incomplete, or a NetCDF, HDF5 or Zarr store without wavelengths.
     """
     text = str(path)
     for each in _FORMATS:

@@ -13,11 +13,13 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 import cssd_geo
 from cssd_geo.budget import shown
@@ -159,7 +161,7 @@ class Run:
         """
         self._unfinished.require_whole()
         with ExitStack() as stack:
-            writers = {part: RasterWriter(self._tagged(layer), self._scene.grid, token=self._token)
+            writers = {part: RasterWriter(self._tagged(layer), self._scene.map_grid, token=self._token)
                        for part, layer in self._layers.items()}  # fmt: skip
             made = [self._made(part, stack.enter_context(writer)) for part, writer in writers.items()]
             self._require_free_targets()
@@ -176,16 +178,23 @@ class Run:
 
     def _made(self, part: str, writer: RasterWriter) -> Path:
         for window in self._strips(part):
-            block = self._unfinished.read(part, window)
+            block = self._read(part, window)
             writer.write(block, window)
             if part == "class_map":
                 self._counts += np.bincount(block.ravel(), minlength=len(self._counts))
         return writer.prepare()
 
+    def _read(self, part: str, window: Window) -> NDArray[Any]:
+        """Results for a window of the map; those of a scene in sensor geometry go through its look-up table."""
+        lookup, layer, read = self._scene.lookup, self._layers[part], partial(self._unfinished.read, part)
+        return (
+            read(window) if lookup is None else lookup.take(read, window, nodata=layer.nodata, dtype=layer.dtype)
+        )
+
     def _strips(self, part: str) -> Iterator[Window]:
-        """Cut the scene into windows of whole blocks of the raster."""
-        height, width = self._plan.height, self._plan.width
-        column = BLOCK * BLOCK * self._raw[part].size // (height * width)
+        """Cut the map into windows of whole blocks of the raster."""
+        height, width = self._scene.map_grid.height, self._scene.map_grid.width
+        column = BLOCK * BLOCK * self._raw[part].size // (self._plan.height * self._plan.width)
         across = max(1, _STRIP_BYTES // column) * BLOCK
         for row in range(0, height, BLOCK):
             for col in range(0, width, across):

@@ -13,6 +13,7 @@ from cssd_geo.bands import Bands
 from cssd_geo.cube import bands_of, build_cube, grid_of, nodata_of, scale_of, with_nodata, with_scale
 from cssd_geo.errors import InputError, SceneError
 from cssd_geo.grid import Grid
+from cssd_geo.lookup import GeometryLookup
 from cssd_geo.sources import ArraySource, LazyMask, LazyRaster, RasterSource, Source, lazy
 from cssd_geo.tiles import Window
 
@@ -62,6 +63,13 @@ class Scene:
     """What else says which pixels are usable, beside the values and the source's own mask."""
     scale_by_hand: bool = False
     """Whether the analyst has set the scale: then nothing else may."""
+    lookup: GeometryLookup | None = None
+    """Of a scene in sensor geometry, which `grid` then is: the map that labels and results belong to."""
+
+    @property
+    def map_grid(self) -> Grid:
+        """The grid that labels and results belong to."""
+        return self.grid if self.lookup is None else self.lookup.grid
 
     def read(self, window: Window, bands: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Read a window that may reach beyond the scene.
@@ -256,13 +264,13 @@ def scene_of_array(array: xr.DataArray) -> Scene:
         raise SceneError(f"a scene has the dimensions band, y and x, not {', '.join(map(str, array.dims))}")
     if array.dtype.kind not in _REAL:
         raise SceneError(f"the array holds {array.dtype} values; a scene has real numbers")
-    array = array.transpose("band", "y", "x")
+    stored, array = array, array.transpose("band", "y", "x")
     grid = grid_of(array)
     scale, offset = scale_of(array)
     nodata = nodata_of(array)
     if "valid" in array.coords:
-        array = array.where(array.coords["valid"])  # becomes float, with NaN where the mask says no
-    source = ArraySource(array)
+        stored = array = array.where(array.coords["valid"])  # becomes float, with NaN where the mask says no
+    source = ArraySource(stored)
     return Scene(
         name=str(array.name or "array"),
         cube=array,

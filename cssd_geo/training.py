@@ -82,8 +82,14 @@ def train(
     if isinstance(labels, Labels):
         read = labels
     else:
-        grid = opened.grid
-        read = read_labels(labels, grid, class_field=class_field, layer=layer, all_touched=all_touched)
+        read = read_labels(
+            labels,
+            opened.grid,
+            class_field=class_field,
+            layer=layer,
+            all_touched=all_touched,
+            lookup=opened.lookup,
+        )
     require_trainable(read, LEAST_PIXELS)
     if not any(opened.bands.good):
         raise SceneError(f"{opened.name} marks every band as bad: check the bad-band list (bbl) in its header")

@@ -141,7 +141,7 @@ def _show_plan(
 
 def _show(done: "Classification") -> None:
     _warn(done.notes)
-    total = done.plan.height * done.plan.width
+    total = sum(done.pixels.values())
     width = max(len(name) for name in done.pixels)
     for name, count in done.pixels.items():
         click.echo(f"{name:<{width}} {count:>12,} pixels {100 * count / total:6.2f} %")

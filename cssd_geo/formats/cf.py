@@ -1,0 +1,178 @@
+"""Any NetCDF, HDF5 or Zarr store in which one variable has a dimension of wavelengths: AVIRIS-3, PACE and others.
+
+AVIRIS-3 L2A   /reflectance/reflectance (wavelength, northing, easting), /reflectance/wavelength and fwhm;
+               /northing, /easting, /transverse_mercator with spatial_ref and GeoTransform
+PACE OCI L2    /geophysical_data/rhos or Rrs (number_of_lines, pixels_per_line, wavelength_3d),
+               /sensor_band_parameters/wavelength_3d, /navigation_data/longitude and latitude
+PACE OCI L3    /Rrs (lat, lon, wavelength)
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from cssd_geo.cf_axes import SpectralVariable, spectral_variable, spectral_variables, wavelengths_elsewhere
+from cssd_geo.cf_grids import grid_of_variable, places_of_variable
+from cssd_geo.cube import build_cube, with_nodata, with_scale
+from cssd_geo.errors import SceneError
+from cssd_geo.grid import Grid
+from cssd_geo.lookup import GeometryLookup
+from cssd_geo.scene import Scene
+from cssd_geo.sources import ArraySource
+from cssd_geo.stores import Store, described, intact, is_store, open_store, text
+
+_PREFERRED = ("reflectance", "surface_reflectance", "rfl", "rhos", "rrs", "radiance", "toa_radiance", "rhot")
+_CHUNK_PIXELS = 512 * 512
+"""Pixels of a dask chunk of the public cube at most; chunks are whole chunks of the file."""
+
+
+def recognises(path: str) -> bool:
+    """Whether a path is a NetCDF, HDF5 or Zarr store at all; one without wavelengths is refused, with reasons."""
+    return is_store(path)
+
+
+def open_product(path: str) -> Scene:
+    """Open it; reads no pixel.
+
+    Raises:
+        SceneError: if no variable has wavelengths, or several have, or what is needed of it is damaged.
+    """
+    with intact(path):
+        store = open_store(path)
+        cube, notes = find_cube(store)
+        grid, remarks = grid_of_variable(store, cube)
+        places = places_of_variable(store, cube) if grid.transform is None else None
+        lookup = None if places is None else GeometryLookup.of_places(*places)
+        return scene_of_variable(store, cube, grid=grid, lookup=lookup, notes=(*notes, *remarks))
+
+
+def find_cube(store: Store) -> tuple[SpectralVariable, list[str]]:
+    """Choose the variable that is the scene; the only one with wavelengths, or else the one with the best name.
+
+    Raises:
+        SceneError: if there is none, or no way to choose.
+    """
+    found = list(spectral_variables(store))
+    if not found:
+        raise SceneError(
+            f"{store.name} is no product that is known here, and no variable of it has wavelengths along one of "
+            f"three dimensions. {store.contents()}{wavelengths_elsewhere(store)}{_as_raster(store)}"
+        )
+    ranks = [_rank(path) for path, _, _ in found]
+    best = [each for each, rank in zip(found, ranks, strict=True) if rank == min(ranks)]
+    if len(best) > 1:
+        listed = ", ".join(described(path, variable) for path, variable, _ in best)
+        raise SceneError(
+            f"{store.name} has several variables with wavelengths: {listed}. Make a file with the one to "
+            "classify, or open it in xarray and give the DataArray to `scene_of_array`"
+        )
+    path, variable, band = best[0]
+    others = [other.lstrip("/") for other, _, _ in found if other != path]
+    notes = [f"Of several variables with wavelengths, {path.lstrip('/')} is used, not {', '.join(others)}."]
+    return spectral_variable(store, path, variable, band), notes if others else []
+
+
+def scene_of_variable(
+    store: Store,
+    cube: SpectralVariable,
+    *,
+    grid: Grid,
+    lookup: GeometryLookup | None = None,
+    sensor: str | None = None,
+    notes: tuple[str, ...] = (),
+) -> Scene:
+    """Make a scene of a variable whose axes are known.
+
+    Raises:
+        SceneError: if its fill value or scale cannot be understood.
+    """
+    attrs = cube.variable.attrs
+    nodata, second = _fill_values(store, cube)
+    scale, offset = (
+        _number(store, cube, key, neutral) for key, neutral in (("scale_factor", 1.0), ("add_offset", 0.0))
+    )
+    if text(attrs.get("_Unsigned", "")).lower() == "true" and cube.variable.dtype.kind == "i":
+        raise SceneError(
+            f"{store.name}: {cube.path.lstrip('/')} holds unsigned numbers in a signed type (_Unsigned), which is "
+            "not read here: store them as an unsigned type"
+        )
+    stored = _stored_array(cube)
+    source = ArraySource(stored, name=store.name, same=None if second is None else (second, nodata))
+    block_shape = _block_shape(source, stored.sizes["y"], stored.sizes["x"])
+    lazy = stored.chunk({"band": -1, "y": block_shape[0], "x": block_shape[1]}).transpose("band", "y", "x")
+    if second is not None:
+        lazy = lazy.where(lazy != second, stored.dtype.type(nodata))
+    count = len(cube.bands)
+    fills, scales, offsets = (np.full(count, value, np.float64) for value in (nodata, scale, offset))
+    public = build_cube(lazy.data, bands=cube.bands, grid=grid, name=Path(store.name).stem)
+    return Scene(
+        name=store.name,
+        cube=with_scale(with_nodata(public, fills), scales, offsets),
+        bands=cube.bands,
+        grid=grid,
+        nodata=fills,
+        scale=scales,
+        offset=offsets,
+        source=source,
+        block_shape=block_shape,
+        path=store.path,
+        sensor=sensor or _sensor(store),
+        notes=notes,
+        lookup=lookup,
+    )
+
+
+def _as_raster(store: Store) -> str:
+    """One sentence on how GDAL opens a variable for which wavelengths do not matter; empty if there is none."""
+    cubes = [path.lstrip("/") for path, variable in store.variables() if variable.ndim > 2]  # noqa: PLR2004 - maps
+    if not cubes or store.path.is_dir():
+        return ""
+    return f" To use one without wavelengths, give it as GDAL names it: netcdf:{store.path}:{cubes[0]}"
+
+
+def _rank(path: str) -> int:
+    name = path.rpartition("/")[2].lower()
+    return _PREFERRED.index(name) if name in _PREFERRED else len(_PREFERRED)
+
+
+def _stored_array(cube: SpectralVariable) -> xr.DataArray:
+    """Return the variable with our names of dimensions, in the order in which it is stored."""
+    names = {cube.band: "band", cube.y: "y", cube.x: "x"}
+    array = xr.DataArray(cube.variable).rename(names)
+    chunks = cube.variable.encoding.get("preferred_chunks") or {}
+    array.encoding["preferred_chunks"] = {names[d]: size for d, size in chunks.items() if d in names}
+    return array
+
+
+def _block_shape(source: ArraySource, height: int, width: int) -> tuple[int, int]:
+    """Whole chunks of the file, up to about `_CHUNK_PIXELS`; full-width rows of one without chunks."""
+    blocks = source.blocks
+    down, across = (1, width) if blocks.divisible else (blocks.height, blocks.width)
+    many = max(1.0, _CHUNK_PIXELS / (down * across))
+    if across >= width:
+        return min(int(many) * down, height), width
+    return min(int(many**0.5) * down, height), min(int(many**0.5) * across, width)
+
+
+def _fill_values(store: Store, cube: SpectralVariable) -> tuple[float, float | None]:
+    """Return the value that means nodata, NaN if none does, and another one that means the same."""
+    given = [_number(store, cube, key, np.nan) for key in ("_FillValue", "missing_value")]
+    known = list(dict.fromkeys(value for value in given if not np.isnan(value)))
+    return (known or [np.nan])[0], known[1] if len(known) > 1 else None
+
+
+def _number(store: Store, cube: SpectralVariable, key: str, absent: float) -> float:
+    value: Any = cube.variable.attrs.get(key, absent)
+    try:
+        return float(np.asarray(value).item())
+    except (TypeError, ValueError) as error:
+        name = cube.path.lstrip("/")
+        raise SceneError(f"{store.name}: {key} of {name} is {value!r}, which is no single number") from error
+
+
+def _sensor(store: Store) -> str | None:
+    """Platform, instrument and level, where the store names them: "PACE OCI L2"."""
+    words = [text(store.attrs.get(key, "")).strip() for key in ("platform", "instrument", "processing_level")]
+    return " ".join(dict.fromkeys(word for word in words if word)) or None

@@ -1,0 +1,140 @@
+"""NetCDF, HDF5 and Zarr: a store as groups of variables, opened lazily by xarray, values as stored."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from cssd_geo.errors import SceneError
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_CLASSIC = (b"CDF\x01", b"CDF\x02")
+_ZARR = ("zarr.json", ".zgroup", ".zmetadata", ".zarray")
+_OF_GDAL = {".kea", ".bag"}
+"""Rasters inside HDF5 files, which GDAL knows better."""
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, NotImplementedError)
+"""What readers raise at files that are cut off, damaged or foreign."""
+_MOST_LISTED = 12
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Store:
+    """An open store. The file is closed when the last array that came from it is gone."""
+
+    path: Path
+    groups: Mapping[str, xr.Dataset]
+    """Groups by path: "/" is the root, "/location" a group."""
+
+    @property
+    def name(self) -> str:
+        """File name."""
+        return self.path.name
+
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        """Attributes of the store itself."""
+        return self.groups["/"].attrs
+
+    def variables(self, group: str = "/") -> Iterator[tuple[str, xr.Variable]]:
+        """Yield path and variable of all, as CF searches: the group first, those around it, then others."""
+        near = [each for each in self.groups if _holds(each, group)]
+        others = [each for each in self.groups if each not in near]
+        for each in (*sorted(near, key=len, reverse=True), *sorted(others)):
+            for name, variable in self.groups[each].variables.items():
+                yield f"{each.rstrip('/')}/{name}", variable
+
+    def require(self, path: str) -> xr.Variable:
+        """Return a variable by its path.
+
+        Raises:
+            SceneError: if it is missing; names what is.
+        """
+        group, _, name = path.rpartition("/")
+        if (group or "/") not in self.groups:
+            there = ", ".join(each for each in self.groups if each != "/") or "none"
+            raise SceneError(
+                f"{self.name} has no group {group.lstrip('/')}: it is incomplete. Its groups: {there}"
+            )
+        found = self.groups[group or "/"].variables.get(name)
+        if found is None:
+            raise SceneError(
+                f"{self.name} has no variable {path.lstrip('/')}: it is incomplete. {self.contents()}"
+            )
+        return found
+
+    def contents(self) -> str:
+        """One sentence: the variables of three and more dimensions and their sizes, or all if there are none."""
+        every = list(self.variables())
+        shown = [(p, v) for p, v in every if v.ndim > 2] or every  # noqa: PLR2004 - maps have two
+        listed = [described(path, variable) for path, variable in shown[:_MOST_LISTED]]
+        more = f" and {len(shown) - _MOST_LISTED} more" if len(shown) > _MOST_LISTED else ""
+        return f"It holds {', '.join(listed)}{more}." if listed else "It holds no variable."
+
+
+def described(path: str, variable: xr.Variable) -> str:
+    """Name a variable with its dimensions: "reflectance (1280 downtrack, 1242 crosstrack, 285 bands)"."""
+    sizes = ", ".join(f"{size} {name}" for name, size in variable.sizes.items())
+    return f"{path.lstrip('/')} ({sizes})" if sizes else path.lstrip("/")
+
+
+def is_store(path: str) -> bool:
+    """Whether a path is a NetCDF or HDF5 file, by its first bytes, or a Zarr folder."""
+    place = Path(path)
+    try:
+        if place.is_dir():
+            return place.suffix == ".zarr" or any((place / name).is_file() for name in _ZARR)
+        if not place.is_file() or place.suffix.lower() in _OF_GDAL:
+            return False
+        with place.open("rb") as file:
+            start = file.read(len(_HDF5))
+    except OSError:
+        return False
+    return start == _HDF5 or start.startswith(_CLASSIC)
+
+
+def open_store(path: str) -> Store:
+    """Open a store: reads coordinates, no pixel.
+
+    Raises:
+        SceneError: if it is damaged or cut off.
+    """
+    raw: dict[str, Any] = {"mask_and_scale": False, "decode_times": False, "decode_coords": False, "cache": False}
+    place = Path(path)
+    with intact(path):
+        if place.is_dir():
+            groups = xr.open_groups(place, engine="zarr", consolidated=False, **raw)
+        elif _is_classic(place):
+            groups = {"/": xr.open_dataset(place, engine="scipy", **raw)}
+        else:
+            groups = xr.open_groups(place, engine="h5netcdf", phony_dims="access", **raw)
+    return Store(path=place, groups=groups)
+
+
+@contextmanager
+def intact(path: str) -> Iterator[None]:
+    """Turn what readers raise at damaged files, of which coordinates or tables are read, into a SceneError."""
+    try:
+        yield
+    except SceneError:
+        raise
+    except _DAMAGED as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise SceneError(f"{path} cannot be opened: it is damaged or was not copied whole ({reason})") from error
+
+
+def text(value: Any) -> str:
+    """Return an attribute as text; some writers store bytes, or arrays of one."""
+    value = value.item() if getattr(value, "shape", None) in ((), (1,)) else value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _holds(outer: str, inner: str) -> bool:
+    return inner == outer or inner.startswith(outer.rstrip("/") + "/")
+
+
+def _is_classic(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) in _CLASSIC

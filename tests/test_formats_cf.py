@@ -1,0 +1,434 @@
+"""CF stores: every layout gives the scene that was written, with its pixels where the coordinates say."""
+
+import gc
+import pickle
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+from affine import Affine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rasterio.crs import CRS
+from scenes import NORTH_UP, ROTATED, UTM, coordinate_cube, random_model, write_raster
+from stores import Variable, write_aviris3, write_netcdf, write_pace_l2
+
+from cssd_geo import sources
+from cssd_geo.budget import Blocks
+from cssd_geo.classification import classify
+from cssd_geo.errors import SceneError
+from cssd_geo.lookup import NOWHERE
+from cssd_geo.model import fingerprint
+from cssd_geo.products import open_scene
+from cssd_geo.scene import scene_of_array
+from cssd_geo.tiles import Window
+
+BANDS, HEIGHT, WIDTH = 6, 21, 34
+WHOLE = Window(row=0, col=0, height=HEIGHT, width=WIDTH)
+EVERY = np.arange(BANDS)
+CUBE = coordinate_cube(BANDS, HEIGHT, WIDTH)
+NM = (450.0, 550.0, 650.0, 900.0, 880.0, 2200.0)
+"""Not ascending, as where two detectors overlap."""
+SOUTH_UP = Affine(30.0, 0.0, 400_000.5, 0.0, 30.0, 5_800_000.25)
+MAPPING = {"grid_mapping_name": "transverse_mercator", "crs_wkt": UTM.to_wkt()}
+DOWN, ACROSS = {"y", "lat", "northing"}, {"x", "lon", "easting"}
+
+
+def dataset(
+    order: tuple[str, ...] = ("wavelength", "y", "x"),
+    *,
+    transform: Affine = NORTH_UP,
+    mapping: Mapping[str, Any] = MAPPING,
+    **attrs: Any,
+) -> xr.Dataset:
+    """A CF cube named "refl" in xarray, its dimensions named and ordered at will."""
+    down, across = (next(d for d in order if d in names) for names in (DOWN, ACROSS))
+    band = next(d for d in order if d not in DOWN | ACROSS)
+    array = xr.DataArray(CUBE, dims=(band, down, across)).transpose(*order)
+    coords = {
+        band: ((band,), np.array(NM), {"units": "nm"}),
+        down: ((down,), transform.f + transform.e * (np.arange(HEIGHT) + 0.5)),
+        across: ((across,), transform.c + transform.a * (np.arange(WIDTH) + 0.5)),
+        "crs": ((), 0, dict(mapping)),
+    }
+    return xr.Dataset({"refl": (order, array.values, {"grid_mapping": "crs"} | attrs)}, coords)
+
+
+def save(data: xr.Dataset, path: Path, chunks: tuple[int, ...] | None = None, zarr_format: Any = 2) -> Path:
+    if path.suffix == ".zarr":
+        encoding = {} if chunks is None else {"refl": {"chunks": chunks}}
+        data.to_zarr(path, encoding=encoding, consolidated=False, zarr_format=zarr_format)
+    else:
+        encoding = {} if chunks is None else {"refl": {"chunksizes": chunks}}
+        data.to_netcdf(path, engine="h5netcdf", encoding=encoding)
+    return path
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        ("wavelength", "y", "x"),
+        ("y", "x", "wavelength"),
+        ("lat", "wavelength", "lon"),
+        ("wavelengths", "easting", "northing"),
+        ("x", "y", "wl"),
+    ],
+    ids="-".join,
+)
+@pytest.mark.parametrize(("suffix", "chunked"), [(".nc", False), (".nc", True), (".zarr", True)])
+def test_any_window_and_bands_are_what_was_written(
+    tmp_path: Path, order: tuple[str, ...], suffix: str, *, chunked: bool
+) -> None:
+    sizes = tuple(5 if d in DOWN else 8 if d in ACROSS else 4 for d in order)
+    scene = open_scene(save(dataset(order), tmp_path / f"s{suffix}", sizes if chunked else None))
+    assert (scene.grid.height, scene.grid.width, scene.grid.transform) == (HEIGHT, WIDTH, NORTH_UP)
+    assert (scene.grid.crs, scene.bands.wavelength_nm) == (UTM, NM)
+    assert scene.source.bands_last is order[2].startswith("w")
+    whole = Blocks(height=HEIGHT, width=WIDTH, divisible=True)
+    assert scene.source.blocks == (Blocks(height=5, width=8) if chunked else whole)
+    padded = np.pad(CUBE, [(0, 0), (3, 30), (3, 30)])
+    inside = np.pad(np.ones((HEIGHT, WIDTH), np.bool_), [(3, 30), (3, 30)])
+
+    @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(st.data())
+    def check(data: st.DataObject) -> None:
+        row, col = data.draw(st.integers(-3, HEIGHT - 1)), data.draw(st.integers(-3, WIDTH - 1))
+        height, width = data.draw(st.integers(1, 25)), data.draw(st.integers(1, 25))
+        bands = np.array(data.draw(st.lists(st.integers(0, BANDS - 1), min_size=1, max_size=8)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sources, "_PIECE_BYTES", data.draw(st.sampled_from([300, 4000, 1 << 25])))
+            patch.setattr(sources, "_GAP", data.draw(st.integers(0, 3)))
+            values, valid = scene.read(Window(row=row, col=col, height=height, width=width), bands)
+        there = slice(row + 3, row + 3 + height), slice(col + 3, col + 3 + width)
+        np.testing.assert_array_equal(values, padded[bands][:, *there])
+        np.testing.assert_array_equal(valid, inside[there])
+
+    check()
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_the_public_cube_is_lazy_and_makes_the_same_scene(tmp_path: Path, zarr_format: int) -> None:
+    order = ("y", "x", "wavelength")
+    data = dataset(order, _FillValue=np.int32(3_004_005), scale_factor=0.5, add_offset=-1.0)
+    scene = open_scene(save(data, tmp_path / "s.zarr", (8, 9, 2), zarr_format))
+    assert scene.cube.chunks is not None
+    assert scene.cube.dims == ("band", "y", "x")
+    other = scene_of_array(scene.cube)
+    for each in (scene, other):
+        values, valid = each.read(WHOLE, EVERY)
+        np.testing.assert_array_equal(values, CUBE)
+        np.testing.assert_array_equal(valid, ~(CUBE == 3_004_005).any(0))
+        assert (each.scale.tolist(), each.offset.tolist()) == ([0.5] * BANDS, [-1.0] * BANDS)
+        assert (each.grid, each.bands) == (scene.grid, scene.bands)
+
+
+def test_reading_is_no_business_of_dask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = open_scene(save(dataset(), tmp_path / "s.nc", (2, 8, 8)))
+    monkeypatch.setattr("dask.base.compute", None)
+    monkeypatch.setattr("dask.array.core.Array.__array__", None)
+    np.testing.assert_array_equal(scene.read(WHOLE, EVERY)[0], CUBE)
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_scenes_are_read_from_threads_and_in_other_processes(tmp_path: Path, suffix: str) -> None:
+    scene = open_scene(save(dataset(("y", "x", "wl")), tmp_path / f"s{suffix}", (4, 4, 3)))
+    windows = [Window(row=r, col=c, height=4, width=7) for r in range(0, 17, 2) for c in range(0, 27, 3)]
+    with ThreadPoolExecutor(4) as threads:
+        for window, (values, _) in zip(windows, threads.map(lambda w: scene.read(w, EVERY), windows), strict=True):
+            np.testing.assert_array_equal(values, CUBE[:, *window.slices])
+    source = pickle.loads(pickle.dumps(scene.source))  # noqa: S301 - our own
+    out = np.empty_like(CUBE)
+    source.read(WHOLE, EVERY, out)
+    np.testing.assert_array_equal(out, CUBE)
+
+
+def test_a_file_is_closed_with_its_scene(tmp_path: Path) -> None:
+    path = save(dataset(), tmp_path / "s.nc")
+    scene = open_scene(path)
+    scene.read(WHOLE, EVERY)
+    del scene
+    gc.collect()
+    with h5py.File(path, "r+") as file:  # refused while it is open for reading
+        file.attrs["note"] = "closed"
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [NORTH_UP, SOUTH_UP, Affine(20.0, 0, 5.0, 0, -40.0, 7.0), Affine(-20.0, 0, 5.0, 0, -40.0, 7.0)],
+    ids=["north-up", "south-up", "oblong", "east-left"],
+)
+@pytest.mark.parametrize("stated", [True, False])
+def test_coordinates_are_kept_as_they_run(tmp_path: Path, transform: Affine, *, stated: bool) -> None:
+    stated_as = {"GeoTransform": " ".join(map(str, transform.to_gdal()))} if stated else {}
+    scene = open_scene(save(dataset(transform=transform, mapping=MAPPING | stated_as), tmp_path / "s.nc"))
+    assert scene.grid.transform is not None
+    assert scene.grid.transform.almost_equals(transform, 1e-9)
+    assert not scene.notes
+    assert scene_of_array(scene.cube).grid.same_as(scene.grid)
+
+
+def test_coordinates_win_over_a_geotransform_that_contradicts_them(tmp_path: Path) -> None:
+    wrong = {"GeoTransform": " ".join(map(str, NORTH_UP.to_gdal()))}
+    scene = open_scene(save(dataset(transform=SOUTH_UP, mapping=MAPPING | wrong), tmp_path / "s.nc"))
+    assert scene.grid.transform == SOUTH_UP
+    assert "contradicts the coordinates" in scene.notes[0]
+
+
+def test_coordinates_of_32_bits_take_their_digits_from_the_geotransform(tmp_path: Path) -> None:
+    data = dataset(mapping=MAPPING | {"GeoTransform": " ".join(map(str, NORTH_UP.to_gdal()))})
+    path = save(data.assign_coords(y=data.y.astype(np.float32), x=data.x.astype(np.float32)), tmp_path / "s.nc")
+    scene = open_scene(path)
+    assert (scene.grid.transform, scene.notes) == (NORTH_UP, ())
+
+
+def test_a_geotransform_alone_can_be_rotated(tmp_path: Path) -> None:
+    rotated = {"GeoTransform": " ".join(map(str, ROTATED.to_gdal()))}
+    scene = open_scene(save(dataset(mapping=MAPPING | rotated).drop_vars(["x", "y"]), tmp_path / "s.nc"))
+    assert scene.grid.transform is not None
+    assert scene.grid.transform.almost_equals(ROTATED, 1e-9)
+
+
+def test_crs_of_cf_parameters_of_degrees_and_of_rioxarray(tmp_path: Path) -> None:
+    parameters = {
+        "grid_mapping_name": "lambert_azimuthal_equal_area",
+        "latitude_of_projection_origin": 52.0,
+        "longitude_of_projection_origin": 10.0,
+        "false_easting": 4_321_000.0,
+        "false_northing": 3_210_000.0,
+        "semi_major_axis": 6378137.0,
+        "inverse_flattening": 298.257222101,
+    }
+    crs = open_scene(save(dataset(mapping=parameters), tmp_path / "laea.nc")).grid.crs
+    assert crs is not None
+    assert "Lambert_Azimuthal_Equal_Area" in crs.to_wkt()
+    east = Affine(0.25, 0.0, 350.0, 0.0, -0.25, 5.0)
+    data = dataset(("lat", "lon", "wl"), transform=east).drop_vars("crs")
+    scene = open_scene(save(data, tmp_path / "degrees.nc"))
+    assert scene.grid.crs == CRS.from_epsg(4326)
+    assert scene.grid.transform == Affine.translation(-360, 0) * east
+    assert "names no CRS" in scene.notes[0]
+    plain = (
+        xr.DataArray(CUBE, dims=("band", "y", "x"), name="cube").rio.write_crs(UTM).rio.write_transform(NORTH_UP)
+    )
+    plain.to_netcdf(tmp_path / "rio.nc", engine="h5netcdf")
+    scene = open_scene(tmp_path / "rio.nc")
+    assert (scene.grid.crs, scene.grid.transform, scene.bands.wavelength_nm) == (UTM, NORTH_UP, None)
+
+
+def test_our_own_cube_comes_back_from_a_file(tmp_path: Path) -> None:
+    scene = open_scene(save(dataset(), tmp_path / "s.nc")).without_bands(EVERY == 2)
+    cube = scene.cube.assign_coords(good_bands=("band", list(scene.bands.good)))
+    cube.to_netcdf(tmp_path / "again.nc", engine="h5netcdf")
+    again = open_scene(tmp_path / "again.nc")
+    assert (again.bands, again.grid) == (scene.bands, scene.grid)
+    np.testing.assert_array_equal(again.read(WHOLE, EVERY)[0], CUBE)
+
+
+@pytest.mark.parametrize(("factor", "units"), [(1, "nm"), (1e-3, "um"), (1e-3, "nm"), (1e-9, "m"), (1, None)])
+def test_wavelengths_and_widths_by_magnitude(tmp_path: Path, factor: float, units: str | None) -> None:
+    told = {} if units is None else {"units": units}
+    data = dataset(("y", "x", "bands")).drop_vars("bands")
+    data["centres"] = ("bands", np.array(NM) * factor, told | {"standard_name": "radiation_wavelength"})
+    data["fwhm"] = ("bands", np.full(BANDS, 6.5) * factor)
+    data["bbl"] = ("bands", np.array([1, 1, 0, 1, 1, 0], np.int8))
+    bands = open_scene(save(data, tmp_path / "s.nc")).bands
+    np.testing.assert_allclose(bands.wavelength_nm or (), NM, rtol=1e-9)
+    np.testing.assert_allclose(bands.fwhm_nm or (), 6.5, rtol=1e-9)
+    assert bands.good == (True, True, False, True, True, False)
+
+
+def test_two_fill_values_are_both_no_data(tmp_path: Path) -> None:
+    fills = {"_FillValue": np.int32(2_003_004), "missing_value": np.int32(1_001_001)}
+    data = dataset()
+    data["refl"].attrs.update(fills)
+    scene = open_scene(save(data, tmp_path / "s.nc"))
+    expected = np.ones((HEIGHT, WIDTH), np.bool_)
+    expected[3, 4] = expected[1, 1] = False
+    for each in (scene, scene_of_array(scene.cube)):
+        np.testing.assert_array_equal(each.read(WHOLE, EVERY)[1], expected)
+
+
+def test_a_dimension_of_one_time_is_left_out(tmp_path: Path) -> None:
+    scene = open_scene(save(dataset().expand_dims("time"), tmp_path / "s.nc"))
+    np.testing.assert_array_equal(scene.read(WHOLE, EVERY)[0], CUBE)
+
+
+def test_of_several_variables_the_reflectance_is_used(tmp_path: Path) -> None:
+    data = dataset()
+    data["noise"] = data["refl"] * 0
+    with pytest.raises(SceneError, match=r"several variables with wavelengths: refl \(6 wavelength.*noise \("):
+        open_scene(save(data, tmp_path / "two.nc"))
+    scene = open_scene(save(data.rename(refl="Reflectance"), tmp_path / "named.nc"))
+    np.testing.assert_array_equal(scene.read(WHOLE, EVERY)[0], CUBE)
+    assert scene.notes == ("Of several variables with wavelengths, Reflectance is used, not noise.",)
+
+
+def _netcdf(path: Path, variables: dict[str, Variable]) -> Path:
+    return write_netcdf(path, variables)
+
+
+def _small() -> dict[str, Variable]:
+    return {"c": (("wl", "y", "x"), np.zeros((2, 3, 4))), "wl": (("wl",), np.array([500.0, 600.0]))}
+
+
+BROKEN: dict[str, tuple[dict[str, Variable], str]] = {
+    "no wavelengths": (
+        {"c": (("k", "y", "x"), np.zeros((2, 3, 4)))},
+        r"no product .* It holds c \(2 k, 3 y, 4 x\)",
+    ),
+    "maps only": ({"dem": (("y", "x"), np.zeros((3, 4)))}, r"It holds dem \(3 y, 4 x\)"),
+    "nothing": ({}, "It holds no variable"),
+    "another length": (
+        {"c": (("k", "y", "x"), np.zeros((2, 3, 4))), "wavelength": (("n",), np.arange(1.0, 6.0))},
+        r"Its wavelengths, wavelength \(5 n\), go with none of them",
+    ),
+    "which is y": (
+        {"c": (("a", "b", "wl"), np.zeros((3, 4, 2))), "wl": (("wl",), np.array([500.0, 600.0]))},
+        r"c \(3 a, 4 b, 2 wl\) do not say which is y",
+    ),
+    "both are y": (
+        {"c": (("lat", "y", "wl"), np.zeros((3, 4, 2))), "wl": (("wl",), np.array([500.0, 600.0]))},
+        "do not say which is y",
+    ),
+    "NaN wavelength": (_small() | {"wl": (("wl",), np.array([500.0, np.nan]))}, "wl cannot be used, such as nan"),
+    "negative wavelength": (_small() | {"wl": (("wl",), np.array([500.0, -9999.0]))}, "such as -9999.0"),
+    "uneven": (
+        _small() | {"x": (("x",), np.array([0.0, 1.0, 2.0, 4.0])), "y": (("y",), np.arange(3.0))},
+        "not evenly spaced along x",
+    ),
+    "constant": (
+        _small() | {"x": (("x",), np.arange(4.0)), "y": (("y",), np.array([5.0, 5.0, 5.0]))},
+        "not evenly spaced along y",
+    ),
+    "bad CRS": (_small() | {"crs": ((), 0, {"crs_wkt": "PROJCS[nonsense"})}, "no CRS that PROJ knows"),
+    "bad mapping": (_small() | {"crs": ((), 0, {"grid_mapping_name": "flat_earth"})}, "no CRS that PROJ knows"),
+    "bad GeoTransform": (
+        _small() | {"crs": ((), 0, {"GeoTransform": "1 2 three"})},
+        "not six numbers but '1 2 three'",
+    ),
+    "bad fill": (
+        _small() | {"c": (("wl", "y", "x"), np.zeros((2, 3, 4)), {"missing_value": np.array([1.0, 2.0])})},
+        "missing_value of c",
+    ),
+    "signed": (
+        _small() | {"c": (("wl", "y", "x"), np.zeros((2, 3, 4), np.int16), {"_Unsigned": "true"})},
+        "_Unsigned",
+    ),
+    "text": (_small() | {"c": (("wl", "y", "x"), np.full((2, 3, 4), b"a"))}, r"It holds c"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_cannot_be_a_scene_is_refused_with_the_reason(tmp_path: Path, name: str) -> None:
+    variables, message = BROKEN[name]
+    with pytest.raises(SceneError, match=message):
+        open_scene(write_netcdf(tmp_path / "s.nc", variables))
+
+
+def test_files_that_are_cut_off_anywhere_are_refused_or_fail_where_they_are_read(tmp_path: Path) -> None:
+    data = save(dataset(), tmp_path / "s.nc", (2, 8, 8)).read_bytes()
+    refused = 0
+    for share in (0.001, 0.01, 0.1, 0.5, 0.9, 0.99):
+        path = tmp_path / f"{share}.nc"
+        path.write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(SceneError) as error:
+            open_scene(path).read(WHOLE, EVERY)
+        refused += "damaged or was not copied whole" in str(error.value)
+    assert refused >= 5
+
+
+def test_a_damaged_chunk_is_an_error_where_it_lies(tmp_path: Path) -> None:
+    noisy = dataset()
+    path = tmp_path / "s.nc"
+    noisy.to_netcdf(path, engine="h5netcdf", encoding={"refl": {"chunksizes": (2, 8, 8), "zlib": True}})
+    with h5py.File(path) as file:
+        chunk = file["refl"].id.get_chunk_info(7)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
+    path.write_bytes(content)
+    scene = open_scene(path)
+    with pytest.raises(SceneError, match=r"s\.nc cannot be read at bands 1 to 6, rows 1 to 21"):
+        scene.read(WHOLE, EVERY)
+
+
+def test_a_zarr_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.zarr").mkdir()
+    with pytest.raises(SceneError, match=r"empty\.zarr cannot be opened"):
+        open_scene(tmp_path / "empty.zarr")
+
+
+def test_classic_netcdf_is_read_as_well(tmp_path: Path) -> None:
+    dataset().to_netcdf(tmp_path / "s.nc", engine="scipy")
+    scene = open_scene(tmp_path / "s.nc")
+    assert scene.bands.wavelength_nm == NM
+    np.testing.assert_array_equal(scene.read(WHOLE, EVERY)[0], CUBE)
+    del scene
+    gc.collect()
+
+
+def test_aviris3(tmp_path: Path) -> None:
+    cube = CUBE.astype(np.float32)
+    cube[:, 4, 5] = -9999
+    path = write_aviris3(tmp_path / "AV3_RFL_ORT.nc", cube, NORTH_UP, UTM, chunks=(2, 10, 16))
+    scene = open_scene(path)
+    assert (scene.grid.transform, scene.grid.crs, scene.notes) == (NORTH_UP, UTM, ())
+    assert (scene.source.blocks, scene.source.bands_last) == (Blocks(height=10, width=16), False)
+    np.testing.assert_allclose(scene.bands.fwhm_nm or (), 7.4, rtol=1e-6)
+    values, valid = scene.read(WHOLE, EVERY)
+    np.testing.assert_array_equal(values, cube)
+    assert np.argwhere(~valid).tolist() == [[4, 5]]
+
+
+def test_pace_level_2_lies_where_its_places_say(tmp_path: Path) -> None:
+    row, col = np.mgrid[:HEIGHT, :WIDTH].astype(np.float64)
+    turned = Affine.translation(-75, 38) * Affine.rotation(12) * Affine.scale(0.01)
+    longitude, latitude = turned * (col, row)
+    rhos = np.moveaxis(CUBE // 200, 0, 2)
+    scene = open_scene(write_pace_l2(tmp_path / "PACE_OCI.L2.SFREFL.nc", rhos, longitude, latitude))
+    assert scene.sensor == "PACE OCI L2"
+    assert scene.bands.wavelength_nm == tuple(np.round(np.linspace(346, 2258, BANDS), 6))
+    assert (scene.scale[0], scene.offset[0], scene.nodata[0]) == (2e-6, 0.05, -32767)
+    np.testing.assert_array_equal(scene.read(WHOLE, EVERY)[0], np.moveaxis(rhos, 2, 0).astype(np.int16))
+    assert (scene.grid.transform, scene.grid.crs) == (None, None)
+    lookup = scene.lookup
+    assert lookup is not None
+    shown = lookup.rows != NOWHERE
+    assert shown.sum() * np.cos(np.radians(38)) == pytest.approx(HEIGHT * WIDTH, rel=0.1)  # narrow pixels, twice
+    assert len(np.unique(lookup.rows[shown] * WIDTH + lookup.cols[shown])) > 0.98 * HEIGHT * WIDTH
+
+
+def test_pace_level_3(tmp_path: Path) -> None:
+    degrees = Affine(0.05, 0, -180, 0, -0.05, 90)
+    data = dataset(("lat", "lon", "wavelength"), transform=degrees).drop_vars("crs").rename(refl="Rrs")
+    scene = open_scene(save(data, tmp_path / "PACE_OCI.L3m.nc"))
+    assert scene.grid.transform is not None
+    assert scene.grid.transform.almost_equals(degrees, 1e-9)
+    assert scene.lookup is None
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_maps_of_south_up_stores_lie_where_the_coordinates_say(tmp_path: Path, suffix: str) -> None:
+    path = save(dataset(("y", "x", "wl"), transform=SOUTH_UP), tmp_path / f"s{suffix}", (8, 9, 4))
+    model = replace(random_model(bands=BANDS), bands=open_scene(path).bands)
+    classify(path, model, tmp_path / "map.tif")
+    plain = write_raster(tmp_path / "plain.tif", CUBE)
+    classify(plain, model, tmp_path / "plain-map.tif")
+    with rasterio.open(tmp_path / "map.tif") as dataset_, rasterio.open(tmp_path / "plain-map.tif") as expected:
+        assert (dataset_.transform, dataset_.crs) == (SOUTH_UP, UTM)
+        np.testing.assert_array_equal(dataset_.read(), expected.read())
+
+
+def test_a_model_names_the_folder_that_it_was_trained_on(tmp_path: Path) -> None:
+    path = save(dataset(), tmp_path / "s.zarr", (2, 8, 8))
+    before = fingerprint(path)
+    assert before == fingerprint(path)
+    chunk = next(each for each in sorted((path / "refl").rglob("*")) if each.name == "0.0.0")
+    chunk.write_bytes(chunk.read_bytes()[::-1])
+    assert fingerprint(path) != before
