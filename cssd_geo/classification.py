@@ -4,13 +4,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import rasterio
 import xarray as xr
 
+from cssd_geo.cluster import cluster_of
 from cssd_geo.errors import InputError
-from cssd_geo.inference import TileClassifier, choose_device, choose_precision, precision_name
+from cssd_geo.inference import TileClassifier, precision_name
 from cssd_geo.lazy import classify_array
 from cssd_geo.magnitude import recognise_scale
 from cssd_geo.model import Model, load_model
@@ -18,7 +19,7 @@ from cssd_geo.options import DEFAULT_MEMORY
 from cssd_geo.products import open_scene
 from cssd_geo.runs import Run, RunOptions
 from cssd_geo.scene import Scene
-from cssd_geo.streaming import classified_tiles
+from cssd_geo.streaming import this_machine
 from cssd_geo.tiles import TilePlan, Window
 
 
@@ -65,6 +66,7 @@ def classify(
     overwrite: bool = False,
     restart: bool = False,
     on_error: str = "stop",
+    client: Any = None,
     on_resume: Callable[[int, int], None] | None = None,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> Classification: ...
@@ -85,6 +87,7 @@ def classify(
     overwrite: bool = False,
     restart: bool = False,
     on_error: str = "stop",
+    client: Any = None,
     on_resume: Callable[[int, int], None] | None = None,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> Classification | xr.DataArray:
@@ -113,6 +116,8 @@ def classify(
         restart: discard an unfinished run to this output instead of going on with it.
         on_error: what to do where the scene cannot be read: "stop" with an error, or "skip" the blocks of the file
             that fail, as without data; they are listed in the result.
+        client: a `dask.distributed.Client`: tiles are computed by the workers of its cluster, which must see the
+            scene under the same path. `memory` is then that of each tile at work. None: computed here.
         on_resume: called with the tiles done and the tiles in all, if an unfinished run goes on.
         on_tile: called after each tile with the pixels done and the pixels in all.
 
@@ -127,17 +132,20 @@ def classify(
             it was of another scene, model or options and `restart` is false.
     """
     ready = model if isinstance(model, Model) else load_model(model)
-    place = choose_device(device)
-    dtype = choose_precision(precision, place)
     if isinstance(scene, xr.DataArray):
-        return classify_array(scene, ready, tile_size=tile_size, memory=memory, device=place, precision=dtype)
+        place = this_machine(device, precision)
+        return classify_array(
+            scene, ready, tile_size=tile_size, memory=memory, device=place.device, precision=place.precision
+        )
     if output is None:
         raise InputError("classifying a scene into a file needs the file's name: give `output`")
     opened = scene if isinstance(scene, Scene) else open_scene(scene)
     opened = recognise_scale(opened, ready)
-    classifier = TileClassifier(ready, opened, place, dtype)
+    where = this_machine(device, precision) if client is None else cluster_of(client, opened, device, precision)
+    classifier = TileClassifier(ready, opened, where.planner, where.precision)
     options = RunOptions(
-        precision=precision_name(dtype),
+        device=where.device.type,
+        precision=precision_name(where.precision),
         tile_size=tile_size,
         memory=memory,
         overwrite=overwrite,
@@ -154,7 +162,7 @@ def classify(
     ):
         if on_resume is not None and run.done:
             on_resume(len(run.done), len(run.plan))
-        for tile, result in classified_tiles(classifier, run.scene, run.plan, parts=run.parts, skip=run.done):
+        for tile, result in where.results(classifier, run.scene, run.plan, parts=run.parts, skip=run.done):
             run.put(tile, result)
             if on_tile is not None:
                 on_tile(run.pixels_done, run.plan.height * run.plan.width)

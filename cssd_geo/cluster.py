@@ -6,7 +6,7 @@ done again elsewhere: that is Dask's part, and so is whatever the cluster runs o
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -18,9 +18,10 @@ from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_com
 from cssd_geo.classes import listed
 from cssd_geo.errors import ClusterError, CssdGeoError, InputError, SceneError
 from cssd_geo.inference import TileClassifier, TileResult, choose_device, choose_precision, precision_name
-from cssd_geo.model import Model, fingerprint
+from cssd_geo.model import fingerprint
 from cssd_geo.scene import Scene
-from cssd_geo.tiles import Tile
+from cssd_geo.tiles import Tile, TilePlan, Window
+from cssd_geo.unreadable import Readable, Tolerant
 
 _IN_FLIGHT = 2
 """Tiles for each thread of a worker: one is computed, one waits, so that none stands idle while results travel."""
@@ -30,13 +31,61 @@ _WAIT = 60
 """Seconds in which the first worker has to be there."""
 
 
+_Result = tuple[TileResult, list[Window]]
+"""Of a tile, and the blocks that it could not read."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where tiles are computed: a cluster whose workers all see the scene and compute alike."""
+class Cluster:
+    """Where tiles are computed: workers that all see the scene and compute alike."""
 
     client: Client
-    device: str
+    device: torch.device
+    """Of the workers."""
     precision: torch.dtype
+
+    @property
+    def planner(self) -> torch.device:
+        """Where the classifier is made that plans, and that workers move to their device."""
+        return torch.device("cpu")
+
+    def results(
+        self,
+        classifier: TileClassifier,
+        scene: Readable,
+        plan: TilePlan,
+        *,
+        parts: Collection[str] = (),
+        skip: Collection[int] = (),
+    ) -> Iterator[tuple[Tile, TileResult]]:
+        """Classify the tiles of a plan but for those in `skip`, in whatever order they are done.
+
+        As many are in flight as the workers can take. `classifier` has the model; each worker makes its own.
+
+        Raises:
+            SceneError: if a worker cannot read the scene.
+            ClusterError: if tiles kill their workers, or the cluster is gone.
+        """
+        client, todo = self.client, (tile for tile in plan if tile.index not in skip)
+        plugin = _Worker(classifier, scene, self)
+        client.register_plugin(plugin)
+        running, kept = as_completed(), dict[Any, Tile]()
+        try:
+            while True:
+                free = _IN_FLIGHT * max(1, sum(client.nthreads().values())) - len(kept)
+                for tile in islice(todo, max(0, free)):
+                    future = client.submit(_classify, plugin.name, tile, parts, pure=False, retries=_RETRIES)
+                    kept[future] = tile
+                    running.add(future)
+                if not kept:
+                    return
+                future = next(running)
+                result, unreadable = _result(future)
+                if isinstance(scene, Tolerant):
+                    scene.add(unreadable)
+                yield kept.pop(future), result
+        finally:
+            _forget(client, plugin.name, list(kept))
 
 
 class _Answer(NamedTuple):
@@ -77,7 +126,7 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator[Client]:
         raise ClusterError(f"no scheduler answers at {scheduler}: {error}. Check address and network") from error
 
 
-def place_on(client: Client, scene: Scene, *, device: str, precision: str) -> Place:
+def cluster_of(client: Client, scene: Scene, device: str, precision: str) -> Cluster:
     """Ask all workers whether they see the scene, and what they compute with.
 
     Args:
@@ -110,40 +159,13 @@ def place_on(client: Client, scene: Scene, *, device: str, precision: str) -> Pl
     if len(devices) > 1:
         raise ClusterError("some workers have a GPU and some have none: choose with --device cpu or --device cuda")
     chosen = precisions.pop() if len(precisions) == 1 else "float32"
-    return Place(client=client, device=devices.pop(), precision=choose_precision(chosen, torch.device("cpu")))
+    dtype = choose_precision(chosen, torch.device("cpu"))
+    return Cluster(client=client, device=torch.device(devices.pop()), precision=dtype)
 
 
-def classified_on(
-    place: Place, model: Model, scene: Scene, tiles: Iterable[Tile], *, parts: Collection[str] = ()
-) -> Iterator[tuple[Tile, TileResult]]:
-    """Classify tiles on a cluster, in whatever order they are done. As many as the workers can take are in flight.
-
-    Raises:
-        SceneError: if a worker cannot read the scene.
-        ClusterError: if tiles kill their workers, or the cluster is gone.
-    """
-    client, todo = place.client, iter(tiles)
-    plugin = _Classifier(model, scene, place)
-    client.register_plugin(plugin)
-    running, kept = as_completed(), dict[Any, Tile]()
+def _result(future: Any) -> _Result:
     try:
-        while True:
-            free = _IN_FLIGHT * max(1, sum(client.nthreads().values())) - len(kept)
-            for tile in islice(todo, max(0, free)):
-                future = client.submit(_classify, plugin.name, tile, parts, pure=False, retries=_RETRIES)
-                kept[future] = tile
-                running.add(future)
-            if not kept:
-                return
-            future = next(running)
-            yield kept.pop(future), _result(future)
-    finally:
-        _forget(client, plugin.name, list(kept))
-
-
-def _result(future: Any) -> TileResult:
-    try:
-        result: TileResult | CssdGeoError = future.result()
+        result: _Result | CssdGeoError = future.result()
     except KilledWorker as error:
         raise ClusterError(
             f"a tile killed {_RETRIES} workers in turn, mostly for want of memory: give workers more, or lower "
@@ -154,34 +176,32 @@ def _result(future: Any) -> TileResult:
     return result
 
 
-class _Classifier(WorkerPlugin):  # type: ignore[misc] # distributed has no types
+class _Worker(WorkerPlugin):  # type: ignore[misc] # distributed has no types
     """A worker's own model: made when it is first needed, on its own device."""
 
-    def __init__(self, model: Model, scene: Scene, place: Place) -> None:
+    def __init__(self, classifier: TileClassifier, scene: Readable, cluster: Cluster) -> None:
         self.name = f"cssd-geo-{os.urandom(8).hex()}"
-        self._made: TileClassifier | None = None
-        self._model, self._device, self._precision = model, place.device, place.precision
-        self._threads = threads_by_host(place.client)
-        self.scene = scene
+        self._classifier, self._scene, self._device = classifier, scene, cluster.device
+        self._threads = threads_by_host(cluster.client)
 
     def setup(self, worker: Any) -> None:
         """Build it; the machine's cores are shared among the threads of all workers on it."""
         tiles_at_once = max(self._threads.get(worker.ip, 1), worker.state.nthreads)
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // tiles_at_once))
-        self._made = TileClassifier(self._model, self.scene, torch.device(self._device), self._precision)
+        self._classifier = self._classifier.on(self._device)
 
-    def classify(self, tile: Tile, parts: Collection[str]) -> TileResult:
-        if self._made is None:
-            raise ClusterError("the worker was not set up")
-        values, valid = self.scene.read(tile.padded, self._made.bands)
-        return self._made(values, valid, parts=parts)
+    def classify(self, tile: Tile, parts: Collection[str]) -> _Result:
+        values, valid = self._scene.blank(tile.padded, self._classifier.bands)
+        self._scene.read_into(values, valid, tile.padded, self._classifier.bands)
+        unreadable = self._scene.unreadable(tile.padded) if isinstance(self._scene, Tolerant) else []
+        return self._classifier(values, valid, parts=parts), unreadable
 
 
-def _classify(name: str, tile: Tile, parts: Collection[str]) -> TileResult | CssdGeoError:
+def _classify(name: str, tile: Tile, parts: Collection[str]) -> _Result | CssdGeoError:
     """What a worker does. An error of ours is a result: neither a retry nor a traceback helps."""
-    plugin: _Classifier = get_worker().plugins[name]
+    worker: _Worker = get_worker().plugins[name]
     try:
-        return plugin.classify(tile, parts)
+        return worker.classify(tile, parts)
     except CssdGeoError as error:
         return error
 

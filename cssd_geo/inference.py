@@ -1,9 +1,10 @@
 """A model at work on one tile: stored values in, classes and confidence out. What every engine calls."""
 
 from collections.abc import Collection
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -69,14 +70,21 @@ class TileClassifier:
         weights = next(model.network.parameters()).dtype
         self.model = model
         self.bands, self.notes = alignment.bands, alignment.notes
+        self._affine = torch.from_numpy(gain), torch.from_numpy(bias)
+        self._dtype = weights if precision == torch.float32 else precision
+        self._move(device)
+
+    def _move(self, device: torch.device) -> None:
         self.device = device
-        self.network = DenseNetwork(
-            model.network,
-            torch.from_numpy(gain),
-            torch.from_numpy(bias),
-            dtype=weights if precision == torch.float32 else precision,
-            device=device,
-        )
+        self.network = DenseNetwork(self.model.network, *self._affine, dtype=self._dtype, device=device)
+
+    def on(self, device: torch.device) -> Self:
+        """Return the same on another device."""
+        if device == self.device:
+            return self
+        there = copy(self)
+        there._move(device)  # noqa: SLF001 - of the same class
+        return there
 
     @property
     def halo(self) -> Halo:

@@ -13,6 +13,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from cssd_geo.alignment import align
+from cssd_geo.errors import SceneError
 from cssd_geo.model import Model
 from cssd_geo.scene import Scene
 from cssd_geo.tiles import Window
@@ -46,7 +47,7 @@ def recognise_scale(scene: Scene, model: Model) -> Scene:
     made once, from windows spread over the whole scene, and does not depend on tiles.
 
     Raises:
-        SceneError: if the scene cannot be read, or does not cover the model's bands.
+        SceneError: if the scene does not cover the model's bands.
     """
     ratio = _ratio(scene, model)
     typical = float(np.median(ratio)) if ratio.size else 1.0
@@ -93,7 +94,10 @@ def _sample(scene: Scene, bands: NDArray[np.intp]) -> NDArray[Any]:
     with rasterio.Env(GDAL_CACHEMAX=scene.source.cache_bytes):
         for i in range(_MOST_WINDOWS):
             row, col = ((0.5 + i * _R2) % 1 * room).astype(int).tolist()
-            values, valid = scene.read(Window(row=row, col=col, height=height, width=width), bands)
+            try:
+                values, valid = scene.read(Window(row=row, col=col, height=height, width=width), bands)
+            except SceneError:  # whether that stops the run is decided where its tile is read
+                continue
             parts += [values[:, valid]] if valid.any() else []
             if len(parts) == _ENOUGH_WINDOWS:
                 break

@@ -48,6 +48,7 @@ _LISTED = 100
 class RunOptions:
     """What concerns the run as a whole."""
 
+    device: str
     precision: str
     tile_size: int | None
     memory: int
@@ -79,7 +80,6 @@ class Run:
             OutputError: if a target cannot be written, or exists.
         """
         self._scene, self._model, self._plan, self._options = scene, classifier.model, plan, options
-        self._device = classifier.device.type
         self._layers = asked_layers(paths, scene, classifier.model, options.precision)
         self._target = self._layers["class_map"].path
         there = folder_of(self._target).exists()
@@ -223,7 +223,7 @@ class Run:
             "the list of rasters": ", ".join(sorted(self._layers)),
             "the size of tiles": str(options.tile_size or "automatic"),
             "the precision": options.precision,
-            "the device": self._device,
+            "the device": options.device,
             "--on-error": options.on_error,
             "the version of cssd-geo": f"{cssd_geo.__version__} (format {_FORMAT})",
         }

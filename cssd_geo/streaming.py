@@ -2,13 +2,15 @@
 
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cssd_geo.inference import TileClassifier, TileResult
+from cssd_geo.inference import TileClassifier, TileResult, choose_device, choose_precision
 from cssd_geo.tiles import Tile, TilePlan, Window
 from cssd_geo.unreadable import Readable
 
@@ -38,6 +40,37 @@ def classified_tiles(
     if classifier.device.type != "cpu":  # on a CPU nothing moves, and one more tile would only take memory
         tiles = one_ahead(tiles)
     return one_ahead((tile, classifier.classify(*pixels, parts=parts)) for tile, pixels in tiles)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThisMachine:
+    """Where tiles are computed: here, one after the other."""
+
+    device: torch.device
+    precision: torch.dtype
+
+    @property
+    def planner(self) -> torch.device:
+        """Where the classifier is made that plans."""
+        return self.device
+
+    def results(
+        self,
+        classifier: TileClassifier,
+        scene: Readable,
+        plan: TilePlan,
+        *,
+        parts: Collection[str] = (),
+        skip: Collection[int] = (),
+    ) -> Iterator[tuple[Tile, TileResult]]:
+        """See `classified_tiles`."""
+        return classified_tiles(classifier, scene, plan, parts=parts, skip=skip)
+
+
+def this_machine(device: str, precision: str) -> ThisMachine:
+    """Choose device and precision; raises an InputError as `choose_device` and `choose_precision` do."""
+    place = choose_device(device)
+    return ThisMachine(device=place, precision=choose_precision(precision, place))
 
 
 def _uploaded(classifier: TileClassifier, tiles: Iterator[Pixels]) -> Iterator[tuple[Tile, tuple[Tensor, Tensor]]]:

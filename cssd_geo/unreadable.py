@@ -1,6 +1,6 @@
 """Reading on where a scene cannot be read: what fails counts as without data, block by block, and is listed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -53,6 +53,11 @@ class Tolerant:
     def unreadable(self, window: Window) -> list[Window]:
         """Blocks that touch a window and were found to be unreadable."""
         return [block for index, block, _ in self._blocks(window) if index in self._bad] if self._bad else []
+
+    def add(self, blocks: Iterable[Window]) -> None:
+        """Take over blocks that the same scene could not read elsewhere."""
+        size = self._scene.source.blocks
+        self._bad |= {(block.row // size.height, block.col // size.width): block for block in blocks}
 
     def _blocks(self, window: Window) -> Iterator[tuple[tuple[int, int], Window, Window]]:
         """Place, extent, and part within a window, of each block of the file that it touches."""

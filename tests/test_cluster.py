@@ -3,18 +3,22 @@
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import dask
 import numpy as np
 import pytest
+import rasterio
 import torch
 from distributed import Client
 from numpy.typing import NDArray
 from scenes import random_model, write_raster
 
 from cssd_geo import cluster
-from cssd_geo.cluster import Place, classified_on, connected, place_on, threads_by_host
+from cssd_geo.classification import classify
+from cssd_geo.cluster import cluster_of, connected, threads_by_host
 from cssd_geo.errors import ClusterError, InputError, SceneError
 from cssd_geo.inference import TileClassifier
 from cssd_geo.model import Model
@@ -26,9 +30,15 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
+def two_workers() -> Iterator[Client]:
     with connected(None, 2) as client:
         yield client
+
+
+@pytest.fixture
+def client(two_workers: Client) -> Client:
+    two_workers.wait_for_workers(2, timeout=60)  # one that was killed comes back
+    return two_workers
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +68,9 @@ def here(model: Model, scene: Scene, plan: TilePlan) -> NDArray[np.uint8]:
 def test_the_map_is_the_one_of_a_single_machine(
     client: Client, model: Model, scene: Scene, plan: TilePlan
 ) -> None:
-    place = place_on(client, scene, device="auto", precision="float32")
+    workers = cluster_of(client, scene, "auto", "float32")
     found, seen = np.zeros((50, 70), np.uint8), []
-    for tile, result in classified_on(place, model, scene, plan, parts=["probabilities"]):
+    for tile, result in workers.results(TileClassifier(model, scene, CPU), scene, plan, parts=["probabilities"]):
         found[tile.core.slices] = result.class_map
         seen.append(tile.index)
         assert result.probabilities is not None
@@ -73,8 +83,8 @@ def test_the_map_is_the_one_of_a_single_machine(
 def test_tiles_of_a_worker_that_is_killed_are_done_elsewhere(
     client: Client, model: Model, scene: Scene, plan: TilePlan
 ) -> None:
-    place, found = place_on(client, scene, device="cpu", precision="float32"), np.zeros((50, 70), np.uint8)
-    for number, (tile, result) in enumerate(classified_on(place, model, scene, plan)):
+    workers, found = cluster_of(client, scene, "cpu", "float32"), np.zeros((50, 70), np.uint8)
+    for number, (tile, result) in enumerate(workers.results(TileClassifier(model, scene, CPU), scene, plan)):
         found[tile.core.slices] = result.class_map
         if number == 2:
             os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
@@ -86,13 +96,15 @@ def test_no_more_tiles_are_in_flight_than_workers_can_take(
 ) -> None:
     drawn, most = [], 0
 
-    def tiles() -> Iterator[Tile]:
-        for tile in plan:
-            drawn.append(tile.index)
-            yield tile
+    class Counted(TilePlan):
+        def __iter__(self) -> Iterator[Tile]:
+            for tile in super().__iter__():
+                drawn.append(tile.index)
+                yield tile
 
-    place = place_on(client, scene, device="cpu", precision="float32")
-    for done, _ in enumerate(classified_on(place, model, scene, tiles())):
+    workers = cluster_of(client, scene, "cpu", "float32")
+    counted = Counted(**{item.name: getattr(plan, item.name) for item in fields(plan)})
+    for done, _ in enumerate(workers.results(TileClassifier(model, scene, CPU), scene, counted)):
         most = max(most, len(drawn) - done)
     assert 1 < most <= 2 * 2  # two for each of two threads
 
@@ -100,11 +112,11 @@ def test_no_more_tiles_are_in_flight_than_workers_can_take(
 def test_a_scene_that_a_worker_cannot_read_is_an_error_here(
     client: Client, model: Model, scene: Scene, plan: TilePlan
 ) -> None:
-    place = place_on(client, scene, device="cpu", precision="float32")
+    workers = cluster_of(client, scene, "cpu", "float32")
     assert scene.path is not None
     scene.path.write_bytes(scene.path.read_bytes()[:600])
     with pytest.raises(SceneError, match=r"scene\.tif"):
-        list(classified_on(place, model, scene, plan))
+        list(workers.results(TileClassifier(model, scene, CPU), scene, plan))
 
 
 def test_workers_that_do_not_see_the_scene_are_named_at_the_start(
@@ -112,19 +124,17 @@ def test_workers_that_do_not_see_the_scene_are_named_at_the_start(
 ) -> None:
     monkeypatch.setattr(cluster, "fingerprint", lambda _: "what the scene is on this machine")
     with pytest.raises(ClusterError, match=r"2 of 2 workers do not see .*scene\.tif as it is here \(tcp://"):
-        place_on(client, scene, device="cpu", precision="float32")
+        cluster_of(client, scene, "cpu", "float32")
 
 
 def test_precision_and_threads_are_what_all_workers_have(client: Client, scene: Scene) -> None:
-    assert place_on(client, scene, device="auto", precision="bfloat16").precision == torch.bfloat16
+    assert cluster_of(client, scene, "auto", "bfloat16").precision == torch.bfloat16
     assert sum(threads_by_host(client).values()) == 2
 
 
 def test_a_scene_that_is_no_file_cannot_be_sent(client: Client, scene: Scene) -> None:
-    from dataclasses import replace  # noqa: PLC0415 - for this test alone
-
     with pytest.raises(InputError, match="file"):
-        place_on(client, replace(scene, path=None), device="cpu", precision="auto")
+        cluster_of(client, replace(scene, path=None), "cpu", "auto")
 
 
 def test_a_scheduler_that_does_not_answer() -> None:
@@ -142,5 +152,44 @@ def test_either_a_scheduler_or_a_number_of_workers(scheduler: str | None, worker
         pass
 
 
-def test_a_place_says_where(client: Client) -> None:
-    assert Place(client=client, device="cpu", precision=torch.float32).device == "cpu"
+def test_a_run_that_stopped_here_goes_on_there_and_ends_the_same(
+    client: Client, model: Model, scene: Scene, tmp_path: Path
+) -> None:
+    def stop(done: int, total: int) -> None:
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    options: dict[str, Any] = {"tile_size": 12, "precision": "float32", "device": "cpu"}
+    with pytest.raises(KeyboardInterrupt):
+        classify(scene, model, tmp_path / "map.tif", on_tile=stop, **options)
+    went_on: list[int] = []
+    classify(
+        scene,
+        model,
+        tmp_path / "map.tif",
+        client=client,
+        on_resume=lambda done, _: went_on.append(done),
+        **options,
+    )
+    assert went_on
+    assert went_on[0] > 0
+    classify(scene, model, tmp_path / "alone.tif", **options)
+    with rasterio.open(tmp_path / "map.tif") as ours, rasterio.open(tmp_path / "alone.tif") as alone:
+        assert (ours.read() == alone.read()).all()
+
+
+def test_blocks_that_no_worker_can_read_are_listed(client: Client, model: Model, tmp_path: Path) -> None:
+    cube = np.random.default_rng(1).integers(0, 4000, (6, 64, 64)).astype(np.int16)
+    path = write_raster(tmp_path / "s.tif", cube, tiled=True, blockxsize=16, blockysize=16, compress="deflate")
+    data = bytearray(path.read_bytes())
+    with rasterio.open(path) as dataset:
+        at = int(dataset.tags(1, ns="TIFF")["BLOCK_OFFSET_1_2"]) if dataset.tags(1, ns="TIFF") else len(data) // 2
+    data[at : at + 60] = b"\xff" * 60
+    path.write_bytes(data)
+    options: dict[str, Any] = {"tile_size": 20, "precision": "float32", "device": "cpu", "on_error": "skip"}
+    there = classify(path, model, tmp_path / "there.tif", client=client, **options)
+    here_ = classify(path, model, tmp_path / "here.tif", **options)
+    assert there.unreadable == here_.unreadable
+    assert there.unreadable
+    with rasterio.open(tmp_path / "there.tif") as ours, rasterio.open(tmp_path / "here.tif") as alone:
+        assert (ours.read() == alone.read()).all()

@@ -26,10 +26,9 @@ LAYERS = (
     "network calibration whitening sampling windows",  # from here on torch may be needed
     "losses model baselines validation dense",
     "inference fitting magnitude identity layers",
-    "lazy streaming info pictures evaluation reference_sample forecast runs",
+    "lazy streaming info pictures evaluation reference_sample forecast runs cluster",
     "training classification",  # one verb each
     "batch",
-    "cluster",
     "bench.made bench.patches",
     "bench.rates",
     "demo.spectra demo.layout",
