@@ -58,6 +58,14 @@ class Bands:
         good = tuple(bool(g and not b) for g, b in zip(self.good, bad, strict=True))
         return type(self)(good=good, wavelength_nm=self.wavelength_nm, fwhm_nm=self.fwhm_nm)
 
+    def take(self, indexes: NDArray[np.intp]) -> Self:
+        """Return the bands of these indexes from 0, in this order."""
+        good, centres, widths = (
+            None if values is None else tuple(values[i] for i in indexes)
+            for values in (self.good, self.wavelength_nm, self.fwhm_nm)
+        )
+        return type(self)(good=good or (), wavelength_nm=centres, fwhm_nm=widths)
+
     def summary(self) -> str:
         """One line for a person: counts and range."""
         text = f"{len(self)} bands, {sum(self.good)} good"

@@ -1,8 +1,11 @@
 """Which product a path is: sensor products by their own files, every other raster as GDAL sees it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from cssd_geo.band_choice import choose_bands, ranges
+from cssd_geo.masks import open_aoi, open_valid_mask
 from cssd_geo.scene import Scene, scene_of_raster
 
 
@@ -20,14 +23,48 @@ _FORMATS: tuple[Format, ...] = ()
 """Tried in this order."""
 
 
-def open_scene(path: str | Path) -> Scene:
+def open_scene(
+    path: str | Path,
+    *,
+    bands: str | Sequence[int] | None = None,
+    valid_mask: str | Path | None = None,
+    aoi: str | Path | None = None,
+    aoi_layer: str | None = None,
+) -> Scene:
     """Open a scene: a sensor product, or any raster that GDAL reads (GeoTIFF, ENVI and others). Reads no pixel.
 
+    Args:
+        path: of the scene.
+        bands: the scene consists of these alone, in this order: numbers from 1 or wavelengths, see `choose_bands`.
+        valid_mask: raster on the scene's grid; only pixels where it is neither 0 nor nodata are usable.
+        aoi: polygons of any vector, in any CRS; only pixels whose centre they cover are usable.
+        aoi_layer: layer of an `aoi` with several.
+
     Raises:
-        SceneError: if it does not exist, is no raster, or holds complex numbers or bands of several types.
+        SceneError: if it does not exist, is no raster, or holds complex numbers or bands of several types; or if
+            `valid_mask` or `aoi` cannot be read or do not belong to it.
+        InputError: if `bands` is no choice of its bands.
     """
-    text = str(path)
+    scene = _open(str(path))
+    if bands is not None:
+        scene = _with_bands(scene, bands)
+    if valid_mask is not None:
+        scene = scene.with_mask(
+            open_valid_mask(valid_mask, scene.grid), f"Pixels count where {valid_mask} says so."
+        )
+    if aoi is not None:
+        scene = scene.with_mask(open_aoi(aoi, scene.grid, aoi_layer), f"Pixels count inside of {aoi}.")
+    return scene
+
+
+def _open(path: str) -> Scene:
     for each in _FORMATS:
-        if each.recognises(text):
-            return each.open_product(text)
+        if each.recognises(path):
+            return each.open_product(path)
     return scene_of_raster(path)
+
+
+def _with_bands(scene: Scene, choice: str | Sequence[int]) -> Scene:
+    indexes = choose_bands(choice, scene.bands)
+    note = f"Bands chosen by hand: {ranges(indexes + 1)} ({len(indexes)} of {len(scene.bands)})."
+    return scene.take_bands(indexes, note)

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any, Protocol
 
@@ -144,6 +145,43 @@ class ArraySource:
         """See `Source`: an array has none."""
 
 
+class ChosenBands:
+    """Some bands of another source, in an order of their own."""
+
+    def __init__(self, whole: Source, indexes: NDArray[np.intp]) -> None:
+        """Choose: `indexes` are those of the bands in `whole`, from 0, none twice."""
+        self.whole = whole
+        self._indexes = indexes
+
+    @property
+    def blocks(self) -> Blocks:
+        """See `Source`."""
+        return self.whole.blocks
+
+    @property
+    def bands_last(self) -> bool:
+        """See `Source`."""
+        return self.whole.bands_last
+
+    @property
+    def cache_bytes(self) -> int:
+        """See `Source`."""
+        return self.whole.cache_bytes
+
+    @property
+    def decoding_bytes(self) -> int:
+        """See `Source`."""
+        return self.whole.decoding_bytes
+
+    def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
+        """See `Source`."""
+        self.whole.read(window, self._indexes[bands], out)
+
+    def mask(self, window: Window) -> NDArray[np.bool_] | None:
+        """See `Source`."""
+        return self.whole.mask(window)
+
+
 class LazyRaster:
     """Just enough of an array, (band, y, x), for dask to slice: each slice is one read of its window."""
 
@@ -172,10 +210,13 @@ class LazyRaster:
 
 
 class LazyMask(LazyRaster):
-    """The same for the file's mask, (1, y, x)."""
+    """The same for a mask, (1, y, x), by what reads a window (y, x) of it."""
+
+    def __init__(self, read: Callable[[Window], Any], height: int, width: int) -> None:
+        self._read_mask, self.shape, self.dtype = read, (1, height, width), np.dtype(np.bool_)
 
     def _read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
-        return read_valid(self._source.dataset(), window)[None][bands]
+        return np.asarray(self._read_mask(window))[None][bands]
 
 
 def lazy(raster: LazyRaster, block_shape: tuple[int, int]) -> da.Array:

@@ -15,9 +15,9 @@ LAYERS = (
     "errors",
     # values: numpy and the standard library
     "options bands classes tiles metrics reliability split_search discriminant",
-    "splits band_tags grid outputs pam vectors pooling dilation budget areas",
-    "cube classmap sources strata",  # the outside world: rasters in, rasters out
-    "scene labels class_rasters",
+    "splits band_tags grid outputs pam vectors pooling dilation budget areas band_choice",
+    "cube classmap sources strata pixel_shapes",  # the outside world: rasters in, rasters out
+    "scene labels class_rasters masks",
     "products",  # and the formats below it
     "network calibration whitening sampling windows",  # from here on torch may be needed
     "losses model baselines validation dense",
@@ -41,8 +41,8 @@ WITHOUT_TORCH = [
     for modules in (
         *LAYERS[:2],
         "splits band_tags grid outputs pam vectors budget areas cube classmap sources strata",
-        "scene products labels class_rasters calibration sampling validation baselines pictures",
-        "evaluation reference_sample cli cli.options cli.progress",
+        "scene products labels band_choice masks pixel_shapes class_rasters calibration sampling validation",
+        "baselines pictures evaluation reference_sample cli cli.options cli.progress",
     )
     for module in modules.split()
 ]
