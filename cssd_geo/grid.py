@@ -22,7 +22,7 @@ from rasterio.windows import Window as RasterioWindow
 from cssd_geo.errors import SceneError
 from cssd_geo.tiles import Window
 
-_opening = threading.Lock()
+_warning = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +93,14 @@ class Grid:
         return profile | ({} if self.transform is None else {"transform": self.transform})
 
 
+@contextmanager
+def unplaced() -> Iterator[None]:
+    """Let rasterio work without a georeference and not warn; one thread at a time, as warnings are everybody's."""
+    with _warning, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
 def open_raster(path: str | Path) -> Any:
     """Open a raster with rasterio; the lack of a georeference is a fact to handle, not a warning to print.
 
@@ -100,8 +108,7 @@ def open_raster(path: str | Path) -> Any:
         SceneError: if it does not exist or is no raster.
     """
     try:
-        with _opening, warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with unplaced():
             dataset = rasterio.open(path)
     except RasterioError as error:
         if ":" not in str(path) and not str(path).startswith("/vsi") and not Path(path).exists():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 
 from cssd_geo.errors import LabelError, SceneError
-from cssd_geo.grid import Grid, read_valid, read_window
+from cssd_geo.grid import Grid, read_valid, read_window, unplaced
 from cssd_geo.pixel_shapes import to_pixels
 from cssd_geo.sources import RasterSource
 from cssd_geo.tiles import Window
@@ -57,18 +57,19 @@ class ShapeMask:
         near = self._tree.query(box)
         if not len(near):
             return np.zeros((window.height, window.width), np.bool_)
-        burnt = rasterize(
-            self._polygons[np.sort(near)],
-            out_shape=(window.height, window.width),
-            transform=Affine.translation(window.col, window.row),
-            dtype=np.uint8,
-        )
+        with unplaced():  # at the scene's corner, pixel coordinates look like no georeference
+            burnt = rasterize(
+                self._polygons[near],
+                out_shape=(window.height, window.width),
+                transform=Affine.translation(window.col, window.row),
+                dtype=np.uint8,
+            )
         inside: NDArray[np.bool_] = burnt > 0
         return inside
 
 
-def open_valid_mask(path: str | Path, grid: Grid) -> RasterMask:
-    """Open a raster on the scene's grid as a mask; reads no pixel.
+def open_valid_mask(path: str | Path, grid: Grid) -> tuple[RasterMask, str]:
+    """Open a raster on the scene's grid as a mask, and say so in a sentence; reads no pixel.
 
     Raises:
         SceneError: if it is no raster of one band, or lies on another grid.
@@ -84,11 +85,11 @@ def open_valid_mask(path: str | Path, grid: Grid) -> RasterMask:
             f"{path} is not on the scene's grid: {'; '.join(differences)}. Resample it (nearest) to the scene, "
             "or give polygons (--aoi)"
         )
-    return RasterMask(source)
+    return RasterMask(source), f"Pixels count only where {path} is neither 0 nor nodata."
 
 
-def open_aoi(path: str | Path, grid: Grid, layer: str | None = None) -> ShapeMask:
-    """Read an area of interest: polygons of any vector in any CRS.
+def open_aoi(path: str | Path, grid: Grid, layer: str | None = None) -> tuple[ShapeMask, str]:
+    """Read an area of interest, polygons of any vector in any CRS, and say in a sentence what of it counts.
 
     Args:
         path: anything that GDAL reads as a vector.
@@ -111,7 +112,11 @@ def open_aoi(path: str | Path, grid: Grid, layer: str | None = None) -> ShapeMas
     meeting = _meet(pixels, grid)
     if not meeting.any():
         raise SceneError(f"{path} lies elsewhere than the scene, {_apart(pixels, grid)}: check its CRS")
-    return ShapeMask(pixels[meeting])
+    note = f"Pixels count only inside of {path}: {meeting.sum()} of its {len(pixels)} polygons meet the scene"
+    lost = int((~np.isfinite(shapely.bounds(pixels)).all(axis=1)).sum())
+    if lost:
+        note += f", {lost} cannot be brought to its CRS and do not count"
+    return ShapeMask(pixels[meeting]), f"{note}."
 
 
 def _open_mask_raster(path: str | Path) -> RasterSource:

@@ -23,7 +23,7 @@ def to_pixels(geometries: NDArray[Any], crs: str | None, grid: Grid, name: str) 
         name: of their file, for messages.
 
     Returns:
-        (n,) geometries; where a place does not exist in the scene's CRS, the coordinates are infinite.
+        (n,) geometries; where a place does not exist in the scene's CRS, coordinates are not finite.
 
     Raises:
         LabelError: if one of the two has a CRS and the other has none.
@@ -45,4 +45,10 @@ def to_pixels(geometries: NDArray[Any], crs: str | None, grid: Grid, name: str) 
             )
         )
     to_pixel = ~(grid.transform or Affine.identity())
-    return np.asarray(shapely.transform(geometries, lambda x, y: to_pixel * (x, y), interleaved=False))
+
+    def moved(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+        with np.errstate(invalid="ignore"):  # infinity times 0
+            pixels = to_pixel * (x, y)
+        return tuple(np.where(np.isnan(values), np.inf, values) for values in pixels)  # so that rings stay closed
+
+    return np.asarray(shapely.transform(geometries, moved, interleaved=False))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cssd_geo.band_choice import choose_bands, ranges
+from cssd_geo.errors import InputError
 from cssd_geo.masks import open_aoi, open_valid_mask
 from cssd_geo.scene import Scene, scene_of_raster
 
@@ -43,8 +44,10 @@ def open_scene(
     Raises:
         SceneError: if it does not exist, is no raster, or holds complex numbers or bands of several types; or if
             `valid_mask` or `aoi` cannot be read or do not belong to it.
-        InputError: if `bands` is no choice of its bands.
+        InputError: if `bands` is no choice of its bands, or `aoi_layer` is given without `aoi`.
     """
+    if aoi_layer is not None and aoi is None:
+        raise InputError(f"a layer ({aoi_layer!r}) of which area of interest? Name its file too (--aoi)")
     scene = _open(str(path))
     if bands is not None:
         scene = _with_bands(scene, bands)
@@ -53,7 +56,7 @@ def open_scene(
             open_valid_mask(valid_mask, scene.grid), f"Pixels count where {valid_mask} says so."
         )
     if aoi is not None:
-        scene = scene.with_mask(open_aoi(aoi, scene.grid, aoi_layer), f"Pixels count inside of {aoi}.")
+        scene = scene.with_mask(*open_aoi(aoi, scene.grid, aoi_layer))
     return scene
 
 

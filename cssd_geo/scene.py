@@ -61,6 +61,14 @@ class Scene:
     masks: tuple[Mask, ...] = ()
     """What else says which pixels are usable, beside the values and the source's own mask."""
 
+    @property
+    def band_numbers(self) -> NDArray[np.int64]:
+        """(band,) number of each band in its file, from 1; by position where they have no numbers."""
+        numbers = self.cube.coords.get("band")
+        if numbers is None or numbers.dtype.kind not in "iu":
+            return np.arange(1, len(self.bands) + 1)
+        return np.asarray(numbers, np.int64)
+
     def read(self, window: Window, bands: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Read a window that may reach beyond the scene.
 

@@ -1,7 +1,7 @@
 """`cssd-geo classify`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,7 @@ from cssd_geo.cli.progress import PixelProgress
 if TYPE_CHECKING:
     from cssd_geo.classification import Classification
     from cssd_geo.model import Model
+    from cssd_geo.scene import Scene
 
 
 @click.command("classify", short_help="Classify a scene into a georeferenced map.")
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     help="Also write how far pure spectrum and spatial context are apart, in percent (.tif).",
 )
 @click.option("--probabilities", type=options.PATH, help="Also write the probability of each class (.tif).")
+@options.scene_choice
 @options.memory
 @options.tile_size
 @options.device
@@ -40,6 +42,7 @@ def command(
     confidence: Path | None,
     disagreement: Path | None,
     probabilities: Path | None,
+    choice: dict[str, Any],
     memory: int,
     tile_size: int | None,
     device: str,
@@ -53,15 +56,17 @@ def command(
     """
     from cssd_geo.classification import classify  # noqa: PLC0415 - so that --help does not wait for torch
     from cssd_geo.model import find_model, load_model  # noqa: PLC0415 - likewise
+    from cssd_geo.products import open_scene  # noqa: PLC0415 - likewise
 
     path = find_model(model)
     ready = load_model(path)
+    opened = open_scene(scene, **choice)
     if dry_run:
-        _show_plan(scene, ready, path, tile_size, memory)
+        _show_plan(opened, ready, path, tile_size, memory)
         return
     with PixelProgress("classify") as progress:
         done = classify(
-            scene,
+            opened,
             ready,
             output,
             confidence=confidence,
@@ -77,14 +82,12 @@ def command(
     _show(done)
 
 
-def _show_plan(scene: Path, model: "Model", model_path: Path, tile_size: int | None, memory: int) -> None:
+def _show_plan(opened: "Scene", model: "Model", model_path: Path, tile_size: int | None, memory: int) -> None:
     import torch  # noqa: PLC0415 - so that --help does not wait for torch
 
     from cssd_geo.budget import shown  # noqa: PLC0415 - likewise
     from cssd_geo.inference import TileClassifier  # noqa: PLC0415 - likewise
-    from cssd_geo.products import open_scene  # noqa: PLC0415 - likewise
 
-    opened = open_scene(scene)
     classifier = TileClassifier(model, opened, torch.device("cpu"))
     plan = classifier.plan(opened, tile_size, memory)
     bands = len(model.mean)

@@ -33,6 +33,7 @@ _LOG_SECONDS = 10.0
     is_flag=True,
     help="Label every pixel that a polygon touches, not only those whose centre it covers.",
 )
+@options.scene_choice
 @options.training
 @options.device
 @click.option("--report", type=options.PATH, help="Also write the accuracy as JSON.")
@@ -46,6 +47,7 @@ def command(
     class_field: str | None,
     layer: str | None,
     all_touched: bool,
+    choice: dict[str, Any],
     device: str,
     report: Path | None,
     reliability: Path | None,
@@ -60,6 +62,7 @@ def command(
     """
     from cssd_geo.outputs import check_target, write_whole  # noqa: PLC0415 - so that --help does not wait for torch
     from cssd_geo.pictures import reliability_png  # noqa: PLC0415 - likewise
+    from cssd_geo.products import open_scene  # noqa: PLC0415 - likewise
     from cssd_geo.training import train  # noqa: PLC0415 - likewise
 
     chosen = TrainingOptions(**settings)
@@ -69,7 +72,7 @@ def command(
     for path, suffix in {output: ".safetensors", **told}.items():
         check_target(path, overwrite=overwrite, suffixes=(suffix,))
     training = train(
-        scene,
+        open_scene(scene, **choice),
         labels,
         output,
         class_field=class_field,
