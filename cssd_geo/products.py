@@ -52,9 +52,7 @@ def open_scene(
     if bands is not None:
         scene = _with_bands(scene, bands)
     if valid_mask is not None:
-        scene = scene.with_mask(
-            open_valid_mask(valid_mask, scene.grid), f"Pixels count where {valid_mask} says so."
-        )
+        scene = scene.with_mask(*open_valid_mask(valid_mask, scene.grid))
     if aoi is not None:
         scene = scene.with_mask(*open_aoi(aoi, scene.grid, aoi_layer))
     return scene

@@ -18,7 +18,7 @@ LAYERS = (
     "splits band_tags grid outputs pam vectors pooling dilation budget areas band_choice",
     "cube classmap sources strata pixel_shapes",  # the outside world: rasters in, rasters out
     "scene labels class_rasters masks",
-    "products",  # and the formats below it
+    "products previews",  # and the formats below it
     "network calibration whitening sampling windows",  # from here on torch may be needed
     "losses model baselines validation dense",
     "inference fitting",
@@ -42,7 +42,7 @@ WITHOUT_TORCH = [
         *LAYERS[:2],
         "splits band_tags grid outputs pam vectors budget areas cube classmap sources strata",
         "scene products labels band_choice masks pixel_shapes class_rasters calibration sampling validation",
-        "baselines pictures evaluation reference_sample cli cli.options cli.progress",
+        "previews baselines pictures evaluation reference_sample cli cli.options cli.progress",
     )
     for module in modules.split()
 ]
