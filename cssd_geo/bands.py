@@ -13,6 +13,8 @@ MATCH_TOLERANCE_NM = 2.0
 """Bands of the same sensor differ by less than this between campaigns (smile, recalibration)."""
 _LARGEST_MICROMETRES = 100.0
 """Optical wavelengths are below 100 in micrometres and above it in nanometres, whatever a header says."""
+_GAP = 4.0
+"""Usual steps between bands; where more lie between two, some were left out, as in water vapour."""
 _NOT_A_LENGTH = ("index", "ghz", "mhz", "wavenumber")
 
 
@@ -94,6 +96,15 @@ class Bands:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"not a list of bands: {error!r}") from error
+
+
+def segments(bands: Bands) -> list[NDArray[np.intp]]:
+    """Indexes from 0 of runs of bands whose wavelengths ascend without a gap; no runs where these are unknown."""
+    if bands.wavelength_nm is None:
+        return []
+    steps = np.diff(bands.wavelength_nm)
+    usual = np.median(np.abs(steps)) if steps.size else 0.0
+    return np.split(np.arange(len(bands)), np.flatnonzero((steps <= 0) | (steps > _GAP * usual)) + 1)
 
 
 def require_match(scene: Bands, model: Bands, scene_name: str) -> None:

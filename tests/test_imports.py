@@ -20,7 +20,7 @@ LAYERS = (
     "scene labels class_rasters masks",
     "products previews",  # and the formats below it
     "network calibration whitening sampling windows",  # from here on torch may be needed
-    "losses model baselines validation dense",
+    "losses model baselines validation dense scene_checks",
     "inference fitting",
     "lazy streaming info pictures evaluation reference_sample",
     "training classification",  # one verb each
@@ -42,7 +42,7 @@ WITHOUT_TORCH = [
         *LAYERS[:2],
         "splits band_tags grid outputs pam vectors budget areas cube classmap sources strata",
         "scene products labels band_choice masks pixel_shapes class_rasters calibration sampling validation",
-        "previews baselines pictures evaluation reference_sample cli cli.options cli.progress",
+        "previews scene_checks baselines pictures evaluation reference_sample cli cli.options cli.progress",
     )
     for module in modules.split()
 ]
