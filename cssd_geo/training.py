@@ -106,7 +106,9 @@ def train(
     model = replace(trainer.fit(chosen, run=trainer.runs), calibration=calibration, provenance=provenance)
     if output is not None:
         model.save(output)
-    return Training(model=model, hold_out=hold_out, notes=(*read.notes, sampling.description, *notes))
+    return Training(
+        model=model, hold_out=hold_out, notes=(*opened.notes, *read.notes, sampling.description, *notes)
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -75,6 +75,16 @@ def test_what_is_no_choice_is_refused(choice: str | Sequence[int], message: str)
         choose_bands(choice, DETECTORS)
 
 
+@given(st.text(alphabet="0123456789-,. nmuµNM٣") | st.text())
+def test_any_text_is_a_choice_of_bands_or_a_clear_refusal(text: str) -> None:
+    try:
+        indexes = choose_bands(text, DETECTORS).tolist()
+    except InputError:
+        return
+    assert len(set(indexes)) == len(indexes) > 0
+    assert set(indexes) <= set(range(6))
+
+
 def test_wavelengths_of_a_scene_without_any_are_refused() -> None:
     with pytest.raises(InputError, match="those of the scene are not known: count bands"):
         choose_bands("450-900nm", UNKNOWN)
