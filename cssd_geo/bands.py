@@ -11,6 +11,8 @@ from cssd_geo.errors import InputError
 
 _LARGEST_MICROMETRES = 100.0
 """Optical wavelengths are below 100 in micrometres and above it in nanometres, whatever a header says."""
+_GAP = 4.0
+"""Usual steps between bands; where more lie between two, some were left out, as in water vapour."""
 _NOT_A_LENGTH = ("index", "ghz", "mhz", "wavenumber")
 
 
@@ -56,6 +58,14 @@ class Bands:
         good = tuple(bool(g and not b) for g, b in zip(self.good, bad, strict=True))
         return type(self)(good=good, wavelength_nm=self.wavelength_nm, fwhm_nm=self.fwhm_nm)
 
+    def take(self, indexes: NDArray[np.intp]) -> Self:
+        """Return the bands of these indexes from 0, in this order."""
+        good, centres, widths = (
+            None if values is None else tuple(values[i] for i in indexes)
+            for values in (self.good, self.wavelength_nm, self.fwhm_nm)
+        )
+        return type(self)(good=good or (), wavelength_nm=centres, fwhm_nm=widths)
+
     def summary(self) -> str:
         """One line for a person: counts and range."""
         text = f"{len(self)} bands, {sum(self.good)} good"
@@ -84,6 +94,15 @@ class Bands:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"not a list of bands: {error!r}") from error
+
+
+def segments(bands: Bands) -> list[NDArray[np.intp]]:
+    """Indexes from 0 of runs of bands whose wavelengths ascend without a gap; no runs where these are unknown."""
+    if bands.wavelength_nm is None:
+        return []
+    steps = np.diff(bands.wavelength_nm)
+    usual = np.median(np.abs(steps)) if steps.size else 0.0
+    return np.split(np.arange(len(bands)), np.flatnonzero((steps <= 0) | (steps > _GAP * usual)) + 1)
 
 
 def to_nanometres(values: Sequence[float], units: str = "") -> tuple[float, ...] | None:

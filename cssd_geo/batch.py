@@ -48,6 +48,8 @@ class BatchOptions:
     device: str = "auto"
     precision: str = "auto"
     overwrite: bool = False
+    follow_links: bool = False
+    """Let virtual rasters refer to files outside of their folder."""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.layers) - set(LAYERS))
@@ -119,7 +121,7 @@ def _classify_one(
     if not options.overwrite and _is_done(scene, model, target, layers.values()):
         return replace(blank, status="skipped"), None
     try:
-        opened = open_scene(scene.path)
+        opened = open_scene(scene.path, follow_links=options.follow_links)
         done = classify(
             opened,
             model,

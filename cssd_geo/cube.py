@@ -71,6 +71,13 @@ def with_scale(cube: xr.DataArray, scale: NDArray[np.float64], offset: NDArray[n
     return cube
 
 
+def take_bands(cube: xr.DataArray, indexes: NDArray[np.intp]) -> xr.DataArray:
+    """Take some bands of a cube, in the order of their indexes from 0."""
+    chosen = cube.isel(band=indexes)
+    lists = {name: np.atleast_1d(chosen.attrs[name]) for name in ("scales", "offsets") if name in chosen.attrs}
+    return chosen.assign_attrs({n: tuple(v[indexes].tolist()) for n, v in lists.items() if v.size > 1})
+
+
 def bands_of(cube: xr.DataArray) -> Bands:
     """Inverse of `build_cube`: the bands, all good and without wavelengths where the cube does not say."""
     given = {name: cube.coords.get(name) for name in ("good_bands", "wavelength_nm", "fwhm_nm")}

@@ -24,7 +24,7 @@ from cssd_geo.errors import SceneError
 from cssd_geo.links import LOCAL_FORMATS, require_inside
 from cssd_geo.tiles import Window
 
-_opening = threading.Lock()
+_warning = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +95,14 @@ class Grid:
         return profile | ({} if self.transform is None else {"transform": self.transform})
 
 
+@contextmanager
+def unplaced() -> Iterator[None]:
+    """Let rasterio work without a georeference and not warn; one thread at a time, as warnings are everybody's."""
+    with _warning, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
 def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
     """Open a raster with rasterio; the lack of a georeference is a fact to handle, not a warning to print.
 
@@ -108,8 +116,7 @@ def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
     if not follow_links:
         require_inside(path)
     try:
-        with _opening, warnings.catch_warnings(), rasterio.Env():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with unplaced(), rasterio.Env():
             local = Path(path).is_file()
             dataset = DatasetReader(str(path), driver=list(LOCAL_FORMATS)) if local else rasterio.open(path)
     except RasterioError as error:

@@ -200,7 +200,7 @@ def scene_of_hdf5(
     """
     block_shape = reading_block((source.blocks.height, source.blocks.width), height=grid.height, width=grid.width)
     values = lazy(LazyRaster(source, source.shape, source.dtype), block_shape)
-    mask = LazyMask(source, (1, grid.height, grid.width), np.dtype(np.bool_)) if source.has_mask() else None
+    mask = LazyMask(source.mask, grid.height, grid.width) if source.has_mask() else None
     valid = None if mask is None else lazy(mask, block_shape)[0]
     cube = build_cube(values, bands=bands, grid=grid, name=path.stem, valid=valid)
     return Scene(

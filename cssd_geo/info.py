@@ -4,10 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
+from cssd_geo.band_choice import ranges
+from cssd_geo.bands import segments
 from cssd_geo.classes import ClassTable
-from cssd_geo.model import json_ready, load_model
+from cssd_geo.errors import InputError, SceneError
+from cssd_geo.inference import TileClassifier
+from cssd_geo.model import Model, json_ready, load_model
+from cssd_geo.previews import PixelSample, sample_pixels
 from cssd_geo.products import open_scene
+from cssd_geo.scene import Scene
+from cssd_geo.scene_checks import place_of, quantiles, warnings_of
+from cssd_geo.sources import ChosenBands, RasterSource
 
 
 def describe_model(path: str | Path) -> dict[str, Any]:
@@ -25,36 +35,108 @@ def describe_model(path: str | Path) -> dict[str, Any]:
     return facts
 
 
-def describe_scene(path: str | Path) -> dict[str, Any]:
-    """Return what is known of a scene without reading its pixels.
+def describe_scene(scene: str | Path | Scene, model: Model | None = None) -> dict[str, Any]:
+    """Return what is known of a scene, and what its pixels look like, of which some are read: seconds at most.
+
+    Args:
+        scene: a scene or its path.
+        model: tells the tile plan of a classification with it, and whether it fits.
 
     Raises:
-        SceneError: if it cannot be opened.
+        SceneError: if it cannot be opened or read.
     """
-    scene = open_scene(path)
-    grid, bands = scene.grid, scene.bands
-    nodata = np.unique(scene.nodata)
+    opened = scene if isinstance(scene, Scene) else open_scene(scene)
+    grid, bands = opened.grid, opened.bands
+    good = bands.good_indexes if any(bands.good) else np.arange(len(bands))
+    sample = sample_pixels(opened, good)
     facts: dict[str, Any] = json_ready(
         {
-            "scene": scene.name,
+            "scene": opened.name,
+            "sensor": opened.sensor,
+            "file": _file(opened),
             "size": {"height": grid.height, "width": grid.width, "bands": len(bands)},
-            "dtype": str(scene.cube.dtype),
-            "crs": None if grid.crs is None else grid.crs.to_string(),
-            "transform": None if grid.transform is None else list(grid.transform)[:6],
-            "gcps": len(grid.gcps),
-            "nodata": [None if np.isnan(v) else v for v in nodata.tolist()],
-            "scale": np.unique(scene.scale).tolist(),
-            "offset": np.unique(scene.offset).tolist(),
-            "reading_block": list(scene.block_shape),
-            "bands": {
-                "summary": bands.summary(),
-                "bad": [i + 1 for i, good in enumerate(bands.good) if not good],
-                "wavelength_nm": None if bands.wavelength_nm is None else list(bands.wavelength_nm),
-                "fwhm_nm": None if bands.fwhm_nm is None else list(bands.fwhm_nm),
-            },
+            "dtype": str(opened.cube.dtype),
+            "place": place_of(grid),
+            "bands": _bands(opened),
+            "values": _values(opened, good, sample),
+            "plan": None if model is None else _plan(opened, model),
+            "notes": list(opened.notes),
+            "warnings": warnings_of(opened, good, sample),
         }
     )
     return facts
+
+
+def _file(scene: Scene) -> dict[str, Any]:
+    source = scene.source.whole if isinstance(scene.source, ChosenBands) else scene.source
+    facts: dict[str, Any] = {"path": None if scene.path is None else str(scene.path), "format": None}
+    facts |= {"interleave": None, "compression": None, "bytes": None, "files": []}
+    if isinstance(source, RasterSource):
+        dataset = source.dataset()
+        packed, interleave = dataset.compression, dataset.interleaving
+        files = [Path(name) for name in dataset.files if Path(name).is_file()]
+        facts |= {
+            "format": dataset.driver,
+            "interleave": None if interleave is None else interleave.value.lower(),
+            "compression": None if packed is None else packed.value.lower(),
+            "bytes": sum(file.stat().st_size for file in files),
+            "files": [file.name for file in files],
+        }
+    return facts | {"block": [scene.source.blocks.height, scene.source.blocks.width]}
+
+
+def _bands(scene: Scene) -> dict[str, Any]:
+    bands, numbers = scene.bands, scene.band_numbers
+    return {
+        "summary": bands.summary(),
+        "numbers": ranges(numbers.tolist()),
+        "bad": numbers[~np.array(bands.good)].tolist(),
+        "bad_ranges": ranges(numbers[~np.array(bands.good)].tolist()),
+        "segments": [
+            {
+                "bands": ranges(numbers[part].tolist()),
+                "wavelength_nm": [bands.wavelength_nm[i] for i in (part[0], part[-1])],
+            }
+            for part in segments(bands)
+            if bands.wavelength_nm is not None
+        ],
+        "wavelength_nm": None if bands.wavelength_nm is None else list(bands.wavelength_nm),
+        "fwhm_nm": None if bands.fwhm_nm is None else list(bands.fwhm_nm),
+    }
+
+
+def _values(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> dict[str, Any]:
+    """What nodata and scale say, and how the pixels that were read look."""
+    unmasked = int(sample.unmasked.sum())
+    return {
+        "nodata": [None if np.isnan(v) else v for v in np.unique(scene.nodata).tolist()],
+        "scale": np.unique(scene.scale).tolist(),
+        "offset": np.unique(scene.offset).tolist(),
+        "pixels_read": sample.unmasked.size,
+        "all_pixels_read": sample.exact,
+        "nodata_share": 1 - float(sample.valid.sum()) / unmasked if unmasked else None,
+        "masked_share": 1 - sample.unmasked_share,
+        "bands_without_data": scene.band_numbers[bands[sample.empty]].tolist() if unmasked else [],
+        "quantiles": quantiles(scene, bands, sample),
+    }
+
+
+def _plan(scene: Scene, model: Model) -> dict[str, Any]:
+    """Tiles of a classification with the default memory, or why the model does not fit the scene."""
+    try:
+        classifier = TileClassifier(model, scene, torch.device("cpu"))
+        plan = classifier.plan(scene)
+    except (SceneError, InputError) as error:
+        return {"fits": False, "why": str(error)}
+    return {
+        "fits": True,
+        "why": None,
+        "tiles": [plan.rows, plan.cols],
+        "tile": [plan.tile_height, plan.tile_width],
+        "halo": [plan.halo.before, plan.halo.after],
+        "bytes_read": plan.pixels_read * len(model.mean) * scene.cube.dtype.itemsize,
+        "memory": classifier.needs(scene).of(plan),
+    }
 
 
 def _classes(table: ClassTable) -> dict[str, str]:

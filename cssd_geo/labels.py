@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyproj
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize
-from rasterio.transform import GCPTransformer
 from scipy import ndimage
 
 from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable, listed, parse_colour
@@ -19,6 +17,7 @@ from cssd_geo.classmap import read_classes
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.grid import Grid, is_whole, open_raster, read_valid, read_window
 from cssd_geo.lookup import GeometryLookup
+from cssd_geo.pixel_shapes import to_pixels
 from cssd_geo.tiles import Window
 from cssd_geo.vectors import Shapes, is_vector, read_geometries, read_shapes
 
@@ -112,7 +111,7 @@ def read_mask(
         return np.asarray(_read_raster(path, grid) != UNCLASSIFIED)
     geometries, crs = read_geometries(path, layer)
     mask = np.zeros(grid.height * grid.width, np.bool_)
-    for part in shapely.get_parts(_to_pixels(geometries, crs, grid, Path(path).name)):
+    for part in shapely.get_parts(to_pixels(geometries, crs, grid, Path(path).name)):
         burnt = _burn_part(part, grid, all_touched=True)
         mask[[] if burnt is None else burnt] = True
     return mask.reshape(grid.height, grid.width)
@@ -121,7 +120,7 @@ def read_mask(
 def _burn(shapes: Shapes, grid: Grid, *, all_touched: bool, name: str) -> Labels:
     """Rasterise shapes part by part, so that each pixel knows its polygon."""
     table, classes = _class_table(shapes)
-    parts, owners = shapely.get_parts(_to_pixels(shapes.geometries, shapes.crs, grid, name), return_index=True)
+    parts, owners = shapely.get_parts(to_pixels(shapes.geometries, shapes.crs, grid, name), return_index=True)
     notes, kind = list(shapes.notes), "points" if _are_points(parts) else "polygons"
     burnt = [_burn_part(part, grid, all_touched=all_touched) for part in parts]
     outside = sum(pixels is None for pixels in burnt)
@@ -172,28 +171,6 @@ def _class_table(shapes: Shapes) -> tuple[ClassTable, Indexes]:
     index = {value: i for i, value in enumerate(distinct)}
     classes = np.array([index[v] for v in shapes.values.tolist()], np.int64)
     return replace(table, colours=tuple(colours)), classes
-
-
-def _to_pixels(geometries: NDArray[Any], crs: str | None, grid: Grid, name: str) -> NDArray[Any]:
-    """Bring geometries into the scene's pixel coordinates (x = column, y = row): any CRS, rotation or GCPs."""
-    if crs is None and grid.crs is not None:
-        raise LabelError(f"{name} has no CRS: assign it in your GIS (QGIS: Layer, Set Layer CRS), then try again")
-    if crs is not None and grid.crs is None:
-        raise LabelError(
-            f"{name} has a CRS but the scene has none: georeference the scene (gdal_edit -a_srs) first"
-        )
-    if crs is not None and grid.crs is not None:
-        to_scene = pyproj.Transformer.from_crs(crs, grid.crs.to_wkt(), always_xy=True)
-        geometries = shapely.transform(geometries, to_scene.transform, interleaved=False)
-    if grid.gcps:
-        inverse = GCPTransformer(list(grid.gcps))
-        return np.asarray(
-            shapely.transform(
-                geometries, lambda x, y: inverse.rowcol(x, y, op=np.asarray)[::-1], interleaved=False
-            )
-        )
-    to_pixel = ~(grid.transform or Affine.identity())
-    return np.asarray(shapely.transform(geometries, lambda x, y: to_pixel * (x, y), interleaved=False))
 
 
 def _burn_part(part: Any, grid: Grid, *, all_touched: bool) -> Indexes | None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from affine import Affine
@@ -166,6 +166,23 @@ class GeometryLookup:
         on_sensor = np.zeros((self.height, self.width), np.bool_)
         on_sensor[rows[seen], cols[seen]] = True
         return on_sensor
+
+
+class _MapMask(Protocol):
+    def read(self, window: Window) -> NDArray[np.bool_]:
+        """Return (y, x) of a window of the map."""
+
+
+class SensorMask:
+    """A mask of the map as one of the sensor's pixels."""
+
+    def __init__(self, mask: _MapMask, lookup: GeometryLookup) -> None:
+        whole = Window(row=0, col=0, height=lookup.grid.height, width=lookup.grid.width)
+        self._usable = lookup.sensor_mask(mask.read(whole))
+
+    def read(self, window: Window) -> NDArray[np.bool_]:
+        """Return (y, x) of a window of the sensor raster, True means usable."""
+        return self._usable[window.slices]
 
 
 def _on_sphere(longitude: NDArray[np.float64], latitude: NDArray[np.float64]) -> NDArray[np.float64]:

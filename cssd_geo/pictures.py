@@ -2,23 +2,32 @@
 
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from cssd_geo.bands import Bands
 from cssd_geo.classes import ClassTable
 from cssd_geo.metrics import Accuracy
+from cssd_geo.previews import every_nth
 from cssd_geo.reliability import Reliability
 from cssd_geo.scene import Scene
 from cssd_geo.tiles import Window
 
-_FALSE_COLOUR_NM = (850.0, 660.0, 560.0)
+_FALSE_COLOUR_NM = (860.0, 650.0, 550.0)
 """Near infrared, red and green shown as red, green and blue: vegetation is red."""
+_FAR_NM = 100.0
+"""A band farther away than this shows something else."""
+_SPREAD = (0.8, 0.5, 0.2)
+"""Where in the list of bands those lie that are shown where a scene does not cover these wavelengths."""
+_MOST_PIXELS = 1200
+"""On the longer side of a quicklook."""
 _BACKGROUND = 235
 _MOST_NAMED = 60
 """Classes of a confusion matrix that are drawn with names and counts; more are unreadable, and take minutes."""
@@ -41,14 +50,45 @@ def false_colour(scene: Scene) -> Image:
     Raises:
         SceneError: if the scene cannot be read.
     """
-    bands = np.array([scene.bands.nearest(nm) for nm in _FALSE_COLOUR_NM])
-    values, valid = scene.read(Window(row=0, col=0, height=scene.grid.height, width=scene.grid.width), bands)
-    image = np.full((*valid.shape, 3), _BACKGROUND, np.uint8)
-    for channel, band in enumerate(values.astype(np.float64)):
-        if valid.any():
-            low, high = np.percentile(band[valid], (2, 98))
-            shown = np.clip((band - low) / max(high - low, 1e-12), 0, 1)
-            image[..., channel][valid] = np.round(255 * shown[valid])
+    whole = Window(row=0, col=0, height=scene.grid.height, width=scene.grid.width)
+    values, valid = scene.read(whole, shown_bands(scene.bands))
+    return np.where(valid[..., None], _stretched(values, valid), np.uint8(_BACKGROUND))
+
+
+def quicklook(scene: Scene) -> bytes:
+    """Draw a scene of any size in false colour, by every n-th pixel: PNG bytes; nodata is transparent.
+
+    Raises:
+        SceneError: if the scene cannot be read.
+    """
+    values, valid = every_nth(scene, shown_bands(scene.bands), _MOST_PIXELS)
+    alpha = np.where(valid, 255, 0).astype(np.uint8)
+    buffer = io.BytesIO()
+    imsave(buffer, np.dstack([_stretched(values, valid), alpha]), format="png")
+    return buffer.getvalue()
+
+
+def shown_bands(bands: Bands) -> NDArray[np.intp]:
+    """Indexes from 0 of the bands shown as red, green and blue; others where a scene does not cover them."""
+    if not any(bands.good):
+        bands = replace(bands, good=(True,) * len(bands))
+    chosen, good = np.array([bands.nearest(nm) for nm in _FALSE_COLOUR_NM], np.intp), bands.good_indexes
+    centres = np.arange(len(bands)) if bands.wavelength_nm is None else np.array(bands.wavelength_nm)
+    far = bands.wavelength_nm is not None and (np.abs(centres[chosen] - _FALSE_COLOUR_NM) > _FAR_NM).any()
+    if far or len(set(chosen.tolist())) < len(chosen):
+        ordered = good[np.argsort(centres[good], kind="stable")]
+        chosen = ordered[np.rint(np.array(_SPREAD) * (len(good) - 1)).astype(np.intp)]
+    return chosen
+
+
+def _stretched(values: NDArray[Any], valid: NDArray[np.bool_]) -> Image:
+    """Stretch three bands (3, y, x) from their 2nd to their 98th percentile: (y, x, 3); 0 where not valid."""
+    image = np.zeros((*valid.shape, 3), np.uint8)
+    for channel, band in enumerate(values):
+        seen = band[valid].astype(np.float64)
+        if seen.size:
+            low, high = np.percentile(seen, (2, 98))
+            image[..., channel][valid] = np.round(255 * np.clip((seen - low) / max(high - low, 1e-12), 0, 1))
     return image
 
 

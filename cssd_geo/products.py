@@ -1,9 +1,13 @@
 """Which product a path is: sensor products by their own files, every other raster as GDAL sees it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from cssd_geo.band_choice import choose_bands, ranges
+from cssd_geo.errors import InputError
 from cssd_geo.formats import cf, desis, emit, enmap, neon, prisma
+from cssd_geo.masks import open_aoi, open_valid_mask
 from cssd_geo.scene import Scene, scene_of_raster
 
 
@@ -21,19 +25,53 @@ _FORMATS: tuple[Format, ...] = (enmap, desis, prisma, neon, emit, cf)
 """Tried in this order; `cf` takes every NetCDF, HDF5 and Zarr store that no other does."""
 
 
-def open_scene(path: str | Path, *, follow_links: bool = False) -> Scene:
+def open_scene(
+    path: str | Path,
+    *,
+    bands: str | Sequence[int] | None = None,
+    valid_mask: str | Path | None = None,
+    aoi: str | Path | None = None,
+    aoi_layer: str | None = None,
+    scale: float | None = None,
+    follow_links: bool = False,
+) -> Scene:
     """Open a scene: a sensor product, or any raster that GDAL reads (GeoTIFF, ENVI and others). Reads no pixel.
 
     Args:
-        path: a file, a product's folder, or what else GDAL opens.
+        path: of the scene.
+        bands: the scene consists of these alone, in this order: numbers from 1 or wavelengths, see `choose_bands`.
+        valid_mask: raster on the scene's grid; only pixels where it is neither 0 nor nodata are usable.
+        aoi: polygons of any vector, in any CRS; only pixels whose centre they cover are usable.
+        aoi_layer: layer of an `aoi` with several.
+        scale: reflectance = scale * value, whatever the file says.
         follow_links: let a virtual raster (VRT) refer to files outside of its folder, or on servers.
 
     Raises:
-        SceneError: if it does not exist, is no raster, or holds complex numbers or bands of several types; if it
-            is a product that is damaged or incomplete, or a NetCDF, HDF5 or Zarr store without wavelengths.
+        SceneError: if it does not exist, is no raster, holds complex numbers or bands of several types; is a
+            product that is damaged or incomplete, or a NetCDF, HDF5 or Zarr store without wavelengths; or if
+            `valid_mask` or `aoi` cannot be read or do not belong to it.
+        InputError: if `bands` is no choice of its bands, or `aoi_layer` is given without `aoi`.
     """
-    text = str(path)
+    if aoi_layer is not None and aoi is None:
+        raise InputError(f"a layer ({aoi_layer!r}) of which area of interest? Name its file too (--aoi)")
+    scene = _open(str(path), follow_links=follow_links)
+    if bands is not None:
+        scene = _with_bands(scene, bands)
+    if valid_mask is not None:
+        scene = scene.with_mask(*open_valid_mask(valid_mask, scene.map_grid))
+    if aoi is not None:
+        scene = scene.with_mask(*open_aoi(aoi, scene.map_grid, aoi_layer))
+    return scene if scale is None else scene.with_scale(scale)
+
+
+def _open(path: str, *, follow_links: bool) -> Scene:
     for each in _FORMATS:
-        if each.recognises(text):
-            return each.open_product(text)
+        if each.recognises(path):
+            return each.open_product(path)
     return scene_of_raster(path, follow_links=follow_links)
+
+
+def _with_bands(scene: Scene, choice: str | Sequence[int]) -> Scene:
+    indexes = choose_bands(choice, scene.bands)
+    note = f"Bands chosen by hand: {ranges(indexes + 1)} ({len(indexes)} of {len(scene.bands)})."
+    return scene.take_bands(indexes, note)

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from cssd_geo.band_tags import read_bands, read_scale
 from cssd_geo.bands import Bands
-from cssd_geo.cube import bands_of, build_cube, grid_of, nodata_of, scale_of, with_nodata, with_scale
+from cssd_geo.cube import bands_of, build_cube, grid_of, nodata_of, scale_of, take_bands, with_nodata, with_scale
 from cssd_geo.errors import InputError, SceneError
 from cssd_geo.grid import Grid
-from cssd_geo.lookup import GeometryLookup
-from cssd_geo.sources import ArraySource, LazyMask, LazyRaster, RasterSource, Source, lazy
+from cssd_geo.lookup import GeometryLookup, SensorMask
+from cssd_geo.sources import ArraySource, ChosenBands, LazyMask, LazyRaster, RasterSource, Source, lazy
 from cssd_geo.tiles import Window
 
 _REAL = "uif"
@@ -71,6 +71,14 @@ class Scene:
         """The grid that labels and results belong to."""
         return self.grid if self.lookup is None else self.lookup.grid
 
+    @property
+    def band_numbers(self) -> NDArray[np.int64]:
+        """(band,) number of each band in its file, from 1; by position where they have no numbers."""
+        numbers = self.cube.coords.get("band")
+        if numbers is None or numbers.dtype.kind not in "iu":
+            return np.arange(1, len(self.bands) + 1)
+        return np.asarray(numbers, np.int64)
+
     def read(self, window: Window, bands: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Read a window that may reach beyond the scene.
 
@@ -80,7 +88,7 @@ class Scene:
 
         Returns:
             Values (band, height, width) as stored, and valid (height, width), True means usable. Pixels outside
-            of the scene are 0 and not valid.
+            of the scene are 0 and not valid; so are all of a window in which masks leave none.
 
         Raises:
             SceneError: if the file cannot be read there.
@@ -105,13 +113,46 @@ class Scene:
             return
         rows, cols = inside.relative_to(window).slices
         stored = values[:, rows, cols]
+        unmasked = self.unmasked(inside)
+        if not unmasked.any():
+            return
         self.source.read(inside, bands, stored)
-        mask = self.source.mask(inside)
-        usable_here = valid_pixels(stored, self.nodata[bands])
-        for also in (mask, *(each.read(inside) for each in self.masks)):
-            if also is not None:
-                usable_here &= also
-        valid[rows, cols] = usable_here
+        valid[rows, cols] = valid_pixels(stored, self.nodata[bands]) & unmasked
+
+    def unmasked(self, window: Window) -> NDArray[np.bool_]:
+        """Tell for each pixel (y, x) of a window within the scene whether no mask excludes it; reads no value.
+
+        Raises:
+            SceneError: if a mask cannot be read there.
+        """
+        allowed = np.ones((window.height, window.width), np.bool_)
+        for said in (self.source.mask(window), *(mask.read(window) for mask in self.masks)):
+            if said is not None:
+                allowed &= said
+        return allowed
+
+    def with_mask(self, mask: Mask, note: str) -> Self:
+        """Return the scene with a further mask of its map; its cube has it too, lazily, as `valid` (y, x)."""
+        if self.lookup is not None:
+            mask = SensorMask(mask, self.lookup)
+        valid = lazy(LazyMask(mask.read, self.grid.height, self.grid.width), self.block_shape)[0]
+        if "valid" in self.cube.coords:
+            valid &= self.cube.coords["valid"].data
+        cube = self.cube.assign_coords(valid=(("y", "x"), valid))
+        return replace(self, cube=cube, masks=(*self.masks, mask), notes=(*self.notes, note))
+
+    def take_bands(self, indexes: NDArray[np.intp], note: str) -> Self:
+        """Return the scene with only the bands of these indexes from 0, none twice, in this order."""
+        return replace(
+            self,
+            cube=take_bands(self.cube, indexes),
+            bands=self.bands.take(indexes),
+            nodata=self.nodata[indexes],
+            scale=self.scale[indexes],
+            offset=self.offset[indexes],
+            source=ChosenBands(self.source, indexes),
+            notes=(*self.notes, note),
+        )
 
     def without_bands(self, bad: NDArray[np.bool_]) -> Self:
         """Return the scene with the bands marked in `bad`, (band,), no longer good."""
@@ -203,7 +244,7 @@ def scene_of_raster(path: str | Path, *, follow_links: bool = False) -> Scene:
     block_shape = reading_block(dataset.block_shapes[0], height=grid.height, width=grid.width)
     nodata = np.array([np.nan if n is None else n for n in dataset.nodatavals], np.float64)
     values = lazy(LazyRaster(source, (dataset.count, grid.height, grid.width), dtype), block_shape)
-    mask = LazyMask(source, (1, grid.height, grid.width), np.dtype(np.bool_)) if source.has_mask() else None
+    mask = LazyMask(source.mask, grid.height, grid.width) if source.has_mask() else None
     valid = None if mask is None else lazy(mask, block_shape)[0]
     cube = build_cube(values, bands=bands, grid=grid, name=Path(path).stem, valid=valid)
     return Scene(

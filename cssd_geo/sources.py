@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from numbers import Integral
 from typing import Any, Protocol
@@ -102,8 +102,21 @@ class RasterSource:
 
     def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
         """See `Source`."""
-        with rasterio.Env(GDAL_ONE_BIG_READ=self.blocks.divisible):  # else GDAL reads whole rows of a raw file
-            read_window(self.dataset(), window, (bands + 1).tolist(), out)
+        try:
+            with rasterio.Env(GDAL_ONE_BIG_READ=self.blocks.divisible):  # else GDAL reads whole rows of a raw file
+                read_window(self.dataset(), window, (bands + 1).tolist(), out)
+        except SceneError:
+            self._close()
+            raise
+
+    def _close(self) -> None:
+        """Forget this thread's handle, and GDAL's blocks with it.
+
+        GDAL 3.10, decoding in several threads, keeps a block that could not be decoded as if it had been: the next
+        read of it would return its remains without an error.
+        """
+        self._local.dataset.close()
+        del self._local.dataset
 
     def has_mask(self) -> bool:
         """Whether the file has a mask band or a mask file. What nodata values say is no mask."""
@@ -229,6 +242,43 @@ def _runs(into: NDArray[np.intp], of: NDArray[np.intp]) -> Iterator[tuple[slice,
             yield slice(here[0], here[-1] + 1), slice(there[0], there[-1] + 1)
 
 
+class ChosenBands:
+    """Some bands of another source, in an order of their own."""
+
+    def __init__(self, whole: Source, indexes: NDArray[np.intp]) -> None:
+        """Choose: `indexes` are those of the bands in `whole`, from 0, none twice."""
+        self.whole = whole
+        self._indexes = indexes
+
+    @property
+    def blocks(self) -> Blocks:
+        """See `Source`."""
+        return self.whole.blocks
+
+    @property
+    def bands_last(self) -> bool:
+        """See `Source`."""
+        return self.whole.bands_last
+
+    @property
+    def cache_bytes(self) -> int:
+        """See `Source`."""
+        return self.whole.cache_bytes
+
+    @property
+    def decoding_bytes(self) -> int:
+        """See `Source`."""
+        return self.whole.decoding_bytes
+
+    def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
+        """See `Source`."""
+        self.whole.read(window, self._indexes[bands], out)
+
+    def mask(self, window: Window) -> NDArray[np.bool_] | None:
+        """See `Source`."""
+        return self.whole.mask(window)
+
+
 class LazyRaster:
     """Just enough of an array, (band, y, x), for dask to slice: each slice is one read of its window."""
 
@@ -257,12 +307,13 @@ class LazyRaster:
 
 
 class LazyMask(LazyRaster):
-    """The same for the source's mask, (1, y, x)."""
+    """The same for a mask, (1, y, x), by what reads a window (y, x) of it."""
+
+    def __init__(self, read: Callable[[Window], Any], height: int, width: int) -> None:
+        self._read_mask, self.shape, self.dtype = read, (1, height, width), np.dtype(np.bool_)
 
     def _read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
-        mask = self._source.mask(window)
-        whole = np.ones((window.height, window.width), np.bool_) if mask is None else mask
-        return whole[None][bands]
+        return np.asarray(self._read_mask(window))[None][bands]
 
 
 def lazy(raster: LazyRaster, block_shape: tuple[int, int]) -> da.Array:

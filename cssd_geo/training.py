@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 import cssd_geo
+from cssd_geo.band_choice import ranges
 from cssd_geo.baselines import BASELINES
 from cssd_geo.calibration import Calibration, fit_calibration
 from cssd_geo.classes import listed
@@ -27,7 +28,7 @@ from cssd_geo.sampling import Fold, Sampling, draw
 from cssd_geo.scene import Scene, usable
 from cssd_geo.validation import HoldOut, Predictions, judge
 from cssd_geo.whitening import Whitening
-from cssd_geo.windows import TrainingWindows, read_pixels, read_windows
+from cssd_geo.windows import TrainingWindows, read_pixels, read_windows, unmasked_pixels
 
 LEAST_PIXELS = 3
 """Labelled pixels below which a class cannot be learned, let alone be tested."""
@@ -111,7 +112,9 @@ def train(
     model = replace(trainer.fit(chosen, run=trainer.runs), calibration=calibration, provenance=provenance)
     if output is not None:
         model.save(output)
-    return Training(model=model, hold_out=hold_out, notes=(*read.notes, sampling.description, *notes))
+    return Training(
+        model=model, hold_out=hold_out, notes=(*opened.notes, *read.notes, sampling.description, *notes)
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,18 +127,16 @@ class _Samples:
 
 
 def _read_samples(scene: Scene, labels: Labels) -> tuple[Scene, _Samples, list[str]]:
-    """Read the labelled pixels; mark bands as bad that hold no data at any, as water-vapour bands often do."""
-    good, notes = scene.bands.good_indexes, list[str]()
+    """Read the labelled pixels; mark bands as bad that tell nothing at them, as water-vapour bands often do."""
+    labels, notes = _unmasked(scene, labels)
+    good = scene.bands.good_indexes
     spectra, valid = read_pixels(scene, labels.rows, labels.cols, good)
-    data = usable(spectra.T[:, :, None], scene.nodata[good])[:, :, 0]  # (S,n)
-    empty = ~data.any(axis=1)
-    if empty.all():
-        raise LabelError("all labelled pixels are nodata in every band: check that labels and scene overlap")
-    if empty.any():
+    dropped = _bands_that_tell_nothing(spectra, scene.nodata[good])
+    if dropped:
         marked = np.zeros(len(scene.bands), np.bool_)
-        marked[good] = empty
-        dropped = ", ".join(str(i + 1) for i in np.flatnonzero(marked))
-        notes.append(f"Bands without data at the labelled pixels were dropped: {dropped}.")
+        for why, bands in dropped.items():
+            marked[good[bands]] = True
+            notes.append(f"Bands {why} were dropped: {ranges(scene.band_numbers[good[bands]])}.")
         scene = scene.without_bands(marked)
         spectra, valid = read_pixels(scene, labels.rows, labels.cols, scene.bands.good_indexes)
     usable_labels = labels.select(valid)
@@ -147,6 +148,38 @@ def _read_samples(scene: Scene, labels: Labels) -> tuple[Scene, _Samples, list[s
             f"{(~valid).sum()} of {len(valid)} labelled pixels are nodata in the scene and were left out."
         )
     return scene, _Samples(labels=usable_labels, spectra=spectra[valid]), notes
+
+
+def _unmasked(scene: Scene, labels: Labels) -> tuple[Labels, list[str]]:
+    """Leave out labelled pixels that a mask of the scene excludes; their values need not even be read."""
+    allowed = unmasked_pixels(scene, labels.rows, labels.cols)
+    kept = labels.select(allowed)
+    missing = [name for name, n in zip(labels.table.names, kept.counts(), strict=True) if not n]
+    if missing:
+        raise LabelError(
+            f"every labelled pixel of {listed(missing)} is excluded by a mask of the scene or lies outside of the "
+            "area of interest: label other places, or give a mask that holds them"
+        )
+    excluded = f"{(~allowed).sum()} of {len(labels)} labelled pixels are excluded by a mask or an area of interest"
+    return kept, [] if allowed.all() else [f"{excluded} and were left out."]
+
+
+def _bands_that_tell_nothing(spectra: NDArray[Any], nodata: NDArray[np.float64]) -> dict[str, NDArray[np.intp]]:
+    """Why bands of spectra (n, S) are of no use, and the indexes of these bands.
+
+    Raises:
+        LabelError: if it is all of them.
+    """
+    data = usable(spectra.T[:, :, None], nodata)[:, :, 0]  # (S,n)
+    empty = ~data.any(axis=1)
+    if empty.all():
+        raise LabelError("all labelled pixels are nodata in every band: check that labels and scene overlap")
+    pairs = zip(spectra.T, data, strict=True)
+    constant = ~empty & np.array([(band[seen] == band[seen][:1]).all() for band, seen in pairs])
+    if (empty | constant).all():
+        raise LabelError("all labelled pixels have the same spectrum: check that labels and scene overlap")
+    reasons = {"without data at the labelled pixels": empty, "with one value at all labelled pixels": constant}
+    return {why: np.flatnonzero(bands) for why, bands in reasons.items() if bands.any()}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,5 +1,6 @@
 """Training windows: each scene pixel is held once, windows are lookups into it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +117,28 @@ def read_pixels(
     """
     values = np.empty((len(rows), len(bands)), scene.cube.dtype)
     valid = np.empty(len(rows), np.bool_)
+    for window, chosen, at in _windows_around(scene, rows, cols):
+        block, usable = scene.read(window, bands)
+        values[chosen], valid[chosen] = block[:, at[0], at[1]].T, usable[at]
+    return values, valid
+
+
+def unmasked_pixels(scene: Scene, rows: NDArray[np.int64], cols: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell for each of the pixels (n,) whether no mask of the scene excludes it; reads no value.
+
+    Raises:
+        SceneError: if a mask cannot be read.
+    """
+    allowed = np.empty(len(rows), np.bool_)
+    for window, chosen, at in _windows_around(scene, rows, cols):
+        allowed[chosen] = scene.unmasked(window)[at]
+    return allowed
+
+
+def _windows_around(
+    scene: Scene, rows: NDArray[np.int64], cols: NDArray[np.int64]
+) -> Iterator[tuple[Window, NDArray[np.intp], tuple[NDArray[np.int64], NDArray[np.int64]]]]:
+    """Visit scattered pixels block by block: a window, which pixels lie in it, and where in it (rows, columns)."""
     height, width = scene.block_shape
     plan = plan_tiles(
         height=scene.grid.height,
@@ -126,10 +149,7 @@ def read_pixels(
     )
     for _, chosen in tiles_of_pixels(plan, rows, cols):
         window = _bounding_window(rows[chosen], cols[chosen])
-        block, usable = scene.read(window, bands)
-        at = rows[chosen] - window.row, cols[chosen] - window.col
-        values[chosen], valid[chosen] = block[:, at[0], at[1]].T, usable[at]
-    return values, valid
+        yield window, chosen, (rows[chosen] - window.row, cols[chosen] - window.col)
 
 
 def _bounding_window(rows: NDArray[np.int64], cols: NDArray[np.int64]) -> Window:

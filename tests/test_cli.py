@@ -201,6 +201,33 @@ def test_info_knows_the_model_and_the_scene() -> None:
     assert json.loads(call("info", "two_fields.tif", "--json").stdout)["size"]["bands"] == 12
 
 
+def test_bands_areas_and_masks_are_chosen_alike_in_train_classify_and_info(inside: Path, tmp_path: Path) -> None:
+    aoi = write_polygons(tmp_path / "aoi.gpkg", [(pixel_box(0, 0, 60, 65), "in")])
+    mask = write_raster(tmp_path / "mask.tif", np.pad(np.ones((1, 50, 90), np.uint8), ((0, 0), (0, 10), (0, 0))))
+    choice = ("--aoi", aoi, "--valid-mask", mask, "--bands", "12,1-6")
+    model, output = tmp_path / "m.safetensors", tmp_path / "map.tif"
+    scene = inside / "two_fields.tif"
+    trained = call("train", scene, inside / "labels.gpkg", "-o", model, *QUICK, "--split", "none", *choice)
+    assert trained.exit_code == 0, trained.output
+    assert "labelled pixels are excluded by a mask or an area of interest" in trained.stdout
+    assert len(load_model(model).bands) == 7
+    done = call("classify", scene, "-o", output, "-m", model, *choice)
+    assert done.exit_code == 0, done.output
+    with rasterio.open(output) as dataset:
+        found = dataset.read(1) > 0
+    expected = np.zeros((60, 90), bool)
+    expected[:50, :65] = True
+    expected[40:46, 10:21] = False
+    np.testing.assert_array_equal(found, expected)
+    told = call("info", scene, *choice, "-m", model, "--json", "--quicklook", tmp_path / "look.png")
+    facts = json.loads(told.stdout)
+    assert facts["plan"]["fits"]
+    assert facts["bands"]["numbers"] == "12, 1-6"
+    assert facts["values"]["masked_share"] == pytest.approx(1 - 50 * 65 / 5400)
+    assert len(facts["quicklook"]["bands"]) == 3
+    assert (tmp_path / "look.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_dry_run_prints_the_plan_and_writes_nothing(inside: Path) -> None:
     before = contents(inside)
     result = call(
@@ -436,6 +463,20 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
         (("info", "no.tif"), 3, "no.tif does not exist"),
         (("info", "no.safetensors"), 5, "does not exist"),
         (("info", "labels.gpkg"), 3, "not a raster"),
+        (("info", "two_fields.tif", "--quicklook", "{new}.jpg"), 6, r"does not end in \.png"),
+        (("info", "two_fields.tif", "--quicklook", "no/a.png"), 6, "there is no folder no"),
+        (("info", "m.safetensors", "--quicklook", "{new}.png"), 2, "options of scenes have no meaning"),
+        (("info", "two_fields.tif", "-m", "no.safetensors"), 5, "no.safetensors does not exist"),
+        ((*TRAIN, "--bands", "1-50"), 2, "there is no band 50; the scene has bands 1 to 12"),
+        ((*TRAIN, "--bands", "450-900nm"), 2, "those of the scene are not known: count bands"),
+        ((*TRAIN, "--aoi", "no.gpkg"), 3, "no.gpkg does not exist"),
+        ((*CLASSIFY, "--bands", "1-5"), 3, "has 5 bands but the model was trained on 12"),
+        ((*CLASSIFY, "--bands", "5-1"), 2, "runs backwards"),
+        ((*CLASSIFY, "--aoi", "map.tif"), 3, "map.tif is no vector .* --valid-mask"),
+        ((*CLASSIFY, "--aoi", "labels.gpkg", "--aoi-layer", "x"), 3, "'x' is none of them with --aoi-layer"),
+        ((*CLASSIFY, "--aoi-layer", "x"), 2, "Name its file too"),
+        ((*CLASSIFY, "--valid-mask", "labels.gpkg"), 3, "is a vector, not a raster: give it as area of interest"),
+        ((*CLASSIFY, "--valid-mask", "probabilities.tif"), 3, "holds 2 bands of float32"),
         (("demo", "-o", "labels.gpkg"), 6, "cannot be made"),
         (("demo", "--epochs", "0"), 2, "epochs must be at least 1"),
         (("guess",), 2, "No such command 'guess'"),

@@ -503,5 +503,5 @@ def test_info_of_hdf5(neon: Path, tmp_path: Path) -> None:
         result = CliRunner().invoke(main, ["info", str(path), "--json"])
         assert result.exit_code == 0, result.output
         facts = json.loads(result.stdout)
-        assert facts["crs"] == "EPSG:32633"
+        assert facts["place"]["crs"] == "EPSG:32633"
         assert facts["bands"]["bad"] == bad

@@ -14,14 +14,22 @@ LAYERS = (
     # Lowest first. A module imports from layers below its own, never from its own or from above.
     "errors",
     # values: numpy and the standard library
-    "options bands classes tiles metrics reliability split_search discriminant locks hdf5_files xml_files stores",
-    "splits resampling machine band_tags stac outputs pam vectors pooling dilation budget areas raw_layers",
+    (
+        "options bands classes tiles metrics reliability split_search discriminant locks hdf5_files "
+        "xml_files stores"
+    ),
+    (
+        "splits resampling machine band_tags stac outputs pam vectors pooling dilation budget areas "
+        "raw_layers band_choice"
+    ),
     "links alignment journal cf_axes",
     "grid unfinished",
-    "cube classmap sources strata scene_lists lookup cf_grids",  # the outside world: rasters in, rasters out
-    "scene labels class_rasters",
-    "unreadable hdf5 xml_products formats.cf",
-    "formats.desis formats.enmap formats.neon formats.prisma formats.emit",
+    (
+        "cube classmap sources strata scene_lists lookup cf_grids pixel_shapes"
+    ),  # the outside world: rasters in, rasters out
+    "scene labels class_rasters masks",
+    "unreadable hdf5 xml_products formats.cf previews",
+    "formats.desis formats.enmap formats.neon formats.prisma formats.emit scene_checks",
     "products",
     "network calibration whitening sampling windows",  # from here on torch may be needed
     "losses model baselines validation dense",

@@ -3,20 +3,30 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
-from affine import Affine
 from click.testing import CliRunner
 from rasterio.control import GroundControlPoint
-from scenes import UTM, random_model, with_bands, write_raster
+from scenes import (
+    ROTATED,
+    UTM,
+    pixel_box,
+    random_model,
+    with_bands,
+    write_polygons,
+    write_raster,
+    write_two_fields,
+)
 
 from cssd_geo.bands import Bands
 from cssd_geo.classes import ClassTable
 from cssd_geo.cli import main
 from cssd_geo.errors import ModelFileError, SceneError
 from cssd_geo.info import describe_model, describe_scene
+from cssd_geo.products import open_scene
 
 
 @pytest.fixture
@@ -38,17 +48,24 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "model.safetensors"
 
 
-def test_a_scene_is_described_without_its_pixels(scene: Path) -> None:
+def test_a_scene_is_described(scene: Path) -> None:
     facts = describe_scene(scene)
     assert facts["size"] == {"height": 4, "width": 7, "bands": 3}
     assert facts["dtype"] == "uint16"
-    assert facts["crs"] == "EPSG:32633"
-    assert facts["transform"] == [30.0, 0.0, 400_000.5, 0.0, -30.0, 5_800_000.25]
-    assert facts["nodata"] == [65535.0]
-    assert facts["scale"] == [1e-4]
-    assert facts["offset"] == [-0.1]
+    assert facts["file"]["format"] == "GTiff"
+    assert facts["file"]["bytes"] == scene.stat().st_size
+    place = facts["place"]
+    assert (place["crs"], place["crs_name"], place["unit"]) == ("EPSG:32633", "WGS 84 / UTM zone 33N", "m")
+    assert place["transform"] == [30.0, 0.0, 400_000.5, 0.0, -30.0, 5_800_000.25]
+    assert (place["pixel_size"], place["rotation_degrees"]) == ([30.0, 30.0], 0.0)
+    assert place["corners"]["lower_right"] == [400_210.5, 5_799_880.25]
+    values = facts["values"]
+    assert (values["nodata"], values["scale"], values["offset"]) == ([65535.0], [1e-4], [-0.1])
+    assert values["quantiles"]["median"] == pytest.approx(1e-4 - 0.1)
     assert facts["bands"]["wavelength_nm"] == [450.0, 550.5, 650.0]
     assert facts["bands"]["bad"] == [2]
+    assert facts["plan"] is None
+    assert facts["warnings"] == []
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -56,21 +73,86 @@ def test_a_scene_without_georeference_has_none(tmp_path: Path) -> None:
     facts = describe_scene(
         write_raster(tmp_path / "s.tif", np.ones((1, 2, 3), np.float32), transform=None, crs=None)
     )
-    assert facts["crs"] is None
-    assert facts["transform"] is None
-    assert facts["nodata"] == [None]
+    assert {facts["place"][name] for name in ("crs", "transform", "pixel_size", "corners", "degrees")} == {None}
+    assert facts["values"]["nodata"] == [None]
+    assert [text.split(" ")[0] for text in facts["warnings"]] == ["No", "No", "Wavelengths"]
 
 
 def test_control_points_are_counted(tmp_path: Path) -> None:
     points = [GroundControlPoint(row=r, col=c, x=9.0 + c, y=50.0 - r) for r, c in ((0, 0), (0, 3), (2, 0), (2, 3))]
     path = write_raster(tmp_path / "s.tif", np.ones((1, 2, 3), np.uint8), transform=None, crs=UTM, gcps=points)
-    assert describe_scene(path)["gcps"] == 4
+    assert describe_scene(path)["place"]["gcps"] == 4
+    assert "EPSG:32633, WGS 84 / UTM zone 33N, 4 ground control points" in printed(path)
 
 
 def test_a_rotated_scene_shows_its_whole_transform(tmp_path: Path) -> None:
-    turned = Affine(1, 2, 3, 4, 5, 6)
-    path = write_raster(tmp_path / "s.tif", np.ones((1, 2, 3), np.uint8), transform=turned)
-    assert describe_scene(path)["transform"] == [1, 2, 3, 4, 5, 6]
+    path = write_raster(tmp_path / "s.tif", np.ones((1, 2, 3), np.uint8), transform=ROTATED)
+    place = describe_scene(path)["place"]
+    assert place["transform"] == pytest.approx(list(ROTATED)[:6])
+    assert place["pixel_size"] == pytest.approx([30, 30])
+    assert place["rotation_degrees"] == pytest.approx(-27)
+    assert place["corners"]["lower_left"] == pytest.approx(list(ROTATED * (0, 2)))
+    assert "rotated by -27 degrees" in printed(path)
+
+
+def printed(*words: Any) -> str:
+    result = CliRunner().invoke(main, ["info", *map(str, words)])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.parametrize(("fill", "declared"), [(0, None), (-9999, None), (-9999, -9999)])
+def test_nodata_that_nobody_declared_is_suspected(tmp_path: Path, fill: int, declared: int | None) -> None:
+    cube = np.random.default_rng(0).integers(1, 400, (6, 40, 50)).astype(np.int16)
+    cube[:, :, :5] = fill
+    facts = describe_scene(write_raster(tmp_path / "s.tif", cube, nodata=declared))
+    suspected = [text for text in facts["warnings"] if "not declared as nodata" in text]
+    assert facts["values"]["nodata_share"] == pytest.approx(0.1 if declared else 0)
+    if declared:
+        assert not suspected
+    else:
+        assert suspected[0].startswith(f"10.0 % of the pixels are {fill} in every band")
+
+
+def test_empty_bands_overlapping_detectors_and_large_values_are_told(tmp_path: Path) -> None:
+    cube = np.random.default_rng(0).integers(1, 9000, (6, 40, 50)).astype(np.int16)
+    cube[[1, 4]] = -1
+    path = write_raster(tmp_path / "s.tif", cube, nodata=-1)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(ns="ENVI", wavelength="{400, 420, 440, 430, 450, 900}")
+    facts = describe_scene(open_scene(path, bands="2-6"))
+    assert facts["values"]["bands_without_data"] == [2, 5]
+    assert facts["values"]["nodata_share"] == 0
+    large = (
+        f"Values run to {np.quantile(cube[[2, 3, 5]], 0.98):,.0f} and no scale is declared: if they are "
+        "reflectance times 10,000, models will fit only scenes that are stored so too."
+    )
+    assert [text for text in facts["warnings"] if "ascend" not in text] == [
+        "Bands without data in any pixel: 2, 5. Training drops them.",
+        large,
+    ]
+    assert "Wavelengths do not ascend at band 4, as where two detectors overlap." in facts["warnings"]
+    assert [part["bands"] for part in facts["bands"]["segments"]] == ["2-3", "4-5", "6"]
+
+
+def test_masks_and_chosen_bands_are_told(tmp_path: Path) -> None:
+    made = write_two_fields(tmp_path)
+    aoi = write_polygons(tmp_path / "aoi.gpkg", [(pixel_box(30, 0, 30, 45), "in")])
+    text = printed(made.scene, "--aoi", aoi, "--bands", "3,1-2")
+    assert "masks exclude 75.0 % of the pixels" in text
+    assert "nodata -9999; 4.9 % of the pixels have no data (all 5,400 pixels were read)" in text
+    assert "notes     Bands chosen by hand: 3, 1-2 (3 of 12)." in text
+    nothing = write_raster(tmp_path / "no.tif", np.zeros((1, 60, 90), np.uint8))
+    assert "Masks or the area of interest exclude every pixel." in printed(made.scene, "--valid-mask", nothing)
+
+
+def test_the_plan_is_that_of_classify_or_says_why_not(tmp_path: Path) -> None:
+    made = write_two_fields(tmp_path)
+    random_model(bands=12).save(tmp_path / "m.safetensors")
+    fits = printed(made.scene, "-m", tmp_path / "m.safetensors")
+    assert "plan      1 tiles: 1 down, 1 across, each 60 x 90 pixels\n          halo of" in fits
+    text = printed(made.scene, "-m", tmp_path / "m.safetensors", "--bands", "1-4")
+    assert "the model does not fit: two_fields.tif has 4 bands but the model was trained on 12" in text
 
 
 def test_a_model_is_described(model: Path) -> None:
@@ -91,8 +173,11 @@ def test_json_is_json_for_both(scene: Path, model: Path) -> None:
 
 def test_text_is_readable_for_both(scene: Path, model: Path) -> None:
     text = CliRunner().invoke(main, ["info", str(scene)]).stdout
-    assert "crs            EPSG:32633\n" in text
-    assert "height  4\n" in text
+    assert "place     EPSG:32633, WGS 84 / UTM zone 33N, pixels of 30 x 30 m\n" in text
+    assert "size      4 rows x 7 columns x 3 bands, uint16\n" in text
+    assert "reflectance = value x 0.0001 + -0.1\n" in text
+    assert "          bad: 2\n" in text
+    assert max(map(len, text.splitlines())) <= 100
     text = CliRunner().invoke(main, ["info", str(model)]).stdout
     assert "3  oak (#010203)\n" in text
     assert "accuracy  none\n" in text

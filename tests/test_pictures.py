@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scenes import write_raster
 
+from cssd_geo.bands import Bands
 from cssd_geo.classes import ClassTable
 from cssd_geo.metrics import Accuracy
 from cssd_geo.pictures import (
@@ -17,6 +18,8 @@ from cssd_geo.pictures import (
     paint_classes,
     paint_confidence,
     paint_errors,
+    quicklook,
+    shown_bands,
     side_by_side,
 )
 from cssd_geo.products import open_scene
@@ -81,6 +84,36 @@ def test_false_colour_stretches_each_channel(tmp_path: Path) -> None:
     assert image.min() == 0
     assert image.max() == 255
     assert np.all(np.diff(image[..., 0].ravel().astype(int)) >= 0)
+
+
+def test_bands_are_shown_by_wavelength_else_spread() -> None:
+    def shown(*centres: float, good: tuple[bool, ...] | None = None) -> list[int]:
+        return list(shown_bands(Bands(good=good or (True,) * len(centres), wavelength_nm=centres)))
+
+    assert shown(870, 540, 660, 400, 2000) == [0, 2, 1]
+    assert shown(870, 540, 660, 850, good=(False, True, True, True)) == [3, 2, 1]
+    assert shown(2000, 1500, 1600, 1700, 1800, 1900) == [5, 3, 2]
+    assert shown(870, 540, 660, good=(False,) * 3) == [0, 2, 1]
+    assert shown_bands(Bands(good=(True,))).tolist() == [0, 0, 0]
+    assert shown_bands(Bands(good=(True,) * 3)).tolist() == [2, 1, 0]
+    assert shown_bands(Bands(good=(True,) * 200)).tolist() == [44, 24, 14]
+
+
+def test_a_quicklook_has_the_scene_s_pixels_and_no_data_is_transparent(tmp_path: Path) -> None:
+    cube = np.zeros((3, 20, 30), np.int16)
+    cube[2] = np.arange(600).reshape(20, 30)
+    cube[:, 3:7, 2:9] = -9999
+    image = decoded(quicklook(open_scene(write_raster(tmp_path / "s.tif", cube, nodata=-9999))), tmp_path)
+    assert image.shape == (20, 30, 4)
+    np.testing.assert_array_equal(image[..., 3] == 0, cube[0] == -9999)
+    assert image[19, 29, :3].tolist() == [1, 0, 0]
+    empty = open_scene(write_raster(tmp_path / "e.tif", np.full((2, 4, 5), -1, np.int16), nodata=-1))
+    assert not decoded(quicklook(empty), tmp_path)[..., 3].any()
+
+
+def test_a_quicklook_of_a_large_scene_is_small_and_keeps_its_shape(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "s.tif", np.ones((3, 1000, 5000), np.uint8), compress="deflate")
+    assert decoded(quicklook(open_scene(path)), tmp_path).shape == (200, 1000, 4)
 
 
 @pytest.mark.parametrize("names", ODD_NAMES, ids=range(len(ODD_NAMES)))

@@ -588,3 +588,27 @@ def test_every_odd_real_file_opens_or_says_why_not(shared_data: Path, folder: st
         for ours, theirs in ((scene.nodata, back.nodata), (scene.scale, back.scale), (scene.offset, back.offset)):
             np.testing.assert_array_equal(ours, theirs)
     assert opened == {"derived_from_berlin": 20, "gdal": 10, "gdal_ehdr": 6}[Path(folder).name]
+
+
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+def test_a_block_that_cannot_be_decoded_never_reads_as_data(interleave: str, tmp_path: Path) -> None:
+    cube = np.random.default_rng(1).integers(0, 4000, (6, 64, 64)).astype(np.int16)
+    blocks: dict[str, Any] = {"blockxsize": 16, "blockysize": 16, "compress": "deflate", "interleave": interleave}
+    path = write_raster(tmp_path / "scene.tif", cube, tiled=True, **blocks)
+    with rasterio.open(path) as dataset:
+        begin = int(dataset.get_tag_item("BLOCK_OFFSET_1_2", "TIFF", bidx=1))
+    data = bytearray(path.read_bytes())
+    data[begin : begin + 60] = b"\xff" * 60
+    path.write_bytes(data)
+    scene, every = open_scene(path), np.arange(6)
+    damaged = Window(row=32, col=16, height=16, width=16)
+    for window in (
+        Window(row=0, col=0, height=64, width=64),
+        damaged,
+        damaged,
+        Window(row=38, col=25, height=9, width=9),
+    ):
+        with pytest.raises(SceneError, match="cannot be read at"):
+            scene.read(window, every)
+        values, _ = scene.read(Window(row=0, col=32, height=64, width=32), every)
+        assert (values == cube[:, :, 32:]).all()

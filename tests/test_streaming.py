@@ -117,10 +117,11 @@ def test_tiles_are_what_reading_each_alone_gives(scenes: dict[str, Scene], name:
     read = []
     for tile, values, seen in read_tiles(scenes[name], plan, USED):
         rows, cols = tile.padded.relative_to(Window(row=-frame, col=-frame, height=1, width=1)).slices
-        np.testing.assert_array_equal(values, cube[:, rows, cols])
+        told = seen if name == "mask" else np.ones_like(seen)  # what a mask excludes need not be read
+        np.testing.assert_array_equal(values[:, told], cube[:, rows, cols][:, told])
         np.testing.assert_array_equal(seen, valid[rows, cols])
         alone = scenes[name].read(tile.padded, USED)
-        np.testing.assert_array_equal(values, alone[0])
+        np.testing.assert_array_equal(values[:, told], alone[0][:, told])
         np.testing.assert_array_equal(seen, alone[1])
         assert (values.dtype, values.strides) == (alone[0].dtype, alone[0].strides)
         values[...], seen[...] = 77, True  # what is done to a tile does not reach the next one

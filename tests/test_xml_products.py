@@ -433,7 +433,7 @@ def test_enmap_is_trained_on_and_mapped(tmp_path: Path, *, empty: bool) -> None:
     trained = train(folder, made.labels, options=replace(QUICK, split="none", epochs=2))
     good = np.array(trained.model.bands.good)
     assert np.flatnonzero(~good).tolist() == [NO_DATA]
-    assert any("without data" in note for note in trained.notes) is not empty
+    assert any("without data at" in note for note in trained.notes) is not empty
     classify(metadata_of(folder), trained.model, tmp_path / "map.tif")
     with rasterio.open(tmp_path / "map.tif") as dataset:
         class_map = dataset.read(1)
@@ -447,8 +447,8 @@ def test_info_of_a_folder(enmap: Path, tmp_path: Path) -> None:
         result = CliRunner().invoke(main, ["info", str(path), "--json"])
         assert result.exit_code == 0
         facts = json.loads(result.stdout)
-        assert facts["scale"] == [1e-4]
-        assert facts["nodata"] == [-32768]
+        assert facts["values"]["scale"] == [1e-4]
+        assert facts["values"]["nodata"] == [-32768]
         assert len(facts["bands"]["wavelength_nm"]) == facts["size"]["bands"]
     shutil.rmtree(enmap / ".." / "desis")
     broken = write_desis(tmp_path / "desis", root=desis_metadata(3))

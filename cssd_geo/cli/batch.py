@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     help="When a scene fails: stop, or go on with the next one and exit with 7 at the end.",
 )
 @click.option("--asset", metavar="KEY", help="Asset to take of STAC items with several rasters.")
-@click.option("--follow-links", is_flag=True, help="Take STAC assets outside of the item's folder or on servers.")
+@click.option("--follow-links", is_flag=True, help="Let STAC items and virtual rasters lead out of their folders.")
 @options.memory
 @options.tile_size
 @options.device
@@ -71,6 +71,7 @@ def command(
         device=device,
         precision=precision,
         overwrite=overwrite,
+        follow_links=follow_links,
     )
     with PixelProgress("scene") as progress:
         outcomes = classify_batch(

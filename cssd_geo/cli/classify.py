@@ -1,7 +1,7 @@
 """`cssd-geo classify`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -33,7 +33,7 @@ _LISTED = 20
     help="Also write how far pure spectrum and spatial context are apart, in percent (.tif).",
 )
 @click.option("--probabilities", type=options.PATH, help="Also write the probability of each class (.tif).")
-@options.scale
+@options.scene_choice
 @options.memory
 @options.tile_size
 @options.device
@@ -56,7 +56,7 @@ def command(
     confidence: Path | None,
     disagreement: Path | None,
     probabilities: Path | None,
-    scale: float | None,
+    choice: dict[str, Any],
     memory: int,
     tile_size: int | None,
     device: str,
@@ -77,7 +77,7 @@ def command(
 
     path = find_model(model)
     ready = load_model(path)
-    opened = open_scene(scene) if scale is None else open_scene(scene).with_scale(scale)
+    opened = open_scene(scene, **choice)
     if dry_run:
         paths = {"class_map": output, "confidence": confidence, "disagreement": disagreement}
         paths |= {"probabilities": probabilities}

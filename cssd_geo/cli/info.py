@@ -1,36 +1,213 @@
 """`cssd-geo info`."""
 
 import json
+import math
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
 from cssd_geo.cli import options
+from cssd_geo.errors import InputError
+
+_HEADING = 9
+"""Characters of the names of groups, before their lines."""
+_WIDTH = 100
+"""Of a line."""
+_MOST_SEGMENTS = 12
 
 
 @click.command("info", short_help="Print what is known of a model or a scene.")
 @click.argument("path", type=options.PATH)
+@options.scene_choice
+@click.option(
+    "-m", "--model", type=options.PATH, help="Also tell whether this model fits the scene, and the tile plan."
+)
+@click.option("--quicklook", type=options.PATH, help="Also draw the scene in false colour (.png).")
+@options.overwrite
 @options.as_json
-def command(*, path: Path, as_json: bool) -> None:
-    """Print what is known of PATH, a model (.safetensors) or a scene."""
-    from cssd_geo.info import describe_model, describe_scene  # noqa: PLC0415 - --help does not wait for torch
+def command(
+    *,
+    path: Path,
+    choice: dict[str, Any],
+    model: Path | None,
+    quicklook: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Print what is known of PATH, a model (.safetensors) or a scene.
 
-    facts = describe_model(path) if path.suffix == ".safetensors" else describe_scene(path)
-    if as_json:
-        click.echo(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False))
+    Of a scene, some pixels are read, or all of them where they are few. A quicklook shows near infrared, red and
+    green as red, green and blue, or other bands where the scene does not cover these.
+    """
+    if path.suffix == ".safetensors":
+        if model or quicklook or any(choice.values()):
+            raise InputError(f"{path} is a model; the options of scenes have no meaning for it: leave them out")
+        facts = _of_model(path)
+        lines = list(_tree(facts))
+    else:
+        facts = _of_scene(path, choice, model, quicklook, overwrite=overwrite)
+        lines = list(_scene_lines(facts))
+    click.echo(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) if as_json else "\n".join(lines))
+
+
+def _of_model(path: Path) -> dict[str, Any]:
+    from cssd_geo.info import describe_model  # noqa: PLC0415 - --help does not wait for torch
+
+    return describe_model(path)
+
+
+def _of_scene(
+    path: Path, choice: dict[str, Any], model: Path | None, quicklook: Path | None, *, overwrite: bool
+) -> dict[str, Any]:
+    from cssd_geo.info import describe_scene  # noqa: PLC0415 - --help does not wait for torch
+    from cssd_geo.model import load_model  # noqa: PLC0415 - likewise
+    from cssd_geo.outputs import check_target, write_whole  # noqa: PLC0415 - likewise
+    from cssd_geo.products import open_scene  # noqa: PLC0415 - likewise
+
+    if quicklook is not None:
+        check_target(quicklook, overwrite=overwrite, suffixes=(".png",))
+    scene = open_scene(path, **choice)
+    facts = describe_scene(scene, None if model is None else load_model(model))
+    if quicklook is not None:
+        from cssd_geo import pictures  # noqa: PLC0415 - matplotlib takes a second
+
+        write_whole(quicklook, pictures.quicklook(scene))
+        facts["quicklook"] = {
+            "path": str(quicklook),
+            "bands": scene.band_numbers[pictures.shown_bands(scene.bands)].tolist(),
+        }
+    return facts
+
+
+# ---- a scene, for a person ----------------------------------------------------------------------------------
+
+
+def _scene_lines(facts: dict[str, Any]) -> Iterator[str]:
+    sensor = facts["sensor"]
+    yield facts["scene"] if sensor is None else f"{facts['scene']}, {sensor}"
+    size = facts["size"]
+    groups = {
+        "size": [f"{size['height']:,} rows x {size['width']:,} columns x {size['bands']} bands, {facts['dtype']}"],
+        "file": [_file(facts["file"])],
+        "place": _place(facts["place"]),
+        "bands": _bands(facts["bands"]),
+        "values": _values(facts["values"]),
+        "plan": _plan(facts["plan"]),
+        "picture": _picture(facts.get("quicklook")),
+        "notes": facts["notes"],
+        "warnings": facts["warnings"],
+    }
+    for name, lines in groups.items():
+        for number, line in enumerate(lines):
+            yield from _wrapped("" if number else name, line)
+
+
+def _wrapped(name: str, line: str) -> list[str]:
+    indent = " " * (_HEADING + 1)
+    return textwrap.wrap(
+        line, _WIDTH, initial_indent=f"{name:<{_HEADING}} ", subsequent_indent=indent, break_long_words=False
+    )
+
+
+def _file(file: dict[str, Any]) -> str:
+    parts = [file["format"] or "array", file["interleave"] and f"{file['interleave']} interleaved"]
+    parts += [file["compression"] and f"{file['compression']} compressed"]
+    parts += [f"blocks of {file['block'][0]} x {file['block'][1]} pixels"]
+    parts += [] if file["bytes"] is None else [f"{_megabytes(file['bytes'])} on disk"]
+    return ", ".join(part for part in parts if part)
+
+
+def _place(place: dict[str, Any]) -> Iterator[str]:
+    unit, name, code = place["unit"] or "units", place["crs_name"], place["crs"]
+    crs = "no CRS" if code is None else f"{code}, {name}" if len(code) < _WIDTH // 2 else name
+    if place["pixel_size"] is None:
+        yield f"{crs}, {place['gcps']} ground control points" if place["gcps"] else f"{crs}, no transform"
         return
-    _show(facts, indent=0)
+    across, down = (f"{length:.9g}" for length in place["pixel_size"])
+    turned = place["rotation_degrees"]
+    yield f"{crs}, pixels of {across} x {down} {unit}" + (f", rotated by {turned:.4g} degrees" if turned else "")
+    for name, (x, y) in place["corners"].items():
+        if name in {"upper_left", "lower_right"} or turned:
+            yield f"{name.replace('_', ' '):<11}  {x:.9g}, {y:.9g}"
+    if place["degrees"] is not None:
+        west, south, east, north = place["degrees"]
+        yield f"longitude {west:.4f} to {east:.4f}, latitude {south:.4f} to {north:.4f}"
 
 
-def _show(facts: dict[str, Any], indent: int) -> None:
+def _bands(bands: dict[str, Any]) -> Iterator[str]:
+    yield bands["summary"]
+    if bands["bad_ranges"]:
+        yield f"bad: {bands['bad_ranges']}"
+    width = max((len(part["bands"]) for part in bands["segments"]), default=0)
+    for part in bands["segments"][:_MOST_SEGMENTS]:
+        low, high = part["wavelength_nm"]
+        yield f"{part['bands']:>{width}}  {low:7.1f} to {high:7.1f} nm"
+    if len(bands["segments"]) > _MOST_SEGMENTS:
+        yield f"... ({len(bands['segments'])} runs of ascending wavelengths)"
+
+
+def _values(values: dict[str, Any]) -> Iterator[str]:
+    exact = values["all_pixels_read"]
+    read = f"all {values['pixels_read']:,} pixels" if exact else f"{values['pixels_read']:,} pixels here and there"
+    about = "" if exact else "about "
+    nodata = ", ".join("none" if value is None else f"{value:g}" for value in values["nodata"])
+    share = values["nodata_share"]
+    lacking = "" if share is None else f"; {about}{_percent(share)} of the pixels have no data ({read} were read)"
+    yield f"nodata {nodata}{lacking}"
+    if values["masked_share"]:
+        yield f"masks exclude {about}{_percent(values['masked_share'])} of the pixels"
+    scales, offsets = values["scale"], values["offset"]
+    if (scales, offsets) == ([1.0], [0.0]):
+        yield "no scale: values are used as they are stored"
+    else:
+        yield f"reflectance = value x {_text(scales)} + {_text(offsets)}"
+    if values["quantiles"] is not None:
+        yield ", ".join(f"{name} {value:.4g}" for name, value in values["quantiles"].items())
+
+
+def _plan(plan: dict[str, Any] | None) -> Iterator[str]:
+    if plan is None:
+        return
+    if not plan["fits"]:
+        yield f"the model does not fit: {plan['why']}"
+        return
+    (down, across), (height, width), (before, after) = plan["tiles"], plan["tile"], plan["halo"]
+    yield f"{down * across} tiles: {down} down, {across} across, each {height} x {width} pixels"
+    yield f"halo of {before} pixels before and {after} after"
+    yield f"{_megabytes(plan['bytes_read'])} to read, {_megabytes(plan['memory'])} of memory at most"
+
+
+def _picture(picture: dict[str, Any] | None) -> Iterator[str]:
+    if picture is not None:
+        red, green, blue = picture["bands"]
+        yield f"{picture['path']} written: band {red} is red, {green} green, {blue} blue; no data is transparent"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"  # noqa: PLR2004 - 0.1 MB
+
+
+def _percent(share: float) -> str:
+    """A share that is not 0 does not look like 0."""
+    percent = 100 * share
+    digits = 1 if percent == 0 or percent >= 0.05 else min(6, -math.floor(math.log10(percent)))  # noqa: PLR2004
+    return f"{percent:.{digits}f} %"
+
+
+# ---- a model, for a person ----------------------------------------------------------------------------------
+
+
+def _tree(facts: dict[str, Any], indent: int = 0) -> Iterator[str]:
     width = max((len(key) for key in facts), default=0)
     for key, value in facts.items():
         if isinstance(value, dict) and value:
-            click.echo(f"{' ' * indent}{key}")
-            _show(value, indent + 2)
+            yield f"{' ' * indent}{key}"
+            yield from _tree(value, indent + 2)
         else:
-            click.echo(f"{' ' * indent}{key:<{width}}  {_text(value)}")
+            yield f"{' ' * indent}{key:<{width}}  {_text(value)}"
 
 
 def _text(value: Any) -> str:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import Field, fields
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -72,18 +73,54 @@ memory = click.option(
 tile_size = click.option(
     "--tile-size", type=click.IntRange(min=1), help="Side length of square tiles; else from the file and --memory."
 )
-scale = click.option(
-    "--scale",
-    type=click.FLOAT,
-    metavar="FACTOR",
-    help="Reflectance of a stored value of 1, such as 0.0001; else from the metadata.",
-)
 overwrite = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 class_field = click.option(
     "--class-field", metavar="NAME", help="Attribute with the class; guessed where only one is plausible."
 )
 layer = click.option("--layer", metavar="NAME", help="Layer of a vector file with several.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+_SCENE_CHOICE = {
+    "bands": click.option(
+        "--bands",
+        metavar="CHOICE",
+        help='Only these bands, in this order: numbers from 1, as "1-50,60,70-90", or wavelengths, as '
+        '"450-900nm,1.1-1.3um".',
+    ),
+    "valid_mask": click.option(
+        "--valid-mask",
+        type=PATH,
+        metavar="RASTER",
+        help="Only pixels where this raster on the scene's grid is neither 0 nor nodata.",
+    ),
+    "aoi": click.option(
+        "--aoi", type=PATH, metavar="VECTOR", help="Only pixels whose centre lies in these polygons, in any CRS."
+    ),
+    "aoi_layer": click.option("--aoi-layer", metavar="NAME", help="Layer of an --aoi with several."),
+    "scale": click.option(
+        "--scale",
+        type=click.FLOAT,
+        metavar="FACTOR",
+        help="Reflectance of a stored value of 1, such as 0.0001; else from the metadata.",
+    ),
+    "follow_links": click.option(
+        "--follow-links", is_flag=True, help="Let a virtual raster refer to files outside of its folder."
+    ),
+}
+"""What of a scene is used, and how it is read: the keywords of `open_scene`."""
+
+
+def scene_choice(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose bands and pixels of a scene; the command gets them together, as `choice`."""
+
+    @wraps(function)
+    def command(**values: Any) -> Any:
+        return function(choice={name: values.pop(name) for name in _SCENE_CHOICE}, **values)
+
+    for option in reversed(_SCENE_CHOICE.values()):
+        command = option(command)
+    return command
 
 
 def training(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -33,8 +33,8 @@ _LOG_SECONDS = 10.0
     is_flag=True,
     help="Label every pixel that a polygon touches, not only those whose centre it covers.",
 )
+@options.scene_choice
 @options.training
-@options.scale
 @options.device
 @click.option("--report", type=options.PATH, help="Also write the accuracy as JSON.")
 @click.option("--reliability", type=options.PATH, help="Also draw confidence against accuracy (.png).")
@@ -47,7 +47,7 @@ def command(
     class_field: str | None,
     layer: str | None,
     all_touched: bool,
-    scale: float | None,
+    choice: dict[str, Any],
     device: str,
     report: Path | None,
     reliability: Path | None,
@@ -72,7 +72,7 @@ def command(
     for path, suffix in {output: ".safetensors", **told}.items():
         check_target(path, overwrite=overwrite, suffixes=(suffix,))
     training = train(
-        scene if scale is None else open_scene(scene).with_scale(scale),
+        open_scene(scene, **choice),
         labels,
         output,
         class_field=class_field,

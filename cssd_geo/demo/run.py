@@ -139,7 +139,7 @@ def _draw(folder: Path, files: SceneFiles, training: Training, evaluation: Evalu
     classes = training.model.classes
     truth = _in_ids_of(classes, layers["truth"], read_classes(files.truth))
     panels = [
-        Panel(title="scene (850, 660, 560 nm)", image=false_colour(open_scene(files.scene))),
+        Panel(title="scene (860, 650, 550 nm)", image=false_colour(open_scene(files.scene))),
         Panel(title="truth", image=paint_classes(truth, classes)),
         Panel(title="map", image=paint_classes(layers["map"], classes)),
         Panel(title="confidence", image=paint_confidence(layers["confidence"])),

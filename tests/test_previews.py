@@ -1,0 +1,116 @@
+"""Little is read and stands for all: every n-th pixel is in its place, and a sample's shares are the scene's."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scenes import coordinate_cube, write_raster
+from test_scene import LAYOUTS, holed_cube
+
+from cssd_geo import previews
+from cssd_geo.masks import ShapeMask
+from cssd_geo.previews import every_nth, sample_pixels
+from cssd_geo.products import open_scene
+from cssd_geo.scene import Scene, scene_of_array
+
+BANDS, HEIGHT, WIDTH = 4, 21, 34
+EVERY = np.arange(BANDS)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scene]:
+    folder, cube = tmp_path_factory.mktemp("previews"), holed_cube()
+    files = {name: folder / f"{name}.{'dat' if 'driver' in LAYOUTS[name] else 'tif'}" for name in LAYOUTS}
+    scenes = {n: open_scene(write_raster(path, cube, nodata=-5, **LAYOUTS[n])) for n, path in files.items()}
+    return scenes | {"chunks": scene_of_array(scenes["tiles"].cube.chunk({"y": 5, "x": 7}))}
+
+
+@settings(max_examples=10, deadline=None)
+@pytest.mark.parametrize("layout", [*LAYOUTS, "chunks"])
+@given(most=st.integers(1, 40), bands=st.permutations(range(BANDS)))
+def test_every_nth_pixel_is_where_it_belongs(
+    stored: dict[str, Scene], layout: str, most: int, bands: list[int]
+) -> None:
+    values, valid = every_nth(stored[layout], np.array(bands), most)
+    step = -(-WIDTH // most)
+    expected = holed_cube()[bands][:, min(step, HEIGHT) // 2 :: step, min(step, WIDTH) // 2 :: step]
+    np.testing.assert_array_equal(valid, (expected != -5).all(axis=0))
+    np.testing.assert_array_equal(values[:, valid], expected[:, valid])
+    assert max(valid.shape) <= most
+    assert min(valid.shape) >= 1
+
+
+@pytest.mark.parametrize("layout", [*LAYOUTS, "chunks"])
+def test_small_scenes_are_sampled_whole(stored: dict[str, Scene], layout: str) -> None:
+    sample = sample_pixels(stored[layout], EVERY)
+    cube = holed_cube().reshape(BANDS, -1)
+    assert sample.exact
+    np.testing.assert_array_equal(sample.values, cube)
+    np.testing.assert_array_equal(sample.valid, (cube != -5).all(axis=0))
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """A scene that counts as large: nodata at the left quarter, and in one of its bands everywhere."""
+    monkeypatch.setattr(previews, "_MOST_VALUES", 30_000)
+    cube = coordinate_cube(3, 400, 600)
+    cube[:, :, :150], cube[1] = -5, -5
+    return open_scene(write_raster(tmp_path / "s.tif", cube, nodata=-5, tiled=True, blockxsize=32, blockysize=16))
+
+
+def test_a_large_scene_is_sampled_here_and_there(large: Scene) -> None:
+    sample = sample_pixels(large, np.arange(3))
+    assert not sample.exact
+    assert sample.values.size <= 30_000
+    assert sample.empty.tolist() == [False, True, False]
+    assert 1 - sample.valid.mean() == pytest.approx(0.25, abs=0.1)
+    rows, cols = np.divmod(sample.values[0, sample.valid], 1000)
+    assert cols.min() >= 150
+    assert np.ptp(rows) > 300
+    assert np.ptp(cols) > 350
+    assert len(np.unique(sample.values[0, sample.valid])) == sample.valid.sum(), "no pixel twice"
+
+
+def test_masks_leave_their_share_and_are_looked_through(large: Scene) -> None:
+    area = shapely.box(200, 100, 260, 160)
+    sample = sample_pixels(large.with_mask(ShapeMask(np.array([area])), ""), np.arange(3))
+    assert sample.valid.any()
+    assert sample.unmasked_share == pytest.approx(0.015, abs=0.01)
+    rows, cols = np.divmod(sample.values[0, sample.valid], 1000)
+    assert (rows.min() >= 100, rows.max() < 160, cols.min() >= 200, cols.max() < 260) == (True,) * 4
+    nothing = sample_pixels(large.with_mask(ShapeMask(np.array([], object)), ""), np.arange(3))
+    assert (nothing.values.shape, nothing.unmasked_share) == ((3, 0), 0)
+
+
+def test_time_is_bounded_too(large: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = sample_pixels(large, np.arange(3)).values
+    monkeypatch.setattr(previews, "_SECONDS", -1.0)
+    begun = sample_pixels(large, np.arange(3)).values
+    assert 0 < begun.size < whole.size / 10
+    np.testing.assert_array_equal(begun, whole[:, : begun.shape[1]])
+
+
+class Counting:
+    """A source that counts how often each pixel is read."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.source, self.reads = scene.source, np.zeros((scene.grid.height, scene.grid.width), int)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.source, name)
+
+    def read(self, window: Any, bands: Any, out: Any) -> None:
+        self.reads[window.slices] += 1
+        self.source.read(window, bands, out)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_no_pixel_is_read_twice(stored: dict[str, Scene], layout: str) -> None:
+    source: Any = Counting(stored[layout])
+    every_nth(replace(stored[layout], source=source), EVERY, 11)
+    assert source.reads.max() == 1
