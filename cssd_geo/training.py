@@ -23,6 +23,7 @@ from cssd_geo.model import Model, fingerprint, json_ready
 from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
+from cssd_geo.remapping import Remapping, read_remapping
 from cssd_geo.sampling import Fold, Sampling, draw
 from cssd_geo.scene import Scene, usable
 from cssd_geo.validation import HoldOut, Predictions, judge
@@ -53,6 +54,7 @@ def train(
     class_field: str | None = None,
     layer: str | None = None,
     all_touched: bool = False,
+    remap: str | Path | Remapping | None = None,
     options: TrainingOptions | None = None,
     device: str = "auto",
     on_epoch: Callable[[Epoch], None] | None = None,
@@ -66,6 +68,8 @@ def train(
         class_field: attribute of the vector with the class; guessed where only one is plausible.
         layer: layer of a vector with several.
         all_touched: label every pixel that a polygon touches, not only those whose centre it covers.
+        remap: what becomes of the classes of a label file, a file as `read_remapping` reads it; they stay as they
+            are if None.
         options: how to train; the defaults if None.
         device: auto, cpu or cuda.
         on_epoch: called after each pass over the training windows.
@@ -83,7 +87,10 @@ def train(
         read = labels
     else:
         grid = opened.grid
-        read = read_labels(labels, grid, class_field=class_field, layer=layer, all_touched=all_touched)
+        rules = read_remapping(remap) if isinstance(remap, str | Path) else remap
+        read = read_labels(
+            labels, grid, class_field=class_field, layer=layer, all_touched=all_touched, remap=rules
+        )
     require_trainable(read, LEAST_PIXELS)
     if not any(opened.bands.good):
         raise SceneError(f"{opened.name} marks every band as bad: check the bad-band list (bbl) in its header")

@@ -15,8 +15,9 @@ LAYERS = (
     "errors",
     # values: numpy and the standard library
     "options bands classes tiles metrics reliability split_search discriminant",
-    "splits band_tags grid outputs pam vectors pooling dilation budget areas",
-    "cube classmap sources strata",  # the outside world: rasters in, rasters out
+    "splits band_tags grid outputs pam pooling dilation budget areas legend shapefiles",
+    "cube classmap sources strata burning class_fields vector_files remapping",  # the outside world, in and out
+    "vectors",
     "scene labels class_rasters",
     "products",  # and the formats below it
     "network calibration whitening sampling windows",  # from here on torch may be needed
@@ -40,7 +41,8 @@ WITHOUT_TORCH = [
     module
     for modules in (
         *LAYERS[:2],
-        "splits band_tags grid outputs pam vectors budget areas cube classmap sources strata",
+        "splits band_tags grid outputs pam budget areas legend shapefiles cube classmap sources strata",
+        "burning class_fields vector_files remapping vectors",
         "scene products labels class_rasters calibration sampling validation baselines pictures",
         "evaluation reference_sample cli cli.options cli.progress",
     )

@@ -28,6 +28,7 @@ _LOG_SECONDS = 10.0
 @click.option("-o", "--output", type=options.PATH, required=True, help="Model file to write (.safetensors).")
 @options.class_field
 @options.layer
+@options.classes
 @click.option(
     "--all-touched",
     is_flag=True,
@@ -45,6 +46,7 @@ def command(
     output: Path,
     class_field: str | None,
     layer: str | None,
+    remap: Path | None,
     all_touched: bool,
     device: str,
     report: Path | None,
@@ -74,6 +76,7 @@ def command(
         output,
         class_field=class_field,
         layer=layer,
+        remap=remap,
         all_touched=all_touched,
         options=chosen,
         device=device,
