@@ -1,4 +1,4 @@
-"""Spectral bands: wavelengths, widths and which are usable; how a scene's bands match a model's."""
+"""Spectral bands: wavelengths, widths and which are usable."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +7,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cssd_geo.errors import InputError, SceneError
+from cssd_geo.errors import InputError
 
-MATCH_TOLERANCE_NM = 2.0
-"""Bands of the same sensor differ by less than this between campaigns (smile, recalibration)."""
 _LARGEST_MICROMETRES = 100.0
 """Optical wavelengths are below 100 in micrometres and above it in nanometres, whatever a header says."""
 _NOT_A_LENGTH = ("index", "ghz", "mhz", "wavenumber")
@@ -86,30 +84,6 @@ class Bands:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"not a list of bands: {error!r}") from error
-
-
-def require_match(scene: Bands, model: Bands, scene_name: str) -> None:
-    """Check that a scene has the bands that a model was trained on.
-
-    Raises:
-        SceneError: if counts differ, or wavelengths by more than `MATCH_TOLERANCE_NM`.
-    """
-    if len(scene) != len(model):
-        raise SceneError(
-            f"{scene_name} has {len(scene)} bands but the model was trained on {len(model)}: "
-            "classify a scene of the same sensor and product, or train a model for this one"
-        )
-    if scene.wavelength_nm is None or model.wavelength_nm is None:
-        return
-    ours, theirs = np.array(scene.wavelength_nm), np.array(model.wavelength_nm)
-    off = np.flatnonzero((np.abs(ours - theirs) > MATCH_TOLERANCE_NM) & np.array(model.good))
-    if off.size:
-        i = int(off[0])
-        raise SceneError(
-            f"{scene_name}: {off.size} of {len(scene)} bands lie elsewhere than the model's, first band {i + 1} "
-            f"at {ours[i]:.1f} nm (model: {theirs[i]:.1f} nm, tolerance {MATCH_TOLERANCE_NM:g} nm): classify a "
-            "scene with the same bands in the same order"
-        )
 
 
 def to_nanometres(values: Sequence[float], units: str = "") -> tuple[float, ...] | None:

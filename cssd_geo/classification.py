@@ -24,13 +24,17 @@ from cssd_geo.classmap import (
 from cssd_geo.errors import InputError, OutputError
 from cssd_geo.inference import TileClassifier, TileResult, choose_device, choose_precision, precision_name
 from cssd_geo.lazy import classify_array
-from cssd_geo.model import Model, load_model
+from cssd_geo.magnitude import recognise_scale
+from cssd_geo.model import Model, fingerprint, load_model
 from cssd_geo.options import DEFAULT_MEMORY
 from cssd_geo.outputs import GEOTIFF, check_target
 from cssd_geo.products import open_scene
 from cssd_geo.scene import Scene
 from cssd_geo.streaming import classified_tiles
 from cssd_geo.tiles import Tile, TilePlan
+
+SCENE_TAG, MODEL_TAG = "CSSD_GEO_SCENE_FINGERPRINT", "CSSD_GEO_MODEL"
+"""Tags of every output: which content the scene had, the digest of the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,8 @@ class Classification:
     pixels: dict[str, int]
     """Pixels of each class by name; those unclassified are under "unclassified"."""
     seconds: float
+    notes: tuple[str, ...] = ()
+    """What the analyst should know of the scene and of its bands and scale, one sentence each."""
 
 
 @overload
@@ -92,7 +98,8 @@ def classify(
     """Classify a scene into files, or a DataArray into a lazy DataArray.
 
     Args:
-        scene: path of a raster or an open scene, to write files; or a DataArray (band, y, x), see
+        scene: path of a raster or an open scene, to write files (where it declares no scale, one that fits the
+            model's is looked for, see `Classification.notes`); or a DataArray (band, y, x), see
             `scene_of_array`, to get a lazy class map back that computes tile by tile, with the confidence as its
             coordinate `confidence`.
         model: a model, or the path of its file.
@@ -114,7 +121,7 @@ def classify(
 
     Raises:
         InputError: if an option cannot be used.
-        SceneError: if the scene cannot be read, or its bands are not the model's.
+        SceneError: if the scene cannot be read, or its bands do not cover the model's.
         ModelFileError: if the model cannot be read.
         OutputError: if an output exists and `overwrite` is false, or cannot be written.
     """
@@ -126,6 +133,7 @@ def classify(
     if output is None:
         raise InputError("classifying a scene into a file needs the file's name: give `output`")
     opened = scene if isinstance(scene, Scene) else open_scene(scene)
+    opened = recognise_scale(opened, ready)
     classifier = TileClassifier(ready, opened, place, dtype)
     plan = classifier.plan(opened, tile_size, memory)
     paths = {"class_map": output, "confidence": confidence, "disagreement": disagreement}
@@ -144,7 +152,8 @@ def classify(
         outputs.finalise()
 
     seconds = time.monotonic() - started
-    return Classification(output=Path(output), plan=plan, pixels=outputs.pixels(), seconds=seconds)
+    notes = (*opened.notes, *classifier.notes)
+    return Classification(output=Path(output), plan=plan, pixels=outputs.pixels(), seconds=seconds, notes=notes)
 
 
 class _Outputs:
@@ -218,7 +227,8 @@ def _provenance_tags(scene: Scene, model: Model) -> dict[str, str]:
     return {
         "TIFFTAG_SOFTWARE": f"cssd-geo {cssd_geo.__version__}",
         "CSSD_GEO_SCENE": scene.name,
-        "CSSD_GEO_MODEL": model.digest(),
+        MODEL_TAG: model.digest(),
+        **({} if scene.path is None else {SCENE_TAG: fingerprint(scene.path)}),
         "CSSD_GEO_TRAINED_ON": str(trained_on),
         RECEPTIVE_FIELD_TAG: str(model.network.config.receptive_field),
     }

@@ -9,7 +9,6 @@ place is none any more.
 """
 
 import json
-import os
 import secrets
 import warnings
 from collections.abc import Iterator, Mapping
@@ -28,8 +27,8 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from cssd_geo import pam
 from cssd_geo.classes import UNCLASSIFIED, ClassTable, Colour
-from cssd_geo.errors import InputError, OutputError, SceneError
-from cssd_geo.grid import Grid
+from cssd_geo.errors import InputError, OutputError
+from cssd_geo.grid import Grid, open_raster
 from cssd_geo.outputs import free_space, sync
 from cssd_geo.tiles import Window
 
@@ -283,13 +282,10 @@ def read_classes(source: Any) -> ClassTable | None:
         SceneError: if it cannot be opened.
         InputError: if its class table is damaged.
     """
-    if not isinstance(source, str | os.PathLike):
+    if not isinstance(source, str | Path):
         return _read_classes(source)
-    try:
-        with _without_georeference(), rasterio.open(source) as dataset:
-            return _read_classes(dataset)
-    except RasterioError as error:
-        raise SceneError(f"{source} cannot be opened as a raster: {error}") from error
+    with open_raster(source) as dataset:
+        return _read_classes(dataset)
 
 
 def _read_classes(dataset: Any) -> ClassTable | None:

@@ -56,7 +56,10 @@ def with_nodata(cube: xr.DataArray, nodata: NDArray[np.float64]) -> xr.DataArray
 
 
 def with_scale(cube: xr.DataArray, scale: NDArray[np.float64], offset: NDArray[np.float64]) -> xr.DataArray:
-    """Say in a cube how its values become reflectance or radiance; scale and offset are (band,)."""
+    """Say in a cube how its values become reflectance or radiance, whatever it said; both are (band,)."""
+    told = {"scale_factor", "add_offset", "scales", "offsets"}
+    cube = cube.drop_vars(["scale", "offset"], errors="ignore").copy(deep=False)
+    cube.attrs = {name: value for name, value in cube.attrs.items() if name not in told}
     for values, coordinate, attribute, neutral in (
         (scale, "scale", "scale_factor", 1),
         (offset, "offset", "add_offset", 0),

@@ -4,8 +4,9 @@ A trained network is rewritten: normalisation, the spectral map and its batch no
 batch norm goes into its convolution. A tile then flows through in bands of rows that fit the processor's cache.
 Each stage keeps the last rows of its input, which the next band needs again, so nothing is computed twice.
 
-Shapes: S bands, C spectral features, D spatial features, K classes, w window, y x x pixels with their halo, h x v
-without, r rows of a band, J groups of n columns (see `pooling`). Channels are last in memory.
+Shapes: S bands of the model, B bands that are read (these, or others that the first product resamples), C spectral
+features, D spatial features, K classes, w window, y x x pixels with their halo, h x v without, r rows of a band,
+J groups of n columns (see `pooling`). Channels are last in memory.
 """
 
 import logging
@@ -43,7 +44,8 @@ class DenseNetwork:
 
         Args:
             network: the network; later changes of its weights are not seen.
-            gain: (S,) the network's input = gain * stored value + bias.
+            gain: (S,) where the network's input = gain * stored value + bias; or (S, B) for stored values of B
+                other bands, where it is gain @ stored values + bias.
             bias: (S,) likewise.
             dtype: of all but the first product, which has float32 at least: it takes small differences of large
                 numbers.
@@ -66,7 +68,8 @@ class DenseNetwork:
             layout = torch.channels_last if values.dim() == 4 else torch.contiguous_format  # noqa: PLR2004 - (.,.,y,x)
             return values.detach().to(device, kind, copy=True).contiguous(memory_format=layout)
 
-        self._spectral_weight = ready((spectral_weight * gain.to(spectral_weight))[:, :, None, None], first)
+        folded = torch.mul if gain.dim() == 1 else torch.matmul
+        self._spectral_weight = ready(folded(spectral_weight, gain.to(spectral_weight))[:, :, None, None], first)
         self._spectral_bias = ready(spectral_bias + spectral_weight @ bias.to(spectral_weight), first)
         self._attention_weight, self._attention_bias = (
             ready(attention.weight[:, :, None, None]),
@@ -88,14 +91,14 @@ class DenseNetwork:
         """Memory that computing takes on a CPU, whatever the size of the tile."""
         first_band = _BAND_PIXELS + self.halo.total * (_PANEL_COLUMNS + self.halo.total)
         features = _LIVE_STAGES * self.config.spectral_features * self.dtype.itemsize
-        return first_band * (self.config.bands * self._spectral_weight.dtype.itemsize + features)
+        return first_band * (self._spectral_weight.shape[1] * self._spectral_weight.dtype.itemsize + features)
 
     @torch.inference_mode()
     def __call__(self, stored: Tensor, valid: Tensor) -> Logits:
         """Classify every pixel of a tile's core. Where a GPU's memory is short, smaller pieces are tried.
 
         Args:
-            stored: (S, y, x) stored values, of any type and layout.
+            stored: (B, y, x) stored values, of any type and layout.
             valid: (y, x) bool, True means usable.
 
         Returns:
@@ -123,7 +126,7 @@ class DenseNetwork:
         return out
 
     def _classify_panel(self, stored: Tensor, valid: Tensor, main: Tensor, spectral: Tensor) -> None:
-        """Let the rows of (S,y,x) and (y,x) flow through all stages into two (h,v,K)."""
+        """Let the rows of (B,y,x) and (y,x) flow through all stages into two (h,v,K)."""
         flow, mask = _Flow(self.config.window), _Mask(valid, self.device)
         done = 0
         for start, stop in self._bands(*valid.shape):
@@ -145,7 +148,7 @@ class DenseNetwork:
             yield start, min(start + step, height)
 
     def _spectral(self, stored: Tensor) -> tuple[Tensor, Tensor]:
-        """Spectral features and the spectral head's logits of stored values: (S,r,x) -> (r,x,C), (r,x,K)."""
+        """Spectral features and the spectral head's logits of stored values: (B,r,x) -> (r,x,C), (r,x,K)."""
         shape, first = (*stored.shape[1:], len(stored)), self._spectral_weight.dtype
         pixels = torch.empty(shape, dtype=first, device=self.device).copy_(stored.permute(1, 2, 0))
         mapped = _convolve(pixels, self._spectral_weight, self._spectral_bias)

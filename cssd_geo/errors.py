@@ -39,3 +39,15 @@ class OutputError(CssdGeoError, OSError):
     """An output that cannot be written or must not be overwritten."""
 
     exit_code = 6
+
+
+class ClusterError(CssdGeoError, RuntimeError):
+    """A Dask cluster that cannot be reached, or whose workers cannot do the job."""
+
+    exit_code = 8
+
+
+class BatchError(CssdGeoError):
+    """Some scenes of a batch failed; the others are done."""
+
+    exit_code = 7

@@ -17,9 +17,11 @@ from pyproj.exceptions import ProjError
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterioWindow
 
 from cssd_geo.errors import SceneError
+from cssd_geo.links import LOCAL_FORMATS, require_inside
 from cssd_geo.tiles import Window
 
 _opening = threading.Lock()
@@ -93,16 +95,23 @@ class Grid:
         return profile | ({} if self.transform is None else {"transform": self.transform})
 
 
-def open_raster(path: str | Path) -> Any:
+def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
     """Open a raster with rasterio; the lack of a georeference is a fact to handle, not a warning to print.
 
+    Args:
+        path: a file, or whatever else GDAL opens: a URL, a subdataset. Files are opened only in `LOCAL_FORMATS`.
+        follow_links: let a virtual raster refer to files outside of its folder.
+
     Raises:
-        SceneError: if it does not exist or is no raster.
+        SceneError: if it does not exist, is no raster, or leads outside of its folder.
     """
+    if not follow_links:
+        require_inside(path)
     try:
-        with _opening, warnings.catch_warnings():
+        with _opening, warnings.catch_warnings(), rasterio.Env():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            dataset = rasterio.open(path)
+            local = Path(path).is_file()
+            dataset = DatasetReader(str(path), driver=list(LOCAL_FORMATS)) if local else rasterio.open(path)
     except RasterioError as error:
         if ":" not in str(path) and not str(path).startswith("/vsi") and not Path(path).exists():
             raise SceneError(f"{path} does not exist: check the path") from error

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cssd_geo.bands import require_match
+from cssd_geo.alignment import align
 from cssd_geo.budget import Needs, plan_within
 from cssd_geo.classmap import PERCENT_NODATA
 from cssd_geo.dense import DenseNetwork
@@ -49,7 +49,12 @@ class TileResult:
 
 
 class TileClassifier:
-    """A model made ready for the scenes of one product, on one device. Can be sent to other processes."""
+    """A model made ready for the scenes of one product, on one device. Can be sent to other processes.
+
+    Attributes:
+        bands: (B,) indexes from 0 of the scene's bands that tiles must hold, in this order.
+        notes: how they become the model's bands, where they are not the same.
+    """
 
     def __init__(
         self, model: Model, scene: Scene, device: torch.device, precision: torch.dtype = torch.float32
@@ -57,12 +62,13 @@ class TileClassifier:
         """Prepare; `scene` tells how its stored values become reflectance.
 
         Raises:
-            SceneError: if the scene's bands are not the model's.
+            SceneError: if the scene's bands do not cover the model's.
         """
-        require_match(scene.bands, model.bands, scene.name)
-        gain, bias = model.normalisation(scene.scale, scene.offset)
+        alignment = align(scene.bands, model.bands, scene.name)
+        gain, bias = model.normalisation(alignment, scene.scale, scene.offset)
         weights = next(model.network.parameters()).dtype
         self.model = model
+        self.bands, self.notes = alignment.bands, alignment.notes
         self.device = device
         self.network = DenseNetwork(
             model.network,
@@ -99,7 +105,7 @@ class TileClassifier:
         source, classes = scene.source, len(self.model.classes)
         return Needs(
             fixed=int(_SLACK * (self.network.working_bytes + source.cache_bytes + source.decoding_bytes)),
-            pixel_in=int(_SLACK * (len(self.model.mean) * scene.cube.dtype.itemsize + 1)),
+            pixel_in=int(_SLACK * (len(self.bands) * scene.cube.dtype.itemsize + 1)),
             pixel_out=int(_SLACK * classes * _BYTES_A_CLASS),
         )
 
@@ -121,7 +127,7 @@ class TileClassifier:
         """Run the network on a tile.
 
         Args:
-            values: (S, h + halo, v + halo) stored values of the model's good bands.
+            values: (B, h + halo, v + halo) stored values of `bands`.
             valid: (h + halo, v + halo), True means usable.
 
         Returns:
@@ -233,9 +239,8 @@ def predict_pixels(
     """
     shape = (len(rows), len(classifier.model.classes))
     main, spectral = np.empty(shape), np.empty(shape)
-    bands = classifier.model.bands.good_indexes
     for tile, chosen in tiles_of_pixels(classifier.plan(scene, _SCATTERED_TILE), rows, cols):
-        heads = classifier.logits(*scene.read(tile.padded, bands))
+        heads = classifier.logits(*scene.read(tile.padded, classifier.bands))
         at = rows[chosen] - tile.core.row, cols[chosen] - tile.core.col
         main[chosen] = heads.main.double().cpu().numpy()[at]
         spectral[chosen] = heads.spectral.double().cpu().numpy()[at]

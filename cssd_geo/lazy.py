@@ -41,19 +41,18 @@ def classify_array(
         coordinates of the array that do not depend on `band`. Attributes follow the CF conventions for flags.
 
     Raises:
-        SceneError: if the array has other dimensions, or its bands are not the model's.
+        SceneError: if the array has other dimensions, or its bands do not cover the model's.
     """
     scene = scene_of_array(array)
     classifier = TileClassifier(model, scene, device, precision)
     plan = classifier.plan(scene, tile_size, memory)
-    bands = model.bands.good_indexes
     cube = scene.cube if scene.cube.chunks else scene.cube.chunk()  # one chunk: tasks then share the pixels
-    shared, nodata = dask.delayed(classifier), dask.delayed(scene.nodata[bands])
+    shared, nodata = dask.delayed(classifier), dask.delayed(scene.nodata[classifier.bands])
     work = dask.delayed(_classify_block, pure=True)
     results = []
     for tile in plan:
         inside = tile.padded.clip(height=plan.height, width=plan.width) or tile.core
-        results.append(work(shared, nodata, cube.data[:, *inside.slices][bands], inside, tile))
+        results.append(work(shared, nodata, cube.data[:, *inside.slices][classifier.bands], inside, tile))
     coords = {name: c for name, c in array.coords.items() if "band" not in c.dims and name != "band"}
     confidence = _assemble(results, plan, "confidence", np.dtype(np.uint8))
     labelled = {"long_name": "confidence", "units": "percent", "_FillValue": PERCENT_NODATA}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from cssd_geo.alignment import Alignment
 from cssd_geo.bands import Bands
 from cssd_geo.calibration import Calibration
 from cssd_geo.classes import ClassTable, listed
@@ -58,16 +59,22 @@ class Model:
             raise InputError("model: band statistics must be finite, deviations positive")
 
     def normalisation(
-        self, scale: NDArray[np.float64], offset: NDArray[np.float64]
+        self, alignment: Alignment, scale: NDArray[np.float64], offset: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Gain and bias, each (S,), that take the stored values of a scene to the network's inputs.
+        """Gain and bias that take the stored values of a scene's bands, (B,), to the network's inputs, (S,).
 
         Args:
+            alignment: of the scene's bands with the model's.
             scale: (band,) of the scene, over all of its bands: reflectance = scale * stored + offset.
             offset: (band,) likewise.
+
+        Returns:
+            Gain, (S,) where the scene has the model's bands, one number for each, else a matrix (S, B); bias (S,).
         """
-        good = self.bands.good_indexes
-        return scale[good] / self.std, (offset[good] - self.mean) / self.std
+        scale, offset = scale[alignment.bands], offset[alignment.bands]
+        if alignment.exact:
+            return scale / self.std, (offset - self.mean) / self.std
+        return alignment.weights * scale / self.std[:, None], (alignment.weights @ offset - self.mean) / self.std
 
     def header(self) -> dict[str, Any]:
         """The JSON header: all but the weights."""

@@ -20,8 +20,12 @@ _FORMATS: tuple[Format, ...] = ()
 """Tried in this order."""
 
 
-def open_scene(path: str | Path) -> Scene:
+def open_scene(path: str | Path, *, follow_links: bool = False) -> Scene:
     """Open a scene: a sensor product, or any raster that GDAL reads (GeoTIFF, ENVI and others). Reads no pixel.
+
+    Args:
+        path: a file, a product's folder, or what else GDAL opens.
+        follow_links: let a virtual raster (VRT) refer to files outside of its folder, or on servers.
 
     Raises:
         SceneError: if it does not exist, is no raster, or holds complex numbers or bands of several types.
@@ -30,4 +34,4 @@ def open_scene(path: str | Path) -> Scene:
     for each in _FORMATS:
         if each.recognises(text):
             return each.open_product(text)
-    return scene_of_raster(path)
+    return scene_of_raster(path, follow_links=follow_links)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cssd_geo.band_tags import read_bands, read_scale
 from cssd_geo.bands import Bands
 from cssd_geo.cube import bands_of, build_cube, grid_of, nodata_of, scale_of, with_nodata, with_scale
-from cssd_geo.errors import SceneError
+from cssd_geo.errors import InputError, SceneError
 from cssd_geo.grid import Grid
 from cssd_geo.sources import ArraySource, LazyMask, LazyRaster, RasterSource, Source, lazy
 from cssd_geo.tiles import Window
@@ -60,6 +60,8 @@ class Scene:
     """What was repaired, decided or dropped when it was opened, one sentence each, for the analyst."""
     masks: tuple[Mask, ...] = ()
     """What else says which pixels are usable, beside the values and the source's own mask."""
+    scale_by_hand: bool = False
+    """Whether the analyst has set the scale: then nothing else may."""
 
     def read(self, window: Window, bands: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Read a window that may reach beyond the scene.
@@ -106,6 +108,22 @@ class Scene:
     def without_bands(self, bad: NDArray[np.bool_]) -> Self:
         """Return the scene with the bands marked in `bad`, (band,), no longer good."""
         return replace(self, bands=self.bands.without(bad))
+
+    def with_scale(self, factor: float) -> Self:
+        """Return the scene with reflectance = factor * stored value in every band, whatever its metadata say.
+
+        Raises:
+            InputError: if the factor is not positive and finite.
+        """
+        if not 0 < factor < float("inf"):
+            raise InputError(f"the scale of {self.name} must be positive and finite, not {factor:g}")
+        scale, offset = np.full(len(self.bands), float(factor)), np.zeros(len(self.bands))
+        cube = with_scale(self.cube, scale, offset)
+        return replace(self, cube=cube, scale=scale, offset=offset, scale_by_hand=True)
+
+    def noting(self, note: str) -> Self:
+        """Return the scene with one more note."""
+        return replace(self, notes=(*self.notes, note))
 
 
 def usable(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -156,13 +174,17 @@ def pad(
     return values, seen
 
 
-def scene_of_raster(path: str | Path) -> Scene:
+def scene_of_raster(path: str | Path, *, follow_links: bool = False) -> Scene:
     """Open a raster that GDAL reads (GeoTIFF, ENVI and others) as a scene; reads no pixel.
+
+    Args:
+        path: a file, or what else GDAL opens.
+        follow_links: let a virtual raster refer to files outside of its folder.
 
     Raises:
         SceneError: if it does not exist, is no raster, or holds complex numbers or bands of several types.
     """
-    source = RasterSource(str(path))
+    source = RasterSource(str(path), follow_links)
     dataset = source.dataset()
     dtype = _dtype(dataset)
     envi = dataset.tags(ns="ENVI")

@@ -52,18 +52,18 @@ class Source(Protocol):
 class RasterSource:
     """A raster file, with one open handle a thread: GDAL's handles must not be shared between threads."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, follow_links: bool = False) -> None:  # noqa: FBT001, FBT002 - for `__reduce__`
+        self._path, self._follow_links = path, follow_links
         self._local = threading.local()
 
-    def __reduce__(self) -> tuple[type["RasterSource"], tuple[str]]:
-        return RasterSource, (self._path,)
+    def __reduce__(self) -> tuple[type["RasterSource"], tuple[str, bool]]:
+        return RasterSource, (self._path, self._follow_links)
 
     def dataset(self) -> Any:
         """Return this thread's handle."""
         if not hasattr(self._local, "dataset"):
             with rasterio.Env(GDAL_NUM_THREADS=str(_decoders())):
-                self._local.dataset = open_raster(self._path)
+                self._local.dataset = open_raster(self._path, follow_links=self._follow_links)
         return self._local.dataset
 
     @property

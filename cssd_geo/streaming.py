@@ -29,7 +29,7 @@ def classified_tiles(
     Raises:
         SceneError: if the scene cannot be read.
     """
-    tiles = _uploaded(classifier, one_ahead(read_tiles(scene, plan, classifier.model.bands.good_indexes)))
+    tiles = _uploaded(classifier, one_ahead(read_tiles(scene, plan, classifier.bands)))
     if classifier.device.type != "cpu":  # on a CPU nothing moves, and one more tile would only take memory
         tiles = one_ahead(tiles)
     return one_ahead((tile, classifier.classify(*pixels, parts=parts)) for tile, pixels in tiles)

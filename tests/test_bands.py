@@ -1,4 +1,4 @@
-"""Bands: units by magnitude, the conventions of headers, and which bands match a model's."""
+"""Bands: units by magnitude, and the conventions of headers."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scenes import coordinate_cube, write_raster
 
 from cssd_geo.band_tags import read_bands, read_scale
-from cssd_geo.bands import MATCH_TOLERANCE_NM, Bands, require_match, to_nanometres, widths_to_nanometres
-from cssd_geo.errors import InputError, SceneError
+from cssd_geo.bands import Bands, to_nanometres, widths_to_nanometres
+from cssd_geo.errors import InputError
 from cssd_geo.products import open_scene
 
 optical_nm = st.lists(st.integers(350_000, 2_500_000).map(lambda v: v / 1000), min_size=1, max_size=9)
@@ -112,17 +112,6 @@ def test_envi_headers_are_read_exactly_where_gdal_rounds_or_believes_the_unit(
     assert bands.wavelength_nm == pytest.approx((460.1234, 2400.5), abs=1e-5)
     assert bands.fwhm_nm == pytest.approx((5.26, 9.81), abs=1e-5)
     assert bands.good == (True, False)
-
-
-def test_matching_bands_pass_and_others_are_named() -> None:
-    model = _bands(460.0, 500.0, 600.0, good=(True, False, True))
-    require_match(_bands(460.0 + MATCH_TOLERANCE_NM, 900.0, 600.0), model, "s.tif")
-    require_match(Bands(good=(True,) * 3), model, "s.tif")
-    require_match(_bands(1.0, 2.0, 3.0), Bands(good=(True,) * 3), "s.tif")
-    with pytest.raises(SceneError, match=r"s\.tif has 2 bands but the model was trained on 3"):
-        require_match(_bands(460.0, 600.0), model, "s.tif")
-    with pytest.raises(SceneError, match=r"s.tif: 1 of 3 bands .* band 3 at 602.1 nm \(model: 600.0 nm"):
-        require_match(_bands(460.0, 500.0, 602.1), model, "s.tif")
 
 
 @given(wavelengths=optical_nm, seed=st.integers(0, 99))

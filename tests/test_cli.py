@@ -29,7 +29,7 @@ from cssd_geo.cli.train import EpochLines
 from cssd_geo.fitting import Epoch
 from cssd_geo.model import load_model
 
-COMMANDS = ("bench", "classify", "demo", "evaluate", "info", "sample", "train")
+COMMANDS = ("batch", "bench", "classify", "demo", "evaluate", "info", "sample", "train")
 QUICK = ("--epochs", "1", "--windows-per-class", "6", "--shots", "8", "--no-baseline")
 
 

@@ -15,16 +15,21 @@ LAYERS = (
     "errors",
     # values: numpy and the standard library
     "options bands classes tiles metrics reliability split_search discriminant",
-    "splits band_tags grid outputs pam pooling dilation budget areas legend shapefiles",
-    "cube classmap sources strata burning class_fields vector_files remapping",  # the outside world, in and out
+    "splits resampling machine band_tags stac outputs pam pooling dilation budget areas legend shapefiles",
+    "links alignment",
+    "grid",
+    "cube classmap sources strata scene_lists",  # the outside world: rasters in, rasters out
+    "burning class_fields vector_files remapping",
     "vectors",
     "scene labels class_rasters",
     "products",  # and the formats below it
     "network calibration whitening sampling windows",  # from here on torch may be needed
     "losses model baselines validation dense",
-    "inference fitting",
+    "inference fitting magnitude",
     "lazy streaming info pictures evaluation reference_sample",
     "training classification",  # one verb each
+    "batch",
+    "cluster",
     "bench.made bench.patches",
     "bench.rates",
     "demo.spectra demo.layout",
@@ -33,7 +38,7 @@ LAYERS = (
     "demo.run",
     "cli.options cli.progress",
     "cli.train",
-    "cli.bench cli.classify cli.demo cli.evaluate cli.info cli.sample",
+    "cli.batch cli.bench cli.classify cli.demo cli.evaluate cli.info cli.sample",
     "cli",
     "cli.__main__ bench.peak",
 )
@@ -41,7 +46,8 @@ WITHOUT_TORCH = [
     module
     for modules in (
         *LAYERS[:2],
-        "splits band_tags grid outputs pam budget areas legend shapefiles cube classmap sources strata",
+        "splits resampling alignment machine band_tags stac outputs pam budget areas cube classmap",
+        "links grid sources strata scene_lists legend shapefiles",
         "burning class_fields vector_files remapping vectors",
         "scene products labels class_rasters calibration sampling validation baselines pictures",
         "evaluation reference_sample cli cli.options cli.progress",

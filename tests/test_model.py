@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save
 from scenes import random_model, with_bands, write_two_fields
 
+from cssd_geo.alignment import Alignment
 from cssd_geo.bands import Bands
 from cssd_geo.errors import InputError, ModelFileError, OutputError
 from cssd_geo.model import Model, find_model, fingerprint, json_ready, load_model
@@ -163,10 +164,15 @@ def test_the_seed_alone_decides_the_model(tmp_path: Path) -> None:
 
 def test_normalisation_is_what_it_says(model: Model) -> None:
     scale, offset = np.linspace(1, 2, 6), np.linspace(-3, 3, 6)
-    gain, bias = model.normalisation(scale, offset)
     stored, good = np.arange(6.0) * 100, model.bands.good_indexes
+    gain, bias = model.normalisation(Alignment.one_to_one(good), scale, offset)
     expected = ((scale * stored + offset)[good] - model.mean) / model.std
     np.testing.assert_allclose(gain * stored[good] + bias, expected)
+    weights = np.random.default_rng(0).uniform(size=(5, 4))
+    other = Alignment(bands=np.array([4, 0, 3, 1]), weights=weights, exact=False)
+    gain, bias = model.normalisation(other, scale, offset)
+    expected = (weights @ (scale * stored + offset)[other.bands] - model.mean) / model.std
+    np.testing.assert_allclose(gain @ stored[other.bands] + bias, expected)
 
 
 @pytest.mark.parametrize(

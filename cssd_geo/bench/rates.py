@@ -143,9 +143,7 @@ def file_rates(
     options: dict[str, Any] = {"confidence": folder / "confidence.tif", "memory": memory, "overwrite": True}
     options |= {"device": device.type, "precision": kind}
     before = _dense_rate(classifier, scene, repeats)
-    read = _rate(
-        lambda: deque(one_ahead(read_tiles(scene, plan, model.bands.good_indexes)), maxlen=0), pixels, repeats
-    )
+    read = _rate(lambda: deque(one_ahead(read_tiles(scene, plan, classifier.bands)), maxlen=0), pixels, repeats)
     end_to_end = _rate(lambda: classify(path, model, folder / "map.tif", **options), pixels, repeats)
     dense = (before + _dense_rate(classifier, scene, repeats)) / 2
     return FileRates(
@@ -164,7 +162,7 @@ def file_rates(
 
 def _dense_rate(classifier: TileClassifier, scene: Scene, repeats: int) -> float:
     """Network-only rate on the first tile of a scene's plan, which lies on the device already."""
-    tile, values, valid = next(read_tiles(scene, classifier.plan(scene), classifier.model.bands.good_indexes))
+    tile, values, valid = next(read_tiles(scene, classifier.plan(scene), classifier.bands))
     there = classifier.upload(values, valid)
     return _rate(lambda: _finished(classifier.network(*there).main), tile.core.pixels, repeats)
 

@@ -8,7 +8,7 @@ import click
 from cssd_geo import __version__
 from cssd_geo.errors import CssdGeoError
 
-_COMMANDS = ("bench", "classify", "demo", "evaluate", "info", "sample", "train")
+_COMMANDS = ("batch", "bench", "classify", "demo", "evaluate", "info", "sample", "train")
 
 
 class _Commands(click.Group):

@@ -11,14 +11,13 @@ from cssd_geo.cli.progress import PixelProgress
 if TYPE_CHECKING:
     from cssd_geo.classification import Classification
     from cssd_geo.model import Model
+    from cssd_geo.scene import Scene
 
 
 @click.command("classify", short_help="Classify a scene into a georeferenced map.")
 @click.argument("scene", type=options.PATH)
 @click.option("-o", "--output", type=options.PATH, required=True, help="Class map to write (.tif).")
-@click.option(
-    "-m", "--model", type=options.PATH, help="Model file; else $CSSD_GEO_MODEL, else the only one in ./models."
-)
+@options.model
 @click.option("--confidence", type=options.PATH, help="Also write the confidence in percent (.tif).")
 @click.option(
     "--disagreement",
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     help="Also write how far pure spectrum and spatial context are apart, in percent (.tif).",
 )
 @click.option("--probabilities", type=options.PATH, help="Also write the probability of each class (.tif).")
+@options.scale
 @options.memory
 @options.tile_size
 @options.device
@@ -40,6 +40,7 @@ def command(
     confidence: Path | None,
     disagreement: Path | None,
     probabilities: Path | None,
+    scale: float | None,
     memory: int,
     tile_size: int | None,
     device: str,
@@ -53,15 +54,17 @@ def command(
     """
     from cssd_geo.classification import classify  # noqa: PLC0415 - so that --help does not wait for torch
     from cssd_geo.model import find_model, load_model  # noqa: PLC0415 - likewise
+    from cssd_geo.products import open_scene  # noqa: PLC0415 - likewise
 
     path = find_model(model)
     ready = load_model(path)
+    opened = open_scene(scene) if scale is None else open_scene(scene).with_scale(scale)
     if dry_run:
-        _show_plan(scene, ready, path, tile_size, memory)
+        _show_plan(opened, ready, path, tile_size, memory)
         return
     with PixelProgress("classify") as progress:
         done = classify(
-            scene,
+            opened,
             ready,
             output,
             confidence=confidence,
@@ -77,29 +80,28 @@ def command(
     _show(done)
 
 
-def _show_plan(scene: Path, model: "Model", model_path: Path, tile_size: int | None, memory: int) -> None:
+def _show_plan(scene: "Scene", model: "Model", model_path: Path, tile_size: int | None, memory: int) -> None:
     import torch  # noqa: PLC0415 - so that --help does not wait for torch
 
     from cssd_geo.budget import shown  # noqa: PLC0415 - likewise
     from cssd_geo.inference import TileClassifier  # noqa: PLC0415 - likewise
-    from cssd_geo.products import open_scene  # noqa: PLC0415 - likewise
 
-    opened = open_scene(scene)
-    classifier = TileClassifier(model, opened, torch.device("cpu"))
-    plan = classifier.plan(opened, tile_size, memory)
-    bands = len(model.mean)
-    read = plan.pixels_read * bands * opened.cube.dtype.itemsize
-    click.echo(f"scene   {opened.name}: {plan.height} x {plan.width} pixels, {opened.bands.summary()}")
-    click.echo(f"model   {model_path}: {bands} bands, {len(model.classes)} classes")
+    classifier = TileClassifier(model, scene, torch.device("cpu"))
+    plan = classifier.plan(scene, tile_size, memory)
+    read = plan.pixels_read * len(classifier.bands) * scene.cube.dtype.itemsize
+    click.echo(f"scene   {scene.name}: {plan.height} x {plan.width} pixels, {scene.bands.summary()}")
+    click.echo(f"model   {model_path}: {len(model.mean)} bands, {len(model.classes)} classes")
     shape = f"{plan.rows} down, {plan.cols} across, each {plan.tile_height} x {plan.tile_width}"
     click.echo(f"plan    tiles: {len(plan)} ({shape}), halo {plan.halo.before} before, {plan.halo.after} after")
     overlap = plan.pixels_read / (plan.height * plan.width)
     click.echo(f"reads   {read / 1e6:,.1f} MB, halos included ({overlap:.2f} times the pixels)")
-    click.echo(f"memory  {shown(classifier.needs(opened).of(plan))} at most, beside the program itself")
+    click.echo(f"memory  {shown(classifier.needs(scene).of(plan))} at most, beside the program itself")
+    _warn(scene.notes + classifier.notes)
     click.echo("Nothing was read or written (--dry-run).")
 
 
 def _show(done: "Classification") -> None:
+    _warn(done.notes)
     total = done.plan.height * done.plan.width
     width = max(len(name) for name in done.pixels)
     for name, count in done.pixels.items():
@@ -107,3 +109,8 @@ def _show(done: "Classification") -> None:
     click.echo(f"{done.output} written: {total:,} pixels in {done.seconds:.1f} s")
     if done.pixels["unclassified"] == total:
         click.echo("Warning: no pixel of the scene is valid in all of the model's bands.", err=True)
+
+
+def _warn(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        click.echo(f"Note: {note}", err=True)

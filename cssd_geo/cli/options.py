@@ -48,6 +48,10 @@ class _SizeType(click.ParamType[int]):
 
 PATH = _PathType()
 
+model = click.option(
+    "-m", "--model", type=PATH, help="Model file; else $CSSD_GEO_MODEL, else the only one in ./models."
+)
+
 device = click.option(
     "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute."
 )
@@ -67,6 +71,12 @@ memory = click.option(
 )
 tile_size = click.option(
     "--tile-size", type=click.IntRange(min=1), help="Side length of square tiles; else from the file and --memory."
+)
+scale = click.option(
+    "--scale",
+    type=click.FLOAT,
+    metavar="FACTOR",
+    help="Reflectance of a stored value of 1, such as 0.0001; else from the metadata.",
 )
 overwrite = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 class_field = click.option(

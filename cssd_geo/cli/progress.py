@@ -36,6 +36,13 @@ class PixelProgress:
         elif time.monotonic() - self._said >= _LOG_SECONDS:
             self._say(done, total)
 
+    def restart(self) -> None:
+        """Begin again from nothing, for the next scene."""
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None
+        self._started = self._said = time.monotonic()
+
     def _draw(self, done: int, total: int) -> None:
         if self._bar is None:
             self._bar = tqdm(total=total, desc=self._what, unit="px", unit_scale=True, dynamic_ncols=True)

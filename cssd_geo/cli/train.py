@@ -35,6 +35,7 @@ _LOG_SECONDS = 10.0
     help="Label every pixel that a polygon touches, not only those whose centre it covers.",
 )
 @options.training
+@options.scale
 @options.device
 @click.option("--report", type=options.PATH, help="Also write the accuracy as JSON.")
 @click.option("--reliability", type=options.PATH, help="Also draw confidence against accuracy (.png).")
@@ -48,6 +49,7 @@ def command(
     layer: str | None,
     remap: Path | None,
     all_touched: bool,
+    scale: float | None,
     device: str,
     report: Path | None,
     reliability: Path | None,
@@ -62,6 +64,7 @@ def command(
     """
     from cssd_geo.outputs import check_target, write_whole  # noqa: PLC0415 - so that --help does not wait for torch
     from cssd_geo.pictures import reliability_png  # noqa: PLC0415 - likewise
+    from cssd_geo.products import open_scene  # noqa: PLC0415 - likewise
     from cssd_geo.training import train  # noqa: PLC0415 - likewise
 
     chosen = TrainingOptions(**settings)
@@ -71,7 +74,7 @@ def command(
     for path, suffix in {output: ".safetensors", **told}.items():
         check_target(path, overwrite=overwrite, suffixes=(suffix,))
     training = train(
-        scene,
+        scene if scale is None else open_scene(scene).with_scale(scale),
         labels,
         output,
         class_field=class_field,

@@ -1,0 +1,97 @@
+"""`cssd-geo batch`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cssd_geo.cli import options
+from cssd_geo.cli.progress import PixelProgress
+
+if TYPE_CHECKING:
+    from cssd_geo.batch import Outcome
+
+
+@click.command("batch", short_help="Classify many scenes, skipping what is done.")
+@click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
+@click.option("-o", "--output-dir", type=options.PATH, required=True, help="Folder for maps and manifest.")
+@options.model
+@click.option("--confidence", is_flag=True, help="Also write the confidence of each.")
+@click.option("--disagreement", is_flag=True, help="Also write the disagreement of the heads of each.")
+@click.option("--probabilities", is_flag=True, help="Also write the probabilities of each.")
+@click.option("--shard", metavar="I/N", help="Only this job's share of the list, such as 2/8; jobs need not talk.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "continue"]),
+    default="stop",
+    show_default=True,
+    help="When a scene fails: stop, or go on with the next one and exit with 7 at the end.",
+)
+@click.option("--asset", metavar="KEY", help="Asset to take of STAC items with several rasters.")
+@click.option("--follow-links", is_flag=True, help="Take STAC assets outside of the item's folder or on servers.")
+@options.memory
+@options.tile_size
+@options.device
+@options.precision
+@options.overwrite
+def command(
+    *,
+    scenes: tuple[str, ...],
+    output_dir: Path,
+    model: Path | None,
+    confidence: bool,
+    disagreement: bool,
+    probabilities: bool,
+    shard: str | None,
+    on_error: str,
+    asset: str | None,
+    follow_links: bool,
+    memory: int,
+    tile_size: int | None,
+    device: str,
+    precision: str,
+    overwrite: bool,
+) -> None:
+    """Classify each SCENE into NAME_map.tif in a folder.
+
+    A SCENE is a path, a quoted pattern ("flights/**/*.tif"), a STAC item or collection of items (.json), or
+    @LIST, a text file of these. Scenes whose map by this model is there are skipped. The folder's
+    manifest.jsonl gets a line of JSON for each scene.
+    """
+    from cssd_geo.batch import BatchOptions, classify_batch  # noqa: PLC0415 - --help does not wait for torch
+    from cssd_geo.model import find_model, load_model  # noqa: PLC0415 - likewise
+    from cssd_geo.scene_lists import Shard, find_scenes  # noqa: PLC0415 - likewise
+
+    found = find_scenes(scenes, asset=asset, follow_links=follow_links)
+    asked = {"confidence": confidence, "disagreement": disagreement, "probabilities": probabilities}
+    chosen = BatchOptions(
+        layers=[layer for layer, wanted in asked.items() if wanted],
+        tile_size=tile_size,
+        memory=memory,
+        device=device,
+        precision=precision,
+        overwrite=overwrite,
+    )
+    with PixelProgress("scene") as progress:
+        outcomes = classify_batch(
+            found,
+            load_model(find_model(model)),
+            output_dir,
+            options=chosen,
+            shard=None if shard is None else Shard.parse(shard),
+            on_error=on_error,
+            on_tile=progress,
+        )
+        for outcome in outcomes:
+            click.echo(_line(outcome))
+            progress.restart()
+
+
+def _line(outcome: "Outcome") -> str:
+    match outcome.status:
+        case "done":
+            return f"{outcome.output} written: {outcome.pixels:,} pixels in {outcome.seconds:.1f} s"
+        case "skipped":
+            return f"{outcome.output} is there: skipped"
+        case _:
+            return f"{outcome.scene} failed: {outcome.error}"

@@ -1,0 +1,209 @@
+"""Tiles on a Dask cluster: the same plan, the same tile function; small results come back to the one writer.
+
+Each worker gets the model once, with a plugin, also when it joins late. Tiles that are lost with their worker are
+done again elsewhere: that is Dask's part, and so is whatever the cluster runs on.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+import torch
+from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
+
+from cssd_geo.classes import listed
+from cssd_geo.errors import ClusterError, CssdGeoError, InputError, SceneError
+from cssd_geo.inference import TileClassifier, TileResult, choose_device, choose_precision, precision_name
+from cssd_geo.model import Model, fingerprint
+from cssd_geo.scene import Scene
+from cssd_geo.tiles import Tile
+
+_IN_FLIGHT = 2
+"""Tiles for each thread of a worker: one is computed, one waits, so that none stands idle while results travel."""
+_RETRIES = 3
+"""Times that a tile is tried again on another worker."""
+_WAIT = 60
+"""Seconds in which the first worker has to be there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where tiles are computed: a cluster whose workers all see the scene and compute alike."""
+
+    client: Client
+    device: str
+    precision: torch.dtype
+
+
+class _Answer(NamedTuple):
+    """What a worker says of itself."""
+
+    scene: str
+    """Fingerprint of the scene as the worker sees it; empty where it does not."""
+    device: str
+    precision: str
+
+
+@contextmanager
+def connected(scheduler: str | None, workers: int | None) -> Iterator[Client]:
+    """Connect to a running scheduler, or start so many worker processes on this machine; end it afterwards.
+
+    Args:
+        scheduler: address, such as tcp://host:8786, or the path of a scheduler file (.json).
+        workers: processes, which share the machine's cores.
+
+    Raises:
+        InputError: if both are given, or the count is below 1.
+        ClusterError: if the scheduler does not answer.
+    """
+    if (scheduler is None) == (workers is None) or (workers is not None and workers < 1):
+        raise InputError("give the address of a scheduler, or a number of workers from 1")
+    try:
+        if scheduler is None:
+            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            with cluster, Client(cluster) as client:
+                yield client
+        else:
+            where = {"scheduler_file": scheduler} if scheduler.endswith(".json") else {"address": scheduler}
+            with Client(**where) as client:
+                yield client
+    except (TimeoutError, OSError, ValueError) as error:
+        if isinstance(error, ClusterError | SceneError | InputError):
+            raise
+        raise ClusterError(f"no scheduler answers at {scheduler}: {error}. Check address and network") from error
+
+
+def place_on(client: Client, scene: Scene, *, device: str, precision: str) -> Place:
+    """Ask all workers whether they see the scene, and what they compute with.
+
+    Args:
+        client: a connected client.
+        scene: what will be classified; a file.
+        device: auto, cpu or cuda, on the workers.
+        precision: auto, float32 or bfloat16; auto takes bfloat16 where every worker has it.
+
+    Raises:
+        ClusterError: if there is no worker, or some do not see the same scene or compute on different devices.
+    """
+    if scene.path is None:
+        raise InputError("a cluster's workers read the scene themselves: it has to be a file that they see")
+    try:
+        client.wait_for_workers(1, timeout=_WAIT)
+    except TimeoutError as error:
+        raise ClusterError(
+            f"the cluster has had no worker for {_WAIT} seconds: start some, then try again"
+        ) from error
+    path = str(scene.path.absolute())
+    answers: dict[str, _Answer] = client.run(_answer, path, device, precision)
+    content = fingerprint(path)
+    blind = [worker for worker, answer in answers.items() if answer.scene != content]
+    if blind:
+        raise ClusterError(
+            f"{len(blind)} of {len(answers)} workers do not see {path} as it is here ({listed(blind)}): put it "
+            "where all of them mount it under the same path"
+        )
+    devices, precisions = ({getattr(a, name) for a in answers.values()} for name in ("device", "precision"))
+    if len(devices) > 1:
+        raise ClusterError("some workers have a GPU and some have none: choose with --device cpu or --device cuda")
+    chosen = precisions.pop() if len(precisions) == 1 else "float32"
+    return Place(client=client, device=devices.pop(), precision=choose_precision(chosen, torch.device("cpu")))
+
+
+def classified_on(
+    place: Place, model: Model, scene: Scene, tiles: Iterable[Tile], *, parts: Collection[str] = ()
+) -> Iterator[tuple[Tile, TileResult]]:
+    """Classify tiles on a cluster, in whatever order they are done. As many as the workers can take are in flight.
+
+    Raises:
+        SceneError: if a worker cannot read the scene.
+        ClusterError: if tiles kill their workers, or the cluster is gone.
+    """
+    client, todo = place.client, iter(tiles)
+    plugin = _Classifier(model, scene, place)
+    client.register_plugin(plugin)
+    running, kept = as_completed(), dict[Any, Tile]()
+    try:
+        while True:
+            free = _IN_FLIGHT * max(1, sum(client.nthreads().values())) - len(kept)
+            for tile in islice(todo, max(0, free)):
+                future = client.submit(_classify, plugin.name, tile, parts, pure=False, retries=_RETRIES)
+                kept[future] = tile
+                running.add(future)
+            if not kept:
+                return
+            future = next(running)
+            yield kept.pop(future), _result(future)
+    finally:
+        _forget(client, plugin.name, list(kept))
+
+
+def _result(future: Any) -> TileResult:
+    try:
+        result: TileResult | CssdGeoError = future.result()
+    except KilledWorker as error:
+        raise ClusterError(
+            f"a tile killed {_RETRIES} workers in turn, mostly for want of memory: give workers more, or lower "
+            "--memory. The same command goes on"
+        ) from error
+    if isinstance(result, CssdGeoError):
+        raise result
+    return result
+
+
+class _Classifier(WorkerPlugin):  # type: ignore[misc] # distributed has no types
+    """A worker's own model: made when it is first needed, on its own device."""
+
+    def __init__(self, model: Model, scene: Scene, place: Place) -> None:
+        self.name = f"cssd-geo-{os.urandom(8).hex()}"
+        self._made: TileClassifier | None = None
+        self._model, self._device, self._precision = model, place.device, place.precision
+        self._threads = threads_by_host(place.client)
+        self.scene = scene
+
+    def setup(self, worker: Any) -> None:
+        """Build it; the machine's cores are shared among the threads of all workers on it."""
+        tiles_at_once = max(self._threads.get(worker.ip, 1), worker.state.nthreads)
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // tiles_at_once))
+        self._made = TileClassifier(self._model, self.scene, torch.device(self._device), self._precision)
+
+    def classify(self, tile: Tile, parts: Collection[str]) -> TileResult:
+        if self._made is None:
+            raise ClusterError("the worker was not set up")
+        values, valid = self.scene.read(tile.padded, self._made.bands)
+        return self._made(values, valid, parts=parts)
+
+
+def _classify(name: str, tile: Tile, parts: Collection[str]) -> TileResult | CssdGeoError:
+    """What a worker does. An error of ours is a result: neither a retry nor a traceback helps."""
+    plugin: _Classifier = get_worker().plugins[name]
+    try:
+        return plugin.classify(tile, parts)
+    except CssdGeoError as error:
+        return error
+
+
+def _answer(path: str, device: str, precision: str) -> _Answer:
+    try:
+        content = fingerprint(path)
+    except OSError:
+        content = ""
+    place = choose_device(device)
+    return _Answer(content, place.type, precision_name(choose_precision(precision, place)))
+
+
+def threads_by_host(client: Client) -> dict[str, int]:
+    """Threads of all workers of each machine: so many tiles may be computed there at once."""
+    threads: Counter[str] = Counter()
+    for worker in client.scheduler_info(n_workers=-1)["workers"].values():
+        threads[worker["host"]] += worker["nthreads"]
+    return dict(threads)
+
+
+def _forget(client: Client, name: str, running: list[Any]) -> None:
+    with suppress(OSError, ValueError, TimeoutError):  # where the cluster is gone, the plugin is as well
+        client.cancel(running, force=True)
+        client.unregister_worker_plugin(name)

@@ -1,0 +1,120 @@
+"""Whether a scene's values are in the model's units: one look at the whole scene, before its first tile.
+
+Reflectance is stored as 0 to 1, as percent or as 0 to 10,000, and files often do not say which. The spectra of
+most land covers lie within a factor of three of a model's mean spectrum, so two decades off in most bands is
+another scale. Water or shade alone is dark too, but not evenly so in all bands.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from cssd_geo.alignment import align
+from cssd_geo.model import Model
+from cssd_geo.scene import Scene
+from cssd_geo.tiles import Window
+
+Floats = NDArray[np.float64]
+
+_POWERS = (1e-4, 1e-2, 1e2, 1e4)
+"""Ratios of scales in use. 1,000 is not told apart from a dark scene of 10,000, so that is left to the analyst."""
+_FAR = 20.0
+"""A scene that is so many times as bright as the model's, or as dark, is another one or has another scale."""
+_NEAR = 3.0
+"""A power fits where the median of the bands is within this factor of it ..."""
+_NEAR_EACH = 5.0
+_MOST_BANDS_SHARE = 0.75
+"""... and so many of the bands are within `_NEAR_EACH` of it."""
+_BANDS = 24
+"""Of the model's, evenly spread: the rest of a spectrum follows from them."""
+_SIDE = 16
+"""Of a window in pixels."""
+_ENOUGH_WINDOWS = 9
+_MOST_WINDOWS = 64
+"""Windows are read until `_ENOUGH_WINDOWS` hold data; these are all where much is nodata."""
+_R2 = np.array([0.7548776662466927, 0.5698402909980532])
+"""Steps of Roberts' R2 sequence, any first part of which is spread evenly over a square."""
+
+
+def recognise_scale(scene: Scene, model: Model) -> Scene:
+    """Return a scene in the units of a model: with another scale where it declares none and one fits, and a note.
+
+    Where both declare their scale, or it was set by hand, a scale that does not fit is noted only. The decision is
+    made once, from windows spread over the whole scene, and does not depend on tiles.
+
+    Raises:
+        SceneError: if the scene cannot be read, or does not cover the model's bands.
+    """
+    ratio = _ratio(scene, model)
+    typical = float(np.median(ratio)) if ratio.size else 1.0
+    if 1 / _FAR < typical < _FAR:
+        return scene
+    power = next((power for power in _POWERS if _fits(power, ratio)), None)
+    fixed = scene.scale_by_hand or (_declares(scene) and _was_declared(model))
+    if power is None or fixed:
+        note = f"Values of {scene.name} are about {_times(typical)} the model's"
+        note += " although both declare their scale" if fixed and not scene.scale_by_hand else ""
+        return scene.noting(f"{note}: check that they are the same quantity, and the scale (--scale sets it).")
+    silent = "the model was trained on a scene that declares none" if _declares(scene) else "no scale is declared"
+    note = (
+        f"Values of {scene.name} are about {_times(power)} the model's, and {silent}: they were taken as "
+        f"{_times(1 / power)} what they say. Set the scale with --scale if that is wrong."
+    )
+    return replace(scene, scale=scene.scale / power, offset=scene.offset / power).noting(note)
+
+
+def _ratio(scene: Scene, model: Model) -> Floats:
+    """How many times the model's mean the upper quartile of the scene is, for some bands; empty if unknown."""
+    positive = np.flatnonzero(model.mean > 0)
+    if not positive.size:
+        return np.empty(0)
+    chosen = positive[np.linspace(0, len(positive) - 1, min(_BANDS, len(positive))).round().astype(int)]
+    alignment = align(scene.bands, model.bands, scene.name)
+    weights = alignment.weights[chosen]
+    used = (weights > 0).any(axis=0)
+    bands = alignment.bands[used]
+    stored = _sample(scene, bands)
+    if not stored.size:
+        return np.empty(0)
+    values = stored * scene.scale[bands, None] + scene.offset[bands, None]
+    bright: Floats = np.percentile(weights[:, used] @ values, 75, axis=1)  # water and shade do not move it
+    ratio: Floats = np.maximum(bright / model.mean[chosen], np.finfo(np.float64).tiny)
+    return ratio
+
+
+def _sample(scene: Scene, bands: NDArray[np.intp]) -> NDArray[Any]:
+    """Stored values (B, n) of the valid pixels in some windows, the same ones each time."""
+    height, width = (min(_SIDE, side) for side in (scene.grid.height, scene.grid.width))
+    room = np.array([scene.grid.height - height + 1, scene.grid.width - width + 1])
+    parts: list[NDArray[Any]] = []
+    with rasterio.Env(GDAL_CACHEMAX=scene.source.cache_bytes):
+        for i in range(_MOST_WINDOWS):
+            row, col = ((0.5 + i * _R2) % 1 * room).astype(int).tolist()
+            values, valid = scene.read(Window(row=row, col=col, height=height, width=width), bands)
+            parts += [values[:, valid]] if valid.any() else []
+            if len(parts) == _ENOUGH_WINDOWS:
+                break
+    return np.concatenate(parts, axis=1) if parts else np.empty((len(bands), 0))
+
+
+def _fits(power: float, ratio: Floats) -> bool:
+    apart = np.abs(np.log(ratio / power))
+    near = abs(np.log(np.median(ratio) / power)) <= np.log(_NEAR)
+    return bool(near and np.mean(apart <= np.log(_NEAR_EACH)) >= _MOST_BANDS_SHARE)
+
+
+def _declares(scene: Scene) -> bool:
+    return bool((scene.scale != 1).any() or (scene.offset != 0).any())
+
+
+def _was_declared(model: Model) -> bool:
+    """Whether the scene that a model was trained on declared a scale."""
+    told = model.provenance.get("scale")
+    return isinstance(told, dict) and told != {"scale": [1.0], "offset": [0.0]}
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.2g} times"  # noqa: PLR2004 - two digits

@@ -1,0 +1,260 @@
+"""Many scenes: each classified once, whatever failed or was there, and a manifest that says so."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+from scenes import random_model, write_raster
+
+from cssd_geo.batch import BatchOptions, Outcome, classify_batch
+from cssd_geo.classification import classify
+from cssd_geo.cli import main
+from cssd_geo.errors import BatchError, InputError, OutputError, SceneError
+from cssd_geo.model import Model, load_model
+from cssd_geo.scene_lists import ListedScene, Shard, find_scenes
+from cssd_geo.stac import read_items
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return random_model(bands=4)
+
+
+@pytest.fixture
+def flights(tmp_path: Path) -> Path:
+    folder, random = tmp_path / "flights", np.random.default_rng(0)
+    for number in range(3):
+        (folder / f"day{number % 2}").mkdir(parents=True, exist_ok=True)
+        cube = random.integers(0, 4000, (4, 14 + number, 17)).astype(np.int16)
+        write_raster(folder / f"day{number % 2}" / f"line{number}.tif", cube)
+    return folder
+
+
+def listed(folder: Path) -> list[ListedScene]:
+    return find_scenes([str(folder / "**" / "*.tif")])
+
+
+def manifest(folder: Path, name: str = "manifest.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def call(*words: Any) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def test_each_map_is_that_of_the_scene_alone(flights: Path, model: Model, tmp_path: Path) -> None:
+    outcomes = list(classify_batch(listed(flights), model, tmp_path / "maps", options=BatchOptions(tile_size=8)))
+    assert [outcome.status for outcome in outcomes] == ["done"] * 3
+    for scene, outcome in zip(listed(flights), outcomes, strict=True):
+        classify(scene.path, model, tmp_path / "alone.tif", overwrite=True)
+        with rasterio.open(outcome.output) as ours, rasterio.open(tmp_path / "alone.tif") as alone:
+            assert (ours.read() == alone.read()).all()
+            assert len(np.unique(alone.read())) > 1
+            assert outcome.classes is not None
+            found = {name: row["pixels"] for name, row in outcome.classes.items()}
+            assert found["class 0"] == (alone.read(1) == 1).sum()
+            assert outcome.pixels == ours.width * ours.height
+            assert outcome.classes["class 1"]["hectares"] == pytest.approx(0.09 * (alone.read(1) == 2).sum())
+    assert [line["output"] for line in manifest(tmp_path / "maps")] == [outcome.output for outcome in outcomes]
+
+
+def test_what_is_done_is_skipped_and_what_is_not_is_done(flights: Path, model: Model, tmp_path: Path) -> None:
+    maps = tmp_path / "maps"
+    list(classify_batch(listed(flights)[:2], model, maps))
+    before = {path: path.stat().st_mtime_ns for path in maps.glob("*.tif")}
+    again = list(classify_batch(listed(flights), model, maps))
+    assert [outcome.status for outcome in again] == ["skipped", "skipped", "done"]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    more = list(classify_batch(listed(flights)[:1], model, maps, options=BatchOptions(overwrite=True)))
+    assert [outcome.status for outcome in more] == ["done"]
+    layers = BatchOptions(layers=["confidence"])
+    with pytest.raises(OutputError, match="exists"):  # a map without the confidence that is asked for now
+        list(classify_batch(listed(flights)[:1], model, maps, options=layers))
+
+
+def test_a_map_by_another_model_or_of_a_changed_scene_is_never_taken_for_done(
+    flights: Path, model: Model, tmp_path: Path
+) -> None:
+    list(classify_batch(listed(flights), model, tmp_path / "maps"))
+    with pytest.raises(OutputError, match="exists"):
+        list(classify_batch(listed(flights), random_model(bands=4, seed=1), tmp_path / "maps"))
+    first = Path(listed(flights)[0].path)
+    with rasterio.open(first, "r+") as dataset:
+        dataset.write(dataset.read() + 7)
+    with pytest.raises(OutputError, match="exists"):
+        list(classify_batch(listed(flights), model, tmp_path / "maps"))
+
+
+def test_a_scene_that_fails_stops_the_batch_or_not(flights: Path, model: Model, tmp_path: Path) -> None:
+    broken = flights / "day0" / "line1a.tif"
+    broken.write_bytes(b"II*\0 no tiff")
+    with pytest.raises(SceneError, match="line1a"):
+        list(classify_batch(listed(flights), model, tmp_path / "stopped"))
+    assert [line["status"] for line in manifest(tmp_path / "stopped")] == ["done", "done", "failed"]
+    outcomes: list[Outcome] = []
+    with pytest.raises(BatchError, match="1 of 4 scenes failed"):
+        outcomes.extend(classify_batch(listed(flights), model, tmp_path / "on", on_error="continue"))
+    lines = manifest(tmp_path / "on")
+    assert [line["status"] for line in lines] == ["done", "done", "failed", "done"]
+    assert "line1a.tif" in lines[2]["error"]
+    assert not (tmp_path / "on" / "line1a_map.tif").exists()
+
+
+@given(count=st.integers(0, 40), of=st.integers(1, 12))
+def test_shards_share_a_list_without_overlap(count: int, of: int) -> None:
+    scenes = [ListedScene(name=f"{i:03}", path=f"{i}.tif") for i in range(count)]
+    parts = [Shard(number=number, of=of).pick(scenes) for number in range(1, of + 1)]
+    assert sorted((scene for part in parts for scene in part), key=lambda s: s.name) == scenes
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize("text", ["", "1", "0/3", "4/3", "1/0", "a/b", "1/2/3", "-1/2", "1/²"])
+def test_shards_that_make_no_sense(text: str) -> None:
+    with pytest.raises(InputError, match="I/N"):
+        Shard.parse(text)
+
+
+def test_the_shards_of_a_batch_do_all_of_it(flights: Path, model: Model, tmp_path: Path) -> None:
+    for number in (1, 2):
+        list(classify_batch(listed(flights), model, tmp_path, shard=Shard(number=number, of=2)))
+    assert len(list(tmp_path.glob("*_map.tif"))) == 3
+    assert [len(manifest(tmp_path, f"manifest-{i}-of-2.jsonl")) for i in (1, 2)] == [2, 1]
+
+
+def test_scenes_are_found_by_paths_patterns_and_lists(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (flights / "day0" / "line0.hdr").write_text("a header is no scene")
+    (flights / "list.txt").write_text("# two of them\nday0/line0.tif\n\n  day1/*.tif  \n", encoding="utf-8-sig")
+    monkeypatch.chdir(flights.parent)
+    assert [s.name for s in find_scenes(["flights/day?/*"])] == ["line0", "line1", "line2"]
+    assert [s.path for s in find_scenes(["@flights/list.txt"])] == [
+        "flights/day0/line0.tif",
+        "flights/day1/line1.tif",
+    ]
+    assert [s.name for s in find_scenes(["@flights/list.txt", "flights/day1/line1.tif"])] == ["line0", "line1"]
+    assert [s.path for s in find_scenes(["https://example.org/a*.tif"])] == ["https://example.org/a*.tif"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "no scene"),
+        (["nothing*.tif"], "nothing"),
+        (["@missing.txt"], "missing.txt"),
+        (["@nested.txt"], "nested.txt"),
+    ],
+)
+def test_lists_that_cannot_be_used(
+    given: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nested.txt").write_text("@nested.txt")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((InputError, SceneError), match=message):
+        find_scenes(given)
+
+
+def test_two_scenes_of_one_name_are_refused_before_any_work(flights: Path) -> None:
+    (flights / "day1" / "line0.tif").write_bytes(b"")
+    with pytest.raises(InputError, match=r"line0.*day0.*day1"):
+        listed(flights)
+
+
+def item(href: str, **more: Any) -> dict[str, Any]:
+    asset = {"href": href, "type": "image/tiff; application=geotiff", "roles": ["data"]} | more
+    thumbnail = {"href": "t.png", "type": "image/png", "roles": ["thumbnail"]}
+    return {"type": "Feature", "stac_version": "1.0.0", "id": "line/0", "assets": {"cube": asset, "t": thumbnail}}
+
+
+def test_stac_items_and_collections_of_them(flights: Path) -> None:
+    path = flights / "item.json"
+    path.write_text(json.dumps(item("./day0/line0.tif")))
+    assert find_scenes([str(path)]) == [ListedScene(name="line_0", path=str(flights / "day0" / "line0.tif"))]
+    second = item("day1/line1.tif") | {"id": "second"}
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [item("day0/line0.tif"), second]}))
+    assert [scene.name for scene in find_scenes([str(path)])] == ["line_0", "second"]
+
+
+def test_an_item_with_several_rasters_wants_a_choice(flights: Path) -> None:
+    two = item("day0/line0.tif")
+    two["assets"]["mask"] = {"href": "m.tif", "type": "image/tiff", "roles": ["data"]}
+    path = flights / "item.json"
+    path.write_text(json.dumps(two))
+    with pytest.raises(SceneError, match=r"cube, mask.*--asset"):
+        read_items(str(path))
+    assert read_items(str(path), asset="mask")[0].path.endswith("m.tif")
+    with pytest.raises(SceneError, match="--asset"):
+        read_items(str(path), asset="other")
+
+
+@pytest.mark.parametrize(
+    "href", ["../x.tif", "/etc/passwd", "https://example.org/x.tif", "s3://b/x.tif", "/vsicurl/x"]
+)
+def test_items_do_not_lead_out_of_their_folder_unless_asked(href: str, tmp_path: Path) -> None:
+    path = tmp_path / "item.json"
+    path.write_text(json.dumps(item(href)))
+    with pytest.raises(SceneError, match="--follow-links"):
+        read_items(str(path))
+    assert read_items(str(path), follow_links=True)[0].path.endswith(href.removeprefix("../"))
+
+
+def test_links_of_the_file_system_do_not_lead_out_either(flights: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "items"
+    folder.mkdir()
+    (folder / "inside").symlink_to(flights)
+    (folder / "item.json").write_text(json.dumps(item("inside/day0/line0.tif")))
+    with pytest.raises(SceneError, match="outside of its folder"):
+        read_items(str(folder / "item.json"))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*item("x"), "features", "href"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(
+    document=JSON
+    | st.dictionaries(st.sampled_from(["id", "assets", "type", "features"]), JSON).map(lambda d: item("x.tif") | d)
+)
+def test_whatever_an_item_holds_it_is_read_or_refused(
+    document: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("stac") / "item.json"
+    path.write_text(json.dumps(document))
+    try:
+        found = read_items(str(path))
+    except SceneError as error:
+        assert str(path) in str(error)  # noqa: PT017 - either may happen
+    else:
+        assert all("/" not in each.id and each.path for each in found)
+
+
+def test_the_command(flights: Path, model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path / "m.safetensors")
+    words = (
+        "batch",
+        flights / "**" / "*.tif",
+        "-o",
+        tmp_path / "maps",
+        "-m",
+        tmp_path / "m.safetensors",
+        "--confidence",
+    )
+    first = call(*words)
+    assert first.exit_code == 0, first.output
+    assert first.output.count("written") == 3
+    assert (tmp_path / "maps" / "line2_confidence.tif").exists()
+    assert call(*words).output.count("skipped") == 3
+    (flights / "day0" / "zero.tif").write_bytes(b"")
+    failed = call(*words, "--on-error", "continue")
+    assert failed.exit_code == BatchError.exit_code
+    assert "1 of 4 scenes failed" in failed.output
+    assert load_model(tmp_path / "m.safetensors").digest() == model.digest()

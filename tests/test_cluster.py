@@ -1,0 +1,146 @@
+"""The same pixels from a cluster as from one machine, whatever becomes of its workers."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import dask
+import numpy as np
+import pytest
+import torch
+from distributed import Client
+from numpy.typing import NDArray
+from scenes import random_model, write_raster
+
+from cssd_geo import cluster
+from cssd_geo.cluster import Place, classified_on, connected, place_on, threads_by_host
+from cssd_geo.errors import ClusterError, InputError, SceneError
+from cssd_geo.inference import TileClassifier
+from cssd_geo.model import Model
+from cssd_geo.products import open_scene
+from cssd_geo.scene import Scene
+from cssd_geo.tiles import Tile, TilePlan
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with connected(None, 2) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return random_model(bands=6, dtype=torch.float32)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    cube = np.random.default_rng(0).integers(0, 4000, (6, 50, 70)).astype(np.int16)
+    cube[:, 20:30, 15:40] = -1
+    return open_scene(write_raster(tmp_path / "scene.tif", cube, nodata=-1))
+
+
+@pytest.fixture
+def plan(model: Model, scene: Scene) -> TilePlan:
+    return TileClassifier(model, scene, CPU).plan(scene, tile_size=12)
+
+
+def here(model: Model, scene: Scene, plan: TilePlan) -> NDArray[np.uint8]:
+    classifier, out = TileClassifier(model, scene, CPU), np.zeros((50, 70), np.uint8)
+    for tile in plan:
+        out[tile.core.slices] = classifier(*scene.read(tile.padded, classifier.bands)).class_map
+    return out
+
+
+def test_the_map_is_the_one_of_a_single_machine(
+    client: Client, model: Model, scene: Scene, plan: TilePlan
+) -> None:
+    place = place_on(client, scene, device="auto", precision="float32")
+    found, seen = np.zeros((50, 70), np.uint8), []
+    for tile, result in classified_on(place, model, scene, plan, parts=["probabilities"]):
+        found[tile.core.slices] = result.class_map
+        seen.append(tile.index)
+        assert result.probabilities is not None
+        assert result.probabilities.shape == (3, tile.core.height, tile.core.width)
+    assert sorted(seen) == list(range(len(plan)))
+    assert len(np.unique(found)) > 2
+    assert (found == here(model, scene, plan)).all()
+
+
+def test_tiles_of_a_worker_that_is_killed_are_done_elsewhere(
+    client: Client, model: Model, scene: Scene, plan: TilePlan
+) -> None:
+    place, found = place_on(client, scene, device="cpu", precision="float32"), np.zeros((50, 70), np.uint8)
+    for number, (tile, result) in enumerate(classified_on(place, model, scene, plan)):
+        found[tile.core.slices] = result.class_map
+        if number == 2:
+            os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+    assert (found == here(model, scene, plan)).all()
+
+
+def test_no_more_tiles_are_in_flight_than_workers_can_take(
+    client: Client, model: Model, scene: Scene, plan: TilePlan
+) -> None:
+    drawn, most = [], 0
+
+    def tiles() -> Iterator[Tile]:
+        for tile in plan:
+            drawn.append(tile.index)
+            yield tile
+
+    place = place_on(client, scene, device="cpu", precision="float32")
+    for done, _ in enumerate(classified_on(place, model, scene, tiles())):
+        most = max(most, len(drawn) - done)
+    assert 1 < most <= 2 * 2  # two for each of two threads
+
+
+def test_a_scene_that_a_worker_cannot_read_is_an_error_here(
+    client: Client, model: Model, scene: Scene, plan: TilePlan
+) -> None:
+    place = place_on(client, scene, device="cpu", precision="float32")
+    assert scene.path is not None
+    scene.path.write_bytes(scene.path.read_bytes()[:600])
+    with pytest.raises(SceneError, match=r"scene\.tif"):
+        list(classified_on(place, model, scene, plan))
+
+
+def test_workers_that_do_not_see_the_scene_are_named_at_the_start(
+    client: Client, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "fingerprint", lambda _: "what the scene is on this machine")
+    with pytest.raises(ClusterError, match=r"2 of 2 workers do not see .*scene\.tif as it is here \(tcp://"):
+        place_on(client, scene, device="cpu", precision="float32")
+
+
+def test_precision_and_threads_are_what_all_workers_have(client: Client, scene: Scene) -> None:
+    assert place_on(client, scene, device="auto", precision="bfloat16").precision == torch.bfloat16
+    assert sum(threads_by_host(client).values()) == 2
+
+
+def test_a_scene_that_is_no_file_cannot_be_sent(client: Client, scene: Scene) -> None:
+    from dataclasses import replace  # noqa: PLC0415 - for this test alone
+
+    with pytest.raises(InputError, match="file"):
+        place_on(client, replace(scene, path=None), device="cpu", precision="auto")
+
+
+def test_a_scheduler_that_does_not_answer() -> None:
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(ClusterError, match=r"tcp://127\.0\.0\.1:9"),
+        connected("tcp://127.0.0.1:9", None),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(("scheduler", "workers"), [(None, None), ("tcp://x:1", 2), (None, 0)])
+def test_either_a_scheduler_or_a_number_of_workers(scheduler: str | None, workers: int | None) -> None:
+    with pytest.raises(InputError, match="scheduler"), connected(scheduler, workers):
+        pass
+
+
+def test_a_place_says_where(client: Client) -> None:
+    assert Place(client=client, device="cpu", precision=torch.float32).device == "cpu"

@@ -1,0 +1,212 @@
+"""The scale of a scene: what its metadata say, else what its magnitude says, else what the analyst says."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scenes import random_model, write_raster, write_two_fields
+
+from cssd_geo.classification import classify
+from cssd_geo.cli import main
+from cssd_geo.errors import InputError
+from cssd_geo.magnitude import recognise_scale
+from cssd_geo.model import Model, load_model
+from cssd_geo.options import TrainingOptions
+from cssd_geo.products import open_scene
+from cssd_geo.scene import Scene, scene_of_array
+from cssd_geo.training import train
+
+BANDS = 12
+MEAN = np.linspace(0.05, 0.45, BANDS)
+"""Reflectance of the made scenes."""
+DECLARED = {"scale": {"scale": [1e-4], "offset": [0.0]}}
+
+
+def model_in(unit: float, **provenance: Any) -> Model:
+    """Trained on values of which so many are a reflectance of 1."""
+    model = random_model(bands=BANDS)
+    return replace(model, mean=unit * MEAN, std=0.3 * unit * MEAN, provenance=provenance)
+
+
+def reflectance(height: int = 70, width: int = 90, *, seed: int = 0) -> NDArray[np.float64]:
+    """Bright and dark fields: (band, y, x)."""
+    random = np.random.default_rng(seed)
+    light = np.kron(random.uniform(0.3, 1.8, (7, 9)), np.ones((10, 10)))[:height, :width]
+    cube: NDArray[np.float64] = MEAN[:, None, None] * light * random.uniform(0.9, 1.1, (BANDS, height, width))
+    return cube
+
+
+def scene_in(folder: Path, unit: float, cube: NDArray[np.float64] | None = None, **options: Any) -> Scene:
+    stored = (unit * (reflectance() if cube is None else cube)).astype(np.float32)
+    return open_scene(write_raster(folder / f"s{unit:g}.tif", stored, **options))
+
+
+@given(
+    model_unit=st.sampled_from([1.0, 100.0, 10_000.0]),
+    scene_unit=st.sampled_from([1.0, 100.0, 10_000.0]),
+    light=st.floats(0.5, 2.0),
+)
+@settings(max_examples=20, deadline=None)
+def test_a_scale_that_is_not_declared_is_recognised(
+    tmp_path_factory: pytest.TempPathFactory, model_unit: float, scene_unit: float, light: float
+) -> None:
+    scene = scene_in(tmp_path_factory.mktemp("s"), scene_unit, light * reflectance())
+    found = recognise_scale(scene, model_in(model_unit))
+    np.testing.assert_allclose(found.scale, model_unit / scene_unit)
+    np.testing.assert_array_equal(found.offset, 0)
+    assert len(found.notes) == (model_unit != scene_unit)
+
+
+def test_the_note_says_what_was_done_and_how_to_change_it(tmp_path: Path) -> None:
+    found = recognise_scale(scene_in(tmp_path, 10_000), model_in(1))
+    assert len(found.notes) == 1
+    assert found.notes[0] == (
+        "Values of s10000.tif are about 10,000 times the model's, and no scale is declared: they were taken as "
+        "0.0001 times what they say. Set the scale with --scale if that is wrong."
+    )
+    declared = scene_in(tmp_path, 1).with_scale(1.5)
+    found = recognise_scale(replace(declared, scale_by_hand=False), model_in(10_000))
+    np.testing.assert_allclose(found.scale, 15_000)
+    assert (
+        "about 0.0001 times the model's, and the model was trained on a scene that declares none" in found.notes[0]
+    )
+
+
+def test_what_no_scale_explains_is_said_and_left(tmp_path: Path) -> None:
+    for unit, times in ((1000, "1,"), (0.03, "0.04"), (1e6, "1,")):
+        scene = scene_in(tmp_path, unit)
+        found = recognise_scale(scene, model_in(1))
+        np.testing.assert_array_equal(found.scale, scene.scale)
+        assert len(found.notes) == 1
+        assert "check that they are the same quantity, and the scale (--scale sets it)" in found.notes[0]
+        assert f"about {times}" in found.notes[0]
+
+
+@pytest.mark.parametrize("light", [0.06, 1.0, 12.0])
+def test_darker_and_brighter_scenes_are_not_another_scale(tmp_path: Path, light: float) -> None:
+    scene = scene_in(tmp_path, 1, light * reflectance())
+    assert recognise_scale(scene, model_in(1)) is scene
+
+
+def test_water_is_not_percent(tmp_path: Path) -> None:
+    """Dark in most bands, a hundred times darker in some, but not evenly."""
+    dark = np.geomspace(0.3, 0.002, BANDS)[:, None, None]
+    found = recognise_scale(scene_in(tmp_path, 1, dark * reflectance()), model_in(1))
+    np.testing.assert_array_equal(found.scale, 1)
+    land = np.where(np.arange(90) > 50, 1, dark)
+    scene = scene_in(tmp_path, 1, land * reflectance())
+    assert recognise_scale(scene, model_in(1)) is scene, "some land is enough"
+
+
+def test_declared_scales_that_do_not_agree_are_said_and_left(tmp_path: Path) -> None:
+    scene = replace(scene_in(tmp_path, 1).with_scale(1e-4), scale_by_hand=False)
+    found = recognise_scale(scene, model_in(1, **DECLARED))
+    np.testing.assert_array_equal(found.scale, 1e-4)
+    assert found.notes[0].startswith("Values of s1.tif are about 0.00")
+    assert "although both declare their scale: check" in found.notes[0]
+
+
+def test_what_is_set_by_hand_stays(tmp_path: Path) -> None:
+    found = recognise_scale(scene_in(tmp_path, 10_000).with_scale(1), model_in(1))
+    np.testing.assert_array_equal(found.scale, 1)
+    assert "check that they are the same quantity" in found.notes[0]
+    right = scene_in(tmp_path, 10_000).with_scale(1e-4)
+    assert recognise_scale(right, model_in(1)) is right
+
+
+def test_a_scene_without_data_and_a_model_without_magnitude_say_nothing(tmp_path: Path) -> None:
+    empty = scene_in(tmp_path, 1, np.full((BANDS, 20, 30), np.nan))
+    assert recognise_scale(empty, model_in(1)) is empty
+    scene = scene_in(tmp_path, 10_000)
+    assert recognise_scale(scene, replace(model_in(1), mean=np.linspace(-2, 0, BANDS))) is scene
+
+
+def test_values_below_zero_fit_no_scale(tmp_path: Path) -> None:
+    found = recognise_scale(scene_in(tmp_path, -1), model_in(1))
+    np.testing.assert_array_equal(found.scale, 1)
+    assert len(found.notes) == 1
+
+
+def test_data_in_a_corner_are_found(tmp_path: Path) -> None:
+    cube = reflectance()
+    cube[:, :, 30:] = np.nan
+    cube[:, 25:] = np.nan
+    assert recognise_scale(scene_in(tmp_path, 100, cube), model_in(1)).scale[0] == pytest.approx(0.01)
+
+
+def test_maps_are_those_of_the_scene_with_its_scale_declared_whatever_the_tiles(tmp_path: Path) -> None:
+    """One decision a scene: the half that is a hundred times as dark does not get its own."""
+    cube = reflectance()
+    cube[:, :, 70:] *= 0.01
+    plain = scene_in(tmp_path, 10_000, cube)
+    model, maps = model_in(1), []
+    for scene, tile_size in ((plain.with_scale(1e-4), None), (plain, None), (plain, 11), (plain, 40)):
+        done = classify(scene, model, tmp_path / "m.tif", tile_size=tile_size, overwrite=True)
+        assert len(done.notes) == (scene is plain)
+        with rasterio.open(tmp_path / "m.tif") as dataset:
+            maps.append(dataset.read(1))
+    for other in maps[1:]:
+        np.testing.assert_array_equal(other, maps[0])
+    assert len(np.unique(maps[0])) > 1
+
+
+@pytest.mark.parametrize("factor", [0.0, -1e-4, np.nan, np.inf])
+def test_a_scale_that_is_none_is_refused(tmp_path: Path, factor: float) -> None:
+    with pytest.raises(InputError, match=r"the scale of s1\.tif must be positive and finite, not"):
+        scene_in(tmp_path, 1).with_scale(factor)
+
+
+def test_a_scale_by_hand_replaces_what_the_metadata_say_in_the_cube_too(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "s.tif", np.ones((3, 4, 5), np.int16))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (0.1, 0.2, 0.3), (1, 2, 3)
+    scene = open_scene(path)
+    assert scene.scale.tolist() == [0.1, 0.2, 0.3]
+    ours = scene.with_scale(0.5)
+    for each in (ours, scene_of_array(ours.cube), scene_of_array(ours.cube[:, 1:])):
+        assert each.scale.tolist() == [0.5] * 3
+        assert each.offset.tolist() == [0.0] * 3
+    assert scene_of_array(scene.cube).scale.tolist() == [0.1, 0.2, 0.3], "the scene itself stays as it was"
+
+
+def test_train_and_classify_take_a_scale(tmp_path: Path) -> None:
+    fields = write_two_fields(tmp_path)
+    quick = ["--epochs", "1", "--windows-per-class", "6", "--shots", "8", "--split", "none", "--no-baseline"]
+    model = str(tmp_path / "m.safetensors")
+    words = ["train", fields.scene, fields.labels, "-o", model, "--scale", "0.0001", *quick]
+    run = CliRunner().invoke(main, list(map(str, words)))
+    assert run.exit_code == 0, run.output
+    trained = load_model(model)
+    assert trained.mean.max() < 1
+    assert trained.provenance["scale"] == {"scale": [0.0001], "offset": [0.0]}
+    said = []
+    for extra in ([], ["--scale", "0.0001"], ["--scale", "1", "--dry-run"]):
+        words = ["classify", fields.scene, "-m", model, "-o", tmp_path / "map.tif", "--overwrite", *extra]
+        run = CliRunner().invoke(main, list(map(str, words)))
+        assert run.exit_code == 0, run.output
+        said.append(run.stderr)
+    assert "Note: Values of two_fields.tif are about 10,000 times the model's, and no scale" in said[0]
+    assert "Note" not in said[1]
+    assert "Note" not in said[2], "nothing was read"
+    run = CliRunner().invoke(main, list(map(str, [*words[:6], "--scale", "0", "--overwrite"])))
+    assert run.exit_code == 2
+    assert "the scale of two_fields.tif must be positive and finite, not 0" in run.stderr
+
+
+def test_models_say_whether_their_scene_declared_a_scale(tmp_path: Path) -> None:
+    fields = write_two_fields(tmp_path)
+    options = TrainingOptions(epochs=1, windows_per_class=6, shots=8, split="none")
+    raw = train(fields.scene, fields.labels, options=options).model
+    scene = open_scene(fields.scene)
+    declared = replace(scene.with_scale(1e-4), scale_by_hand=False)
+    found = recognise_scale(declared, raw)
+    np.testing.assert_allclose(found.scale, 1), "the model is in stored values: so is the scene now"
+    assert len(found.notes) == 1
+    assert recognise_scale(scene, raw) is scene
