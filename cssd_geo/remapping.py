@@ -40,6 +40,8 @@ class Remapping:
     rules: tuple[Rule, ...]
     name: str
     """Of the file, for notes."""
+    may_be_idle: bool = False
+    """Whether labels may have none of the classes, as one of several label files may."""
 
     def __post_init__(self) -> None:
         times = Counter(name_key(rule.old) for rule in self.rules)
@@ -69,7 +71,7 @@ class Remapping:
         by_name = {name_key(rule.old): rule for rule in self.rules}
         named = {name_key(entry.name) for entry in legend}
         found = [self._rule_for(entry, by_name, named) for entry in legend]
-        if not any(found):
+        if not any(found) and not self.may_be_idle:
             raise LabelError(
                 f"{self.name} has none of the classes {listed(entry.name for entry in legend)}, but "
                 f"{listed(rule.old for rule in self.rules)}: write them as the labels do"

@@ -2,6 +2,7 @@
 
 import warnings
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,10 @@ from cssd_geo.shapefiles import has_fitting_index, reindexed
 
 _IN_ZIP = (".shp", ".gpkg", ".geojson", ".json", ".fgb", ".kml", ".gml", ".sqlite")
 """Files that are looked for within a zip, in any folder of it."""
+_LEADS_ELSEWHERE = (b"<OGRVRTDataSource", b"gdal_streamed_alg", b"<OGRWFSDataSource", b"<OGRCSWDataSource")
+"""Begins of files that hold no shapes themselves, but name other files, commands or servers."""
+_LOOK = 2048
+"""Bytes in which GDAL looks for them."""
 _UNREADABLE = (CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError)
 
 
@@ -50,7 +55,7 @@ def is_vector(path: str | Path) -> bool:
     """Whether a file is a vector that GDAL reads, or a zip with one.
 
     Raises:
-        LabelError: if it does not exist, or is a zip that leads out of itself.
+        LabelError: if it does not exist, or leads elsewhere: a virtual layer, a zip with paths out of it.
     """
     if not Path(path).exists():
         raise LabelError(f"{path} does not exist: check the path")
@@ -116,6 +121,9 @@ def _opened(path: str | Path, layer: str | None) -> Iterator[tuple[_Place, tuple
 
 def _places(path: str | Path) -> dict[str, _Place]:
     """The layers of a file by the name that a user chooses them with."""
+    if Path(path).is_file():
+        with Path(path).open("rb") as file:
+            _require_own(file.read(_LOOK), str(path))
     if Path(path).suffix.lower() == ".zip" and zipfile.is_zipfile(path):
         members = _members(path)
         if members:
@@ -142,10 +150,21 @@ def _members(path: str | Path) -> list[str]:
     """
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if PurePosixPath(name).suffix.lower() in _IN_ZIP]
-    for name in names:
-        if name.startswith("/") or ".." in PurePosixPath(name).parts or "\\" in name:
-            raise LabelError(f"{path} holds {name!r}, a path that leads out of it: zip the files anew")
+        for name in names:
+            if name.startswith("/") or ".." in PurePosixPath(name).parts or "\\" in name:
+                raise LabelError(f"{path} holds {name!r}, a path that leads out of it: zip the files anew")
+            try:
+                with archive.open(name) as file:
+                    _require_own(file.read(_LOOK), f"{path}: {name} in it")
+            except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+                raise LabelError(f"{path}: {name} in it cannot be read ({error}): unzip it first") from error
     return sorted(name for name in names if not name.startswith("__MACOSX/"))
+
+
+def _require_own(begin: bytes, name: str) -> None:
+    """Refuse a file that holds no shapes itself: whoever opens it does not mean to read others or ask servers."""
+    if any(word in begin for word in _LEADS_ELSEWHERE):
+        raise LabelError(f"{name} is a virtual layer that refers to others: export it as GeoPackage in your GIS")
 
 
 def _zipped(path: str | Path, members: list[str]) -> dict[str, _Place]:

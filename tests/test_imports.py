@@ -24,7 +24,7 @@ LAYERS = (
     "scene labels class_rasters",
     "products",  # and the formats below it
     "network calibration whitening sampling windows",  # from here on torch may be needed
-    "losses model baselines validation dense",
+    "losses model baselines validation dense labelled_scenes",
     "inference fitting magnitude",
     "lazy streaming info pictures evaluation reference_sample",
     "training classification",  # one verb each

@@ -80,6 +80,23 @@ def test_a_zip_that_leads_out_of_itself_is_refused(tmp_path: Path, stem: str) ->
         is_vector(path)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<OGRVRTDataSource><OGRVRTLayer name="l"><SrcDataSource>/a</SrcDataSource></OGRVRTLayer>',
+        '{"type": "gdal_streamed_alg", "command_line": "gdal vector read /etc/hosts"}',
+        "<OGRWFSDataSource><URL>http://localhost/</URL></OGRWFSDataSource>",
+    ],
+)
+def test_virtual_layers_are_refused_in_zips_too(tmp_path: Path, text: str) -> None:
+    for name in ("l.vrt", "l.json"):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(LabelError, match="is a virtual layer that refers to others"):
+            is_vector(tmp_path / name)
+    with pytest.raises(LabelError, match="is a virtual layer"):
+        is_vector(_zip(tmp_path / "z.zip", {"in/l.json": tmp_path / "l.json"}))
+
+
 def test_damaged_zips_are_told(tmp_path: Path) -> None:
     whole = _zip_of(tmp_path / "z.zip", _shapefile(tmp_path), "l").read_bytes()
     (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
