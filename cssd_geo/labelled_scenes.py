@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyproj
 from numpy.typing import NDArray
+from pyproj.exceptions import ProjError
 
 from cssd_geo.bands import Bands
 from cssd_geo.classes import ClassTable, listed
 from cssd_geo.errors import LabelError, SceneError
+from cssd_geo.grid import Grid
 from cssd_geo.labels import Labels
 from cssd_geo.legend import Entry, entries_of, name_key, tabulate
 from cssd_geo.options import LARGEST_WINDOW
@@ -201,7 +205,7 @@ def unite(members: Sequence[LabelledScene]) -> tuple[LabelledScenes, tuple[str, 
         ids_given=any(labels.ids_given for labels, _ in joined),
     )
     placed = tuple(replace(member, scene=scene) for member, scene in zip(members, scenes, strict=True))
-    return LabelledScenes(members=placed, labels=labels), (*notes, *more, *shared)
+    return LabelledScenes(members=placed, labels=labels), (*notes, *more, *shared, *_overlaps(members))
 
 
 def _starts(scenes: Sequence[Scene]) -> Indexes:
@@ -302,3 +306,30 @@ def _polygons(members: Sequence[LabelledScene]) -> tuple[Indexes, tuple[str, ...
         count = max(count, int(found[-1].max(initial=-1)) + 1)
     note = f"{listed(dict.fromkeys(shared))} labels several scenes: a polygon is held out in all of them together."
     return np.concatenate(found), (note,) * bool(shared)
+
+
+def _overlaps(members: Sequence[LabelledScene]) -> Iterator[str]:
+    """Tell which scenes show the same place with other label files: what trains in one may test in the other."""
+    for (one, ours), (other, theirs) in combinations([(m, _degrees(m.scene.grid)) for m in members], 2):
+        if ours is None or theirs is None or (one.path is not None and one.path == other.path):
+            continue
+        (west, south, east, north), (left, bottom, right, top) = ours, theirs
+        if west < right and left < east and south < top and bottom < north:
+            yield (
+                f"{one.scene.name} and {other.scene.name} show the same place in part: if their labels do, the "
+                "accuracy is overrated, unless one label file serves both."
+            )
+
+
+def _degrees(grid: Grid) -> tuple[float, float, float, float] | None:
+    """West, south, east and north of a scene; None where they are not known."""
+    if grid.crs is None or grid.transform is None:
+        return None
+    corners = [(0, 0), (grid.width, 0), (0, grid.height), (grid.width, grid.height)]
+    x, y = np.transpose([grid.transform * corner for corner in corners])
+    try:
+        to_degrees = pyproj.Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True)
+        bounds = to_degrees.transform_bounds(x.min(), y.min(), x.max(), y.max())
+    except ProjError:  # a CRS of a building, or of the moon
+        return None
+    return bounds if np.isfinite(bounds).all() else None

@@ -145,9 +145,9 @@ def _read_pair(
 
 
 def _notes(members: Sequence[LabelledScene]) -> Iterator[str]:
-    """What was said of each scene and its labels, with the scene's name where there are several."""
-    for member in members:
-        of = f"{member.scene.name}: " if len(members) > 1 else ""
+    """What was said of each scene and its labels, with the scene's number and name where there are several."""
+    for number, member in enumerate(members, start=1):
+        of = f"Scene {number}, {member.scene.name}: " if len(members) > 1 else ""
         yield from (f"{of}{note}" for note in (*member.scene.notes, *member.labels.notes))
 
 

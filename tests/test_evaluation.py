@@ -22,6 +22,7 @@ from cssd_geo.classmap import RasterWriter, class_map_layer
 from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.evaluation import evaluate
 from cssd_geo.grid import Grid
+from cssd_geo.labels import read_labels
 from cssd_geo.products import open_scene
 from cssd_geo.tiles import Window
 
@@ -303,3 +304,19 @@ def test_the_classes_of_a_reference_are_remapped(tmp_path: Path) -> None:
     assert vector.notes[0] == "Left out, as c.csv says: pond."
     with pytest.raises(InputError, match="cannot be read"):
         evaluate(class_map, raster, remap=tmp_path / "missing.csv")
+
+
+@pytest.mark.shared_data
+def test_a_map_of_named_fields_is_matched_by_the_ids_of_their_truth(shared_data: Path, tmp_path: Path) -> None:
+    """The truth has numbers only; the fields have the same numbers beside their names."""
+    folder = shared_data / "pines_like"
+    grid = open_scene(folder / "scene.tif").grid
+    labels = read_labels(folder / "fields.shp", grid)
+    ids = np.zeros((grid.height, grid.width), np.uint8)
+    ids[labels.rows, labels.cols] = np.array(labels.table.ids)[labels.classes]
+    with RasterWriter(class_map_layer(tmp_path / "map.tif", labels.table, {}), grid) as writer:
+        writer.write(ids, Window(row=0, col=0, height=grid.height, width=grid.width))
+        writer.finalise()
+    found = evaluate(tmp_path / "map.tif", folder / "truth.tif")
+    assert found.accuracy.overall_accuracy == 1
+    assert len(found.accuracy.names) == 16
