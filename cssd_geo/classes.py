@@ -95,8 +95,13 @@ class ClassTable:
 
 def listed(items: Iterable[object], most: int = 10) -> str:
     """Join for a message: the first ones, and how many there are where that is not all."""
-    texts = [str(item) for item in items]
+    texts = [shortened(str(item), 120) for item in items]
     return ", ".join(texts) if len(texts) <= most else f"{', '.join(texts[:most])}, ... ({len(texts)} in all)"
+
+
+def shortened(text: str, most: int = 40) -> str:
+    """Cut a long name for a picture or a message."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def parse_colour(text: Any) -> Colour | None:

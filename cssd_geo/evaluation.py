@@ -12,16 +12,20 @@ from rasterio.vrt import WarpedVRT
 from scipy.ndimage import maximum_filter
 
 from cssd_geo.areas import AreaEstimates
+from cssd_geo.class_fields import MAP_ID_FIELD
 from cssd_geo.class_rasters import classes_of, count_pixels, open_class_map, parts_of, read_ids
 from cssd_geo.classes import UNCLASSIFIED, ClassTable, listed
 from cssd_geo.classmap import RECEPTIVE_FIELD_TAG
 from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.grid import Grid, open_raster
-from cssd_geo.labels import Labels, read_labels, read_mask
+from cssd_geo.labels import Labels, read_labels, read_mask, remap_table
+from cssd_geo.legend import name_key
 from cssd_geo.metrics import Accuracy, confusion_matrix
 from cssd_geo.options import RECEPTIVE_FIELD
+from cssd_geo.remapping import Remapping, read_remapping
 from cssd_geo.tiles import tiles_of_pixels
-from cssd_geo.vectors import MAP_ID_FIELD, has_field, holds_points, is_vector
+from cssd_geo.vector_files import field_names, is_vector
+from cssd_geo.vectors import holds_points
 
 _WARP_TOLERANCE = 1e-6
 """Pixels. With GDAL's default, 0.125, one pixel in 18 was compared with another than its nearest."""
@@ -74,6 +78,7 @@ def evaluate(
     exclude: str | Path | None = None,
     buffer: int | None = None,
     stratified: bool = False,
+    remap: str | Path | Remapping | None = None,
 ) -> Evaluation:
     """Compare a class map with a reference, pixel by pixel of the map.
 
@@ -90,12 +95,14 @@ def evaluate(
             map says it was made with, 16 if it does not: no counted pixel's window then holds an excluded pixel.
         stratified: the reference holds the points of a stratified random sample of the map's classes, as `sample`
             draws it: also estimate accuracy and areas by area, with confidence intervals.
+        remap: what becomes of the reference's classes, a file as `read_remapping` reads it; they stay as they are
+            if None.
 
     Raises:
         SceneError: if the map cannot be read.
         LabelError: if the reference cannot be read, has no pixel or no class in common with the map, or is no
             sample of it although `stratified` says so.
-        InputError: if `buffer` is negative, or `exclude` is given with `stratified`.
+        InputError: if `buffer` is negative, `exclude` is given with `stratified`, or `remap` cannot be read.
     """
     if buffer is not None and buffer < 0:
         raise InputError(f"buffer is a number of pixels from 0, not {buffer}")
@@ -105,7 +112,8 @@ def evaluate(
     grid = Grid.of(dataset)
     if stratified:
         _require_sample(dataset, reference, grid, layer)
-    pairs, table, notes = _reference(dataset, reference, grid, class_field, layer)
+    rules = read_remapping(remap) if isinstance(remap, str | Path) else remap
+    pairs, table, notes = _reference(dataset, reference, grid, class_field=class_field, layer=layer, remap=rules)
     mapped_classes = classes_of(dataset)
     matching = _match(mapped_classes, table, str(class_map), str(reference))
     distance = _receptive_field(dataset) if buffer is None else buffer
@@ -136,7 +144,7 @@ def _require_sample(dataset: Any, reference: str | Path, grid: Grid, layer: str 
         raise LabelError(f"{reference} is no vector: {advice}")
     if not holds_points(reference, layer):
         raise LabelError(f"{reference} holds other shapes than points: {advice}")
-    if not has_field(reference, layer, MAP_ID_FIELD):
+    if MAP_ID_FIELD not in field_names(reference, layer):
         return
     drawn = read_labels(reference, grid, class_field=MAP_ID_FIELD, layer=layer)
     changed = sum(np.sum(pair.mapped != pair.reference) for pair in _pairs_at(dataset, drawn, grid))
@@ -170,10 +178,16 @@ def _unit_notes(grid: Grid) -> tuple[str, ...]:
 
 
 def _reference(
-    dataset: Any, reference: str | Path, grid: Grid, class_field: str | None, layer: str | None
+    dataset: Any,
+    reference: str | Path,
+    grid: Grid,
+    *,
+    class_field: str | None,
+    layer: str | None,
+    remap: Remapping | None,
 ) -> tuple[Iterator[_Pairs], ClassTable, tuple[str, ...]]:
     if is_vector(reference):
-        labels = read_labels(reference, grid, class_field=class_field, layer=layer)
+        labels = read_labels(reference, grid, class_field=class_field, layer=layer, remap=remap)
         return _pairs_at(dataset, labels, grid), labels.table, labels.notes
     try:
         raster = open_raster(reference)
@@ -181,9 +195,11 @@ def _reference(
         raise LabelError(f"{reference} cannot be used as a reference: {error}") from error
     if raster.dtypes[0].startswith("complex"):
         raise LabelError(f"{reference} holds {raster.dtypes[0]} values; a reference has whole numbers")
-    table = classes_of(raster)
+    table, new_ids, notes = classes_of(raster), None, tuple[str, ...]()
+    if remap is not None:
+        table, new_ids, notes = remap_table(table, remap)
     if Grid.of(raster).same_as(grid):
-        return _pairs_of(dataset, raster, grid), table, ()
+        return _pairs_of(dataset, raster, grid, new_ids), table, notes
     if grid.crs is None or raster.crs is None or grid.transform is None:
         raise LabelError(f"{reference} is on another grid than the map, and one of them has no CRS or transform")
     nearest = WarpedVRT(
@@ -197,13 +213,19 @@ def _reference(
         tolerance=_WARP_TOLERANCE,
     )
     note = f"{Path(reference).name} is on another grid: each pixel of the map was compared with its nearest one."
-    return _pairs_of(dataset, nearest, grid), table, (note,)
+    return _pairs_of(dataset, nearest, grid, new_ids), table, (*notes, note)
 
 
-def _pairs_of(dataset: Any, reference: Any, grid: Grid) -> Iterator[_Pairs]:
-    """All pixels of two rasters on one grid, part by part; those without a reference are left out."""
+def _pairs_of(dataset: Any, reference: Any, grid: Grid, new_ids: Ids | None) -> Iterator[_Pairs]:
+    """All pixels of two rasters on one grid, part by part; those without a reference are left out.
+
+    `new_ids`, where there are any, is a lookup from ids of the reference to those that they were remapped to.
+    """
     for tile in parts_of(grid):
         truth = read_ids(reference, tile.core).astype(np.int64)
+        if new_ids is not None:
+            known = (truth >= 0) & (truth < len(new_ids))
+            truth = np.where(known, new_ids[np.where(known, truth, 0)], UNCLASSIFIED)
         rows, cols = np.nonzero(truth)
         mapped = read_ids(dataset, tile.core)[rows, cols].astype(np.int64)
         yield _Pairs(
@@ -261,7 +283,7 @@ def _in_digits(table: ClassTable) -> bool:
 def _keys(table: ClassTable, *, by_id: bool) -> list[str]:
     if by_id and not _in_digits(table):
         return [str(i) for i in table.ids]
-    return [name.strip().casefold() for name in table.names]
+    return [str(int(name)) if by_id else name_key(name) for name in table.names]
 
 
 def _table(classes: ClassTable, its_keys: list[str], keys: list[str]) -> Ids:

@@ -1,25 +1,27 @@
 """Vectors or rasters to labelled pixels: which pixel is which class, by whose polygon, and what was left out."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import shapely
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.features import rasterize
 from scipy import ndimage
 
-from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable, listed, parse_colour
+from cssd_geo.burning import burn, parts_of, to_pixels
+from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable, listed
 from cssd_geo.classmap import read_classes
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.grid import Grid, is_whole, open_raster, read_valid, read_window
+from cssd_geo.legend import Entry, entries_of, tabulate
 from cssd_geo.lookup import GeometryLookup
-from cssd_geo.pixel_shapes import to_pixels
+from cssd_geo.remapping import Remapping
 from cssd_geo.tiles import Window
-from cssd_geo.vectors import Shapes, is_vector, read_geometries, read_shapes
+from cssd_geo.vector_files import is_vector
+from cssd_geo.vectors import Shapes, read_geometries, read_shapes
 
 Indexes = NDArray[np.int64]
 
@@ -37,6 +39,8 @@ class Labels:
     table: ClassTable
     notes: tuple[str, ...] = ()
     """What was repaired or left out, one sentence each, for a report."""
+    ids_given: bool = True
+    """Whether the ids are those of the label file; else its names were numbered."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -64,6 +68,7 @@ def read_labels(
     layer: str | None = None,
     all_touched: bool = False,
     lookup: GeometryLookup | None = None,
+    remap: Remapping | None = None,
 ) -> Labels:
     """Read labelled polygons, lines or points, in any CRS, or a label raster on the scene's grid.
 
@@ -75,16 +80,18 @@ def read_labels(
         layer: layer of a data source with several.
         all_touched: label every pixel that a polygon touches, not only those whose centre it covers.
         lookup: of a scene in sensor geometry: labels lie on its map, and go through it to the sensor's pixels.
+        remap: what becomes of the classes; they stay as they are if None.
 
     Raises:
-        LabelError: if the file is neither, has no CRS, no such field or layer, or no pixel in the scene.
+        LabelError: if the file is neither, has no CRS, no such field or layer, or no pixel in the scene, or if
+            `remap` does not fit its classes.
     """
     place = grid if lookup is None else lookup.grid
     if is_vector(path):
         shapes = read_shapes(path, layer=layer, class_field=class_field)
-        labels = _burn(shapes, place, all_touched=all_touched, name=Path(path).name)
+        labels = _burn(shapes, place, remap, all_touched=all_touched, name=Path(path).name)
     else:
-        labels = _read_label_raster(path, place)
+        labels = _read_label_raster(path, place, remap)
     if lookup is not None:
         labels = _on_sensor(labels, lookup, grid)
     if not len(labels):
@@ -111,18 +118,21 @@ def read_mask(
         return np.asarray(_read_raster(path, grid) != UNCLASSIFIED)
     geometries, crs = read_geometries(path, layer)
     mask = np.zeros(grid.height * grid.width, np.bool_)
-    for part in shapely.get_parts(to_pixels(geometries, crs, grid, Path(path).name)):
-        burnt = _burn_part(part, grid, all_touched=True)
+    for part in parts_of(to_pixels(geometries, crs, grid, Path(path).name))[0]:
+        burnt = burn(part, grid, all_touched=True)
         mask[[] if burnt is None else burnt] = True
     return mask.reshape(grid.height, grid.width)
 
 
-def _burn(shapes: Shapes, grid: Grid, *, all_touched: bool, name: str) -> Labels:
+def _burn(shapes: Shapes, grid: Grid, remap: Remapping | None, *, all_touched: bool, name: str) -> Labels:
     """Rasterise shapes part by part, so that each pixel knows its polygon."""
-    table, classes = _class_table(shapes)
-    parts, owners = shapely.get_parts(to_pixels(shapes.geometries, shapes.crs, grid, name), return_index=True)
-    notes, kind = list(shapes.notes), "points" if _are_points(parts) else "polygons"
-    burnt = [_burn_part(part, grid, all_touched=all_touched) for part in parts]
+    legend, renamed = _remapped(shapes.legend, remap)
+    table, lookup = _table(legend)
+    kept = lookup[shapes.classes] >= 0
+    classes = lookup[shapes.classes[kept]]
+    parts, owners = parts_of(to_pixels(shapes.geometries[kept], shapes.crs, grid, name))
+    notes, kind = [*shapes.notes, *renamed], "points" if _are_points(parts) else "polygons"
+    burnt = [burn(part, grid, all_touched=all_touched) for part in parts]
     outside = sum(pixels is None for pixels in burnt)
     empty = sum(pixels is not None and not len(pixels) for pixels in burnt)
     if outside:
@@ -141,6 +151,7 @@ def _burn(shapes: Shapes, grid: Grid, *, all_touched: bool, name: str) -> Labels
         classes=classes[owners][polygons],
         polygons=polygons,
         table=table,
+        ids_given=_has_ids(legend),
     )
     return _without_conflicts(labels, grid, notes)
 
@@ -158,41 +169,20 @@ def _are_points(parts: NDArray[Any]) -> bool:
     return len(parts) > 0 and bool((shapely.get_dimensions(parts) == 0).all())
 
 
-def _class_table(shapes: Shapes) -> tuple[ClassTable, Indexes]:
-    """Class table, and (n,) class index of each shape. Whole numbers from 1 keep their value as id."""
-    distinct = sorted(set(shapes.values.tolist()), key=lambda v: (isinstance(v, str), v))
-    if not distinct:
-        raise LabelError("the labels hold no class")
-    usable_ids = all(isinstance(v, int) and 1 <= v <= MAX_CLASS_ID for v in distinct)
-    table = ClassTable.from_names([str(v) for v in distinct], list(distinct) if usable_ids else None)
-    parsed = [(v, parse_colour(text)) for v, text in zip(shapes.values.tolist(), shapes.colours, strict=True)]
-    given = {value: colour for value, colour in parsed if colour is not None}
-    colours = [given.get(v, default) for v, default in zip(distinct, table.colours, strict=True)]
-    index = {value: i for i, value in enumerate(distinct)}
-    classes = np.array([index[v] for v in shapes.values.tolist()], np.int64)
-    return replace(table, colours=tuple(colours)), classes
+def _remapped(legend: Sequence[Entry], remap: Remapping | None) -> tuple[Sequence[Entry | None], tuple[str, ...]]:
+    return (legend, ()) if remap is None else remap.apply(legend)
 
 
-def _burn_part(part: Any, grid: Grid, *, all_touched: bool) -> Indexes | None:
-    """Flat indexes of the pixels that a geometry in pixel coordinates labels; None if it lies outside."""
-    bounds = shapely.bounds(part)
-    if not np.isfinite(bounds).all():
-        return None
-    left, top, right, bottom = (int(np.floor(v)) for v in np.clip(bounds, -1e9, 1e9))
-    box = Window(row=top, col=left, height=bottom - top + 1, width=right - left + 1)
-    window = box.clip(height=grid.height, width=grid.width)
-    if window is None:
-        return None
-    burnt = rasterize(
-        [part],
-        out_shape=(window.height, window.width),
-        transform=Affine.translation(window.col, window.row),
-        all_touched=all_touched,
-        dtype=np.uint8,
-    )
-    rows, cols = np.nonzero(burnt)
-    flat: Indexes = (rows + window.row) * np.int64(grid.width) + cols + window.col
-    return flat
+def _table(legend: Sequence[Entry | None]) -> tuple[ClassTable, Indexes]:
+    """Class table, and (n,) class index of each entry, -1 for those that are left out."""
+    kept = np.array([entry is not None for entry in legend], np.bool_)
+    lookup = np.full(len(legend), -1, np.int64)
+    table, lookup[kept] = tabulate([entry for entry in legend if entry is not None])
+    return table, lookup
+
+
+def _has_ids(legend: Sequence[Entry | None]) -> bool:
+    return any(entry is not None and entry.id is not None for entry in legend)
 
 
 def _without_conflicts(labels: Labels, grid: Grid, notes: list[str]) -> Labels:
@@ -209,9 +199,29 @@ def _without_conflicts(labels: Labels, grid: Grid, notes: list[str]) -> Labels:
     return replace(labels.select(order[first[~clash]]), notes=tuple(notes))
 
 
-def _read_label_raster(path: str | Path, grid: Grid) -> Labels:
+def _read_label_raster(path: str | Path, grid: Grid, remap: Remapping | None) -> Labels:
     values = _read_raster(path, grid)
-    return labels_of_raster(values, _raster_table(path, values))
+    table = _raster_table(path, values)
+    if remap is None:
+        return labels_of_raster(values, table)
+    new, by_id, notes = remap_table(table, remap)
+    return replace(labels_of_raster(by_id[values], new), notes=notes)
+
+
+def remap_table(table: ClassTable, remap: Remapping) -> tuple[ClassTable, Indexes, tuple[str, ...]]:
+    """Give the classes of a raster new names and ids.
+
+    Returns:
+        The new table; a lookup from old id to new id, 0 where a class is left out; and notes.
+
+    Raises:
+        LabelError: if the rules do not fit the classes.
+    """
+    legend, notes = remap.apply(entries_of(table))
+    new, lookup = _table(legend)
+    by_id = np.zeros(table.ids[-1] + 1, np.int64)
+    by_id[list(table.ids)] = np.array([*new.ids, UNCLASSIFIED])[lookup]
+    return new, by_id, notes
 
 
 def _read_raster(path: str | Path, grid: Grid) -> Indexes:

@@ -10,12 +10,13 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 
+from cssd_geo.burning import to_pixels
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.grid import Grid, read_valid, read_window, unplaced
-from cssd_geo.pixel_shapes import to_pixels
 from cssd_geo.sources import RasterSource
 from cssd_geo.tiles import Window
-from cssd_geo.vectors import is_vector, read_geometries
+from cssd_geo.vector_files import is_vector
+from cssd_geo.vectors import read_geometries
 
 _SEGMENTS = 100
 """Pieces of an edge as long as all shapes, before it is brought to another CRS, where straight lines bend."""

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from cssd_geo.bands import Bands
-from cssd_geo.classes import ClassTable
+from cssd_geo.classes import ClassTable, shortened
 from cssd_geo.metrics import Accuracy
 from cssd_geo.previews import every_nth
 from cssd_geo.reliability import Reliability
@@ -124,7 +124,7 @@ def side_by_side(panels: list[Panel], classes: ClassTable, title: str) -> bytes:
         axes.set_title(panel.title, fontsize=11)
         axes.set_axis_off()
     handles = [
-        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*colour), edgecolor="0.4", label=name)
+        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*colour), edgecolor="0.4", label=shortened(name))
         for name, colour in zip(classes.names, classes.colours, strict=True)
     ]
     legend = figure.legend(
@@ -137,7 +137,7 @@ def side_by_side(panels: list[Panel], classes: ClassTable, title: str) -> bytes:
 
 def confusion_png(accuracy: Accuracy) -> bytes:
     """Draw a confusion matrix, shaded by the share of each reference class, with its counts: PNG bytes."""
-    confusion, names = accuracy.confusion, [*accuracy.names, "unclassified"]
+    confusion, names = accuracy.confusion, [*map(shortened, accuracy.names), "unclassified"]
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     side, readable = 2.2 + 0.55 * min(len(names), _MOST_NAMED), len(names) <= _MOST_NAMED
     figure = Figure(figsize=(side + 1, side), dpi=110, layout="constrained")
@@ -145,7 +145,7 @@ def confusion_png(accuracy: Accuracy) -> bytes:
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     if readable:  # a "$" in a class's name is no formula
         axes.set_xticks(range(len(names)), names, rotation=60, ha="right", parse_math=False)
-        axes.set_yticks(range(len(accuracy.names)), accuracy.names, parse_math=False)
+        axes.set_yticks(range(len(names) - 1), names[:-1], parse_math=False)
     axes.set(xlabel="map", ylabel="reference")
     axes.set_title(f"OA {100 * accuracy.overall_accuracy:.1f} %, kappa {accuracy.kappa:.3f}, n {accuracy.total}")
     for row, col in zip(*np.nonzero(confusion), strict=True) if readable else ():

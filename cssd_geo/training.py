@@ -1,7 +1,7 @@
-"""Train a model from a scene and labels, and say honestly how good it is."""
+"""Train a model from scenes and their labels, and say honestly how good it is."""
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,25 +11,28 @@ import torch
 from numpy.typing import NDArray
 
 import cssd_geo
-from cssd_geo.band_choice import ranges
 from cssd_geo.baselines import BASELINES
 from cssd_geo.calibration import Calibration, fit_calibration
 from cssd_geo.classes import listed
 from cssd_geo.discriminant import Discriminant
-from cssd_geo.errors import LabelError, SceneError
+from cssd_geo.errors import InputError
 from cssd_geo.fitting import Epoch, fit
 from cssd_geo.inference import TileClassifier, choose_device, predict_pixels
+from cssd_geo.labelled_scenes import LabelledScene, LabelledScenes, unite
 from cssd_geo.labels import Labels, read_labels, require_trainable
 from cssd_geo.model import Model, fingerprint, json_ready
 from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
+from cssd_geo.remapping import Remapping, read_remapping
 from cssd_geo.sampling import Fold, Sampling, draw
-from cssd_geo.scene import Scene, usable
+from cssd_geo.scene import Scene
 from cssd_geo.validation import HoldOut, Predictions, judge
 from cssd_geo.whitening import Whitening
-from cssd_geo.windows import TrainingWindows, read_pixels, read_windows, unmasked_pixels
+from cssd_geo.windows import TrainingWindows
 
+Pair = tuple[str | Path | Scene, str | Path | Labels]
+"""A scene and its labels."""
 LEAST_PIXELS = 3
 """Labelled pixels below which a class cannot be learned, let alone be tested."""
 
@@ -47,13 +50,14 @@ class Training:
 
 
 def train(
-    scene: str | Path | Scene,
-    labels: str | Path | Labels,
+    scene: str | Path | Scene | Sequence[Pair],
+    labels: str | Path | Labels | None = None,
     output: str | Path | None = None,
     *,
     class_field: str | None = None,
     layer: str | None = None,
     all_touched: bool = False,
+    remap: str | Path | Remapping | None = None,
     options: TrainingOptions | None = None,
     device: str = "auto",
     on_epoch: Callable[[Epoch], None] | None = None,
@@ -61,132 +65,103 @@ def train(
     """Train a model: on parts of the labels, to find out how good it is, and then on all of them.
 
     Args:
-        scene: path of a raster, or an open scene.
-        labels: path of a vector (any CRS) or of a raster on the scene's grid, or labels already read.
+        scene: path of a raster, or an open scene; or pairs of scene and labels, `[(scene, labels), ...]`, to train
+            one model on several scenes with the same bands.
+        labels: path of a vector (any CRS) or of a raster on the scene's grid, or labels already read. None with
+            pairs.
         output: where to write the model file; nowhere if None.
         class_field: attribute of the vector with the class; guessed where only one is plausible.
         layer: layer of a vector with several.
         all_touched: label every pixel that a polygon touches, not only those whose centre it covers.
+        remap: what becomes of the classes of a label file, a file as `read_remapping` reads it; they stay as they
+            are if None.
         options: how to train; the defaults if None.
         device: auto, cpu or cuda.
         on_epoch: called after each pass over the training windows.
 
     Raises:
-        SceneError: if the scene cannot be read.
-        LabelError: if the labels cannot be read or do not suffice.
+        SceneError: if a scene cannot be read, or has other bands than the first.
+        LabelError: if labels cannot be read or do not suffice.
         InputError: if an option cannot be used, or the learning rate makes the training diverge.
         OutputError: if the model file cannot be written.
     """
     options = options or TrainingOptions()
     place = choose_device(device)
-    opened = scene if isinstance(scene, Scene) else open_scene(scene)
-    if isinstance(labels, Labels):
-        read = labels
-    else:
-        read = read_labels(
-            labels,
-            opened.grid,
-            class_field=class_field,
-            layer=layer,
-            all_touched=all_touched,
-            lookup=opened.lookup,
-        )
-    require_trainable(read, LEAST_PIXELS)
-    if not any(opened.bands.good):
-        raise SceneError(f"{opened.name} marks every band as bad: check the bad-band list (bbl) in its header")
-    opened, samples, notes = _read_samples(opened, read)
-    config = NetworkConfig(bands=sum(opened.bands.good), classes=len(read.table), window=options.window)
+    pairs = _pairs(scene, labels)
+    rules = read_remapping(remap) if isinstance(remap, str | Path) else remap
+    if rules is not None and len(pairs) > 1:
+        rules = replace(rules, may_be_idle=True)
+    members = [
+        _read_pair(pair, class_field=class_field, layer=layer, all_touched=all_touched, remap=rules)
+        for pair in pairs
+    ]
+    scenes, united = unite(members)
+    require_trainable(scenes.labels, LEAST_PIXELS)
+    scenes, spectra, notes = scenes.with_data()
+    config = NetworkConfig(bands=sum(scenes.bands.good), classes=len(scenes.labels.table), window=options.window)
     config = config.as_published() if options.published else config
-    sampling = draw(samples.labels, options, config.receptive_field)
+    sampling = draw(scenes.labels, options, config.receptive_field)
     trainer = _Trainer(
-        scene=opened,
+        scenes=scenes,
         config=config,
         options=options,
         device=place,
         runs=len(sampling.folds) + 1,
         on_epoch=on_epoch,
     )
-    hold_out, calibration = _cross_validate(trainer, samples, sampling)
-    chosen = samples.labels.select(sampling.train)
-    provenance = _provenance(opened, labels, chosen, options, hold_out)
+    hold_out, calibration = _cross_validate(trainer, spectra, sampling)
+    chosen = scenes.labels.select(sampling.train)
+    provenance = _provenance(scenes, chosen, options, hold_out)
     model = replace(trainer.fit(chosen, run=trainer.runs), calibration=calibration, provenance=provenance)
     if output is not None:
         model.save(output)
     return Training(
-        model=model, hold_out=hold_out, notes=(*opened.notes, *read.notes, sampling.description, *notes)
+        model=model, hold_out=hold_out, notes=(*_notes(members), *united, sampling.description, *notes)
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Samples:
-    """Labelled pixels that are valid in the scene, and their good bands."""
-
-    labels: Labels
-    spectra: NDArray[Any]
-    """(n, S) as stored."""
-
-
-def _read_samples(scene: Scene, labels: Labels) -> tuple[Scene, _Samples, list[str]]:
-    """Read the labelled pixels; mark bands as bad that tell nothing at them, as water-vapour bands often do."""
-    labels, notes = _unmasked(scene, labels)
-    good = scene.bands.good_indexes
-    spectra, valid = read_pixels(scene, labels.rows, labels.cols, good)
-    dropped = _bands_that_tell_nothing(spectra, scene.nodata[good])
-    if dropped:
-        marked = np.zeros(len(scene.bands), np.bool_)
-        for why, bands in dropped.items():
-            marked[good[bands]] = True
-            notes.append(f"Bands {why} were dropped: {ranges(scene.band_numbers[good[bands]])}.")
-        scene = scene.without_bands(marked)
-        spectra, valid = read_pixels(scene, labels.rows, labels.cols, scene.bands.good_indexes)
-    usable_labels = labels.select(valid)
-    missing = [name for name, n in zip(labels.table.names, usable_labels.counts(), strict=True) if not n]
-    if missing:
-        raise LabelError(f"every labelled pixel of {listed(missing)} is nodata in the scene: label other places")
-    if not valid.all():
-        notes.append(
-            f"{(~valid).sum()} of {len(valid)} labelled pixels are nodata in the scene and were left out."
-        )
-    return scene, _Samples(labels=usable_labels, spectra=spectra[valid]), notes
+def _pairs(scene: str | Path | Scene | Sequence[Pair], labels: str | Path | Labels | None) -> Sequence[Pair]:
+    """One pair, or those that were given."""
+    if isinstance(scene, str | Path | Scene):
+        if labels is None:
+            raise InputError(f"{scene if isinstance(scene, str | Path) else scene.name} has no labels: give some")
+        return [(scene, labels)]
+    if labels is not None or not scene or not all(isinstance(p, tuple | list) and len(p) == 2 for p in scene):  # noqa: PLR2004
+        raise InputError("several scenes are given as [(scene, labels), ...], without further labels")
+    return scene
 
 
-def _unmasked(scene: Scene, labels: Labels) -> tuple[Labels, list[str]]:
-    """Leave out labelled pixels that a mask of the scene excludes; their values need not even be read."""
-    allowed = unmasked_pixels(scene, labels.rows, labels.cols)
-    kept = labels.select(allowed)
-    missing = [name for name, n in zip(labels.table.names, kept.counts(), strict=True) if not n]
-    if missing:
-        raise LabelError(
-            f"every labelled pixel of {listed(missing)} is excluded by a mask of the scene or lies outside of the "
-            "area of interest: label other places, or give a mask that holds them"
-        )
-    excluded = f"{(~allowed).sum()} of {len(labels)} labelled pixels are excluded by a mask or an area of interest"
-    return kept, [] if allowed.all() else [f"{excluded} and were left out."]
+def _read_pair(
+    pair: Pair, *, class_field: str | None, layer: str | None, all_touched: bool, remap: Remapping | None
+) -> LabelledScene:
+    scene, labels = pair
+    opened = scene if isinstance(scene, Scene) else open_scene(scene)
+    if isinstance(labels, Labels):
+        return LabelledScene(scene=opened, labels=labels)
+    read = read_labels(
+        labels,
+        opened.grid,
+        class_field=class_field,
+        layer=layer,
+        all_touched=all_touched,
+        lookup=opened.lookup,
+        remap=remap,
+    )
+    return LabelledScene(scene=opened, labels=read, path=Path(labels))
 
 
-def _bands_that_tell_nothing(spectra: NDArray[Any], nodata: NDArray[np.float64]) -> dict[str, NDArray[np.intp]]:
-    """Why bands of spectra (n, S) are of no use, and the indexes of these bands.
-
-    Raises:
-        LabelError: if it is all of them.
-    """
-    data = usable(spectra.T[:, :, None], nodata)[:, :, 0]  # (S,n)
-    empty = ~data.any(axis=1)
-    if empty.all():
-        raise LabelError("all labelled pixels are nodata in every band: check that labels and scene overlap")
-    pairs = zip(spectra.T, data, strict=True)
-    constant = ~empty & np.array([(band[seen] == band[seen][:1]).all() for band, seen in pairs])
-    if (empty | constant).all():
-        raise LabelError("all labelled pixels have the same spectrum: check that labels and scene overlap")
-    reasons = {"without data at the labelled pixels": empty, "with one value at all labelled pixels": constant}
-    return {why: np.flatnonzero(bands) for why, bands in reasons.items() if bands.any()}
+def _notes(members: Sequence[LabelledScene]) -> Iterator[str]:
+    """What was said of each scene and its labels, with the scene's number and name where there are several."""
+    for number, member in enumerate(members, start=1):
+        of = f"Scene {number}, {member.scene.name}: " if len(members) > 1 else ""
+        yield from (f"{of}{note}" for note in (*member.scene.notes, *member.labels.notes))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Trainer:
-    """Trains models of one architecture from different labels of one scene."""
+    """Trains models of one architecture from different labels of the same scenes."""
 
-    scene: Scene
+    scenes: LabelledScenes
     config: NetworkConfig
     options: TrainingOptions
     device: torch.device
@@ -220,17 +195,16 @@ class _Trainer:
 
     def _prepare(self, labels: Labels) -> tuple[Model, TrainingWindows]:
         """Read the windows, take band statistics from them, and build a network with random weights."""
-        good = self.scene.bands.good_indexes
-        table = read_windows(self.scene, labels.rows, labels.cols, good, self.config.halo.before)
-        stored = table.values[1:] * self.scene.scale[good] + self.scene.offset[good]
-        mean, std = stored.mean(0), stored.std(0)
+        table = self.scenes.read_windows(labels, self.config.halo.before)
+        reflectance = table.values[1:]
+        mean, std = reflectance.mean(0), reflectance.std(0)
         std = np.where(std > 0, std, 1.0)
         with torch.random.fork_rng():
             torch.manual_seed(self.options.seed)
             network = CSSD(self.config)
         model = Model(
             network=network,
-            bands=self.scene.bands,
+            bands=self.scenes.bands,
             mean=mean,
             std=std,
             classes=labels.table,
@@ -238,30 +212,32 @@ class _Trainer:
             provenance={},
         )
         pixels = np.zeros(table.values.shape, np.float32)
-        pixels[1:] = (stored - mean) / std
+        pixels[1:] = (reflectance - mean) / std
         lookup = torch.from_numpy(table.lookup)
         return model, TrainingWindows(pixels=torch.from_numpy(pixels), lookup=lookup, halo=self.config.halo)
 
 
 def _cross_validate(
-    trainer: _Trainer, samples: _Samples, sampling: Sampling
+    trainer: _Trainer, spectra: NDArray[np.float64], sampling: Sampling
 ) -> tuple[HoldOut | None, Calibration]:
     """Train without each fold and predict it as the map would; judge, and calibrate on all folds together."""
-    parts = [_predict(trainer, samples, fold, run) for run, fold in enumerate(sampling.folds, start=1)]
+    parts = [_predict(trainer, spectra, fold, run) for run, fold in enumerate(sampling.folds, start=1)]
     if not parts:
         return None, Calibration()
     found = Predictions.joined(parts)
-    hold_out = judge(found, samples.labels.table, sampling.description)
+    hold_out = judge(found, trainer.scenes.labels.table, sampling.description)
     return hold_out, fit_calibration(found.main, found.spectral, found.classes)
 
 
-def _predict(trainer: _Trainer, samples: _Samples, fold: Fold, run: int) -> Predictions:
-    train, test = samples.labels.select(fold.train), samples.labels.select(fold.test)
-    classifier = TileClassifier(trainer.fit(train, run), trainer.scene, trainer.device)
-    main, spectral = predict_pixels(classifier, trainer.scene, test.rows, test.cols)
-    known, unknown = samples.spectra[fold.train], samples.spectra[fold.test]
+def _predict(trainer: _Trainer, spectra: NDArray[np.float64], fold: Fold, run: int) -> Predictions:
+    train, test = trainer.scenes.labels.select(fold.train), trainer.scenes.labels.select(fold.test)
+    model = trainer.fit(train, run)
+    main, spectral = (np.empty((len(test), len(test.table))) for _ in range(2))
+    for scene, chosen, cols in trainer.scenes.by_scene(test.cols):
+        classifier = TileClassifier(model, scene, trainer.device)
+        main[chosen], spectral[chosen] = predict_pixels(classifier, scene, test.rows[chosen], cols)
     baselines = {
-        name: method(known, train.classes, unknown, trainer.options.seed)
+        name: method(spectra[fold.train], train.classes, spectra[fold.test], trainer.options.seed)
         for name, method in (BASELINES.items() if trainer.options.baseline else ())
     }
     return Predictions(
@@ -270,20 +246,17 @@ def _predict(trainer: _Trainer, samples: _Samples, fold: Fold, run: int) -> Pred
 
 
 def _provenance(
-    scene: Scene,
-    labels: str | Path | Labels,
-    trained: Labels,
-    options: TrainingOptions,
-    hold_out: HoldOut | None,
+    scenes: LabelledScenes, trained: Labels, options: TrainingOptions, hold_out: HoldOut | None
 ) -> dict[str, Any]:
-    label_path = None if isinstance(labels, Labels) else Path(labels)
     packages = {"cssd_geo": cssd_geo.__version__, "torch": torch.__version__, "numpy": np.__version__}
+    sources = [_source(member) for member in scenes.members]
+    several = {"scene": {"name": listed(source["scene"]["name"] for source in sources)}, "scenes": sources}
     values = {
-        "scene": {"name": scene.name, "fingerprint": None if scene.path is None else fingerprint(scene.path)},
-        "labels": None
-        if label_path is None
-        else {"name": label_path.name, "fingerprint": fingerprint(label_path)},
-        "scale": {"scale": np.unique(scene.scale).tolist(), "offset": np.unique(scene.offset).tolist()},
+        **(sources[0] if len(sources) == 1 else several),
+        "scale": {
+            "scale": np.unique([member.scene.scale for member in scenes.members]).tolist(),
+            "offset": np.unique([member.scene.offset for member in scenes.members]).tolist(),
+        },
         "options": asdict(options),
         "training_pixels": dict(zip(trained.table.names, trained.counts().tolist(), strict=True)),
         "versions": packages | {"python": platform.python_version()},
@@ -291,3 +264,12 @@ def _provenance(
     }
     plain: dict[str, Any] = json_ready(values)
     return plain
+
+
+def _source(member: LabelledScene) -> dict[str, Any]:
+    """Names and fingerprints of a scene and its label file."""
+    scene, path = member.scene, member.path
+    return {
+        "scene": {"name": scene.name, "fingerprint": None if scene.path is None else fingerprint(scene.path)},
+        "labels": None if path is None else {"name": path.name, "fingerprint": fingerprint(path)},
+    }

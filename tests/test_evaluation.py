@@ -22,6 +22,7 @@ from cssd_geo.classmap import RasterWriter, class_map_layer
 from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.evaluation import evaluate
 from cssd_geo.grid import Grid
+from cssd_geo.labels import read_labels
 from cssd_geo.products import open_scene
 from cssd_geo.tiles import Window
 
@@ -274,3 +275,48 @@ def test_masked_pixels_of_a_map_are_unclassified(tmp_path: Path) -> None:
     truth[2:12, 2:12], truth[30:35, 30:38] = 1, 2
     for reference in (vector, _write_map(tmp_path / "truth.tif", truth)):
         assert evaluate(class_map, reference).accuracy.unclassified == 40
+
+
+def test_the_classes_of_a_reference_are_remapped(tmp_path: Path) -> None:
+    """A vector and a raster of five crops, against a map of cereals and others."""
+    truth, crops = _ids(3, (0, 1, 2, 3, 4, 9)), {1: "wheat", 2: "rye", 3: "rape", 4: "pond"}
+    table = ClassTable.from_names(["Cereals", "rape"], [5, 8])
+    class_map = _write_map(tmp_path / "map.tif", np.where(_ids(4) > 1, 5, 8).astype(np.uint8), table)
+    rules = tmp_path / "c.csv"
+    rules.write_text("from,to,id\nwheat,cereals,5\nrye,cereals,\npond,,\nrape,rape,8\n")
+    shapes = [
+        (pixel_box(r, c, 1, 1), crops[int(truth[r, c])]) for r, c in np.argwhere(np.isin(truth, [1, 2, 3, 4]))
+    ]
+    vector = evaluate(class_map, write_polygons(tmp_path / "l.gpkg", shapes), remap=rules)
+    by_number = tmp_path / "n.yaml"
+    by_number.write_text("1: {name: cereals, id: 5}\n2: cereals\n4:\n9:\n3: {name: rape, id: 8}\n")
+    for grid_shift in (0, 3):  # also looked up on another grid
+        padded = np.pad(truth, ((grid_shift, 0), (0, 0)))
+        transform = NORTH_UP * Affine.translation(0, -grid_shift)
+        raster = write_raster(tmp_path / "t.tif", padded[None], nodata=0, transform=transform)
+        found = evaluate(class_map, raster, remap=by_number)
+        np.testing.assert_array_equal(found.accuracy.confusion, vector.accuracy.confusion)
+    new = np.array([0, 5, 5, 8, 0, 0, 0, 0, 0, 0])[truth]
+    with rasterio.open(class_map) as dataset:
+        expected = _expected(new, dataset.read(1), [5, 8])
+    np.testing.assert_array_equal(vector.accuracy.confusion, expected)
+    assert vector.accuracy.names == ("Cereals", "rape")
+    assert vector.notes[0] == "Left out, as c.csv says: pond."
+    with pytest.raises(InputError, match="cannot be read"):
+        evaluate(class_map, raster, remap=tmp_path / "missing.csv")
+
+
+@pytest.mark.shared_data
+def test_a_map_of_named_fields_is_matched_by_the_ids_of_their_truth(shared_data: Path, tmp_path: Path) -> None:
+    """The truth has numbers only; the fields have the same numbers beside their names."""
+    folder = shared_data / "pines_like"
+    grid = open_scene(folder / "scene.tif").grid
+    labels = read_labels(folder / "fields.shp", grid)
+    ids = np.zeros((grid.height, grid.width), np.uint8)
+    ids[labels.rows, labels.cols] = np.array(labels.table.ids)[labels.classes]
+    with RasterWriter(class_map_layer(tmp_path / "map.tif", labels.table, {}), grid) as writer:
+        writer.write(ids, Window(row=0, col=0, height=grid.height, width=grid.width))
+        writer.finalise()
+    found = evaluate(tmp_path / "map.tif", folder / "truth.tif")
+    assert found.accuracy.overall_accuracy == 1
+    assert len(found.accuracy.names) == 16

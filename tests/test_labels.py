@@ -22,9 +22,11 @@ from cssd_geo.classmap import RasterWriter, class_map_layer
 from cssd_geo.errors import LabelError
 from cssd_geo.grid import Grid
 from cssd_geo.labels import Labels, read_labels, read_mask, require_trainable
+from cssd_geo.legend import Entry
 from cssd_geo.products import open_scene
+from cssd_geo.remapping import Remapping, Rule
 from cssd_geo.tiles import Window
-from cssd_geo.vectors import is_vector
+from cssd_geo.vector_files import is_vector
 
 HEIGHT, WIDTH = 40, 55
 SOUTH_UP = Affine(30.0, 0.0, 400_000.5, 0.0, 30.0, 5_800_000.25)
@@ -192,6 +194,18 @@ def test_parts_of_a_multipolygon_are_polygons_of_their_own(tmp_path: Path) -> No
     assert np.bincount(labels.polygons).tolist() == [54, 40]
 
 
+def test_a_polygon_that_is_there_twice_is_one_polygon(tmp_path: Path) -> None:
+    again = shapely.Polygon([*A.exterior.coords[2:], *A.exterior.coords[1:3]])  # starts at another corner
+    assert again.equals(A)
+    shapes = [A, again, A.reverse(), B, shapely.MultiPolygon([A])]
+    labels = read_labels(_write(tmp_path / "l.gpkg", shapes, k=["a", "a", "a", "b", "a"]), _grid())
+    assert [int(n) for n in np.bincount(labels.polygons) if n] == [54, 40]
+    assert labels.notes == ("2 geometries are there twice with the same class: each counts once.",)
+    other = read_labels(_write(tmp_path / "m.gpkg", [A, again, B], k=["a", "b", "b"]), _grid())
+    assert other.counts().tolist() == [0, 40]
+    assert other.notes == ("54 pixels claimed by two classes were left out.",)
+
+
 def test_a_bowtie_is_repaired_and_noted(tmp_path: Path) -> None:
     corners = [(5, 5), (25, 25), (25, 5), (5, 25)]
     bowtie = shapely.Polygon([NORTH_UP * c for c in corners])
@@ -296,6 +310,41 @@ def test_fields_that_hold_no_classes_are_refused(tmp_path: Path, values: NDArray
     )
     with pytest.raises(LabelError, match=message):
         read_labels(path, _grid(), class_field="k")
+
+
+# Remapping
+
+
+def _rules(*pairs: tuple[str, str | None]) -> Remapping:
+    rules = (Rule(old=old, new=None if new is None else Entry(name=new)) for old, new in pairs)
+    return Remapping(rules=tuple(rules), name="c.csv")
+
+
+def test_what_becomes_one_class_overlaps_without_conflict_and_what_is_left_out_claims_nothing(
+    tmp_path: Path,
+) -> None:
+    shapes = [pixel_box(2, 2, 6, 10), pixel_box(2, 8, 6, 10), pixel_box(6, 2, 6, 3), B]
+    path = _write(tmp_path / "l.gpkg", shapes, k=["oats", "rye", "pond", "maize"])
+    labels = read_labels(path, _grid(), remap=_rules(("oats", "cereals"), ("Rye", "cereals"), ("pond", None)))
+    names = _names(labels)
+    assert labels.table.names == ("cereals", "maize")
+    assert (names == "cereals").sum() == 6 * 16
+    assert (names == "maize").sum() == 40
+    assert labels.notes == (
+        "Left out, as c.csv says: pond.",
+        "Not in c.csv and kept as they are: maize.",
+    )
+
+
+def test_a_label_raster_is_remapped_before_its_patches_are_found(tmp_path: Path) -> None:
+    ids = np.zeros((1, HEIGHT, WIDTH), np.uint8)
+    ids[0, 2:6, 3:8], ids[0, 2:6, 8:12], ids[0, 20:23, 5:9], ids[0, 30:32, 40:45] = 3, 8, 5, 9
+    path = write_raster(tmp_path / "l.tif", ids)
+    labels = read_labels(path, _grid(), remap=_rules(("3", "cereals"), ("8", "cereals"), ("5", None)))
+    assert (labels.table.ids, labels.table.names) == ((3, 9), ("cereals", "9"))
+    assert labels.counts().tolist() == [36, 10]
+    assert len(np.unique(labels.polygons)) == 2
+    assert labels.notes[0] == "Left out, as c.csv says: 5."
 
 
 # Files
@@ -446,3 +495,14 @@ def test_the_fields_of_the_pines_are_those_of_their_truth(shared_data: Path) -> 
     pairs = set(zip(labels.classes.tolist(), truth[labels.rows, labels.cols].tolist(), strict=True))
     assert len(pairs) == len(labels.table) == 16
     np.testing.assert_array_equal(np.sort(labels.counts()), np.sort(np.bincount(truth.ravel())[1:]))
+
+
+@pytest.mark.shared_data
+def test_the_pines_keep_the_ids_of_their_truth(shared_data: Path) -> None:
+    folder = shared_data / "pines_like"
+    labels = read_labels(folder / "fields.shp", open_scene(folder / "scene.tif").grid)
+    with rasterio.open(folder / "truth.tif") as dataset:
+        truth = dataset.read(1)
+    np.testing.assert_array_equal(np.array(labels.table.ids)[labels.classes], truth[labels.rows, labels.cols])
+    assert not any(name.isdecimal() for name in labels.table.names)
+    assert any("taken from field 'class_id'" in note for note in labels.notes)

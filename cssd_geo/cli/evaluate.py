@@ -13,6 +13,7 @@ from cssd_geo.cli import options
 @click.argument("reference", type=options.PATH)
 @options.class_field
 @options.layer
+@options.classes
 @click.option("--exclude", type=options.PATH, help="Polygons that do not count, such as those trained on.")
 @click.option(
     "--buffer",
@@ -36,6 +37,7 @@ def command(
     reference: Path,
     class_field: str | None,
     layer: str | None,
+    remap: Path | None,
     exclude: Path | None,
     buffer: int | None,
     stratified: bool,
@@ -61,6 +63,7 @@ def command(
         reference,
         class_field=class_field,
         layer=layer,
+        remap=remap,
         exclude=exclude,
         buffer=buffer,
         stratified=stratified,

@@ -78,6 +78,13 @@ class_field = click.option(
     "--class-field", metavar="NAME", help="Attribute with the class; guessed where only one is plausible."
 )
 layer = click.option("--layer", metavar="NAME", help="Layer of a vector file with several.")
+classes = click.option(
+    "--classes",
+    "remap",
+    type=PATH,
+    help="Rename, join, number, colour or leave out classes of the labels: a CSV with the titles "
+    "from,to[,id][,colour] or a YAML with lines `old: new`.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 

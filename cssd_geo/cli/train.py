@@ -23,11 +23,11 @@ _LOG_SECONDS = 10.0
 
 
 @click.command("train", short_help="Train a model from a scene and labelled polygons.")
-@click.argument("scene", type=options.PATH)
-@click.argument("labels", type=options.PATH)
+@click.argument("paths", metavar="SCENE LABELS [SCENE LABELS]...", nargs=-1, required=True, type=options.PATH)
 @click.option("-o", "--output", type=options.PATH, required=True, help="Model file to write (.safetensors).")
 @options.class_field
 @options.layer
+@options.classes
 @click.option(
     "--all-touched",
     is_flag=True,
@@ -41,11 +41,11 @@ _LOG_SECONDS = 10.0
 @options.overwrite
 def command(
     *,
-    scene: Path,
-    labels: Path,
+    paths: tuple[Path, ...],
     output: Path,
     class_field: str | None,
     layer: str | None,
+    remap: Path | None,
     all_touched: bool,
     choice: dict[str, Any],
     device: str,
@@ -56,7 +56,8 @@ def command(
 ) -> None:
     """Train a model from SCENE, any raster that GDAL reads, and LABELS.
 
-    LABELS is a vector in any CRS with a class attribute, or a raster of class ids on the scene's grid. By default
+    LABELS is a vector in any CRS with a class attribute, or a raster of class ids on the scene's grid. Several
+    scenes of one sensor, each followed by its labels, train one model. By default
     whole polygons are held out, apart from those trained on, and the accuracy on them is reported, fold by fold;
     then the model is trained on all labels.
     """
@@ -71,12 +72,14 @@ def command(
         raise InputError("--report and --reliability have nothing to say with --split none: leave them out")
     for path, suffix in {output: ".safetensors", **told}.items():
         check_target(path, overwrite=overwrite, suffixes=(suffix,))
+    pairs = [(open_scene(scene, **choice), labels) for scene, labels in _pairs(paths)]
     training = train(
-        open_scene(scene, **choice),
-        labels,
+        pairs,
+        None,
         output,
         class_field=class_field,
         layer=layer,
+        remap=remap,
         all_touched=all_touched,
         options=chosen,
         device=device,
@@ -89,6 +92,16 @@ def command(
         write_whole(report, json.dumps(held.to_json(), indent=2, allow_nan=False).encode())
     if held is not None and reliability is not None:
         write_whole(reliability, reliability_png(held.reliability))
+
+
+def _pairs(paths: tuple[Path, ...]) -> list[tuple[Path, Path]]:
+    """Each scene with the labels that follow it."""
+    if len(paths) % 2:
+        raise InputError(
+            f"train takes pairs, SCENE LABELS [SCENE LABELS]..., but {len(paths)} paths were given: "
+            f"{paths[-1]} has no partner"
+        )
+    return list(zip(paths[::2], paths[1::2], strict=True))
 
 
 class EpochLines:

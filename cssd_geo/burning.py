@@ -1,0 +1,114 @@
+"""Geometries to pixels: brought into a scene's pixel coordinates, taken apart, and burnt one by one."""
+
+from typing import Any
+
+import numpy as np
+import pyproj
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from pyproj.exceptions import ProjError
+from rasterio.features import rasterize
+from rasterio.transform import GCPTransformer
+
+from cssd_geo.errors import LabelError
+from cssd_geo.grid import Grid
+from cssd_geo.tiles import Window
+
+_COLLECTIONS = (4, 5, 6, 7)
+"""Type ids of shapely for what has parts."""
+
+
+def to_pixels(geometries: NDArray[Any], crs: str | None, grid: Grid, name: str) -> NDArray[Any]:
+    """Bring geometries into the scene's pixel coordinates (x = column, y = row): any CRS, rotation or GCPs.
+
+    Coordinates are taken as GIS files hold them, longitude or easting first, whatever order the authority of the
+    CRS has; heights do not matter.
+
+    Args:
+        geometries: (n,) shapely geometries.
+        crs: theirs, or None.
+        grid: the scene's.
+        name: the file's, for messages.
+
+    Returns:
+        (n,) geometries; None where a coordinate has no place in the scene's CRS.
+
+    Raises:
+        LabelError: if only one of the two has a CRS, or theirs cannot be used.
+    """
+    if crs is None and grid.crs is not None:
+        raise LabelError(f"{name} has no CRS: assign it in your GIS (QGIS: Layer, Set Layer CRS), then try again")
+    if crs is not None and grid.crs is None:
+        raise LabelError(
+            f"{name} has a CRS but the scene has none: georeference the scene (gdal_edit -a_srs) first"
+        )
+    x, y = shapely.get_coordinates(geometries).T
+    if crs is not None and grid.crs is not None:
+        x, y = _to_crs(x, y, crs, grid.crs.to_wkt(), name)
+    if grid.gcps:
+        y, x = GCPTransformer(list(grid.gcps)).rowcol(x, y, op=np.asarray)
+    else:
+        with np.errstate(invalid="ignore"):  # infinite where there is no place
+            x, y = ~(grid.transform or Affine.identity()) * (x, y)
+    return _with_coordinates(geometries, np.column_stack([x, y]))
+
+
+def _to_crs(
+    x: NDArray[np.float64], y: NDArray[np.float64], crs: str, scene: str, name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    try:
+        found = pyproj.Transformer.from_crs(crs, scene, always_xy=True).transform(x, y)
+    except ProjError as error:
+        reason = f"its CRS cannot be used with the scene's ({error})"
+        raise LabelError(f"{name}: {reason}: save the labels in the scene's CRS in your GIS") from error
+    return found[0], found[1]
+
+
+def _with_coordinates(geometries: NDArray[Any], coordinates: NDArray[np.float64]) -> NDArray[Any]:
+    owner = shapely.get_coordinates(geometries, return_index=True)[1]
+    placed = np.array(geometries, object)
+    finite = np.isfinite(coordinates).all(axis=1)
+    lost = np.isin(np.arange(len(placed)), owner[~finite])
+    placed[~lost] = shapely.set_coordinates(placed[~lost], coordinates[~np.isin(owner, np.flatnonzero(lost))])
+    placed[lost] = None
+    return placed
+
+
+def parts_of(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Take geometries apart, collections within collections too; empty parts are left out.
+
+    Returns:
+        (m,) parts, None for a geometry that is None, and (m,) the index of the geometry that each belongs to.
+    """
+    parts, owners = np.array(geometries, object), np.arange(len(geometries))
+    while (several := np.isin(shapely.get_type_id(parts), _COLLECTIONS)).any():
+        times = np.where(several, shapely.get_num_geometries(parts), 1)
+        owners = np.repeat(owners, times)
+        parts = np.concatenate(
+            [shapely.get_parts(p) if many else [p] for p, many in zip(parts, several, strict=True)]
+        )
+    kept = shapely.is_missing(parts) | ~shapely.is_empty(parts)
+    return parts[kept], owners[kept].astype(np.int64)
+
+
+def burn(part: Any, grid: Grid, *, all_touched: bool) -> NDArray[np.int64] | None:
+    """Flat indexes of the pixels that a part in pixel coordinates labels; None if it lies outside of the scene."""
+    bounds = shapely.bounds(part)
+    if not np.isfinite(bounds).all():
+        return None
+    left, top, right, bottom = (int(np.floor(v)) for v in np.clip(bounds, -1e9, 1e9))
+    box = Window(row=top, col=left, height=bottom - top + 1, width=right - left + 1)
+    window = box.clip(height=grid.height, width=grid.width)
+    if window is None:
+        return None
+    burnt = rasterize(
+        [part],
+        out_shape=(window.height, window.width),
+        transform=Affine.translation(window.col, window.row),
+        all_touched=all_touched,
+        dtype=np.uint8,
+    )
+    rows, cols = np.nonzero(burnt)
+    flat: NDArray[np.int64] = (rows + window.row) * np.int64(grid.width) + cols + window.col
+    return flat

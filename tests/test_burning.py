@@ -1,0 +1,150 @@
+"""Any geometry in any CRS burns what rasterio burns after pyproj has transformed it."""
+
+from typing import Any
+
+import numpy as np
+import pyogrio
+import pyproj
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from rasterio.features import geometry_mask
+from scenes import NORTH_UP, ROTATED, UTM
+
+from cssd_geo.burning import burn, parts_of, to_pixels
+from cssd_geo.errors import LabelError
+from cssd_geo.grid import Grid
+from cssd_geo.labels import read_labels
+
+HEIGHT, WIDTH = 31, 47
+CRSS = {
+    "latitude first": "EPSG:4326",
+    "longitude first": "OGC:CRS84",
+    "three axes": "EPSG:4979",
+    "northing first": "EPSG:31468",
+    "compound": "EPSG:32633+5773",
+    "compound geographic": "EPSG:4326+5773",
+    "us feet": "+proj=tmerc +lat_0=52 +lon_0=13 +ellps=GRS80 +units=us-ft",
+    "custom, other datum": "+proj=laea +lat_0=52 +lon_0=14 +ellps=bessel +towgs84=598.1,73.7,418.2",
+    "the scene's": "EPSG:32633",
+}
+COORDINATES = st.tuples(st.floats(-8, WIDTH + 8), st.floats(-8, HEIGHT + 8))
+POINTS = COORDINATES.map(shapely.Point)
+LINES = st.lists(COORDINATES, min_size=2, max_size=4, unique=True).map(shapely.LineString)
+AREAS = st.tuples(COORDINATES, st.floats(0.1, 9)).map(lambda c: shapely.Point(*c[0]).buffer(c[1], quad_segs=3))
+RINGS = AREAS.map(lambda a: a.difference(a.centroid.buffer(1.5)))
+SINGLE = POINTS | LINES | AREAS | RINGS
+MULTIPLE = (
+    st.lists(POINTS, min_size=1, max_size=3).map(shapely.MultiPoint)
+    | st.lists(LINES, min_size=1, max_size=3).map(shapely.MultiLineString)
+    | st.lists(AREAS, min_size=1, max_size=3).map(lambda a: shapely.MultiPolygon([*a, shapely.Polygon()]))
+)
+COLLECTIONS = st.lists(SINGLE | MULTIPLE, max_size=3).map(shapely.GeometryCollection)
+GEOMETRIES = SINGLE | MULTIPLE | COLLECTIONS | COLLECTIONS.map(lambda c: shapely.GeometryCollection([c, c]))
+
+
+def _grid(**changes: Any) -> Grid:
+    return Grid(**{"height": HEIGHT, "width": WIDTH, "transform": NORTH_UP, "crs": UTM} | changes)
+
+
+def _placed(geometry: Any, transform: Any) -> Any:
+    return shapely.transform(geometry, lambda x, y: transform * (x, y), interleaved=False)
+
+
+def _mask(geometry: Any, transform: Any, *, all_touched: bool) -> NDArray[np.bool_]:
+    """(y, x) by rasterio, part by part, as a collection burns in one piece otherwise."""
+    mask = np.zeros((HEIGHT, WIDTH), np.bool_)
+    for part in parts_of(np.array([geometry]))[0]:
+        mask |= ~geometry_mask([part], (HEIGHT, WIDTH), transform, all_touched=all_touched)
+    return mask
+
+
+def _burnt(geometries: list[Any], crs: str | None, grid: Grid, *, all_touched: bool = False) -> NDArray[np.bool_]:
+    mask = np.zeros(HEIGHT * WIDTH, np.bool_)
+    for part in parts_of(to_pixels(np.array(geometries, object), crs, grid, "l.gpkg"))[0]:
+        pixels = burn(part, grid, all_touched=all_touched)
+        mask[[] if pixels is None else pixels] = True
+    return mask.reshape(HEIGHT, WIDTH)
+
+
+@settings(max_examples=80, deadline=None)
+@given(geometry=GEOMETRIES, name=st.sampled_from(sorted(CRSS)), rotated=st.booleans(), all_touched=st.booleans())
+def test_any_geometry_in_any_crs_burns_what_rasterio_burns(
+    geometry: Any, name: str, *, rotated: bool, all_touched: bool
+) -> None:
+    transform = ROTATED if rotated else NORTH_UP
+    away = pyproj.Transformer.from_crs(UTM.to_wkt(), CRSS[name], always_xy=True).transform
+    home = pyproj.Transformer.from_crs(CRSS[name], UTM.to_wkt(), always_xy=True).transform
+    there = shapely.transform(_placed(geometry, transform), away, interleaved=False)
+    back = shapely.transform(there, home, interleaved=False)
+    expected = _mask(_placed(back, ~transform), NORTH_UP * ~NORTH_UP, all_touched=all_touched)
+    found = _burnt([there], CRSS[name], _grid(transform=transform), all_touched=all_touched)
+    np.testing.assert_array_equal(found, expected)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    shapes=st.lists(AREAS, min_size=2, max_size=4),
+    name=st.sampled_from(sorted(CRSS)),
+    suffix=st.sampled_from(["gpkg", "shp", "fgb", "gml"]),
+)
+def test_files_in_any_crs_label_what_rasterio_burns(
+    tmp_path_factory: pytest.TempPathFactory, shapes: list[Any], name: str, suffix: str
+) -> None:
+    """GML stores coordinates in the order of the authority, the others longitude or easting first."""
+    away = pyproj.Transformer.from_crs(UTM.to_wkt(), CRSS[name], always_xy=True).transform
+    there = [shapely.transform(_placed(shape, NORTH_UP), away, interleaved=False) for shape in shapes]
+    if suffix == "gml" and (CRSS[name].startswith(("+", "OGC")) or "+" in CRSS[name] or "4979" in CRSS[name]):
+        return  # it has no way to say such a CRS of two axes
+    path = tmp_path_factory.mktemp("f") / f"l.{suffix}"
+    options = {"driver": "GML"} if suffix == "gml" else {}
+    crs = pyproj.CRS(CRSS[name]).to_wkt() if CRSS[name].startswith("+") else CRSS[name]
+    kinds = [np.array(["a"] * len(shapes), object)]
+    pyogrio.raw.write(path, shapely.to_wkb(there), kinds, ["k"], geometry_type="Polygon", crs=crs, **options)
+    clear = [_mask(s.buffer(0.02), NORTH_UP * ~NORTH_UP, all_touched=False) for s in shapes]
+    sure = [_mask(s.buffer(-0.02), NORTH_UP * ~NORTH_UP, all_touched=False) for s in shapes]
+    if not np.any(sure):
+        return
+    labels = read_labels(path, _grid(), class_field="k")
+    found = np.zeros((HEIGHT, WIDTH), np.bool_)
+    found[labels.rows, labels.cols] = True
+    assert not (np.any(sure, axis=0) & ~found).any()
+    assert not (found & ~np.any(clear, axis=0)).any()
+
+
+@given(st.lists(GEOMETRIES | st.none(), min_size=1, max_size=4))
+def test_parts_are_simple_not_empty_and_know_their_owner(geometries: list[Any]) -> None:
+    parts, owners = parts_of(np.array(geometries, object))
+    assert set(shapely.get_type_id(parts).tolist()) <= {-1, 0, 1, 3}
+    assert not (shapely.is_empty(parts)).any()
+    for i, geometry in enumerate(geometries):
+        mine = [part for part in parts[owners == i] if part is not None]
+        assert np.isclose(shapely.area(mine).sum(), 0 if geometry is None else geometry.area)
+        assert np.isclose(shapely.length(mine).sum(), 0 if geometry is None else geometry.length)
+
+
+def test_places_that_the_scenes_crs_lacks_are_outside() -> None:
+    far = shapely.box(1e6, 1e6, 2e6, 2e6)  # metres that a file calls degrees
+    assert to_pixels(np.array([far]), "EPSG:4326", _grid(), "l").tolist() == [None]
+    near = shapely.transform(
+        _placed(shapely.box(3, 4, 9, 8), NORTH_UP),
+        pyproj.Transformer.from_crs(UTM.to_wkt(), "EPSG:4326", always_xy=True).transform,
+        interleaved=False,
+    )
+    found = _burnt([far, near, None], "EPSG:4326", _grid())
+    assert np.argwhere(found).min(0).tolist() == [4, 3]
+    assert found.sum() == 24
+
+
+def test_a_crs_that_cannot_be_related_is_an_error() -> None:
+    local = 'LOCAL_CS["a building",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]'
+    with pytest.raises(LabelError, match="its CRS cannot be used with the scene's"):
+        to_pixels(np.array([shapely.box(0, 0, 1, 1)]), local, _grid(), "l.gpkg")
+
+
+def test_lines_and_points_burn_in_a_scene_without_a_crs() -> None:
+    shapes = [shapely.Point(4.5, 3.5), shapely.LineString([(9.5, 9.5), (12.5, 9.5)])]
+    found = _burnt(shapes, None, _grid(transform=None, crs=None))
+    assert np.argwhere(found).tolist() == [[3, 4], [9, 9], [9, 10], [9, 11], [9, 12]]
