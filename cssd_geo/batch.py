@@ -5,7 +5,9 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cssd_geo.classification import Classification, classify
 from cssd_geo.errors import BatchError, CssdGeoError, InputError, OutputError
@@ -65,6 +67,7 @@ def classify_batch(
     options: BatchOptions | None = None,
     shard: Shard | None = None,
     on_error: str = "stop",
+    client: Any = None,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> Iterator[Outcome]:
     """Classify scenes into a folder, as NAME_map.tif, NAME_confidence.tif and so on.
@@ -79,6 +82,7 @@ def classify_batch(
         options: how to classify.
         shard: which of the scenes are this job's; all if None.
         on_error: stop, or continue with the next scene and say at the end how many failed.
+        client: as for `classify`.
         on_tile: as for `classify`.
 
     Yields:
@@ -96,9 +100,10 @@ def classify_batch(
     chosen = list(scenes) if shard is None else shard.pick(scenes)
     name = "manifest.jsonl" if shard is None else f"manifest-{shard.number}-of-{shard.of}.jsonl"
     manifest, failed = Path(folder) / name, 0
+    run: Callable[..., Any] = partial(classify, client=client, on_tile=on_tile)
     _make(Path(folder))
     for scene in chosen:
-        outcome, error = _classify_one(scene, model, Path(folder), options, on_tile)
+        outcome, error = _classify_one(scene, model, Path(folder), options, run)
         _record(outcome, manifest)
         if error is not None and on_error == "stop":
             raise error
@@ -113,7 +118,7 @@ def _classify_one(
     model: Model,
     folder: Path,
     options: BatchOptions,
-    on_tile: Callable[[int, int], None] | None,
+    run: Callable[..., Classification],
 ) -> tuple[Outcome, CssdGeoError | None]:
     target, started = folder / f"{scene.name}_map.tif", time.monotonic()
     blank = Outcome(scene=scene.path, output=str(target), status="failed")
@@ -122,7 +127,7 @@ def _classify_one(
         return replace(blank, status="skipped"), None
     try:
         opened = open_scene(scene.path, follow_links=options.follow_links)
-        done = classify(
+        done = run(
             opened,
             model,
             target,
@@ -134,7 +139,6 @@ def _classify_one(
             device=options.device,
             precision=options.precision,
             overwrite=options.overwrite,
-            on_tile=on_tile,
         )
     except CssdGeoError as error:
         seconds = time.monotonic() - started

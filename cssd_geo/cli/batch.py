@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 )
 @click.option("--asset", metavar="KEY", help="Asset to take of STAC items with several rasters.")
 @click.option("--follow-links", is_flag=True, help="Let STAC items and virtual rasters lead out of their folders.")
+@options.scheduler
+@options.workers
 @options.memory
 @options.tile_size
 @options.device
@@ -46,6 +48,8 @@ def command(
     on_error: str,
     asset: str | None,
     follow_links: bool,
+    scheduler: str | None,
+    workers: int | None,
     memory: int,
     tile_size: int | None,
     device: str,
@@ -59,6 +63,7 @@ def command(
     manifest.jsonl gets a line of JSON for each scene.
     """
     from cssd_geo.batch import BatchOptions, classify_batch  # noqa: PLC0415 - --help does not wait for torch
+    from cssd_geo.cluster import connected  # noqa: PLC0415 - likewise
     from cssd_geo.model import find_model, load_model  # noqa: PLC0415 - likewise
     from cssd_geo.scene_lists import Shard, find_scenes  # noqa: PLC0415 - likewise
 
@@ -73,7 +78,7 @@ def command(
         overwrite=overwrite,
         follow_links=follow_links,
     )
-    with PixelProgress("scene") as progress:
+    with connected(scheduler, workers) as client, PixelProgress("scene") as progress:
         outcomes = classify_batch(
             found,
             load_model(find_model(model)),
@@ -81,6 +86,7 @@ def command(
             options=chosen,
             shard=None if shard is None else Shard.parse(shard),
             on_error=on_error,
+            client=client,
             on_tile=progress,
         )
         for outcome in outcomes:

@@ -34,6 +34,8 @@ _LISTED = 20
 )
 @click.option("--probabilities", type=options.PATH, help="Also write the probability of each class (.tif).")
 @options.scene_choice
+@options.scheduler
+@options.workers
 @options.memory
 @options.tile_size
 @options.device
@@ -57,6 +59,8 @@ def command(
     disagreement: Path | None,
     probabilities: Path | None,
     choice: dict[str, Any],
+    scheduler: str | None,
+    workers: int | None,
     memory: int,
     tile_size: int | None,
     device: str,
@@ -72,6 +76,7 @@ def command(
     stopped, or killed, goes on with the tiles that it had done when the same command is given again.
     """
     from cssd_geo.classification import classify  # noqa: PLC0415 - so that --help does not wait for torch
+    from cssd_geo.cluster import connected  # noqa: PLC0415 - likewise
     from cssd_geo.model import find_model, load_model  # noqa: PLC0415 - likewise
     from cssd_geo.products import open_scene  # noqa: PLC0415 - likewise
 
@@ -85,7 +90,7 @@ def command(
             opened, ready, path, paths, tile_size=tile_size, memory=memory, device=device, precision=precision
         )
         return
-    with PixelProgress("classify") as progress:
+    with connected(scheduler, workers) as client, PixelProgress("classify") as progress:
         done = classify(
             opened,
             ready,
@@ -100,6 +105,7 @@ def command(
             overwrite=overwrite,
             restart=restart,
             on_error=on_error,
+            client=client,
             on_resume=progress.go_on,
             on_tile=progress,
         )

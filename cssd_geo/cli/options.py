@@ -73,6 +73,17 @@ memory = click.option(
 tile_size = click.option(
     "--tile-size", type=click.IntRange(min=1), help="Side length of square tiles; else from the file and --memory."
 )
+scheduler = click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Compute on a running Dask cluster: its address or scheduler file (.json).",
+)
+workers = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Compute in so many worker processes on this machine.",
+)
 overwrite = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 class_field = click.option(
     "--class-field", metavar="NAME", help="Attribute with the class; guessed where only one is plausible."
