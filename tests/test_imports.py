@@ -14,9 +14,12 @@ LAYERS = (
     # Lowest first. A module imports from layers below its own, never from its own or from above.
     "errors",
     # values: numpy and the standard library
-    "options bands classes tiles metrics reliability split_search discriminant",
+    "options bands classes tiles metrics reliability split_search discriminant locations envi_header band_names",
+    "wavelengths",
     "splits band_tags grid outputs pam vectors pooling dilation budget areas",
-    "cube classmap sources strata",  # the outside world: rasters in, rasters out
+    "raw_files",  # the outside world: rasters in, rasters out
+    "raster_facts",
+    "cube classmap sources strata",
     "scene labels class_rasters",
     "products",  # and the formats below it
     "network calibration whitening sampling windows",  # from here on torch may be needed
@@ -39,8 +42,9 @@ LAYERS = (
 WITHOUT_TORCH = [
     module
     for modules in (
-        *LAYERS[:2],
-        "splits band_tags grid outputs pam vectors budget areas cube classmap sources strata",
+        *LAYERS[:3],
+        "splits band_tags grid outputs pam vectors budget areas",
+        *LAYERS[4:7],
         "scene products labels class_rasters calibration sampling validation baselines pictures",
         "evaluation reference_sample cli cli.options cli.progress",
     )

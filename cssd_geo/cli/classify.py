@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command("classify", short_help="Classify a scene into a georeferenced map.")
-@click.argument("scene", type=options.PATH)
+@click.argument("scene", type=options.SCENE)
 @click.option("-o", "--output", type=options.PATH, required=True, help="Class map to write (.tif).")
 @click.option(
     "-m", "--model", type=options.PATH, help="Model file; else $CSSD_GEO_MODEL, else the only one in ./models."
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @options.overwrite
 def command(
     *,
-    scene: Path,
+    scene: str | Path,
     output: Path,
     model: Path | None,
     confidence: Path | None,
@@ -77,7 +77,7 @@ def command(
     _show(done)
 
 
-def _show_plan(scene: Path, model: "Model", model_path: Path, tile_size: int | None, memory: int) -> None:
+def _show_plan(scene: str | Path, model: "Model", model_path: Path, tile_size: int | None, memory: int) -> None:
     import torch  # noqa: PLC0415 - so that --help does not wait for torch
 
     from cssd_geo.budget import shown  # noqa: PLC0415 - likewise

@@ -10,13 +10,13 @@ from cssd_geo.cli import options
 
 
 @click.command("info", short_help="Print what is known of a model or a scene.")
-@click.argument("path", type=options.PATH)
+@click.argument("path", type=options.SCENE)
 @options.as_json
-def command(*, path: Path, as_json: bool) -> None:
+def command(*, path: str | Path, as_json: bool) -> None:
     """Print what is known of PATH, a model (.safetensors) or a scene."""
     from cssd_geo.info import describe_model, describe_scene  # noqa: PLC0415 - --help does not wait for torch
 
-    facts = describe_model(path) if path.suffix == ".safetensors" else describe_scene(path)
+    facts = describe_model(path) if Path(path).suffix == ".safetensors" else describe_scene(path)
     if as_json:
         click.echo(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False))
         return

@@ -23,7 +23,7 @@ _LOG_SECONDS = 10.0
 
 
 @click.command("train", short_help="Train a model from a scene and labelled polygons.")
-@click.argument("scene", type=options.PATH)
+@click.argument("scene", type=options.SCENE)
 @click.argument("labels", type=options.PATH)
 @click.option("-o", "--output", type=options.PATH, required=True, help="Model file to write (.safetensors).")
 @options.class_field
@@ -40,7 +40,7 @@ _LOG_SECONDS = 10.0
 @options.overwrite
 def command(
     *,
-    scene: Path,
+    scene: str | Path,
     labels: Path,
     output: Path,
     class_field: str | None,
