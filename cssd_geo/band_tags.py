@@ -107,6 +107,8 @@ def _conventions(
     envi: Tags, imagery: Sequence[Tags], per_band: Sequence[Tags], dataset: Tags, names: Sequence[str | None]
 ) -> Iterator[_Listed]:
     yield _of_lists(envi, len(per_band))
+    if envi.get("wavelength", "").count(",") == len(per_band) - 1 > 0:
+        return  # not all of them are numbers, and what GDAL derives from them has zeros instead
     yield _of_bands([plain_keys(tags) for tags in imagery])
     yield _of_bands([plain_keys(tags) for tags in per_band])
     yield _of_lists(plain_keys(dataset), len(per_band))

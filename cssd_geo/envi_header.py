@@ -15,15 +15,6 @@ from cssd_geo.errors import SceneError
 Tags = Mapping[str, str]
 
 INTERLEAVES = ("bsq", "bil", "bip")
-_NO_CUBES = {
-    "classification": "a class map",
-    "spectral library": "a spectral library",
-    "meta file": "a list of other files",
-    "virtual mosaic": "a list of other files",
-    "fft": "a Fourier transform",
-    "classifier": "a classifier",
-}
-"""What a file type says that is no scene."""
 _NO_SENSOR = ("", "unknown", "none")
 
 
@@ -54,9 +45,8 @@ def read_header(tags: Tags, *, name: str, height: int, width: int, count: int) -
         SceneError: if the file is no scene, or the header leaves open how its values lie in the file.
     """
     kind = tags.get("file_type", "")
-    for word, what in _NO_CUBES.items():
-        if word in kind.lower():
-            raise SceneError(f"{name} is {what}, no scene (file type = {kind}): give the scene itself")
+    if "classification" in kind.lower():  # GDAL itself refuses spectral libraries and the like
+        raise SceneError(f"{name} is a class map, no scene (file type = {kind}): give the scene itself")
     for key, value in {"samples": width, "lines": height, "bands": count}.items():
         if _whole(tags, key, name) != value:
             raise SceneError(
