@@ -13,7 +13,9 @@ _LARGEST_MICROMETRES = 100.0
 """Optical wavelengths are below 100 in micrometres and above it in nanometres, whatever a header says."""
 _GAP = 4.0
 """Usual steps between bands; where more lie between two, some were left out, as in water vapour."""
-_NOT_A_LENGTH = ("index", "ghz", "mhz", "wavenumber")
+_NOT_A_LENGTH = ("index", "ghz", "mhz", "wavenumber", "cm-1", "year", "date", "day")
+_ANGSTROMS = 10.0
+"""In a nanometre."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +111,7 @@ def to_nanometres(values: Sequence[float], units: str = "") -> tuple[float, ...]
     """Convert wavelengths to nanometres; None where they are not lengths or not usable.
 
     The magnitude decides between nanometres and micrometres, because headers that say one above values in the
-    other exist; `units` only tells what is no length at all (index, frequency, wavenumber).
+    other exist; `units` only tells what is no length at all (index, frequency, wavenumber, time), and ångströms.
     """
     numbers = np.asarray(values, np.float64)
     if any(word in units.lower() for word in _NOT_A_LENGTH) or not numbers.size:
@@ -117,6 +119,8 @@ def to_nanometres(values: Sequence[float], units: str = "") -> tuple[float, ...]
     if not (np.isfinite(numbers).all() and (numbers > 0).all()):
         return None
     factor = 1000.0 if numbers.max() < _LARGEST_MICROMETRES else 1.0
+    if "ngstrom" in units.lower():
+        factor = 1 / _ANGSTROMS
     return tuple(float(v) for v in np.round(numbers * factor, 6))
 
 

@@ -88,7 +88,7 @@ def _try(classifier: TileClassifier, scene: Scene, plan: TilePlan, parts: Collec
     reading = computing = 0.0
     for number, tile in enumerate(tiles):
         started = time.monotonic()
-        values, valid = scene.read(tile.padded, classifier.model.bands.good_indexes)
+        values, valid = scene.read(tile.padded, classifier.bands)
         reading += time.monotonic() - started
         if number == 0:
             some = slice(_WARM_UP + plan.halo.total)

@@ -22,6 +22,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from cssd_geo.errors import SceneError
 from cssd_geo.links import LOCAL_FORMATS, require_inside
+from cssd_geo.locations import is_address
 from cssd_geo.tiles import Window
 
 _warning = threading.Lock()
@@ -120,10 +121,13 @@ def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
             local = Path(path).is_file()
             dataset = DatasetReader(str(path), driver=list(LOCAL_FORMATS)) if local else rasterio.open(path)
     except RasterioError as error:
-        if ":" not in str(path) and not str(path).startswith("/vsi") and not Path(path).exists():
+        if ":" not in str(path) and not is_address(path) and not Path(path).exists():
             raise SceneError(f"{path} does not exist: check the path") from error
-        hint = "; open the data file, not its header" if str(path).lower().endswith(".hdr") else ""
-        raise SceneError(f"{path} is not a raster that GDAL can read{hint}: {cause(error)}") from error
+        raise SceneError(f"{path} is not a raster that GDAL can read: {cause(error)}") from error
+    except UnicodeDecodeError as error:
+        raise SceneError(
+            f"{path}: its header holds text that is not UTF-8, {error.object!r}: correct it"
+        ) from error
     if dataset.count == 0:
         raise SceneError(f"{path} holds no band itself: open one of its subdatasets: {dataset.subdatasets}")
     return dataset

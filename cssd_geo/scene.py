@@ -8,12 +8,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from cssd_geo.band_tags import read_bands, read_scale
 from cssd_geo.bands import Bands
 from cssd_geo.cube import bands_of, build_cube, grid_of, nodata_of, scale_of, take_bands, with_nodata, with_scale
 from cssd_geo.errors import InputError, SceneError
 from cssd_geo.grid import Grid
+from cssd_geo.locations import file_name, local_path
 from cssd_geo.lookup import GeometryLookup, SensorMask
+from cssd_geo.raster_facts import read_facts
+from cssd_geo.raw_files import data_of_header
 from cssd_geo.sources import ArraySource, ChosenBands, LazyMask, LazyRaster, RasterSource, Source, lazy
 from cssd_geo.tiles import Window
 
@@ -21,8 +23,10 @@ _REAL = "uif"
 """Kinds of numpy's types that hold real numbers."""
 _CHUNK_PIXELS = 512 * 512
 """Pixels of a dask chunk at most; chunks follow the file's blocks."""
-_STRIP_VALUES = 1 << 20
-"""Values that are compared with nodata at a time."""
+_STRIP_VALUES = 1 << 18
+"""Values that are compared with nodata at a time: they stay in the cache until they are compared again."""
+_CLIPPED_BYTES = 2
+"""Of types whose largest number is no measurement."""
 _EXACT = 2**53
 """Below it a float64 holds every whole number."""
 
@@ -176,13 +180,30 @@ class Scene:
 
 
 def usable(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell for each value (band, y, x) whether it is data: finite, and not its band's nodata."""
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, and that is never data
-        fill = nodata.astype(values.dtype) if values.dtype.kind == "f" else nodata
-    valid: NDArray[np.bool_] = values != _fill_to_compare(fill)
+    """Tell for each value (band, y, x) whether it is data: finite, not saturated, not its band's nodata.
+
+    The largest number of a 16-bit type is where instruments and products clip, or what they fill with.
+    """
     if values.dtype.kind == "f":
-        valid &= np.isfinite(values)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and that is never data
+            fill = nodata.astype(values.dtype)
+        finite: NDArray[np.bool_] = np.isfinite(values)
+        finite &= values != _fill_to_compare(fill)
+        return finite
+    valid = _unlike(values, nodata)
+    largest = np.iinfo(values.dtype).max
+    if values.dtype.itemsize == _CLIPPED_BYTES and values.size and values.max() == largest:
+        valid &= values != largest
     return valid
+
+
+def _unlike(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Compare whole numbers with nodata, where that can be one of them at all."""
+    limits = np.iinfo(values.dtype)
+    if not ((nodata >= limits.min) & (nodata <= limits.max)).any():
+        return np.ones(values.shape, np.bool_)
+    different: NDArray[np.bool_] = values != _fill_to_compare(nodata)
+    return different
 
 
 def _fill_to_compare(fill: NDArray[Any]) -> Any:
@@ -227,37 +248,38 @@ def scene_of_raster(path: str | Path, *, follow_links: bool = False) -> Scene:
     """Open a raster that GDAL reads (GeoTIFF, ENVI and others) as a scene; reads no pixel.
 
     Args:
-        path: a file, or what else GDAL opens.
+        path: of the raster, of the header of a raw file, or an address that GDAL knows: https://, s3://, /vsizip/.
         follow_links: let a virtual raster refer to files outside of its folder.
 
     Raises:
-        SceneError: if it does not exist, is no raster, or holds complex numbers or bands of several types.
+        SceneError: if it does not exist, is no raster, holds complex numbers or bands of several types, or is not
+            as long as its header says.
     """
-    source = RasterSource(str(path), follow_links)
+    place, opened = _data_file(path)
+    source = RasterSource(str(place), follow_links)
     dataset = source.dataset()
-    dtype = _dtype(dataset)
-    envi = dataset.tags(ns="ENVI")
-    indexes = dataset.indexes
-    bands = read_bands(envi, [dataset.tags(i, ns="IMAGERY") for i in indexes], [dataset.tags(i) for i in indexes])
-    scale, offset = np.array(read_scale(envi, dataset.scales, dataset.offsets), np.float64).T
+    facts = read_facts(dataset)
     grid = Grid.of(dataset)
     block_shape = reading_block(dataset.block_shapes[0], height=grid.height, width=grid.width)
-    nodata = np.array([np.nan if n is None else n for n in dataset.nodatavals], np.float64)
-    values = lazy(LazyRaster(source, (dataset.count, grid.height, grid.width), dtype), block_shape)
+    shape = (len(facts.bands), grid.height, grid.width)
+    values = lazy(LazyRaster(source, shape, facts.dtype), block_shape)
     mask = LazyMask(source.mask, grid.height, grid.width) if source.has_mask() else None
     valid = None if mask is None else lazy(mask, block_shape)[0]
-    cube = build_cube(values, bands=bands, grid=grid, name=Path(path).stem, valid=valid)
+    name = file_name(place)
+    cube = build_cube(values, bands=facts.bands, grid=grid, name=Path(name).stem, valid=valid)
     return Scene(
-        name=Path(path).name,
-        cube=with_scale(with_nodata(cube, nodata), scale, offset),
-        bands=bands,
+        name=name,
+        cube=with_scale(with_nodata(cube, facts.nodata), facts.scale, facts.offset),
+        bands=facts.bands,
         grid=grid,
-        nodata=nodata,
-        scale=scale,
-        offset=offset,
+        nodata=facts.nodata,
+        scale=facts.scale,
+        offset=facts.offset,
         source=source,
         block_shape=block_shape,
-        path=Path(path),
+        path=local_path(place),
+        sensor=facts.sensor,
+        notes=opened + facts.notes,
     )
 
 
@@ -292,6 +314,15 @@ def described(
     )
 
 
+def _data_file(path: str | Path) -> tuple[str | Path, tuple[str, ...]]:
+    """Return what to open, and a note where that is not what was given: headers stand for their data."""
+    local = local_path(path)
+    if local is None or local.suffix.lower() != ".hdr":
+        return path, ()
+    data = data_of_header(local)
+    return data, (f"{local.name} is a header: {data.name}, its data, was opened.",)
+
+
 def scene_of_array(array: xr.DataArray) -> Scene:
     """Take an xarray DataArray with dimensions band, y, x as a scene; stays lazy if it is.
 
@@ -323,20 +354,6 @@ def scene_of_array(array: xr.DataArray) -> Scene:
         source=source,
         block_shape=(source.blocks.height, source.blocks.width),
     )
-
-
-def _dtype(dataset: Any) -> np.dtype[Any]:
-    """Return the type of all bands; raises a SceneError if there is none, or it is complex."""
-    names = sorted(set(dataset.dtypes))
-    if any(name.startswith("complex") for name in names):
-        raise SceneError(f"{dataset.name} holds {names[0]} values; a scene has real numbers")
-    if len(names) > 1:
-        raise SceneError(
-            f"{dataset.name} has bands of several types ({', '.join(names)}): convert it to one, "
-            "such as gdal_translate -ot Float32"
-        )
-    dtype: np.dtype[Any] = np.dtype(names[0])
-    return dtype
 
 
 def reading_block(block: tuple[int, int], *, height: int, width: int) -> tuple[int, int]:

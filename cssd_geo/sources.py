@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from itertools import pairwise
 from numbers import Integral
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from rasterio.enums import Interleaving, MaskFlags
 from cssd_geo.budget import Blocks
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import open_raster, read_valid, read_window
+from cssd_geo.raster_facts import alpha_indexes, spectral_indexes
 from cssd_geo.tiles import Window
 
 _MOST_DECODERS = 8
@@ -69,7 +71,7 @@ class RasterSource:
     def dataset(self) -> Any:
         """Return this thread's handle."""
         if not hasattr(self._local, "dataset"):
-            with rasterio.Env(GDAL_NUM_THREADS=str(_decoders())):
+            with rasterio.Env(GDAL_NUM_THREADS=str(_decoders()), CPL_VSIL_GZIP_WRITE_PROPERTIES=False):
                 self._local.dataset = open_raster(self._path, follow_links=self._follow_links)
         return self._local.dataset
 
@@ -104,7 +106,7 @@ class RasterSource:
         """See `Source`."""
         try:
             with rasterio.Env(GDAL_ONE_BIG_READ=self.blocks.divisible):  # else GDAL reads whole rows of a raw file
-                read_window(self.dataset(), window, (bands + 1).tolist(), out)
+                read_window(self.dataset(), window, self._indexes[bands].tolist(), out)
         except SceneError:
             self._close()
             raise
@@ -119,12 +121,28 @@ class RasterSource:
         del self._local.dataset
 
     def has_mask(self) -> bool:
-        """Whether the file has a mask band or a mask file. What nodata values say is no mask."""
-        return MaskFlags.per_dataset in self.dataset().mask_flag_enums[0]
+        """Whether the file has a mask band, a mask file or transparency. What nodata values say is no mask."""
+        return self._has_own_mask or bool(self._alpha)
 
     def mask(self, window: Window) -> NDArray[np.bool_] | None:
         """See `Source`."""
-        return read_valid(self.dataset(), window) if self.has_mask() else None
+        masks = [read_valid(self.dataset(), window)] if self._has_own_mask else []
+        masks += [read_window(self.dataset(), window, index) > 0 for index in self._alpha]
+        return np.logical_and.reduce(masks) if masks else None
+
+    @cached_property
+    def _indexes(self) -> NDArray[np.intp]:
+        """Of the spectral bands, in the file, counted from 1."""
+        return np.array(spectral_indexes(self.dataset()), np.intp)
+
+    @cached_property
+    def _alpha(self) -> list[int]:
+        return alpha_indexes(self.dataset())
+
+    @cached_property
+    def _has_own_mask(self) -> bool:
+        flags = self.dataset().mask_flag_enums[int(self._indexes[0]) - 1]
+        return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
 
 
 class ArraySource:
@@ -313,7 +331,8 @@ class LazyMask(LazyRaster):
         self._read_mask, self.shape, self.dtype = read, (1, height, width), np.dtype(np.bool_)
 
     def _read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
-        return np.asarray(self._read_mask(window))[None][bands]
+        mask = self._read_mask(window)
+        return np.ones((len(bands), window.height, window.width), np.bool_) if mask is None else mask[None][bands]
 
 
 def lazy(raster: LazyRaster, block_shape: tuple[int, int]) -> da.Array:

@@ -58,34 +58,34 @@ NOTHING: list[dict[str, str]] = [{}, {}]
 
 
 def test_conventions_are_read_in_their_order() -> None:
-    envi = read_bands(ENVI, IMAGERY, BAND)
+    envi = read_bands(ENVI, IMAGERY, BAND).bands
     assert (envi.wavelength_nm, envi.fwhm_nm) == ((460.0, 471.5), (5.2, 6.1))
-    imagery = read_bands({}, IMAGERY, BAND)
+    imagery = read_bands({}, IMAGERY, BAND).bands
     assert (imagery.wavelength_nm, imagery.fwhm_nm) == ((500.0, 600.0), (10.0, 20.0))
-    tags = read_bands({}, NOTHING, BAND)
+    tags = read_bands({}, NOTHING, BAND).bands
     assert (tags.wavelength_nm, tags.fwhm_nm) == ((700.0, 800.0), None)
-    assert read_bands({}, NOTHING, NOTHING) == Bands(good=(True, True))
+    assert read_bands({}, NOTHING, NOTHING).bands == Bands(good=(True, True))
 
 
 def test_a_convention_that_speaks_for_some_bands_only_does_not_speak() -> None:
-    assert read_bands({"wavelength": "{0.46}"}, [IMAGERY[0], {}], BAND).wavelength_nm == (700.0, 800.0)
-    assert read_bands({"wavelength": "{0.46, x}"}, NOTHING, NOTHING).wavelength_nm is None
-    assert read_bands(ENVI | {"fwhm": "{0.0052}"}, NOTHING, NOTHING).fwhm_nm is None
-    assert read_bands({"bbl": "{1}"}, NOTHING, NOTHING).good == (True, True)
+    assert read_bands({"wavelength": "{0.46}"}, [IMAGERY[0], {}], BAND).bands.wavelength_nm == (700.0, 800.0)
+    assert read_bands({"wavelength": "{0.46, x}"}, NOTHING, NOTHING).bands.wavelength_nm is None
+    assert read_bands(ENVI | {"fwhm": "{0.0052}"}, NOTHING, NOTHING).bands.fwhm_nm is None
+    assert read_bands({"bbl": "{1}"}, NOTHING, NOTHING).bands.good == (True, True)
 
 
 def test_infinite_wavelengths_are_unknown_instead_of_an_error() -> None:
     tags = [{"CENTRAL_WAVELENGTH_UM": "inf"}, {"CENTRAL_WAVELENGTH_UM": "inf"}]
-    assert read_bands({}, tags, NOTHING).wavelength_nm is None
+    assert read_bands({}, tags, NOTHING).bands.wavelength_nm is None
 
 
 def test_a_unit_that_is_no_length_is_not_overruled_by_another_convention() -> None:
     envi = ENVI | {"wavelength": "{1, 2}", "wavelength_units": "Index"}
-    assert read_bands(envi, NOTHING, [{"wavelength": "1"}, {"wavelength": "2"}]).wavelength_nm is None
+    assert read_bands(envi, NOTHING, [{"wavelength": "1"}, {"wavelength": "2"}]).bands.wavelength_nm is None
 
 
 def test_bad_bands_are_those_that_the_header_multiplies_by_zero() -> None:
-    assert read_bands(ENVI | {"bbl": "{ 1, 0 }"}, NOTHING, NOTHING).good == (True, False)
+    assert read_bands(ENVI | {"bbl": "{ 1, 0 }"}, NOTHING, NOTHING).bands.good == (True, False)
 
 
 def test_scales_of_the_file_come_before_the_headers_factor() -> None:

@@ -16,18 +16,22 @@ LAYERS = """
 errors
 -- values: numpy and the standard library
 options bands classes tiles metrics reliability split_search discriminant locks shapefiles hdf5_files
-xml_files stores
+xml_files stores locations band_names envi_header
 --
-splits resampling machine band_tags band_choice stac outputs pam pooling dilation budget areas raw_layers
+splits resampling machine wavelengths band_choice stac outputs pam pooling dilation budget areas raw_layers
 legend vector_files
 --
-links alignment journal cf_axes class_fields remapping
+links alignment band_tags journal cf_axes class_fields remapping
 --
 grid unfinished vectors
 -- the outside world: rasters and vectors in, rasters out
-cube classmap sources strata scene_lists lookup cf_grids burning
+cube classmap strata scene_lists lookup cf_grids burning raw_files
 --
-scene labels class_rasters
+raster_facts labels class_rasters
+--
+sources
+--
+scene
 --
 masks unreadable hdf5 xml_products formats.cf previews
 --

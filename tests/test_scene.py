@@ -1,7 +1,6 @@
 """What a scene reads is what rasterio reads; what its cube carries is enough to have the scene back."""
 
 import pickle
-import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -489,12 +488,10 @@ def test_arrays_that_are_no_scene_are_refused(make: Callable[[], xr.DataArray], 
 
 
 def test_what_cannot_be_opened_is_said_in_one_line(tmp_path: Path) -> None:
-    cube = write_raster(tmp_path / "cube.dat", _cube(), driver="ENVI")
     text = tmp_path / "notes.txt"
     text.write_text("no raster")
     for path, message in (
         (tmp_path / "missing.tif", "does not exist"),
-        (cube.with_suffix(".hdr"), "open the data file, not its header"),
         (text, "not a raster that GDAL can read"),
         (tmp_path, "not a raster that GDAL can read"),
     ):
@@ -553,41 +550,6 @@ def test_grids_that_lie_elsewhere_differ(shift: float, axis: str, *, turned: boo
     assert not here.same_as(there)
     assert here.same_as(Grid(height=5, width=7, transform=transform * Affine.translation(1e-8, -1e-8), crs=UTM))
     assert not here.same_as(Grid(height=7, width=5, transform=transform, crs=UTM))
-
-
-# Real files
-
-
-@ungeoreferenced
-@pytest.mark.shared_data
-@pytest.mark.parametrize(
-    "folder", ["envi_headers/derived_from_berlin", "envi_headers/gdal", "envi_headers/gdal_ehdr"]
-)
-def test_every_odd_real_file_opens_or_says_why_not(shared_data: Path, folder: str) -> None:
-    opened = 0
-    for path in sorted((shared_data / folder).iterdir()):
-        if path.suffix in {".hdr", ".sta", ".clr"}:
-            with pytest.raises(SceneError, match=re.escape(str(path))) as caught:
-                open_scene(path)
-            assert "\n" not in str(caught.value)
-            continue
-        scene = open_scene(path)
-        opened += 1
-        window = Window(row=-1, col=-2, height=scene.grid.height + 2, width=scene.grid.width + 3)
-        good = scene.bands.good_indexes
-        values, valid = scene.read(window, good)
-        with rasterio.open(path) as dataset:
-            stored = dataset.read((good + 1).tolist())
-            masks = dataset.read_masks((good + 1).tolist()) > 0
-        finite = masks & np.isfinite(stored)
-        np.testing.assert_array_equal(values[:, 1:-1, 2:-1], stored)
-        np.testing.assert_array_equal(valid[1:-1, 2:-1], finite.all(axis=0))
-        assert valid.sum() == valid[1:-1, 2:-1].sum()
-        back = scene_of_array(scene.cube)
-        assert (back.grid, back.bands) == (scene.grid, scene.bands)
-        for ours, theirs in ((scene.nodata, back.nodata), (scene.scale, back.scale), (scene.offset, back.offset)):
-            np.testing.assert_array_equal(ours, theirs)
-    assert opened == {"derived_from_berlin": 20, "gdal": 10, "gdal_ehdr": 6}[Path(folder).name]
 
 
 @pytest.mark.parametrize("interleave", ["pixel", "band"])

@@ -23,7 +23,7 @@ _LISTED = 20
 
 
 @click.command("classify", short_help="Classify a scene into a georeferenced map.")
-@click.argument("scene", type=options.PATH)
+@click.argument("scene", type=options.SCENE)
 @click.option("-o", "--output", type=options.PATH, required=True, help="Class map to write (.tif).")
 @options.model
 @click.option("--confidence", type=options.PATH, help="Also write the confidence in percent (.tif).")
@@ -52,7 +52,7 @@ _LISTED = 20
 @options.overwrite
 def command(
     *,
-    scene: Path,
+    scene: str | Path,
     output: Path,
     model: Path | None,
     confidence: Path | None,

@@ -20,7 +20,7 @@ _MOST_SEGMENTS = 12
 
 
 @click.command("info", short_help="Print what is known of a model or a scene.")
-@click.argument("path", type=options.PATH)
+@click.argument("path", type=options.SCENE)
 @options.scene_choice
 @click.option(
     "-m", "--model", type=options.PATH, help="Also tell whether this model fits the scene, and the tile plan."
@@ -30,7 +30,7 @@ _MOST_SEGMENTS = 12
 @options.as_json
 def command(
     *,
-    path: Path,
+    path: str | Path,
     choice: dict[str, Any],
     model: Path | None,
     quicklook: Path | None,
@@ -42,7 +42,7 @@ def command(
     Of a scene, some pixels are read, or all of them where they are few. A quicklook shows near infrared, red and
     green as red, green and blue, or other bands where the scene does not cover these.
     """
-    if path.suffix == ".safetensors":
+    if Path(path).suffix == ".safetensors":
         if model or quicklook or any(choice.values()):
             raise InputError(f"{path} is a model; the options of scenes have no meaning for it: leave them out")
         facts = _of_model(path)
@@ -53,14 +53,14 @@ def command(
     click.echo(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) if as_json else "\n".join(lines))
 
 
-def _of_model(path: Path) -> dict[str, Any]:
+def _of_model(path: str | Path) -> dict[str, Any]:
     from cssd_geo.info import describe_model  # noqa: PLC0415 - --help does not wait for torch
 
     return describe_model(path)
 
 
 def _of_scene(
-    path: Path, choice: dict[str, Any], model: Path | None, quicklook: Path | None, *, overwrite: bool
+    path: str | Path, choice: dict[str, Any], model: Path | None, quicklook: Path | None, *, overwrite: bool
 ) -> dict[str, Any]:
     from cssd_geo.info import describe_scene  # noqa: PLC0415 - --help does not wait for torch
     from cssd_geo.model import load_model  # noqa: PLC0415 - likewise

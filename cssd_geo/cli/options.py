@@ -11,6 +11,7 @@ import click
 
 from cssd_geo.budget import parse_size
 from cssd_geo.errors import InputError
+from cssd_geo.locations import is_address
 from cssd_geo.options import DEFAULT_MEMORY, DEVICES, PRECISIONS, TrainingOptions
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -35,6 +36,13 @@ class _PathType(click.Path):
         return path
 
 
+class _SceneType(_PathType):
+    """A path, or an address that GDAL is given as it stands: a path would make one slash of the two in https://."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if isinstance(value, str) and is_address(value) else super().convert(value, param, ctx)
+
+
 class _SizeType(click.ParamType[int]):
     """An amount of memory, such as 800MB."""
 
@@ -48,6 +56,7 @@ class _SizeType(click.ParamType[int]):
 
 
 PATH = _PathType()
+SCENE = _SceneType()
 
 model = click.option(
     "-m", "--model", type=PATH, help="Model file; else $CSSD_GEO_MODEL, else the only one in ./models."

@@ -23,7 +23,7 @@ _LOG_SECONDS = 10.0
 
 
 @click.command("train", short_help="Train a model from a scene and labelled polygons.")
-@click.argument("paths", metavar="SCENE LABELS [SCENE LABELS]...", nargs=-1, required=True, type=options.PATH)
+@click.argument("paths", metavar="SCENE LABELS [SCENE LABELS]...", nargs=-1, required=True, type=options.SCENE)
 @click.option("-o", "--output", type=options.PATH, required=True, help="Model file to write (.safetensors).")
 @options.class_field
 @options.layer
@@ -41,7 +41,7 @@ _LOG_SECONDS = 10.0
 @options.overwrite
 def command(
     *,
-    paths: tuple[Path, ...],
+    paths: tuple[str | Path, ...],
     output: Path,
     class_field: str | None,
     layer: str | None,
@@ -94,7 +94,7 @@ def command(
         write_whole(reliability, reliability_png(held.reliability))
 
 
-def _pairs(paths: tuple[Path, ...]) -> list[tuple[Path, Path]]:
+def _pairs(paths: tuple[str | Path, ...]) -> list[tuple[str | Path, str | Path]]:
     """Each scene with the labels that follow it."""
     if len(paths) % 2:
         raise InputError(
