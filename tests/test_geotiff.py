@@ -41,6 +41,10 @@ def _listed(values: tuple[float, ...], form: str = "{}") -> str:
     return form.format(", ".join(map(str, values)))
 
 
+def _braced(values: tuple[float, ...]) -> str:
+    return _listed(values, "{{{}}}")
+
+
 def _um(values: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(round(v / 1000, 6) for v in values)
 
@@ -67,10 +71,10 @@ CONVENTIONS: dict[str, tuple[Tagging, bool]] = {
     ),
     "force": ({"FORCE*": _per_band(Wavelength=_um(NM), Wavelength_unit=("micrometers",) * 3)}, False),
     "envi domain": (
-        {"ENVI": {"wavelength": _listed(NM, "{{{}}}"), "fwhm": _listed(WIDTHS, "{{{}}}"), "wavelength unit": "nm"}},
+        {"ENVI": {"wavelength": _braced(NM), "fwhm": _braced(WIDTHS), "wavelength units": "nm"}},
         True,
     ),
-    "envi domain, plural": ({"ENVI": {"wavelengths": _listed(NM, "{{{}}}"), "wavelength_units": "nm"}}, False),
+    "envi domain, plural": ({"ENVI": {"wavelengths": _braced(NM), "wavelength_units": "nm"}}, False),
     "list of a script": ({"": {"wavelengths": _listed(NM, "[{}]"), "fwhm": _listed(WIDTHS, "[{}]"),
                                "wavelength_units": "nm"}}, True),
     "commas": ({"": {"wavelengths_nm": _listed(NM)}}, False),
