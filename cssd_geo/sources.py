@@ -23,6 +23,8 @@ from cssd_geo.tiles import Window
 
 _MOST_DECODERS = 8
 """Threads: as many blocks as a tile has across."""
+_OPENING = {"CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO"}
+"""Else GDAL leaves a file beside each compressed raw file that it opens."""
 _LEAST_CACHE = 64_000_000
 _CACHED_BLOCKS = 2
 """Blocks, over all bands, that GDAL keeps: it decodes the one and hands out bands of the other."""
@@ -71,7 +73,7 @@ class RasterSource:
     def dataset(self) -> Any:
         """Return this thread's handle."""
         if not hasattr(self._local, "dataset"):
-            with rasterio.Env(GDAL_NUM_THREADS=str(_decoders()), CPL_VSIL_GZIP_WRITE_PROPERTIES=False):
+            with rasterio.Env(GDAL_NUM_THREADS=str(_decoders()), **_OPENING):
                 self._local.dataset = open_raster(self._path, follow_links=self._follow_links)
         return self._local.dataset
 

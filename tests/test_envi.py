@@ -248,6 +248,9 @@ def test_real_aviris_ng_opens(shared_data: Path) -> None:
 # Made files
 
 
+Changes = dict[str, str | None]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Made:
     """An ENVI file of 3 bands, 4 lines, 5 samples, int16."""
@@ -255,9 +258,10 @@ class Made:
     path: Path
     lines: dict[str, str] = field(default_factory=dict)
 
-    def write(self, data: bytes | None = None, /, **changes: str | None) -> Path:
+    def write(self, data: bytes | None = None, *, changes: Changes | None = None) -> Path:
         """Write data and header; a change to None leaves a line out."""
-        lines = self.lines | {key.replace("_", " "): value for key, value in changes.items()}
+        new = {key.replace("_", " "): value for key, value in (changes or {}).items()}
+        lines: Changes = {**self.lines, **new}
         text = "\n".join(["ENVI", *(f"{key} = {value}" for key, value in lines.items() if value is not None)])
         self.path.with_suffix(".hdr").write_text(f"{text}\n", encoding="utf-8")
         self.path.write_bytes(CUBE.tobytes() if data is None else data)
@@ -299,10 +303,8 @@ def made(tmp_path: Path) -> Made:
         ({"samples": "2147483647", "lines": "2147483647", "bands": "60000"}, "not a raster|cut short"),
     ],
 )
-def test_a_header_that_leaves_the_data_open_is_refused(
-    made: Made, changes: dict[str, str | None], message: str | None
-) -> None:
-    path = made.write(**changes)
+def test_a_header_that_leaves_the_data_open_is_refused(made: Made, changes: Changes, message: str | None) -> None:
+    path = made.write(changes=changes)
     if message is None:
         open_scene(path)
         return
@@ -336,7 +338,7 @@ def test_bytes_that_an_esri_header_skips_count(tmp_path: Path) -> None:
 
 
 def test_a_sparse_file_of_full_size_is_whole(made: Made) -> None:
-    path = made.write(b"", bands="30", samples="500")
+    path = made.write(b"", changes={"bands": "30", "samples": "500"})
     with path.open("r+b") as file:
         file.truncate(30 * 4 * 500 * 2)
     values, valid = _read_all(open_scene(path))
@@ -345,6 +347,7 @@ def test_a_sparse_file_of_full_size_is_whole(made: Made) -> None:
     assert valid.all()
 
 
+BIG: Changes = {"samples": "500", "lines": "400", "file_compression": "1"}
 COMPRESSED = gzip.compress(np.random.default_rng(0).integers(1, 9999, (3, 400, 500)).astype("<i2").tobytes())
 
 
@@ -362,7 +365,7 @@ COMPRESSED = gzip.compress(np.random.default_rng(0).integers(1, 9999, (3, 400, 5
 def test_compressed_data_are_whole_or_refused(
     made: Made, damage: Callable[[bytes], bytes], message: str | None
 ) -> None:
-    path = made.write(damage(COMPRESSED), samples="500", lines="400", file_compression="1")
+    path = made.write(damage(COMPRESSED), changes=BIG)
     if message is None:
         values, _ = _read_all(open_scene(path))
         assert values.tobytes() == gzip.decompress(COMPRESSED)
@@ -383,9 +386,9 @@ def test_compressed_data_are_whole_or_refused(
     ],
 )
 def test_an_ignore_value_is_a_number_that_can_occur_or_a_note(
-    made: Made, changes: dict[str, str | None], note: str | None, nodata: float
+    made: Made, changes: Changes, note: str | None, nodata: float
 ) -> None:
-    scene = open_scene(made.write(**changes))
+    scene = open_scene(made.write(changes=changes))
     np.testing.assert_array_equal(scene.nodata, np.full(3, nodata))
     assert [n for n in scene.notes if note and note in n] or note is None
     assert _read_all(scene)[1].all()
@@ -417,12 +420,12 @@ def test_an_ignore_value_is_a_number_that_can_occur_or_a_note(
 )  # fmt: skip
 def test_doubtful_lists_are_decided_and_reported(
     made: Made,
-    changes: dict[str, str | None],
+    changes: Changes,
     wavelengths: list[float] | None,
     widths: list[float] | None,
     note: str | None,
 ) -> None:
-    scene = open_scene(made.write(**changes))
+    scene = open_scene(made.write(changes=changes))
     assert scene.bands.wavelength_nm == (None if wavelengths is None else pytest.approx(wavelengths))
     assert scene.bands.fwhm_nm == (None if widths is None else pytest.approx(widths))
     notes = [each for each in scene.notes if UNPLACED not in each]
@@ -431,7 +434,7 @@ def test_doubtful_lists_are_decided_and_reported(
 
 
 def test_headers_in_another_encoding_open(made: Made) -> None:
-    path = made.write(wavelength="{500, 600, 700}", wavelength_units="nm")
+    path = made.write(changes={"wavelength": "{500, 600, 700}", "wavelength_units": "nm"})
     header = path.with_suffix(".hdr")
     header.write_bytes(
         header.read_bytes() + "band names = {Grün, b, c}\ndescription = {Straße}\n".encode("latin-1")
@@ -443,7 +446,7 @@ def test_headers_in_another_encoding_open(made: Made) -> None:
 
 
 def test_scales_and_offsets_for_each_band_are_gains_and_offsets_of_the_header(made: Made) -> None:
-    scene = open_scene(made.write(data_gain_values="{1, 2, 3}", data_offset_values="{4, 5, 6}"))
+    scene = open_scene(made.write(changes={"data_gain_values": "{1, 2, 3}", "data_offset_values": "{4, 5, 6}"}))
     assert (scene.scale.tolist(), scene.offset.tolist()) == ([1, 2, 3], [4, 5, 6])
 
 
@@ -466,7 +469,7 @@ def test_a_header_without_its_data_or_with_several_is_refused(tmp_path: Path) ->
 
 
 def test_windows_of_compressed_data_are_those_of_the_whole(made: Made) -> None:
-    path = made.write(COMPRESSED, samples="500", lines="400", file_compression="1")
+    path = made.write(COMPRESSED, changes=BIG)
     scene, bands = open_scene(path), np.arange(3)
     for row, col in ((399, 0), (0, 499), (200, 100)):
         values, _ = scene.read(Window(row=row, col=col, height=1, width=1), bands)

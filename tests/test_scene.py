@@ -24,7 +24,7 @@ from cssd_geo.budget import Blocks
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid
 from cssd_geo.products import open_scene
-from cssd_geo.scene import Scene, scene_of_array, usable
+from cssd_geo.scene import Scene, scene_of_array, usable, valid_pixels
 from cssd_geo.tiles import Window
 
 BANDS, HEIGHT, WIDTH = 4, 21, 34
@@ -574,3 +574,29 @@ def test_a_block_that_cannot_be_decoded_never_reads_as_data(interleave: str, tmp
             scene.read(window, every)
         values, _ = scene.read(Window(row=0, col=32, height=64, width=32), every)
         assert (values == cube[:, :, 32:]).all()
+
+
+# What is no measurement
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "uint32"])
+@pytest.mark.parametrize("nodata", [np.nan, -99.0, 0.0, 7.0])
+@given(seed=st.integers(0, 2**16), clipped=st.booleans())
+def test_the_largest_number_of_16_bits_is_no_data(dtype: str, nodata: float, *, seed: int, clipped: bool) -> None:
+    random, largest = np.random.default_rng(seed), np.iinfo(dtype).max
+    values = random.integers(0, 9, (3, 5, 4)).astype(dtype)
+    if clipped:
+        values[random.random(values.shape) < 0.2] = largest
+    expected = values.astype(np.int64) != nodata
+    if dtype.endswith("int16"):
+        expected &= values != largest
+    np.testing.assert_array_equal(usable(values, np.full(3, nodata)), expected)
+    np.testing.assert_array_equal(valid_pixels(values, np.full(3, nodata)), expected.all(axis=0))
+
+
+def test_clipped_pixels_are_not_valid_in_files_and_arrays(tmp_path: Path) -> None:
+    cube = _cube("uint16")
+    cube[2, 4, 5] = 65535
+    scene = open_scene(write_raster(tmp_path / "s.tif", cube))
+    for each in (scene, scene_of_array(scene.cube)):
+        assert np.argwhere(~each.read(WHOLE, EVERY)[1]).tolist() == [[4, 5]]
