@@ -2,6 +2,8 @@
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, Protocol
 
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Interleaving, MaskFlags
 
 from cssd_geo.budget import Blocks
+from cssd_geo.errors import SceneError
 from cssd_geo.grid import open_raster, read_valid, read_window
 from cssd_geo.tiles import Window
 
@@ -96,7 +99,8 @@ class RasterSource:
     def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
         """See `Source`."""
         with rasterio.Env(GDAL_ONE_BIG_READ=self.blocks.divisible):  # else GDAL reads whole rows of a raw file
-            read_window(self.dataset(), window, (bands + 1).tolist(), out)
+            with self._forgetting() as dataset:
+                read_window(dataset, window, (bands + 1).tolist(), out)
 
     def has_mask(self) -> bool:
         """Whether the file has a mask band or a mask file. What nodata values say is no mask."""
@@ -104,7 +108,19 @@ class RasterSource:
 
     def mask(self, window: Window) -> NDArray[np.bool_] | None:
         """See `Source`."""
-        return read_valid(self.dataset(), window) if self.has_mask() else None
+        if not self.has_mask():
+            return None
+        with self._forgetting() as dataset:
+            return read_valid(dataset, window)
+
+    @contextmanager
+    def _forgetting(self) -> Iterator[Any]:
+        """Close the handle if reading fails: GDAL 3.10 hands out what it kept of broken blocks the next time."""
+        try:
+            yield self.dataset()
+        except SceneError:
+            self._local.__dict__.pop("dataset").close()
+            raise
 
 
 class ArraySource:
