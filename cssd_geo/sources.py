@@ -98,9 +98,9 @@ class RasterSource:
 
     def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
         """See `Source`."""
-        with rasterio.Env(GDAL_ONE_BIG_READ=self.blocks.divisible):  # else GDAL reads whole rows of a raw file
-            with self._forgetting() as dataset:
-                read_window(dataset, window, (bands + 1).tolist(), out)
+        whole = self.blocks.divisible  # else GDAL reads whole rows of a raw file
+        with rasterio.Env(GDAL_ONE_BIG_READ=whole), self._forgetting() as dataset:
+            read_window(dataset, window, (bands + 1).tolist(), out)
 
     def has_mask(self) -> bool:
         """Whether the file has a mask band or a mask file. What nodata values say is no mask."""

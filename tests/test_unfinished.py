@@ -211,7 +211,7 @@ def test_tiles_that_come_quickly_wait_for_the_disk_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[RawLayer] = []
-    monkeypatch.setattr(RawLayer, "sync", synced.append)
+    monkeypatch.setattr(RawLayer, "sync", lambda self: synced.append(self))
     put_and_stop(tmp_path, list(range(12)))
     assert len(synced) == 2, "each layer once, at the end"
     monkeypatch.setattr(unfinished, "_SYNC_SECONDS", 0.0)
