@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -656,3 +657,12 @@ def test_no_fault_shows_a_traceback(scene: Path) -> None:
     assert line.startswith("Error: an unfinished run to ")
     assert isinstance(result.exception, SystemExit)
     assert command(scene, "--restart").exit_code == 0
+
+
+def test_every_fault_of_the_table_has_its_test() -> None:
+    root = Path(__file__).parent
+    table = (root.parent / "docs" / "reliability.md").read_text()
+    named = set(re.findall(r"`(test_\w+)`", table))
+    assert len(named) > 20
+    there = {name for path in root.glob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())}
+    assert named <= there, named - there

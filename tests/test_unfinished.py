@@ -210,8 +210,12 @@ def test_what_could_not_be_read_is_remembered(tmp_path: Path) -> None:
 def test_tiles_that_come_quickly_wait_for_the_disk_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced: list[RawLayer] = []
-    monkeypatch.setattr(RawLayer, "sync", lambda self: synced.append(self))
+    synced = []
+
+    def note(layer: RawLayer) -> None:
+        synced.append(layer)
+
+    monkeypatch.setattr(RawLayer, "sync", note)
     put_and_stop(tmp_path, list(range(12)))
     assert len(synced) == 2, "each layer once, at the end"
     monkeypatch.setattr(unfinished, "_SYNC_SECONDS", 0.0)
