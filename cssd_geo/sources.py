@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
 from numbers import Integral
@@ -106,21 +107,9 @@ class RasterSource:
 
     def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
         """See `Source`."""
-        try:
-            with rasterio.Env(GDAL_ONE_BIG_READ=self.blocks.divisible):  # else GDAL reads whole rows of a raw file
-                read_window(self.dataset(), window, self._indexes[bands].tolist(), out)
-        except SceneError:
-            self._close()
-            raise
-
-    def _close(self) -> None:
-        """Forget this thread's handle, and GDAL's blocks with it.
-
-        GDAL 3.10, decoding in several threads, keeps a block that could not be decoded as if it had been: the next
-        read of it would return its remains without an error.
-        """
-        self._local.dataset.close()
-        del self._local.dataset
+        whole = self.blocks.divisible  # else GDAL reads whole rows of a raw file
+        with rasterio.Env(GDAL_ONE_BIG_READ=whole), self._forgetting() as dataset:
+            read_window(dataset, window, self._indexes[bands].tolist(), out)
 
     def has_mask(self) -> bool:
         """Whether the file has a mask band, a mask file or transparency. What nodata values say is no mask."""
@@ -128,9 +117,13 @@ class RasterSource:
 
     def mask(self, window: Window) -> NDArray[np.bool_] | None:
         """See `Source`."""
-        masks = [read_valid(self.dataset(), window)] if self._has_own_mask else []
-        masks += [read_window(self.dataset(), window, index) > 0 for index in self._alpha]
-        return np.logical_and.reduce(masks) if masks else None
+        if not self.has_mask():
+            return None
+        with self._forgetting() as dataset:
+            masks = [read_valid(dataset, window)] if self._has_own_mask else []
+            masks += [read_window(dataset, window, index) > 0 for index in self._alpha]
+        usable: NDArray[np.bool_] = np.logical_and.reduce(masks)
+        return usable
 
     @cached_property
     def _indexes(self) -> NDArray[np.intp]:
@@ -145,6 +138,16 @@ class RasterSource:
     def _has_own_mask(self) -> bool:
         flags = self.dataset().mask_flag_enums[int(self._indexes[0]) - 1]
         return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+
+    @contextmanager
+    def _forgetting(self) -> Iterator[Any]:
+        """Close the handle if reading fails: GDAL 3.10 hands out what it kept of broken blocks the next time."""
+        dataset = self.dataset()
+        try:
+            yield dataset
+        except SceneError:
+            self._local.__dict__.pop("dataset").close()
+            raise
 
 
 class ArraySource:

@@ -334,5 +334,5 @@ def _change(name: str, before: Any, now: str | None) -> str:
     if before is None or now is None:
         return f"{name} is {'new' if before is None else 'gone'}"
     if len(str(before)) == len(now) == _DIGEST:
-        return f"{name} has changed"
+        return f"{name} {'have' if ',' in name else 'has'} changed"
     return f"{name} was {before} and is {now} now"

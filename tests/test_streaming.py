@@ -145,6 +145,21 @@ def test_each_row_of_a_column_of_tiles_is_read_once(scenes: dict[str, Scene], pl
     assert source.reads.sum() == plan.pixels_read
 
 
+@settings(max_examples=60, deadline=None)
+@given(plan=plans, data=st.data())
+def test_tiles_that_are_skipped_change_no_other(
+    scenes: dict[str, Scene], plan: TilePlan, data: st.DataObject
+) -> None:
+    skip = data.draw(st.sets(st.integers(0, len(plan) - 1)))
+    left = []
+    for tile, values, seen in read_tiles(scenes["tiles"], plan, USED, skip):
+        alone = scenes["tiles"].read(tile.padded, USED)
+        np.testing.assert_array_equal(values, alone[0])
+        np.testing.assert_array_equal(seen, alone[1])
+        left.append(tile.index)
+    assert left == sorted(set(range(len(plan))) - skip)
+
+
 # One ahead
 
 

@@ -1,0 +1,171 @@
+"""Runs of `classify` that are killed: a script, so that torch is loaded once and each run is a quick fork.
+
+The parent itself runs nothing: threads of libraries do not survive a fork.
+
+python tests/crashing.py random FOLDER KILLS SEED    at random moments, by SIGKILL
+python tests/crashing.py each FOLDER FIRST           before each call, from the FIRST, that makes a change last
+python tests/crashing.py once FOLDER TILE_SIZE       never: the undisturbed run
+"""
+
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import torch
+from scenes import random_model, write_raster
+
+from cssd_geo import unfinished
+from cssd_geo.classification import classify
+from cssd_geo.model import Model
+
+OUTPUTS = ("map.tif", "probabilities.tif")
+LASTING = ("fsync", "write", "replace", "unlink", "mkdir", "rmdir")
+"""Functions of `os` by which the program makes a change that others see, or makes it last."""
+_KILLED = 77
+"""Exit status of a run that ended as a kill would have ended it."""
+_MOST_MOMENTS = 1000
+
+
+def write_scene(folder: Path) -> Path:
+    """61 x 83 pixels with holes, so that tiles of 8 pixels are 88."""
+    cube = np.random.default_rng(4).uniform(500, 2500, (5, 61, 83)).astype(np.int16)
+    cube[:, 20:31, 40:60] = -9999
+    return write_raster(folder / "scene.tif", cube, nodata=-9999, tiled=True, blockxsize=16, blockysize=16)
+
+
+def run(folder: Path, model: Model, tile_size: int, *, overwrite: bool = False) -> None:
+    """The same command, each time."""
+    classify(
+        folder / "scene.tif",
+        model,
+        folder / "map.tif",
+        probabilities=folder / "probabilities.tif",
+        tile_size=tile_size,
+        device="cpu",
+        precision="float32",
+        overwrite=overwrite,
+    )
+
+
+def fork(work: Callable[[], None]) -> int:
+    """Start a child that works and exits with 0, or with 1 and a traceback."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException:  # noqa: BLE001 - it must not return into the parent's code
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+        os._exit(0)
+    return child
+
+
+def kill_at_random(folder: Path, kills: int, seed: int) -> None:
+    """Kill until it was so many times, then let it end; begin anew whenever a run has made it."""
+    model, chance, done = random_model(bands=5, seed=5), random.Random(seed), 0  # noqa: S311 - no secret
+    rounds = 0
+    while done < kills or not rounds:
+        child = fork(lambda: run(folder, model, 8))
+        time.sleep(chance.uniform(0.0, 0.25))
+        if done < kills:
+            os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+        if os.WIFSIGNALED(status):
+            done += 1
+            continue
+        require(os.waitstatus_to_exitcode(status) == 0, "a run that was not killed failed")
+        rounds += 1
+        if done < kills:
+            require_nothing_else(folder)
+            for name in OUTPUTS:
+                (folder / name).rename(folder / f"{name}.{rounds}")
+            (folder / "map.tif.aux.xml").unlink()
+    sys.stdout.write(f"{done} kills, {rounds} runs made it\n")
+
+
+def kill_at_each_change(folder: Path, first: int) -> None:
+    """Kill before the n-th lasting change, for each n; each time the next run must end well."""
+    model = random_model(bands=5, seed=5)
+    old = {name: (folder / name).read_bytes() for name in OUTPUTS if (folder / name).exists()}
+    for moment in range(first, _MOST_MOMENTS):
+        status = os.waitpid(fork(lambda: run_until(moment, folder, model, overwrite=bool(old))), 0)[1]  # noqa: B023
+        finished = os.waitstatus_to_exitcode(status) == 0
+        require(finished or os.waitstatus_to_exitcode(status) == _KILLED, f"moment {moment}: it failed")
+        require_whole(folder, old)
+        at_its_end = (folder / "map.tif").exists() and not (folder / ".map.tif.unfinished" / "journal").exists()
+        replace = bool(old) or at_its_end
+        again = os.waitpid(fork(lambda: run(folder, model, 64, overwrite=replace)), 0)[1]  # noqa: B023
+        require(os.waitstatus_to_exitcode(again) == 0, f"moment {moment}: the next run failed")
+        require_nothing_else(folder)
+        require_whole(folder, {})
+        if finished:
+            sys.stdout.write(f"{moment - 1} moments\n")
+            return
+        for name in OUTPUTS:
+            (folder / name).unlink()
+        (folder / "map.tif.aux.xml").unlink(missing_ok=True)
+        for name, data in old.items():
+            (folder / name).write_bytes(data)
+
+
+def run_until(moment: int, folder: Path, model: Model, *, overwrite: bool) -> None:
+    """Run, but end before the `moment`-th lasting change."""
+    left = moment
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os._exit(_KILLED)
+            return function(*args, **options)
+
+        return call
+
+    for name in LASTING:
+        setattr(os, name, counted(getattr(os, name)))
+    run(folder, model, 64, overwrite=overwrite)
+
+
+def require_whole(folder: Path, old: dict[str, bytes]) -> None:
+    """Each output is as it was, or whole and new; where the map is new, so is all."""
+    new = []
+    for name in OUTPUTS:
+        path = folder / name
+        if path.exists() and path.read_bytes() != old.get(name):
+            with rasterio.open(folder.parent / "undisturbed" / name) as one, rasterio.open(path) as other:
+                require(np.array_equal(one.read(), other.read(), equal_nan=True), f"{name} differs")
+            new.append(name)
+    require("map.tif" not in new or len(new) == len(OUTPUTS), f"the map is new, but only {new} are")
+
+
+def require_nothing_else(folder: Path) -> None:
+    """A run that has ended well leaves nothing but its outputs."""
+    hidden = [path.name for path in folder.iterdir() if path.name.startswith(".")]
+    require(not hidden, f"left behind: {hidden}")
+
+
+def require(condition: object, complaint: str) -> None:
+    """End with a complaint."""
+    if not condition:
+        sys.exit(complaint)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    unfinished._SYNC_SECONDS = 0.0
+    place = Path(sys.argv[2])
+    match sys.argv[1]:
+        case "random":
+            kill_at_random(place, int(sys.argv[3]), int(sys.argv[4]))
+        case "each":
+            kill_at_each_change(place, int(sys.argv[3]))
+        case "once":
+            run(place, random_model(bands=5, seed=5), int(sys.argv[3]))
