@@ -213,7 +213,7 @@ def _cross_validate(
         return None, Calibration()
     found = Predictions.joined(parts)
     hold_out = judge(found, samples.labels.table, sampling.description)
-    return hold_out, fit_calibration(found.main, found.spectral, found.classes)
+    return hold_out, fit_calibration(found.main, found.spectral, found.classes, apart=found.apart)
 
 
 def _predict(trainer: _Trainer, samples: _Samples, fold: Fold, run: int) -> Predictions:
@@ -226,7 +226,12 @@ def _predict(trainer: _Trainer, samples: _Samples, fold: Fold, run: int) -> Pred
         for name, method in (BASELINES.items() if trainer.options.baseline else ())
     }
     return Predictions(
-        main=main, spectral=spectral, baselines=baselines, classes=test.classes, polygons=test.polygons
+        main=main,
+        spectral=spectral,
+        baselines=baselines,
+        classes=test.classes,
+        polygons=test.polygons,
+        apart=np.full(len(test), fold.apart),
     )
 
 
