@@ -11,8 +11,10 @@ from scipy.special import log_softmax
 from cssd_geo.errors import InputError
 
 _LARGEST_WEIGHT = 20.0
-_PRIOR_DEVIATION = 0.5
-"""Of a weight, before a pixel is seen."""
+_PRIOR_DEVIATION = np.array([0.25, 0.5])
+"""Of the weights of the main and the spectral head, before a pixel is seen."""
+_NEAR_WORTH = 20.0
+"""Pixels apart from training ones that any number of pixels beside them are worth at most."""
 
 Floats = NDArray[np.float64]
 
@@ -25,8 +27,8 @@ class Calibration:
     the inverse of the temperature of Guo et al. 2017 (On Calibration of Modern Neural Networks, section 4.2).
     """
 
-    main: float = 1.0
-    spectral: float = 1.5
+    main: float = 0.5
+    spectral: float = 4.0
     pixels: int = 0
     """Held-out pixels that it was fitted on; 0 means not fitted."""
 
@@ -61,26 +63,33 @@ class Calibration:
             raise InputError(f"not a calibration: {error!r}") from error
 
 
-def fit_calibration(main: Floats, spectral: Floats, classes: NDArray[np.int64]) -> Calibration:
+def fit_calibration(
+    main: Floats, spectral: Floats, classes: NDArray[np.int64], *, apart: NDArray[np.bool_] | None = None
+) -> Calibration:
     """Find the two weights that make held-out classes most likely.
 
     A normal prior around the default weights counts as much as a handful of pixels, so that a few held-out pixels
-    do not make the map sure of itself. The negative log-likelihood is convex in both weights: it has one minimum.
+    do not make the map sure of itself. Pixels whose neighbours were trained on flatter the window, and they look
+    more alike than fields that are new: all together they count as much as a few. The negative log-likelihood is
+    convex in both weights: it has one minimum.
 
     Args:
         main: (n, K) logits of held-out pixels.
         spectral: (n, K) likewise, of the spectral head.
         classes: (n,) their true class indexes.
+        apart: (n,) True: no neighbour of the pixel was trained on; all if None.
     """
     rows, usual = np.arange(len(classes)), np.array([Calibration.main, Calibration.spectral])
+    near = np.zeros(len(classes), np.bool_) if apart is None else ~apart
+    worth = np.where(near, min(1.0, _NEAR_WORTH / max(near.sum(), 1)), 1.0)
 
     def loss(weights: Floats) -> tuple[float, Floats]:
         log_p = log_softmax(weights[0] * main + weights[1] * spectral, axis=1)
         expected = np.exp(log_p)
-        slopes = [np.mean((expected * z).sum(1) - z[rows, classes]) for z in (main, spectral)]
-        pull = (weights - usual) / (_PRIOR_DEVIATION**2 * len(classes))
-        surprise = -log_p[rows, classes].mean() + pull @ (weights - usual) / 2
-        return float(surprise), np.array(slopes) + pull
+        slopes = [worth @ ((expected * z).sum(1) - z[rows, classes]) for z in (main, spectral)]
+        pull = (weights - usual) / _PRIOR_DEVIATION**2
+        surprise = -worth @ log_p[rows, classes] + pull @ (weights - usual) / 2
+        return float(surprise) / worth.sum(), (np.array(slopes) + pull) / worth.sum()
 
     bounds = [(1e-3, _LARGEST_WEIGHT)] * 2
     found = minimize(loss, x0=usual, jac=True, bounds=bounds, method="L-BFGS-B")
@@ -88,16 +97,25 @@ def fit_calibration(main: Floats, spectral: Floats, classes: NDArray[np.int64]) 
 
 
 def cross_fitted(
-    main: Floats, spectral: Floats, classes: NDArray[np.int64], polygons: NDArray[np.int64]
+    main: Floats,
+    spectral: Floats,
+    classes: NDArray[np.int64],
+    polygons: NDArray[np.int64],
+    *,
+    apart: NDArray[np.bool_] | None = None,
 ) -> Floats:
     """Combine the heads at held-out pixels with weights fitted on other held-out polygons: (n, K) logits.
 
-    Two halves of the polygons swap roles, so that no pixel is judged by weights that saw its polygon.
+    Two halves of the polygons swap roles, so that no pixel is judged by weights that saw its polygon. Arguments as
+    for `fit_calibration`; (n,) polygon of each pixel.
     """
     half = np.searchsorted(np.unique(polygons), polygons) % 2 == 0
     combined = np.empty(main.shape)
     for judged in (half, ~half):
         others = ~judged
-        fit = fit_calibration(main[others], spectral[others], classes[others]) if others.any() else Calibration()
+        known = None if apart is None else apart[others]
+        fit = Calibration()
+        if others.any():
+            fit = fit_calibration(main[others], spectral[others], classes[others], apart=known)
         combined[judged] = fit.combine(main[judged], spectral[judged])
     return combined

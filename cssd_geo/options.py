@@ -67,8 +67,9 @@ class TrainingOptions:
     pixels_per_class: int = _option(1000, "Training pixels of a class at most; bounds the memory.", least=1)
     split: str = _option(
         "polygons",
-        "What to test on. polygons: whole polygons, apart from those trained on. random: random pixels, whose "
-        "neighbours are trained on, so that the accuracy is overrated. none: nothing, the accuracy stays unknown.",
+        "What to test on. polygons: whole polygons, apart from those trained on; where they lie too close for "
+        "that, beside them, and the report says so. random: random pixels, whose neighbours are trained on, so "
+        "that the accuracy is overrated. none: nothing, the accuracy stays unknown.",
         choices=SPLITS,
     )
     folds: int = _option(

@@ -138,8 +138,42 @@ def random_folds(*, classes: NDArray[Any], folds: int, seed: int) -> list[Split]
             fold[members] = np.arange(len(members)) % folds
     if (fold == folds).all():
         raise LabelError("no class has two labelled pixels, so none can be held out: label more pixels")
-    tests = [fold == number for number in range(folds) if (fold == number).any()]
-    return [Split(train=~test, test=test) for test in tests]
+    return _splits_of(fold, folds)
+
+
+def near_folds(
+    *, classes: NDArray[Any], polygons: NDArray[Any], tested: NDArray[np.bool_], folds: int, seed: int
+) -> list[Split]:
+    """Hold out what `polygon_folds` could not: each pixel once, beside pixels that train, so it is overrated.
+
+    Whole polygons where a class has several, single pixels where it has but one; no distance is kept.
+
+    Args:
+        classes: (n,) class index of each labelled pixel. Each class keeps at least one pixel for training.
+        polygons: (n,) id of the polygon that the pixel lies in; any integers.
+        tested: (n,) True for pixels that are not to be held out, because they were before.
+        folds: how often, at least 2.
+        seed: the same seed gives the same folds.
+
+    Raises:
+        InputError: if an argument cannot be used.
+        LabelError: if no class has two pixels.
+    """
+    _check(fraction=1 / folds, classes=classes, polygons=polygons, tested=tested)
+    rng, fold = np.random.default_rng(seed), np.full(len(classes), folds)
+    for k in np.unique(classes):
+        members = np.flatnonzero(classes == k)
+        part = np.unique(polygons[members], return_inverse=True)[1]
+        part = part if part.any() else np.arange(len(members))
+        size = np.bincount(part)
+        if len(size) > 1:
+            order = np.lexsort([rng.random(len(size)), -size])  # the largest first, dealt in turn
+            dealt = np.empty(len(size), np.intp)
+            dealt[order] = (np.arange(len(size)) + rng.integers(folds)) % folds
+            fold[members] = dealt[part]
+    if (fold == folds).all():
+        raise LabelError("no class has two labelled pixels, so none can be held out: label more pixels")
+    return _splits_of(np.where(tested, folds, fold), folds)
 
 
 def few_shot(*, classes: NDArray[Any], shots: int, seed: int) -> NDArray[np.bool_]:
@@ -165,6 +199,12 @@ def few_shot(*, classes: NDArray[Any], shots: int, seed: int) -> NDArray[np.bool
     for members in _shuffled(classes, seed):
         picked[members[: max(1, min(shots, len(members) // 2))]] = True
     return picked
+
+
+def _splits_of(fold: NDArray[np.intp], folds: int) -> list[Split]:
+    """Each fold below `folds` that has pixels tests once, and all others train."""
+    tests = [fold == number for number in range(folds) if (fold == number).any()]
+    return [Split(train=~test, test=test) for test in tests]
 
 
 def _check(*, fraction: float, classes: NDArray[Any], **others: NDArray[Any]) -> None:

@@ -226,7 +226,7 @@ def _cross_validate(
         return None, Calibration()
     found = Predictions.joined(parts)
     hold_out = judge(found, trainer.scenes.labels.table, sampling.description)
-    return hold_out, fit_calibration(found.main, found.spectral, found.classes)
+    return hold_out, fit_calibration(found.main, found.spectral, found.classes, apart=found.apart)
 
 
 def _predict(trainer: _Trainer, spectra: NDArray[np.float64], fold: Fold, run: int) -> Predictions:
@@ -241,7 +241,12 @@ def _predict(trainer: _Trainer, spectra: NDArray[np.float64], fold: Fold, run: i
         for name, method in (BASELINES.items() if trainer.options.baseline else ())
     }
     return Predictions(
-        main=main, spectral=spectral, baselines=baselines, classes=test.classes, polygons=test.polygons
+        main=main,
+        spectral=spectral,
+        baselines=baselines,
+        classes=test.classes,
+        polygons=test.polygons,
+        apart=np.full(len(test), fold.apart),
     )
 
 

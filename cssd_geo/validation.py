@@ -30,6 +30,8 @@ class Predictions:
     """(n,) true class indexes."""
     polygons: Ids
     """(n,) polygon of each pixel."""
+    apart: NDArray[np.bool_]
+    """(n,) False: its neighbours were trained on, so it only helps to weigh the heads where others are apart."""
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
@@ -40,6 +42,7 @@ class Predictions:
             baselines={name: np.concatenate([p.baselines[name] for p in parts]) for name in parts[0].baselines},
             classes=np.concatenate([part.classes for part in parts]),
             polygons=np.concatenate([part.polygons for part in parts]),
+            apart=np.concatenate([part.apart for part in parts]),
         )
 
 
@@ -78,18 +81,20 @@ class HoldOut:
 
 
 def judge(found: Predictions, table: ClassTable, description: str) -> HoldOut:
-    """Sum up predictions of held-out pixels."""
-    logits = cross_fitted(found.main, found.spectral, found.classes, found.polygons)
+    """Sum up predictions of held-out pixels: of those apart from training ones; of all where none is."""
+    judged = found.apart if found.apart.any() else ~found.apart
+    classes = found.classes[judged]
+    logits = cross_fitted(found.main, found.spectral, found.classes, found.polygons, apart=found.apart)[judged]
 
     def accuracy(predicted: Ids) -> Accuracy:
-        return Accuracy(confusion=confusion_matrix(found.classes, predicted, len(table)), names=table.names)
+        return Accuracy(confusion=confusion_matrix(classes, predicted, len(table)), names=table.names)
 
     return HoldOut(
         description=description,
         map=accuracy(logits.argmax(1)),
-        interval=clustered_interval(logits.argmax(1) == found.classes, found.polygons),
-        reliability=Reliability.of(logits, found.classes),
-        main=accuracy(found.main.argmax(1)),
-        spectral=accuracy(found.spectral.argmax(1)),
-        baselines={name: accuracy(predicted) for name, predicted in found.baselines.items()},
+        interval=clustered_interval(logits.argmax(1) == classes, found.polygons[judged]),
+        reliability=Reliability.of(logits, classes),
+        main=accuracy(found.main[judged].argmax(1)),
+        spectral=accuracy(found.spectral[judged].argmax(1)),
+        baselines={name: accuracy(predicted[judged]) for name, predicted in found.baselines.items()},
     )

@@ -58,12 +58,34 @@ def test_a_head_alone_says_what_two_heads_of_one_opinion_say(
 
 
 def test_no_other_weights_are_more_likely() -> None:
-    first, second, classes = sample(n=300, main=0.8, spectral=0.3)
+    first, second, classes = sample(n=20_000, main=0.8, spectral=0.3)
     found = fit_calibration(first, second, classes)
     best = likelihood((found.main, found.spectral), first, second, classes)
     for change in ((0.05, 0), (-0.05, 0), (0, 0.05), (0, -0.05), (0.05, -0.05)):
         weights = (found.main + change[0], found.spectral + change[1])
         assert likelihood(weights, first, second, classes) < best
+
+
+@given(copies=st.integers(1, 40), seed=st.integers(0, 20))
+def test_many_pixels_beside_training_ones_count_as_much_as_a_few(copies: int, seed: int) -> None:
+    first, second, classes = sample(n=20, k=3, main=0.5, spectral=4.0, seed=seed)
+    many = fit_calibration(
+        *(np.concatenate([values] * copies) for values in (first, second, classes)),
+        apart=np.zeros(20 * copies, np.bool_),
+    )
+    few = fit_calibration(first, second, classes, apart=np.zeros(20, np.bool_))
+    assert (many.main, many.spectral) == pytest.approx((few.main, few.spectral), abs=1e-3)
+    assert many.pixels == 20 * copies
+
+
+def test_pixels_apart_from_training_ones_outweigh_those_beside() -> None:
+    """Beside, the window looks perfect; apart, it says nothing."""
+    first, second, classes = sample(n=400, k=3, main=0.0, spectral=2.0)
+    flattered = 5 * np.eye(3)[classes] + first
+    apart = np.arange(400) % 4 == 0
+    main = np.where(apart[:, None], first, flattered)
+    assert fit_calibration(main, second, classes).main > 0.5
+    assert fit_calibration(main, second, classes, apart=apart).main < 0.25
 
 
 def test_a_head_of_noise_gets_no_weight() -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cssd_geo import split_search, splits
 from cssd_geo.errors import InputError, LabelError
-from cssd_geo.splits import Split, few_shot, polygon_folds, random_folds, split_polygons
+from cssd_geo.splits import Split, few_shot, near_folds, polygon_folds, random_folds, split_polygons
 
 Labels = dict[str, NDArray[np.int64]]
 SEEDS = st.integers(0, 2**31)
@@ -273,6 +273,42 @@ def test_folds_reach_polygons_that_one_split_leaves_out() -> None:
     found = polygon_folds(**boxes(*corners), buffer=16, folds=3, seed=0)
     assert len(found) == 3
     assert np.logical_or.reduce([split.test for split in found]).all(), "every polygon tests once"
+
+
+@given(labels=scenes(), folds=st.integers(2, 5), tested=st.floats(0, 1), seed=SEEDS)
+def test_near_folds_hold_out_once_what_was_not_held_out(
+    labels: Labels, folds: int, tested: float, seed: int
+) -> None:
+    classes, polygons = labels["classes"], labels["polygons"]
+    before = np.random.default_rng(seed).random(len(classes)) < tested
+    pixels = np.bincount(classes)
+    arguments: Any = {"classes": classes, "polygons": polygons, "folds": folds, "seed": seed}
+    if pixels.max() < 2:
+        with pytest.raises(LabelError, match="no class has two"):
+            near_folds(**arguments, tested=before)
+        return
+    found = near_folds(**arguments, tested=before)
+    held = np.sum([np.zeros(len(classes), np.int64), *(split.test for split in found)], axis=0)
+    np.testing.assert_array_equal(held, ~before & (pixels[classes] > 1))
+    for split in found:
+        assert split.test.any()
+        np.testing.assert_array_equal(split.train, ~split.test)
+        assert set(classes[split.train]) == set(classes)
+    whole = near_folds(**arguments, tested=np.zeros_like(before))
+    several = [k for k in np.unique(classes) if len(np.unique(polygons[classes == k])) > 1]
+    for polygon in np.unique(polygons[np.isin(classes, several)]):
+        assert sum(split.test[polygons == polygon].any() for split in whole) == 1, "held out as a whole"
+    again = near_folds(**arguments, tested=before)
+    assert all((one.test == two.test).all() for one, two in zip(found, again, strict=True))
+
+
+def test_near_folds_are_stratified() -> None:
+    classes = np.repeat([0, 1, 2], [30, 12, 7])
+    for split in near_folds(
+        classes=classes, polygons=np.arange(49), tested=np.zeros(49, np.bool_), folds=3, seed=0
+    ):
+        counts = np.bincount(classes[split.test])
+        assert all(abs(m - n / 3) < 1 for n, m in zip((30, 12, 7), counts, strict=True))
 
 
 @given(classes=CLASSES, shots=st.integers(1, 30), seed=SEEDS)

@@ -13,6 +13,7 @@ from scenes import pixel_box, write_polygons, write_raster, write_two_fields
 from torch import nn
 
 import cssd_geo
+from cssd_geo.calibration import Calibration
 from cssd_geo.discriminant import Discriminant
 from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.evaluation import evaluate
@@ -63,6 +64,37 @@ def test_without_hold_out_no_accuracy_is_claimed(tmp_path: Path) -> None:
     assert trained.hold_out is None
     assert trained.model.provenance["accuracy"] is None
     assert trained.model.calibration.pixels == 0
+
+
+def test_polygons_too_close_to_be_held_out_apart_still_weigh_the_heads(tmp_path: Path) -> None:
+    """Four small polygons within one window of each other: the default split used to refuse them."""
+    made = write_two_fields(tmp_path)
+    crops = [(28, 26, "maize"), (24, 27, "maize"), (27, 31, "wheat"), (23, 33, "wheat")]
+    boxes = [(pixel_box(row, col, 2, 2), crop) for row, col, crop in crops]
+    trained = train(made.scene, write_polygons(tmp_path / "near.gpkg", boxes), options=replace(QUICK, epochs=2))
+    assert trained.hold_out is not None
+    assert trained.hold_out.map.total == trained.model.calibration.pixels == 16
+    assert trained.model.calibration != Calibration(pixels=16), "fitted"
+    assert any("accuracy is overrated" in note and "farther apart" in note for note in trained.notes)
+
+
+def test_few_pixels_held_out_apart_are_judged_and_others_help_to_weigh_the_heads(tmp_path: Path) -> None:
+    made = write_two_fields(tmp_path)
+    boxes = [
+        (pixel_box(7 + 30 * i, 14 + 30 * j, 2, 3), "wheat" if (i + j) % 2 else "maize")
+        for i in range(2)
+        for j in range(2)
+    ]
+    boxes.append((pixel_box(12, 75, 2, 3), "grass"))  # one polygon: never held out apart
+    labels = write_polygons(tmp_path / "small.gpkg", boxes)
+    told = list[Epoch]()
+    trained = train(made.scene, labels, options=replace(QUICK, epochs=1, baseline=True), on_epoch=told.append)
+    hold_out = trained.hold_out
+    assert hold_out is not None
+    assert 0 < hold_out.map.total < trained.model.calibration.pixels == 30
+    assert {accuracy.total for accuracy in hold_out.baselines.values()} == {hold_out.map.total}
+    assert "the accuracy does not count them" in hold_out.description
+    assert [epoch.run for epoch in told] == list(range(1, told[0].runs + 1))
 
 
 def test_epochs_are_told(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from cssd_geo.validation import Predictions, judge
 TABLE = ClassTable.from_names(["a", "b", "c"])
 
 
-def predictions(seed: int, n: int = 300, polygons: int = 20) -> Predictions:
+def predictions(seed: int, n: int = 300, polygons: int = 20, *, apart: bool = True) -> Predictions:
     random = np.random.default_rng(seed)
     classes = random.integers(3, size=n)
     main, spectral = random.normal(size=(2, n, 3)) + 2 * np.eye(3)[classes]
@@ -27,6 +27,7 @@ def predictions(seed: int, n: int = 300, polygons: int = 20) -> Predictions:
         baselines={"dice": random.integers(3, size=n)},
         classes=classes,
         polygons=random.integers(polygons, size=n),
+        apart=np.full(n, apart),
     )
 
 
@@ -89,6 +90,16 @@ def test_two_heads_together_beat_each_alone() -> None:
     found = judge(predictions(1, n=3000), TABLE, "how")
     assert found.map.overall_accuracy > max(found.main.overall_accuracy, found.spectral.overall_accuracy)
     assert found.reliability.expected_calibration_error < 0.05
+
+
+def test_pixels_beside_training_ones_weigh_the_heads_and_count_for_nothing_else() -> None:
+    few, others = predictions(0, n=6), predictions(1, n=400, apart=False)
+    found = judge(Predictions.joined([others, few]), TABLE, "how")
+    alone = judge(few, TABLE, "how")
+    assert found.map.total == found.baselines["dice"].total == found.reliability.pixels.sum() == 6
+    for one, two in ((found.main, alone.main), (found.baselines["dice"], alone.baselines["dice"])):
+        np.testing.assert_array_equal(one.confusion, two.confusion)
+    assert found.reliability.expected_calibration_error != alone.reliability.expected_calibration_error
 
 
 def test_parts_are_joined_in_order() -> None:

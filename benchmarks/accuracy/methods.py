@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cssd_geo.baselines import random_forest, support_vectors
-from cssd_geo.errors import LabelError
 from cssd_geo.fitting import fit
 from cssd_geo.inference import TileClassifier, predict_pixels
 from cssd_geo.labels import Labels
@@ -20,7 +19,7 @@ from cssd_geo.metrics import Accuracy, confusion_matrix
 from cssd_geo.network import CSSD, MARGIN, NetworkConfig
 from cssd_geo.options import TrainingOptions
 from cssd_geo.reliability import Reliability
-from cssd_geo.training import Training, train
+from cssd_geo.training import train
 from cssd_geo.windows import PixelTable, TrainingWindows, read_windows
 
 METHODS = ("random forest", "support vectors", "published", "no distillation", "cssd")
@@ -65,7 +64,7 @@ def run(method: str, data: Labelled, train_on: Indexes, test_on: Indexes, seed: 
     options = TrainingOptions(seed=seed, baseline=False)
     if method == "no distillation":
         options = replace(options, epsilon=0.0, split="none")
-    model = _trained(data, labels, options).model
+    model = train(data.scene, labels, options=options).model
     test = data.labels.select(test_on)
     classifier = TileClassifier(model, data.scene, _CPU)
     main, spectral = predict_pixels(classifier, data.scene, test.rows, test.cols)
@@ -76,17 +75,6 @@ def run(method: str, data: Labelled, train_on: Indexes, test_on: Indexes, seed: 
     yield result("cssd", logits.argmax(1), logits)
     yield result("cssd: main head", main.argmax(1))
     yield result("cssd: spectral head", spectral.argmax(1))
-
-
-def _trained(data: Labelled, labels: Labels, options: TrainingOptions) -> Training:
-    """Train as `cssd-geo train` does; the weights of the heads are fitted on the training labels alone.
-
-    Where no polygon of theirs can be held out, the weights stay at their defaults.
-    """
-    try:
-        return train(data.scene, labels, options=options)
-    except LabelError:
-        return train(data.scene, labels, options=replace(options, split="none"))
 
 
 def _as_published(data: Labelled, labels: Labels, test: Labels, seed: int) -> NDArray[np.int64]:
