@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import torch
 from click.testing import CliRunner, Result
 from crashing import write_scene
 from hypothesis import HealthCheck, given, settings
@@ -33,6 +34,7 @@ from cssd_geo.classmap import RasterWriter
 from cssd_geo.cli import main
 from cssd_geo.cli.progress import PixelProgress
 from cssd_geo.errors import InputError, OutputError, SceneError
+from cssd_geo.inference import TileClassifier
 from cssd_geo.products import open_scene
 from cssd_geo.tiles import Window
 
@@ -211,11 +213,15 @@ def test_what_does_not_change_a_pixel_is_no_change(scene: Path, undisturbed: Pix
     require_end(scene.parent, undisturbed)
 
 
-def test_tiles_stay_as_they_were_planned_unless_memory_is_too_little(scene: Path) -> None:
-    stop_at(scene, 1, tile_size=None, memory=10_000_000_000)
-    head = scene.parent / ".map.tif.unfinished" / "journal"
-    assert b'"memory": 10000000000' in head.read_bytes()
-    assert resumed_at(scene, tile_size=None, memory=2_000_000_000) == 1, "the plan would be the same"
+def test_tiles_stay_as_they_were_planned_unless_memory_is_too_little(scene: Path, undisturbed: Pixels) -> None:
+    opened = open_scene(scene)
+    needs = TileClassifier(MODEL, opened, torch.device("cpu")).needs(opened)
+    little, more = (needs.fixed + side**2 * (2 * needs.pixel_in + needs.pixel_out) for side in (60, 70))
+    stop_at(scene, 1, tile_size=None, memory=more)
+    with pytest.raises(OutputError, match=r"were planned for \d+ MB of memory, more than \d+ MB: give as much"):
+        run(scene, tile_size=None, memory=little)
+    assert resumed_at(scene, tile_size=None, memory=10 * more) == 1
+    require_end(scene.parent, undisturbed)
 
 
 # ---- the target
