@@ -480,7 +480,7 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
         (("demo", "-o", "labels.gpkg"), 6, "cannot be made"),
         (("demo", "--epochs", "0"), 2, "epochs must be at least 1"),
         (("guess",), 2, "No such command 'guess'"),
-        (("train",), 2, "Missing argument 'SCENE'"),
+        (("train",), 2, "Missing argument 'SCENE LABELS"),
     ],
 )
 def test_wrong_input_is_one_clear_line(words: tuple[str, ...], code: int, says: str, inside: Path) -> None:
