@@ -11,22 +11,19 @@ import pyproj
 from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 
-from cssd_geo.band_choice import ranges
 from cssd_geo.bands import Bands
 from cssd_geo.classes import ClassTable, listed
-from cssd_geo.errors import LabelError, SceneError
+from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid
 from cssd_geo.labels import Labels
 from cssd_geo.legend import Entry, entries_of, name_key, tabulate
 from cssd_geo.options import LARGEST_WINDOW
 from cssd_geo.resampling import MATCH_TOLERANCE_NM
-from cssd_geo.scene import Scene, usable
-from cssd_geo.windows import PixelTable, read_pixels, read_windows, unmasked_pixels
+from cssd_geo.scene import Scene
+from cssd_geo.windows import PixelTable, read_windows
 
 _GAP = 2 * LARGEST_WINDOW
 """Columns between two scenes: more than the receptive field of any window."""
-_FAR = 50.0
-"""Scenes whose labelled pixels differ by such a factor are in other units, which are 100 times apart or more."""
 
 Indexes = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -81,131 +78,19 @@ class LabelledScenes:
         for scene, chosen, cols in self.by_scene(labels.cols):
             table = read_windows(scene, labels.rows[chosen], cols, good, reach)
             lookup[chosen] = np.where(table.lookup > 0, table.lookup + (count - 1), 0)
-            values.append(_reflectance(table.values[1:], scene, good))
+            values.append(reflectance(table.values[1:], scene, good))
             count += len(table.values) - 1
         return PixelTable(values=np.concatenate(values), lookup=lookup)
 
-    def with_data(self) -> tuple["LabelledScenes", Floats, tuple[str, ...]]:
-        """Leave out labelled pixels that are masked or without data, and bands that tell nothing at those left.
-
-        Water-vapour bands are often nodata everywhere, which would leave no pixel.
-
-        Returns:
-            What is left, the spectra of its labelled pixels (n, S) in reflectance, and notes.
+    def without_bands(self, bad: NDArray[np.bool_]) -> "LabelledScenes":
+        """Mark bands, (band,), as bad in all scenes.
 
         Raises:
-            LabelError: if a class has no pixel left.
-            SceneError: if a scene cannot be read, or values of two have different scales.
+            SceneError: if none is left.
         """
-        seen, notes = self._unmasked()
-        return seen._with_usable_bands(notes)  # noqa: SLF001 - its own class
-
-    def _with_usable_bands(self, notes: list[str]) -> tuple["LabelledScenes", Floats, tuple[str, ...]]:
-        kept, found = self, self._read_pixels()
-        useless = self._bands_that_tell_nothing(found)
-        if useless:
-            numbers = self.members[0].scene.band_numbers
-            notes += [f"Bands {why} were dropped: {ranges(numbers[bands])}." for why, bands in useless.items()]
-            kept = self._without_bands(np.logical_or.reduce(list(useless.values())))
-            found = kept._read_pixels()  # noqa: SLF001 - its own class
-        good = kept.bands.good_indexes
-        spectra, valid = np.empty((len(self.labels), len(good))), np.empty(len(self.labels), np.bool_)
-        for part in found:
-            spectra[part.chosen], valid[part.chosen] = _reflectance(part.stored, part.scene, good), part.valid
-        labels = self.labels.select(valid)
-        missing = [name for name, n in zip(labels.table.names, labels.counts(), strict=True) if not n]
-        if missing:
-            raise LabelError(
-                f"every labelled pixel of {listed(missing)} is nodata in the scene: label other places"
-            )
-        if not valid.all():
-            missed = f"{(~valid).sum()} of {len(valid)} labelled pixels"
-            notes.append(f"{missed} are nodata in the scene and were left out.")
-        kept = replace(kept, labels=labels)
-        _require_one_scale(kept, spectra[valid])
-        return kept, spectra[valid], tuple(notes)
-
-    def _read_pixels(self) -> list["_Pixels"]:
-        found = []
-        for scene, chosen, cols in self.by_scene(self.labels.cols):
-            stored, valid = read_pixels(scene, self.labels.rows[chosen], cols, self.bands.good_indexes)
-            found.append(_Pixels(scene=scene, chosen=chosen, stored=stored, valid=valid))
-        return found
-
-    def _unmasked(self) -> tuple["LabelledScenes", list[str]]:
-        allowed = np.empty(len(self.labels), np.bool_)
-        for scene, chosen, cols in self.by_scene(self.labels.cols):
-            allowed[chosen] = unmasked_pixels(scene, self.labels.rows[chosen], cols)
-        labels = self.labels.select(allowed)
-        missing = [name for name, n in zip(labels.table.names, labels.counts(), strict=True) if not n]
-        if missing:
-            raise LabelError(
-                f"every labelled pixel of {listed(missing)} is excluded by a mask of the scene or lies outside of "
-                "the area of interest: label other places, or give a mask that holds them"
-            )
-        excluded = f"{(~allowed).sum()} of {len(allowed)} labelled pixels are excluded by a mask or an area of"
-        return replace(self, labels=labels), [] if allowed.all() else [f"{excluded} interest and were left out."]
-
-    def _bands_that_tell_nothing(self, found: Sequence["_Pixels"]) -> dict[str, NDArray[np.bool_]]:
-        """Why good bands are of no use, and which these are, (band,)."""
-        good = self.bands.good_indexes
-        empty, constant = np.zeros(len(self.bands), np.bool_), np.zeros(len(self.bands), np.bool_)
-        lowest, highest = np.full(len(good), np.inf), np.full(len(good), -np.inf)
-        for part in found:
-            data = usable(part.stored.T[:, :, None], part.scene.nodata[good])  # (S,n,1)
-            if not data.any():
-                name = part.scene.name
-                raise LabelError(
-                    f"all labelled pixels of {name} are nodata in every band: check that labels and scene overlap"
-                )
-            empty[good] |= ~data.any(axis=(1, 2))
-            values = _reflectance(part.stored, part.scene, good).T  # (S,n)
-            lowest = np.fmin(lowest, np.where(data[:, :, 0], values, np.inf).min(axis=1))
-            highest = np.fmax(highest, np.where(data[:, :, 0], values, -np.inf).max(axis=1))
-        constant[good] = (lowest == highest) & ~empty[good]
-        if (empty | constant)[good].all():
-            raise LabelError("all labelled pixels have the same spectrum: check that labels and scene overlap")
-        reasons = {"without data at the labelled pixels": empty, "with one value at all labelled pixels": constant}
-        return {why: bands for why, bands in reasons.items() if bands.any()}
-
-    def _without_bands(self, bad: NDArray[np.bool_]) -> "LabelledScenes":
         members = tuple(replace(member, scene=member.scene.without_bands(bad)) for member in self.members)
         _require_good_bands([member.scene for member in members])
         return replace(self, members=members)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Pixels:
-    """Labelled pixels of one scene."""
-
-    scene: Scene
-    chosen: NDArray[np.intp]
-    """(n,) indexes of all labelled pixels."""
-    stored: NDArray[Any]
-    """(n, S) values of the good bands."""
-    valid: NDArray[np.bool_]
-    """(n,) True: usable."""
-
-
-def _require_one_scale(scenes: LabelledScenes, spectra: Floats) -> None:
-    """Refuse scenes in different units, as where one declares no scale: a network would tell the scenes apart.
-
-    The classes that each has in common with the first are compared, or all where there is none.
-    """
-    classes = scenes.labels.classes
-    (first, theirs, _), *others = scenes.by_scene(scenes.labels.cols)
-    for scene, ours, _ in others:
-        shared = np.intersect1d(classes[ours], classes[theirs])
-        means = [
-            spectra[part[np.isin(classes[part], shared)] if shared.size else part].mean(axis=0)
-            for part in (ours, theirs)
-        ]
-        ratio = float(np.median(np.abs(means[0])) / max(np.median(np.abs(means[1])), 1e-30))
-        if not 1 / _FAR < ratio < _FAR:
-            raise SceneError(
-                f"values of {scene.name} are {ratio:,.4g} times those of {first.name} at the labelled pixels, so "
-                "that they are not in one unit: write their scales into their metadata (gdal_edit.py -scale)"
-            )
 
 
 def unite(members: Sequence[LabelledScene]) -> tuple[LabelledScenes, tuple[str, ...]]:
@@ -242,7 +127,8 @@ def _starts(scenes: Sequence[Scene]) -> Indexes:
     return np.cumsum([0, *widths])
 
 
-def _reflectance(stored: NDArray[Any], scene: Scene, bands: NDArray[np.intp]) -> Floats:
+def reflectance(stored: NDArray[Any], scene: Scene, bands: NDArray[np.intp]) -> Floats:
+    """Bring values (n, S) of some bands from what is stored to reflectance."""
     values: Floats = stored * scene.scale[bands] + scene.offset[bands]
     return values
 
@@ -338,7 +224,7 @@ def _polygons(members: Sequence[LabelledScene]) -> tuple[Indexes, tuple[str, ...
 
 def _overlaps(members: Sequence[LabelledScene]) -> Iterator[str]:
     """Tell which scenes show the same place with other label files: what trains in one may test in the other."""
-    for (one, ours), (other, theirs) in combinations([(m, _degrees(m.scene.grid)) for m in members], 2):
+    for (one, ours), (other, theirs) in combinations([(m, _degrees(m.scene.map_grid)) for m in members], 2):
         if ours is None or theirs is None or (one.path is not None and one.path == other.path):
             continue
         (west, south, east, north), (left, bottom, right, top) = ours, theirs

@@ -18,6 +18,7 @@ from cssd_geo.discriminant import Discriminant
 from cssd_geo.errors import InputError
 from cssd_geo.fitting import Epoch, fit
 from cssd_geo.inference import TileClassifier, choose_device, predict_pixels
+from cssd_geo.labelled_pixels import read_labelled_pixels
 from cssd_geo.labelled_scenes import LabelledScene, LabelledScenes, unite
 from cssd_geo.labels import Labels, read_labels, require_trainable
 from cssd_geo.model import Model, fingerprint, json_ready
@@ -97,7 +98,7 @@ def train(
     ]
     scenes, united = unite(members)
     require_trainable(scenes.labels, LEAST_PIXELS)
-    scenes, spectra, notes = scenes.with_data()
+    scenes, spectra, notes = read_labelled_pixels(scenes)
     config = NetworkConfig(bands=sum(scenes.bands.good), classes=len(scenes.labels.table), window=options.window)
     config = config.as_published() if options.published else config
     sampling = draw(scenes.labels, options, config.receptive_field)

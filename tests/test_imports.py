@@ -43,7 +43,7 @@ network calibration whitening sampling windows
 --
 losses model baselines validation dense labelled_scenes
 --
-inference fitting magnitude identity layers
+inference fitting magnitude identity layers labelled_pixels
 --
 lazy streaming info pictures evaluation reference_sample forecast runs cluster
 -- one verb each

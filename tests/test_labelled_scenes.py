@@ -18,6 +18,7 @@ import cssd_geo
 from cssd_geo.classes import ClassTable
 from cssd_geo.cli import main
 from cssd_geo.errors import InputError, LabelError, SceneError
+from cssd_geo.labelled_pixels import read_labelled_pixels
 from cssd_geo.labelled_scenes import LabelledScene, LabelledScenes, unite
 from cssd_geo.labels import Labels
 from cssd_geo.network import MARGIN
@@ -127,7 +128,7 @@ def test_pixels_and_bands_without_data_are_left_out(tmp_path: Path, three: list[
     empty = open_scene(write_raster(tmp_path / "e.tif", cube, nodata=-2))
     labels = _labels([(0, 0), (2, 1), (4, 4)], ["a", "b"], classes=np.array([0, 1, 1]))
     joined, _ = unite(_members([three[0], empty], labels, labels))
-    kept, spectra, notes = joined.with_data()
+    kept, spectra, notes = read_labelled_pixels(joined)
     assert notes == (
         "Bands without data at the labelled pixels were dropped: 2.",
         "1 of 6 labelled pixels are nodata in the scene and were left out.",
@@ -137,7 +138,21 @@ def test_pixels_and_bands_without_data_are_left_out(tmp_path: Path, three: list[
     assert spectra[:, 0].tolist() == [0, 2002, 1000, 3001, 5004]
     nowhere = open_scene(write_raster(tmp_path / "n.tif", np.full_like(cube, -2), nodata=-2))
     with pytest.raises(LabelError, match=r"all labelled pixels of n\.tif are nodata in every band"):
-        unite(_members([three[0], nowhere], labels, labels))[0].with_data()
+        read_labelled_pixels(unite(_members([three[0], nowhere], labels, labels))[0])
+
+
+def test_a_band_that_is_stuck_in_one_scene_is_dropped_in_all(tmp_path: Path, three: list[Scene]) -> None:
+    labels = _labels([(0, 0), (4, 4)], ["a", "b"])
+    cube = coordinate_cube(2, 9, 5) + 1000
+    cube[1] = 1_000_000
+    stuck = open_scene(write_raster(tmp_path / "e.tif", cube))
+    kept, spectra, notes = read_labelled_pixels(unite(_members([three[0], stuck], labels, labels))[0])
+    assert notes == ("Bands with one value at all labelled pixels were dropped: 2.",)
+    assert spectra.shape == (4, 1)
+    one = labels.select(np.array([0]))
+    kept, _, notes = read_labelled_pixels(unite(_members([three[0], stuck], labels, one))[0])
+    assert kept.bands.good == (True, True), "one pixel in a scene says nothing of bands"
+    assert notes == ()
 
 
 # Bands
