@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cssd_geo.batch import classify_batch
     from cssd_geo.classification import Classification, classify
     from cssd_geo.evaluation import Evaluation, evaluate
     from cssd_geo.model import Model, load_model
@@ -27,6 +28,7 @@ _HOME = {
     "Training": "training",
     "TrainingOptions": "options",
     "classify": "classification",
+    "classify_batch": "batch",
     "evaluate": "evaluation",
     "load_model": "model",
     "open_scene": "products",
@@ -43,6 +45,7 @@ __all__ = [
     "Training",
     "TrainingOptions",
     "classify",
+    "classify_batch",
     "evaluate",
     "load_model",
     "open_scene",

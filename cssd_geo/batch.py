@@ -14,7 +14,6 @@ from cssd_geo.errors import BatchError, CssdGeoError, InputError, OutputError
 from cssd_geo.grid import open_raster
 from cssd_geo.layers import MODEL_TAG, SCENE_TAG
 from cssd_geo.model import Model, fingerprint
-from cssd_geo.options import DEFAULT_MEMORY
 from cssd_geo.outputs import free_space
 from cssd_geo.products import open_scene
 from cssd_geo.scene import Scene
@@ -46,7 +45,7 @@ class BatchOptions:
     layers: Collection[str] = ()
     """Of `LAYERS`."""
     tile_size: int | None = None
-    memory: int = DEFAULT_MEMORY
+    memory: int | None = None
     device: str = "auto"
     precision: str = "auto"
     overwrite: bool = False

@@ -13,9 +13,9 @@ from cssd_geo.cluster import cluster_of
 from cssd_geo.errors import InputError
 from cssd_geo.inference import TileClassifier, precision_name
 from cssd_geo.lazy import classify_array
+from cssd_geo.machine import default_memory
 from cssd_geo.magnitude import recognise_scale
 from cssd_geo.model import Model, load_model
-from cssd_geo.options import DEFAULT_MEMORY
 from cssd_geo.products import open_scene
 from cssd_geo.runs import Run, RunOptions
 from cssd_geo.scene import Scene
@@ -44,7 +44,7 @@ def classify(
     model: str | Path | Model,
     *,
     tile_size: int | None = None,
-    memory: int = DEFAULT_MEMORY,
+    memory: int | None = None,
     device: str = "auto",
     precision: str = "auto",
 ) -> xr.DataArray: ...
@@ -60,7 +60,7 @@ def classify(
     disagreement: str | Path | None = None,
     probabilities: str | Path | None = None,
     tile_size: int | None = None,
-    memory: int = DEFAULT_MEMORY,
+    memory: int | None = None,
     device: str = "auto",
     precision: str = "auto",
     overwrite: bool = False,
@@ -81,7 +81,7 @@ def classify(
     disagreement: str | Path | None = None,
     probabilities: str | Path | None = None,
     tile_size: int | None = None,
-    memory: int = DEFAULT_MEMORY,
+    memory: int | None = None,
     device: str = "auto",
     precision: str = "auto",
     overwrite: bool = False,
@@ -108,7 +108,8 @@ def classify(
         probabilities: raster of a float32 band a class to write, NaN where there is no data.
         tile_size: side length of a tile in pixels; None: from the file's blocks and `memory`. Changes memory and
             speed, never the result.
-        memory: bytes that tiles, the network's work and GDAL's blocks may take, beside the program itself.
+        memory: bytes that tiles, the network's work and GDAL's blocks may take, beside the program itself; None: a
+            gigabyte, or less where the machine or its container has less.
         device: auto, cpu or cuda.
         precision: auto, float32 or bfloat16. The last one is faster where hardware has it, which `auto` finds out;
             it moves a class only where two are almost equally likely.
@@ -132,6 +133,7 @@ def classify(
             it was of another scene, model or options and `restart` is false.
     """
     ready = model if isinstance(model, Model) else load_model(model)
+    memory = default_memory() if memory is None else memory
     if isinstance(scene, xr.DataArray):
         place = this_machine(device, precision)
         return classify_array(

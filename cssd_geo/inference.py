@@ -16,9 +16,10 @@ from cssd_geo.budget import Needs, plan_within
 from cssd_geo.classmap import PERCENT_NODATA
 from cssd_geo.dense import DenseNetwork
 from cssd_geo.errors import InputError
+from cssd_geo.machine import default_memory
 from cssd_geo.model import Model
 from cssd_geo.network import Logits
-from cssd_geo.options import DEFAULT_MEMORY, DEVICES, PRECISIONS
+from cssd_geo.options import DEVICES, PRECISIONS
 from cssd_geo.scene import Scene
 from cssd_geo.tiles import Halo, TilePlan, plan_tiles, tiles_of_pixels
 
@@ -105,7 +106,7 @@ class TileClassifier:
         height, width, halo = scene.grid.height, scene.grid.width, self.network.halo
         if tile_size is not None:
             return plan_tiles(height=height, width=width, tile_height=tile_size, tile_width=tile_size, halo=halo)
-        budget = DEFAULT_MEMORY if memory is None else int(memory)
+        budget = default_memory() if memory is None else int(memory)
         return plan_within(budget, self.needs(scene), scene.source.blocks, height=height, width=width, halo=halo)
 
     def needs(self, scene: Scene) -> Needs:

@@ -12,7 +12,8 @@ import click
 from cssd_geo.budget import parse_size
 from cssd_geo.errors import InputError
 from cssd_geo.locations import is_address
-from cssd_geo.options import DEFAULT_MEMORY, DEVICES, PRECISIONS, TrainingOptions
+from cssd_geo.machine import default_memory
+from cssd_geo.options import DEVICES, PRECISIONS, TrainingOptions
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -75,8 +76,8 @@ precision = click.option(
 memory = click.option(
     "--memory",
     type=_SizeType(),
-    default=DEFAULT_MEMORY,
-    show_default="1GB",
+    default=default_memory,
+    show_default="1GB, less where there is less",
     help="What tiles and their computation may take, beside the program itself (about 0.4 GB).",
 )
 tile_size = click.option(
