@@ -76,7 +76,7 @@ def real_rates(folder: Path, *, size: int, bands: int, repeats: int) -> None:
 def scheduler_rates(repeats: int) -> None:
     """Print tiles/s that are handed out and come back with 1 MB each, where computing takes no core."""
     with (
-        LocalCluster(n_workers=2, threads_per_worker=100, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=100, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         for seconds in (0.0, 0.2, 1.0):

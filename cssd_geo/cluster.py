@@ -116,7 +116,7 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator[Client | N
         raise InputError("give the address of a scheduler, or a number of workers from 1")
     try:
         if scheduler is None:
-            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
             with cluster, Client(cluster) as client:
                 yield client
         else:

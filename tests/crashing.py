@@ -79,15 +79,22 @@ def kill_at_random(folder: Path, kills: int, seed: int) -> None:
         status = os.waitpid(child, 0)[1]
         if os.WIFSIGNALED(status):
             done += 1
-            continue
-        require(os.waitstatus_to_exitcode(status) == 0, "a run that was not killed failed")
+            if not is_at_its_end(folder):
+                continue
+        else:
+            require(os.waitstatus_to_exitcode(status) == 0, "a run that was not killed failed")
+            require_nothing_else(folder)
         rounds += 1
         if done < kills:
-            require_nothing_else(folder)
             for name in OUTPUTS:
                 (folder / name).rename(folder / f"{name}.{rounds}")
             (folder / "map.tif.aux.xml").unlink()
     sys.stdout.write(f"{done} kills, {rounds} runs made it\n")
+
+
+def is_at_its_end(folder: Path) -> bool:
+    """Whether all that a run still has to do is to tidy up and exit."""
+    return (folder / "map.tif").exists() and not (folder / ".map.tif.unfinished" / "journal").exists()
 
 
 def kill_at_each_change(folder: Path, first: int) -> None:
@@ -99,8 +106,7 @@ def kill_at_each_change(folder: Path, first: int) -> None:
         finished = os.waitstatus_to_exitcode(status) == 0
         require(finished or os.waitstatus_to_exitcode(status) == _KILLED, f"moment {moment}: it failed")
         require_whole(folder, old)
-        at_its_end = (folder / "map.tif").exists() and not (folder / ".map.tif.unfinished" / "journal").exists()
-        replace = bool(old) or at_its_end
+        replace = bool(old) or is_at_its_end(folder)
         again = os.waitpid(fork(lambda: run(folder, model, 64, overwrite=replace)), 0)[1]  # noqa: B023
         require(os.waitstatus_to_exitcode(again) == 0, f"moment {moment}: the next run failed")
         require_nothing_else(folder)

@@ -146,12 +146,12 @@ def test_a_scheduler_that_does_not_answer() -> None:
         pass
 
 
-@pytest.mark.parametrize(("scheduler", "workers"), [("tcp://x:1", 2), (None, 0)])
 def test_without_a_scheduler_and_workers_there_is_no_cluster() -> None:
     with connected(None, None) as client:
         assert client is None
 
 
+@pytest.mark.parametrize(("scheduler", "workers"), [("tcp://x:1", 2), (None, 0)])
 def test_either_a_scheduler_or_a_number_of_workers(scheduler: str | None, workers: int | None) -> None:
     with pytest.raises(InputError, match="scheduler"), connected(scheduler, workers):
         pass

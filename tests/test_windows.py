@@ -219,5 +219,3 @@ def test_a_class_without_a_pixel_to_train_on_is_named() -> None:
     without = labels.select(labels.classes != 1)
     with pytest.raises(LabelError, match="nothing is left to train class 1 on"):
         draw(without, TrainingOptions(split="random"), receptive_field=16)
-    with pytest.raises(LabelError, match=r"no polygon|no class has two polygons"):
-        draw(_labels(polygons=1), TrainingOptions(split="polygons"), receptive_field=16)
