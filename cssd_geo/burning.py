@@ -15,6 +15,8 @@ from cssd_geo.errors import LabelError
 from cssd_geo.grid import Grid
 from cssd_geo.tiles import Window
 
+_ONE_SIZE = 1.0
+"""Metres by which ellipsoids of one size differ at most."""
 _COLLECTIONS = (4, 5, 6, 7)
 """Type ids of shapely for what has parts."""
 
@@ -52,6 +54,29 @@ def to_pixels(geometries: NDArray[Any], crs: str | None, grid: Grid, name: str) 
         with np.errstate(invalid="ignore"):  # infinite where there is no place
             x, y = ~(grid.transform or Affine.identity()) * (x, y)
     return _with_coordinates(geometries, np.column_stack([x, y]))
+
+
+def datum_notes(crs: str | None, grid: Grid, name: str) -> tuple[str, ...]:
+    """Tell where PROJ knows no way between the datums of two CRSs, and places may be off by 100 m and more.
+
+    The .prj file of a shapefile, for one, cannot hold the shift of a datum that has no name. Datums on ellipsoids
+    of one size, such as GRS 80 and WGS 84, differ by metres at most and are not told.
+    """
+    if crs is None or grid.crs is None:
+        return ()
+    ours, theirs = pyproj.CRS(grid.crs.to_wkt()), pyproj.CRS(crs)
+    radii = [of.ellipsoid.semi_major_metre for of in (ours, theirs) if of.ellipsoid is not None]
+    if len(radii) < 2 or abs(radii[0] - radii[1]) < _ONE_SIZE:  # noqa: PLR2004 - both
+        return ()
+    try:
+        pyproj.Transformer.from_crs(theirs, ours, always_xy=True, allow_ballpark=False)
+    except ProjError:
+        datum = "unknown" if theirs.datum is None else theirs.datum.name
+        note = (
+            f"The datum of {name} ({datum}) cannot be related to the scene's: places may be off by 100 m and more."
+        )
+        return (f"{note} Save the labels in the scene's CRS in your GIS.",)
+    return ()
 
 
 def _to_crs(

@@ -11,7 +11,7 @@ import shapely
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cssd_geo.burning import burn, parts_of, to_pixels
+from cssd_geo.burning import burn, datum_notes, parts_of, to_pixels
 from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable, listed
 from cssd_geo.classmap import read_classes
 from cssd_geo.errors import LabelError, SceneError
@@ -131,7 +131,10 @@ def _burn(shapes: Shapes, grid: Grid, remap: Remapping | None, *, all_touched: b
     kept = lookup[shapes.classes] >= 0
     classes = lookup[shapes.classes[kept]]
     parts, owners = parts_of(to_pixels(shapes.geometries[kept], shapes.crs, grid, name))
-    notes, kind = [*shapes.notes, *renamed], "points" if _are_points(parts) else "polygons"
+    notes, kind = (
+        [*shapes.notes, *datum_notes(shapes.crs, grid, name), *renamed],
+        "points" if _are_points(parts) else "polygons",
+    )
     burnt = [burn(part, grid, all_touched=all_touched) for part in parts]
     outside = sum(pixels is None for pixels in burnt)
     empty = sum(pixels is not None and not len(pixels) for pixels in burnt)
