@@ -4,7 +4,9 @@ Each worker gets the model once, with a plugin, also when it joins late. Tiles t
 done again elsewhere: that is Dask's part, and so is whatever the cluster runs on.
 """
 
+import math
 import os
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +27,8 @@ from cssd_geo.unreadable import Readable, Tolerant
 
 _IN_FLIGHT = 2
 """Tiles for each thread of a worker: one is computed, one waits, so that none stands idle while results travel."""
+_ASK_SECONDS = 2.0
+"""Between two questions how many workers there are: each is a way to the scheduler and back."""
 _RETRIES = 3
 """Times that a tile is tried again on another worker."""
 _WAIT = 60
@@ -69,18 +73,20 @@ class Cluster:
         client, todo = self.client, (tile for tile in plan if tile.index not in skip)
         plugin = _Worker(classifier, scene, self)
         client.register_plugin(plugin)
-        running, kept = as_completed(), dict[Any, Tile]()
+        running, kept, threads = as_completed(with_results=True, raise_errors=False), dict[Any, Tile](), 0
+        asked = -math.inf
         try:
             while True:
-                free = _IN_FLIGHT * max(1, sum(client.nthreads().values())) - len(kept)
-                for tile in islice(todo, max(0, free)):
+                if time.monotonic() - asked > _ASK_SECONDS:
+                    threads, asked = sum(client.nthreads().values()), time.monotonic()
+                for tile in islice(todo, max(0, _IN_FLIGHT * max(1, threads) - len(kept))):
                     future = client.submit(_classify, plugin.name, tile, parts, pure=False, retries=_RETRIES)
                     kept[future] = tile
                     running.add(future)
                 if not kept:
                     return
-                future = next(running)
-                result, unreadable = _result(future)
+                future, found = next(running)
+                result, unreadable = _result(future, found)
                 if isinstance(scene, Tolerant):
                     scene.add(unreadable)
                 yield kept.pop(future), result
@@ -166,17 +172,21 @@ def cluster_of(client: Client, scene: Scene, device: str, precision: str) -> Clu
     return Cluster(client=client, device=torch.device(devices.pop()), precision=dtype)
 
 
-def _result(future: Any) -> _Result:
+def _result(future: Any, found: Any) -> _Result:
+    """Return what a worker made of a tile; raise what went wrong, there or on its way."""
+    if isinstance(found, CssdGeoError):
+        raise found
+    if future.status == "finished":
+        result: _Result = found
+        return result
     try:
-        result: _Result | CssdGeoError = future.result()
+        future.result()
     except KilledWorker as error:
         raise ClusterError(
             f"a tile killed {_RETRIES} workers in turn, mostly for want of memory: give workers more, or lower "
             "--memory. The same command goes on"
         ) from error
-    if isinstance(result, CssdGeoError):
-        raise result
-    return result
+    raise ClusterError(f"a tile came back as {future.status}: the cluster is gone. The same command goes on")
 
 
 class _Worker(WorkerPlugin):  # type: ignore[misc] # distributed has no types
