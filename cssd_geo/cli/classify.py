@@ -133,7 +133,9 @@ def _show_plan(
         choose_precision,
         precision_name,
     )
+    from cssd_geo.magnitude import recognise_scale  # noqa: PLC0415 - likewise
 
+    scene = recognise_scale(scene, model)
     place = choose_device(device)
     kind = choose_precision(precision, place)
     classifier = TileClassifier(model, scene, place, kind)
