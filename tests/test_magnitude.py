@@ -194,7 +194,7 @@ def test_train_and_classify_take_a_scale(tmp_path: Path) -> None:
         said.append(run.stderr)
     assert "Note: Values of two_fields.tif are about 10,000 times the model's, and no scale" in said[0]
     assert "Note" not in said[1]
-    assert "Note" not in said[2], "nothing was read"
+    assert "times the model's: check that they are the same quantity" in said[2]
     run = CliRunner().invoke(main, list(map(str, [*words[:6], "--scale", "0", "--overwrite"])))
     assert run.exit_code == 2
     assert "the scale of two_fields.tif must be positive and finite, not 0" in run.stderr
