@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import rasterio
 from affine import Affine
 from scipy.io import loadmat
 
+from cssd_geo.classes import ClassTable
 from cssd_geo.demo.files import write_scene
 from cssd_geo.demo.landscape import make_landscape
 from cssd_geo.labels import Labels, read_labels
@@ -59,13 +60,20 @@ def labelled(name: str, data: Path, read: Callable[[Scene, Labels], Labelled]) -
         raster, vector, field = FOLDERS[name]
         _require(data / name / raster, data / name / vector)
         scene = open_scene(data / name / raster)
-        return read(scene, read_labels(data / name / vector, scene.grid, class_field=field))
+        return read(scene, _by_name(read_labels(data / name / vector, scene.grid, class_field=field)))
     cube, truth = (data / file for file in MATS[name])
     _require(cube, truth)
     scene_path = _write(folder / "scene.tif", _array(cube, 3).transpose(2, 0, 1))
     truth_path = _write(folder / "truth.tif", _array(truth, 2)[None].astype(np.uint8), nodata=0)
     scene = open_scene(scene_path)
     return read(scene, read_labels(truth_path, scene.grid))
+
+
+def _by_name(labels: Labels) -> Labels:
+    """Order classes by name, whatever numbers the file gives them: the draws of a seed hang on their order."""
+    order = np.argsort(labels.table.names)
+    table = ClassTable.from_names([labels.table.names[i] for i in order])
+    return replace(labels, classes=np.argsort(order)[labels.classes], table=table)
 
 
 def _require(*paths: Path) -> None:
