@@ -9,7 +9,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ import torch
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
 
 from cssd_geo.classes import listed
-from cssd_geo.errors import ClusterError, CssdGeoError, InputError, SceneError
+from cssd_geo.errors import ClusterError, CssdGeoError, InputError
 from cssd_geo.inference import TileClassifier, TileResult, choose_device, choose_precision, precision_name
 from cssd_geo.model import fingerprint
 from cssd_geo.scene import Scene
@@ -120,19 +120,19 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator[Client | N
         return
     if (scheduler is None) == (workers is None) or (workers is not None and workers < 1):
         raise InputError("give the address of a scheduler, or a number of workers from 1")
-    try:
-        if scheduler is None:
-            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
-            with cluster, Client(cluster) as client:
-                yield client
-        else:
-            where = {"scheduler_file": scheduler} if scheduler.endswith(".json") else {"address": scheduler}
-            with Client(**where) as client:
-                yield client
-    except (TimeoutError, OSError, ValueError) as error:
-        if isinstance(error, ClusterError | SceneError | InputError):
-            raise
-        raise ClusterError(f"no scheduler answers at {scheduler}: {error}. Check address and network") from error
+    with ExitStack() as stack:
+        try:
+            if scheduler is None:
+                local = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
+                client = Client(stack.enter_context(local))
+            else:
+                where = {"scheduler_file": scheduler} if scheduler.endswith(".json") else {"address": scheduler}
+                client = Client(**where)
+            stack.enter_context(client)
+        except (TimeoutError, OSError, ValueError, RuntimeError) as error:
+            place = "this machine" if scheduler is None else scheduler
+            raise ClusterError(f"no scheduler answers at {place}: {error}. Check address and network") from error
+        yield client
 
 
 def cluster_of(client: Client, scene: Scene, device: str, precision: str) -> Cluster:

@@ -146,6 +146,12 @@ def test_a_scheduler_that_does_not_answer() -> None:
         pass
 
 
+def test_errors_of_the_work_are_not_taken_for_those_of_the_connection(client: Client) -> None:
+    address = client.scheduler.address
+    with pytest.raises(SceneError, match="the work"), connected(address, None):
+        raise SceneError("the work")
+
+
 def test_without_a_scheduler_and_workers_there_is_no_cluster() -> None:
     with connected(None, None) as client:
         assert client is None
