@@ -5,20 +5,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cssd_geo.bands import Bands
 from cssd_geo.budget import Blocks
-from cssd_geo.cube import build_cube, with_nodata, with_scale
 from cssd_geo.errors import SceneError
-from cssd_geo.grid import Grid
 from cssd_geo.hdf5_files import UNREADABLE, dataset_of, open_hdf5, words_of
-from cssd_geo.scene import Scene, reading_block
-from cssd_geo.sources import LazyMask, LazyRaster, lazy
 from cssd_geo.tiles import Window
 
 _PIECE_BYTES = 1 << 25
@@ -171,52 +165,6 @@ class Hdf5Source:
         except UNREADABLE as error:
             where = f"row {window.row}, column {window.col} ({window.height} x {window.width} pixels)"
             raise SceneError(f"{self._path}, {name}, cannot be read at {where}: {words_of(error)}") from error
-
-
-def scene_of_hdf5(
-    path: Path,
-    source: Hdf5Source,
-    *,
-    bands: Bands,
-    grid: Grid,
-    nodata: NDArray[np.float64],
-    scale: NDArray[np.float64],
-    offset: NDArray[np.float64],
-    sensor: str,
-    notes: tuple[str, ...],
-) -> Scene:
-    """Make a scene of datasets; reads no pixel.
-
-    Args:
-        path: the file.
-        source: its values.
-        bands: one for each of the source's.
-        grid: where the pixels lie.
-        nodata: (band,), see `Scene`.
-        scale: (band,) likewise.
-        offset: (band,) likewise.
-        sensor: sensor and product.
-        notes: for the analyst.
-    """
-    block_shape = reading_block((source.blocks.height, source.blocks.width), height=grid.height, width=grid.width)
-    values = lazy(LazyRaster(source, source.shape, source.dtype), block_shape)
-    mask = LazyMask(source.mask, grid.height, grid.width) if source.has_mask() else None
-    valid = None if mask is None else lazy(mask, block_shape)[0]
-    cube = build_cube(values, bands=bands, grid=grid, name=path.stem, valid=valid)
-    return Scene(
-        name=path.name,
-        cube=with_scale(with_nodata(cube, nodata), scale, offset),
-        bands=bands,
-        grid=grid,
-        nodata=nodata,
-        scale=scale,
-        offset=offset,
-        source=source,
-        block_shape=block_shape,
-        path=path,
-        sensor=sensor,
-        notes=notes,
-    )
 
 
 def _cuts(part: slice, step: int) -> Iterator[tuple[int, int]]:

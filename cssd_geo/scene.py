@@ -16,7 +16,16 @@ from cssd_geo.locations import file_name, local_path
 from cssd_geo.lookup import GeometryLookup, SensorMask
 from cssd_geo.raster_facts import read_facts
 from cssd_geo.raw_files import data_of_header
-from cssd_geo.sources import ArraySource, ChosenBands, LazyMask, LazyRaster, RasterSource, Source, lazy
+from cssd_geo.sources import (
+    ArraySource,
+    ChosenBands,
+    LazyMask,
+    LazyRaster,
+    RasterSource,
+    Source,
+    StoredSource,
+    lazy,
+)
 from cssd_geo.tiles import Window
 
 _REAL = "uif"
@@ -260,26 +269,66 @@ def scene_of_raster(path: str | Path, *, follow_links: bool = False) -> Scene:
     dataset = source.dataset()
     facts = read_facts(dataset)
     grid = Grid.of(dataset)
-    block_shape = reading_block(dataset.block_shapes[0], height=grid.height, width=grid.width)
-    shape = (len(facts.bands), grid.height, grid.width)
-    values = lazy(LazyRaster(source, shape, facts.dtype), block_shape)
-    mask = LazyMask(source.mask, grid.height, grid.width) if source.has_mask() else None
-    valid = None if mask is None else lazy(mask, block_shape)[0]
-    name = file_name(place)
-    cube = build_cube(values, bands=facts.bands, grid=grid, name=Path(name).stem, valid=valid)
-    return Scene(
-        name=name,
-        cube=with_scale(with_nodata(cube, facts.nodata), facts.scale, facts.offset),
+    return scene_of_source(
+        source,
+        facts.dtype,
+        place,
         bands=facts.bands,
         grid=grid,
         nodata=facts.nodata,
         scale=facts.scale,
         offset=facts.offset,
+        sensor=facts.sensor,
+        notes=opened + facts.notes,
+    )
+
+
+def scene_of_source(
+    source: StoredSource,
+    dtype: np.dtype[Any],
+    place: str | Path,
+    *,
+    bands: Bands,
+    grid: Grid,
+    nodata: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    sensor: str | None,
+    notes: tuple[str, ...],
+) -> Scene:
+    """Make a scene of what a source reads from files; reads no pixel.
+
+    Args:
+        source: its values.
+        dtype: theirs.
+        place: the file, or an address.
+        bands: one for each of the source's.
+        grid: where the pixels lie.
+        nodata: (band,), see `Scene`.
+        scale: (band,) likewise.
+        offset: (band,) likewise.
+        sensor: sensor and product, where they are known.
+        notes: for the analyst.
+    """
+    name, blocks = file_name(place), (source.blocks.height, source.blocks.width)
+    block_shape = _reading_block(blocks, height=grid.height, width=grid.width)
+    values = lazy(LazyRaster(source, (len(bands), grid.height, grid.width), dtype), block_shape)
+    mask = LazyMask(source.mask, grid.height, grid.width) if source.has_mask() else None
+    valid = None if mask is None else lazy(mask, block_shape)[0]
+    cube = build_cube(values, bands=bands, grid=grid, name=Path(name).stem, valid=valid)
+    return Scene(
+        name=name,
+        cube=with_scale(with_nodata(cube, nodata), scale, offset),
+        bands=bands,
+        grid=grid,
+        nodata=nodata,
+        scale=scale,
+        offset=offset,
         source=source,
         block_shape=block_shape,
         path=local_path(place),
-        sensor=facts.sensor,
-        notes=opened + facts.notes,
+        sensor=sensor,
+        notes=notes,
     )
 
 
@@ -356,7 +405,7 @@ def scene_of_array(array: xr.DataArray) -> Scene:
     )
 
 
-def reading_block(block: tuple[int, int], *, height: int, width: int) -> tuple[int, int]:
+def _reading_block(block: tuple[int, int], *, height: int, width: int) -> tuple[int, int]:
     """Size of dask chunks: whole blocks of a tiled file, about `_CHUNK_PIXELS`; full-width rows of a striped one.
 
     Args:

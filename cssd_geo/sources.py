@@ -61,6 +61,13 @@ class Source(Protocol):
         """Return (y, x), True means usable, where the source has a mask beside its values; else None."""
 
 
+class StoredSource(Source, Protocol):
+    """A source that reads files, which may hold a mask beside the values."""
+
+    def has_mask(self) -> bool:
+        """Whether `mask` ever returns one."""
+
+
 class RasterSource:
     """A raster file, with one open handle a thread: GDAL's handles must not be shared between threads."""
 

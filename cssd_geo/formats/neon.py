@@ -19,9 +19,9 @@ from rasterio.errors import CRSError
 from cssd_geo.bands import Bands, to_nanometres, widths_to_nanometres
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid
-from cssd_geo.hdf5 import Hdf5Source, Part, scene_of_hdf5
+from cssd_geo.hdf5 import Hdf5Source, Part
 from cssd_geo.hdf5_files import cube_of, dataset_of, number_of, numbers_of, reading_hdf5, text_of
-from cssd_geo.scene import Scene
+from cssd_geo.scene import Scene, scene_of_source
 
 _NAME = re.compile(r"NEON_.+_reflectance\.h5", re.IGNORECASE)
 _CUBE = "Reflectance/Reflectance_Data"
@@ -66,9 +66,11 @@ def open_product(path: str) -> Scene:
         factor = number_of(file, dataset_of(file, cube), "Scale_Factor")
         if factor <= 0:
             raise SceneError(f"{path}: Scale_Factor is {factor:g} and must be more than 0")
-        return scene_of_hdf5(
-            Path(path),
-            Hdf5Source(path, [Part(dataset=cube, axes=_AXES, bands=tuple(range(count)))], nodata),
+        source = Hdf5Source(path, [Part(dataset=cube, axes=_AXES, bands=tuple(range(count)))], nodata)
+        return scene_of_source(
+            source,
+            source.dtype,
+            path,
             bands=bands,
             grid=grid,
             nodata=np.full(count, nodata),

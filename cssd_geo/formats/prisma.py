@@ -23,9 +23,9 @@ from rasterio.errors import CRSError
 from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid
-from cssd_geo.hdf5 import Hdf5Source, Part, scene_of_hdf5
+from cssd_geo.hdf5 import Hdf5Source, Part
 from cssd_geo.hdf5_files import cube_of, dataset_of, number_of, numbers_of, reading_hdf5
-from cssd_geo.scene import Scene
+from cssd_geo.scene import Scene, scene_of_source
 
 _NAME = re.compile(r"PRS_(L\d\w?)_.+\.he5", re.IGNORECASE)
 _FIELDS = "HDFEOS/SWATHS/PRS_L2D_HCO/Data Fields"
@@ -65,9 +65,11 @@ def open_product(path: str) -> Scene:
         grid, swath = _read_grid(file, height, width), _find_swath(file, height, width)
         nodata = _ZERO if swath is None else _LARGEST
         wavelength, fwhm, scale, offset = np.concatenate([table for _, table in cubes], axis=1)
-        return scene_of_hdf5(
-            Path(path),
-            Hdf5Source(path, [part for part, _ in cubes], nodata, swath),
+        source = Hdf5Source(path, [part for part, _ in cubes], nodata, swath)
+        return scene_of_source(
+            source,
+            source.dtype,
+            path,
             bands=Bands(
                 good=(True,) * len(wavelength),
                 wavelength_nm=tuple(wavelength.tolist()),
