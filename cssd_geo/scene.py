@@ -332,37 +332,6 @@ def scene_of_source(
     )
 
 
-def described(
-    scene: Scene,
-    *,
-    bands: Bands,
-    nodata: NDArray[np.float64],
-    scale: NDArray[np.float64],
-    offset: NDArray[np.float64],
-    sensor: str,
-    notes: tuple[str, ...],
-) -> Scene:
-    """Return a scene with what a file beside it says of its bands in place of what its own tags say."""
-    mask = scene.cube.coords.get("valid")
-    cube = build_cube(
-        scene.cube.data,
-        bands=bands,
-        grid=scene.grid,
-        name=str(scene.cube.name),
-        valid=None if mask is None else mask.data,
-    )
-    return replace(
-        scene,
-        cube=with_scale(with_nodata(cube, nodata), scale, offset),
-        bands=bands,
-        nodata=nodata,
-        scale=scale,
-        offset=offset,
-        sensor=sensor,
-        notes=(*scene.notes, *notes),
-    )
-
-
 def _data_file(path: str | Path) -> tuple[str | Path, tuple[str, ...]]:
     """Return what to open, and a note where that is not what was given: headers stand for their data."""
     local = local_path(path)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 from xml.etree import ElementTree as ET
@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cssd_geo.bands import Bands
+from cssd_geo.cube import build_cube, with_nodata, with_scale
 from cssd_geo.errors import SceneError
-from cssd_geo.scene import Scene, described, scene_of_raster
+from cssd_geo.scene import Scene, scene_of_raster
 from cssd_geo.xml_files import XmlError, read_xml
 
 MAX_BYTES = 64 * 2**20
@@ -84,7 +85,7 @@ class XmlProduct:
             )
         nodata = np.where(np.isnan(scene.nodata), self.nodata, scene.nodata)
         empty = self.empty_bands(root, len(bands))
-        return described(
+        return _described(
             scene,
             bands=bands.without(empty),
             nodata=nodata,
@@ -210,3 +211,34 @@ def _check(path: Path, tag: str, values: NDArray[np.float64], fine: NDArray[np.b
 
 def _refuse(path: Path, reason: str, error: Exception | None = None) -> NoReturn:
     raise SceneError(f"{path} cannot be used: {reason}. Download the product again") from error
+
+
+def _described(
+    scene: Scene,
+    *,
+    bands: Bands,
+    nodata: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    sensor: str,
+    notes: tuple[str, ...],
+) -> Scene:
+    """Return a scene with what a file beside it says of its bands in place of what its own tags say."""
+    mask = scene.cube.coords.get("valid")
+    cube = build_cube(
+        scene.cube.data,
+        bands=bands,
+        grid=scene.grid,
+        name=str(scene.cube.name),
+        valid=None if mask is None else mask.data,
+    )
+    return replace(
+        scene,
+        cube=with_scale(with_nodata(cube, nodata), scale, offset),
+        bands=bands,
+        nodata=nodata,
+        scale=scale,
+        offset=offset,
+        sensor=sensor,
+        notes=(*scene.notes, *notes),
+    )
