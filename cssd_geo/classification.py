@@ -1,8 +1,8 @@
 """Classify a scene of any size: plan, read, compute, write; nothing flows back."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
@@ -34,6 +34,9 @@ class Classification:
     unreadable: tuple[Window, ...] = ()
     """Blocks of the scene that could not be read and count as without data (`on_error="skip"`)."""
     seconds: float
+    busy: Mapping[str, float] = field(default_factory=dict)
+    """Share of the time, 0 to 1, in which reading, computing and writing were at work. They overlap; the one near
+    1 is what takes the time. On a cluster only writing is known."""
     notes: tuple[str, ...] = ()
     """What the analyst should know of the scene and of its bands and scale, one sentence each."""
 
@@ -165,10 +168,12 @@ def classify(
         if on_resume is not None and run.done:
             on_resume(len(run.done), len(run.plan))
         for tile, result in where.results(classifier, run.scene, run.plan, parts=run.parts, skip=run.done):
-            run.put(tile, result)
+            with where.busy.at("writing"):
+                run.put(tile, result)
             if on_tile is not None:
                 on_tile(run.pixels_done, run.plan.height * run.plan.width)
-        run.assemble()
+        with where.busy.at("writing"):
+            run.assemble()
 
     seconds = time.monotonic() - started
     return Classification(
@@ -177,5 +182,6 @@ def classify(
         pixels=run.pixels,
         unreadable=run.unreadable,
         seconds=seconds,
+        busy=where.busy.shares(seconds),
         notes=(*opened.notes, *classifier.notes),
     )

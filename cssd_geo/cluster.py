@@ -10,13 +10,14 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
 
+from cssd_geo.busy import Busy
 from cssd_geo.classes import listed
 from cssd_geo.errors import ClusterError, CssdGeoError, InputError
 from cssd_geo.inference import TileClassifier, TileResult, choose_device, choose_precision, precision_name
@@ -47,6 +48,8 @@ class Cluster:
     device: torch.device
     """Of the workers."""
     precision: torch.dtype
+    busy: Busy = field(default_factory=Busy)
+    """What workers do is not counted."""
 
     @property
     def planner(self) -> torch.device:

@@ -22,6 +22,7 @@ from cssd_geo.network import Logits
 from cssd_geo.options import DEVICES, PRECISIONS
 from cssd_geo.scene import Scene
 from cssd_geo.tiles import Halo, TilePlan, plan_tiles, tiles_of_pixels
+from cssd_geo.transfer import Loaded, load
 
 _SCATTERED_TILE = 128
 """Side length of the tiles that are read for scattered pixels."""
@@ -118,19 +119,9 @@ class TileClassifier:
             pixel_out=int(_SLACK * classes * _BYTES_A_CLASS),
         )
 
-    def upload(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
-        """Bring a tile to the device: on a CPU nothing moves, on a GPU it comes while another tile is computed."""
-        native = values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
-        stored, seen = torch.from_numpy(native), torch.from_numpy(valid)
-        return (stored, seen) if self.device.type == "cpu" else self._copy_to_gpu(stored, seen)
-
-    def _copy_to_gpu(self, *tensors: Tensor) -> Any:  # pragma: no cover - needs a GPU
-        stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
-        with torch.cuda.stream(stream):
-            pinned = [torch.empty_like(tensor, pin_memory=True).copy_(tensor) for tensor in tensors]
-            copies = tuple(tensor.to(self.device, non_blocking=True) for tensor in pinned)
-        stream.synchronize()
-        return copies
+    def load(self, values: NDArray[Any], valid: NDArray[np.bool_], shape: tuple[int, int] | None = None) -> Loaded:
+        """Bring a tile to the device: see `transfer.load`."""
+        return load(values, valid, self.device, shape)
 
     def logits(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> Logits:
         """Run the network on a tile.
@@ -142,22 +133,22 @@ class TileClassifier:
         Returns:
             Both heads, (h, v, K), on the device; without meaning where the pixel is not valid.
         """
-        return self.network(*self.upload(values, valid))
+        return self.network(*self.load(values, valid)[:2])
 
     def __call__(
         self, values: NDArray[Any], valid: NDArray[np.bool_], *, parts: Collection[str] = ()
     ) -> TileResult:
         """Classify a tile; arguments as for `logits` and `classify`."""
-        return self.classify(*self.upload(values, valid), parts=parts)
+        return self.classify(self.load(values, valid), parts=parts)
 
     @torch.inference_mode()
-    def classify(self, stored: Tensor, valid: Tensor, *, parts: Collection[str] = ()) -> TileResult:
-        """Classify a tile that `upload` has brought to the device; `parts` names what the result must have."""
-        halo = self.network.halo
-        core = valid[halo.before : valid.shape[0] - halo.after, halo.before : valid.shape[1] - halo.after]
+    def classify(self, tile: Loaded, *, parts: Collection[str] = ()) -> TileResult:
+        """Classify a tile that `load` has brought to the device; `parts` names what the result must have."""
+        before, height, width = self.halo.before, tile.height - self.halo.total, tile.width - self.halo.total
+        core = tile.valid[before : before + height, before : before + width]
         if not core.any():
             return self._nothing(core.shape, parts)
-        heads = Logits(*(head.float() for head in self.network(stored, valid)))
+        heads = Logits(*(head[:height, :width].float() for head in self.network(tile.stored, tile.valid)))
         apart = _percent(self._apart(heads), core) if "disagreement" in parts else None
         shares = torch.softmax(self.model.calibration.combine(*heads), dim=2)  # (h,v,K)
         best, index = shares.max(dim=2)

@@ -2,16 +2,17 @@
 
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from cssd_geo.busy import Busy
 from cssd_geo.inference import TileClassifier, TileResult, choose_device, choose_precision
 from cssd_geo.tiles import Tile, TilePlan, Window
+from cssd_geo.transfer import Loaded
 from cssd_geo.unreadable import Readable
 
 T = TypeVar("T")
@@ -28,18 +29,22 @@ def classified_tiles(
     *,
     parts: Collection[str] = (),
     skip: Collection[int] = (),
+    busy: Busy | None = None,
 ) -> Iterator[tuple[Tile, TileResult]]:
     """Classify the tiles of a plan in its order, but for those in `skip`; `parts` names what results must have.
 
     While the caller writes a tile, the next one is computed, another one comes to the device, and another is read.
+    `busy` is told how long each stage is at work.
 
     Raises:
         SceneError: if the scene cannot be read.
     """
-    tiles = _uploaded(classifier, one_ahead(read_tiles(scene, plan, classifier.bands, skip)))
+    busy = Busy() if busy is None else busy
+    read = one_ahead(busy.each("reading", read_tiles(scene, plan, classifier.bands, skip)))
+    tiles = _loaded(classifier, plan, read)
     if classifier.device.type != "cpu":  # on a CPU nothing moves, and one more tile would only take memory
         tiles = one_ahead(tiles)
-    return one_ahead((tile, classifier.classify(*pixels, parts=parts)) for tile, pixels in tiles)
+    return one_ahead(_classified(classifier, tiles, parts, busy))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,8 @@ class ThisMachine:
 
     device: torch.device
     precision: torch.dtype
+    busy: Busy = field(default_factory=Busy)
+    """How long reading and computing were at work."""
 
     @property
     def planner(self) -> torch.device:
@@ -64,7 +71,7 @@ class ThisMachine:
         skip: Collection[int] = (),
     ) -> Iterator[tuple[Tile, TileResult]]:
         """See `classified_tiles`."""
-        return classified_tiles(classifier, scene, plan, parts=parts, skip=skip)
+        return classified_tiles(classifier, scene, plan, parts=parts, skip=skip, busy=self.busy)
 
 
 def this_machine(device: str, precision: str) -> ThisMachine:
@@ -73,8 +80,19 @@ def this_machine(device: str, precision: str) -> ThisMachine:
     return ThisMachine(device=place, precision=choose_precision(precision, place))
 
 
-def _uploaded(classifier: TileClassifier, tiles: Iterator[Pixels]) -> Iterator[tuple[Tile, tuple[Tensor, Tensor]]]:
-    return ((tile, classifier.upload(values, valid)) for tile, values, valid in tiles)
+def _loaded(classifier: TileClassifier, plan: TilePlan, tiles: Iterator[Pixels]) -> Iterator[tuple[Tile, Loaded]]:
+    """Tiles on the device; on a GPU all of them have the shape of the largest one."""
+    shape = None if classifier.device.type == "cpu" else (plan.largest.height, plan.largest.width)
+    return ((tile, classifier.load(values, valid, shape)) for tile, values, valid in tiles)
+
+
+def _classified(
+    classifier: TileClassifier, tiles: Iterator[tuple[Tile, Loaded]], parts: Collection[str], busy: Busy
+) -> Iterator[tuple[Tile, TileResult]]:
+    for tile, pixels in tiles:
+        with busy.at("computing"):
+            result = classifier.classify(pixels, parts=parts)
+        yield tile, result
 
 
 def read_tiles(

@@ -1,14 +1,31 @@
 """Fixtures that many tests use."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
 
-settings.register_profile("whatever the machine does", deadline=None)
-settings.load_profile("whatever the machine does")
+settings.register_profile("search", deadline=None)
+settings.register_profile("gate", deadline=None, derandomize=True)  # what lands does not hang on luck
+settings.load_profile("gate" if "CI" in os.environ else "search")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--examples", type=int, default=1, metavar="N", help="N times the examples of each property")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    times = config.getoption("--examples")
+    for item in items if times > 1 else ():
+        test: Any = getattr(item, "obj", None)
+        if hasattr(test, "hypothesis"):
+            # Settings are read from the test when it runs; Hypothesis has no public way to change them afterwards.
+            own = test._hypothesis_internal_use_settings
+            test._hypothesis_internal_use_settings = settings(own, max_examples=times * own.max_examples)
 
 
 @pytest.fixture(scope="session", autouse=True)

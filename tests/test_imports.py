@@ -16,7 +16,7 @@ LAYERS = """
 errors
 -- values: numpy and the standard library
 options bands classes tiles metrics reliability split_search discriminant locks shapefiles hdf5_files
-xml_files stores locations band_names envi_header
+xml_files stores locations band_names envi_header busy
 --
 splits resampling machine wavelengths band_choice stac outputs pam pooling dilation budget areas raw_layers
 legend vector_files
@@ -39,7 +39,7 @@ formats.desis formats.enmap formats.neon formats.prisma formats.emit scene_check
 --
 products
 -- from here on torch may be needed
-network calibration whitening sampling windows
+network calibration whitening sampling windows transfer
 --
 losses model baselines validation dense labelled_scenes
 --

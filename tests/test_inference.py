@@ -20,6 +20,7 @@ from cssd_geo.options import DEFAULT_MEMORY
 from cssd_geo.products import open_scene
 from cssd_geo.scene import Scene
 from cssd_geo.tiles import Halo
+from cssd_geo.transfer import Loaded
 
 CPU = torch.device("cpu")
 X86 = """processor\t: 0
@@ -145,7 +146,9 @@ def disagreement_of(scene: Scene, main: Tensor, spectral: Tensor) -> NDArray[np.
     classifier.network = _Says(main, spectral, classifier.halo)  # type: ignore[assignment]
     halo = classifier.halo.total
     valid = torch.ones(main.shape[0] + halo, main.shape[1] + halo, dtype=torch.bool)
-    found = classifier.classify(torch.zeros(5, *valid.shape), valid, parts={"disagreement"}).disagreement
+    found = classifier.classify(
+        Loaded(torch.zeros(5, *valid.shape), valid, *valid.shape), parts={"disagreement"}
+    ).disagreement
     assert found is not None
     return found
 

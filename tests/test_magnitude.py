@@ -48,20 +48,36 @@ def scene_in(folder: Path, unit: float, cube: NDArray[np.float64] | None = None,
     return open_scene(write_raster(folder / f"s{unit:g}.tif", stored, **options))
 
 
-@given(
-    model_unit=st.sampled_from([1.0, 100.0, 10_000.0]),
-    scene_unit=st.sampled_from([1.0, 100.0, 10_000.0]),
-    light=st.floats(0.5, 2.0),
-)
+UNITS = st.sampled_from([1.0, 100.0, 10_000.0])
+
+
+def scene_so_bright(folder: Path, unit: float, brightness: float) -> Scene:
+    """The upper quartile of its bands is so many times the model's mean."""
+    cube = reflectance()
+    upper = np.percentile(cube / MEAN[:, None, None], 75)
+    return scene_in(folder, unit, cube * brightness / upper)
+
+
+@given(model_unit=UNITS, scene_unit=UNITS, brightness=st.floats(0.4, 2.7))
 @settings(max_examples=20, deadline=None)
 def test_a_scale_that_is_not_declared_is_recognised(
-    tmp_path_factory: pytest.TempPathFactory, model_unit: float, scene_unit: float, light: float
+    tmp_path_factory: pytest.TempPathFactory, model_unit: float, scene_unit: float, brightness: float
 ) -> None:
-    scene = scene_in(tmp_path_factory.mktemp("s"), scene_unit, light * reflectance())
+    scene = scene_so_bright(tmp_path_factory.mktemp("s"), scene_unit, brightness)
     found = recognise_scale(scene, model_in(model_unit))
     np.testing.assert_allclose(found.scale, model_unit / scene_unit)
     np.testing.assert_array_equal(found.offset, 0)
     assert len(found.notes) == (model_unit != scene_unit)
+
+
+@given(model_unit=UNITS, scene_unit=UNITS, brightness=st.floats(0.06, 17))
+@settings(max_examples=20, deadline=None)
+def test_a_very_dark_or_bright_scene_never_gets_a_wrong_scale(
+    tmp_path_factory: pytest.TempPathFactory, model_unit: float, scene_unit: float, brightness: float
+) -> None:
+    scene = scene_so_bright(tmp_path_factory.mktemp("s"), scene_unit, brightness)
+    scale = recognise_scale(scene, model_in(model_unit)).scale
+    assert np.allclose(scale, model_unit / scene_unit) or (scale == 1).all()
 
 
 def test_the_note_says_what_was_done_and_how_to_change_it(tmp_path: Path) -> None:

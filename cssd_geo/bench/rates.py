@@ -21,7 +21,7 @@ from torch import Tensor
 
 from cssd_geo.bench.made import LAYOUTS, made_scene, untrained_model
 from cssd_geo.bench.patches import classify_as_toolboxes_do, classify_windows
-from cssd_geo.classification import classify
+from cssd_geo.classification import Classification, classify
 from cssd_geo.errors import OutputError
 from cssd_geo.inference import TileClassifier, choose_precision, precision_name
 from cssd_geo.model import Model
@@ -76,6 +76,8 @@ class FileRates:
     """(c) pixels/s of the first tile in memory, measured right before and after."""
     end_to_end: float
     """(e) pixels/s, class map and confidence written."""
+    busy: dict[str, float]
+    """Shares of the time of (e) in which reading, computing and writing were at work; they overlap."""
     peak_bytes: int
     """(g) resident memory of `cssd-geo classify` as a process of its own."""
 
@@ -144,7 +146,8 @@ def file_rates(
     options |= {"device": device.type, "precision": kind}
     before = _dense_rate(classifier, scene, repeats)
     read = _rate(lambda: deque(one_ahead(read_tiles(scene, plan, classifier.bands)), maxlen=0), pixels, repeats)
-    end_to_end = _rate(lambda: classify(path, model, folder / "map.tif", **options), pixels, repeats)
+    runs: list[Classification] = []
+    end_to_end = _rate(lambda: runs.append(classify(path, model, folder / "map.tif", **options)), pixels, repeats)
     dense = (before + _dense_rate(classifier, scene, repeats)) / 2
     return FileRates(
         layout=layout,
@@ -156,6 +159,7 @@ def file_rates(
         read=read,
         dense=dense,
         end_to_end=end_to_end,
+        busy=dict(runs[-1].busy),
         peak_bytes=_peak_of_a_run(folder, path, model, options),
     )
 
@@ -163,8 +167,8 @@ def file_rates(
 def _dense_rate(classifier: TileClassifier, scene: Scene, repeats: int) -> float:
     """Network-only rate on the first tile of a scene's plan, which lies on the device already."""
     tile, values, valid = next(read_tiles(scene, classifier.plan(scene), classifier.bands))
-    there = classifier.upload(values, valid)
-    return _rate(lambda: _finished(classifier.network(*there).main), tile.core.pixels, repeats)
+    there = classifier.load(values, valid)
+    return _rate(lambda: _finished(classifier.network(there.stored, there.valid).main), tile.core.pixels, repeats)
 
 
 def _finished(result: Tensor) -> None:

@@ -99,7 +99,7 @@ def _network_table(rates: "NetworkRates") -> str:
 
 _FILE_HEADING = (
     f"\n{'layout':<13} {'size':>6} {'tile':>11} {'(d) read':>12} {'(c) dense':>12} {'(e) end to end':>15} "
-    f"{'(e)/min(c,d)':>13} {'(g) peak':>9}"
+    f"{'(e)/min(c,d)':>13} {'(g) peak':>9}  busy: reading, computing, writing"
 )
 
 
@@ -107,5 +107,6 @@ def _file_row(rates: "FileRates") -> str:
     tile = f"{rates.tile[0]} x {rates.tile[1]}"
     return (
         f"{rates.layout:<13} {rates.size:>6} {tile:>11} {rates.read:>12,.0f} {rates.dense:>12,.0f} "
-        f"{rates.end_to_end:>15,.0f} {rates.share:>13.2f} {rates.peak_bytes / 1e9:>6.2f} GB"
+        f"{rates.end_to_end:>15,.0f} {rates.share:>13.2f} {rates.peak_bytes / 1e9:>6.2f} GB  "
+        + " ".join(f"{share:>6.0%}" for share in rates.busy.values())
     )

@@ -1,0 +1,74 @@
+"""Tiles on their way to a device, as far as a machine without a GPU can tell."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scenes import coordinate_cube, random_model, write_raster
+
+from cssd_geo import streaming
+from cssd_geo.inference import TileClassifier
+from cssd_geo.products import open_scene
+from cssd_geo.streaming import classified_tiles
+from cssd_geo.transfer import load
+
+CPU = torch.device("cpu")
+
+
+@given(height=st.integers(1, 9), width=st.integers(1, 9), below=st.integers(0, 5), right=st.integers(0, 5))
+def test_a_tile_in_a_larger_shape_is_itself_and_invalid_beyond(
+    height: int, width: int, below: int, right: int
+) -> None:
+    values, valid = coordinate_cube(3, height, width) + 1, np.ones((height, width), np.bool_)
+    loaded = load(values, valid, CPU, (height + below, width + right))
+    assert (loaded.height, loaded.width) == (height, width)
+    expected = np.pad(values, ((0, 0), (0, below), (0, right)))
+    np.testing.assert_array_equal(loaded.stored.numpy(), expected)
+    np.testing.assert_array_equal(loaded.valid.numpy(), np.pad(valid, ((0, below), (0, right))))
+
+
+def test_on_a_cpu_nothing_moves() -> None:
+    values, valid = coordinate_cube(3, 4, 5), np.ones((4, 5), np.bool_)
+    loaded = load(values, valid, CPU)
+    assert loaded.stored.numpy().base is not None
+    assert np.shares_memory(loaded.stored.numpy(), values)
+    assert np.shares_memory(loaded.valid.numpy(), valid)
+
+
+def test_values_in_another_byte_order_are_the_same_values() -> None:
+    values, valid = coordinate_cube(3, 4, 5), np.ones((4, 5), np.bool_)
+    swapped = values.astype(values.dtype.newbyteorder())
+    np.testing.assert_array_equal(load(swapped, valid, CPU).stored.numpy(), values)
+
+
+@pytest.mark.parametrize("tile_size", [13, 24, 100])
+def test_tiles_of_one_shape_have_the_results_of_tiles_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile_size: int
+) -> None:
+    cube = coordinate_cube(5, 50, 70) % 977
+    cube[:, 30:, 40:] = -5
+    scene = open_scene(write_raster(tmp_path / "s.tif", cube, nodata=-5))
+    classifier = TileClassifier(random_model(bands=5), scene, CPU)
+    plan, parts = classifier.plan(scene, tile_size), ("disagreement", "probabilities")
+    one_by_one = list(classified_tiles(classifier, scene, plan, parts=parts))
+
+    shapes, as_on_a_gpu = set(), load
+
+    def noted(*args: Any) -> Any:
+        loaded = as_on_a_gpu(*args)
+        shapes.add(tuple(loaded.valid.shape))
+        return loaded
+
+    classifier.device = torch.device("meta")  # any that is no CPU: tiles get one shape
+    monkeypatch.setattr(classifier, "load", lambda values, valid, shape: noted(values, valid, CPU, shape))
+    for (tile, result), (same, expected) in zip(
+        streaming.classified_tiles(classifier, scene, plan, parts=parts), one_by_one, strict=True
+    ):
+        assert tile == same
+        for part in ("class_map", "confidence", *parts):
+            np.testing.assert_array_equal(getattr(result, part), getattr(expected, part))
+    assert shapes == {(plan.largest.height, plan.largest.width)}
