@@ -12,6 +12,8 @@ _TILES_IN_FLIGHT = 2
 """One is computed while the next one is read."""
 _FEWEST_ROWS = 256
 """Rows of a tile, where memory allows: with fewer, the halo is a large part of the work."""
+_FEW_ROWS = 96
+"""Rows that are enough where wider tiles save reads."""
 _MOST_PIXELS = 1 << 19
 """Pixels of a tile: more of them are not faster, and progress is told tile by tile."""
 _BLOCKS_ACROSS = 8
@@ -37,6 +39,8 @@ class Blocks:
     width: int
     divisible: bool = False
     """Whether a part of a block can be read alone, as in raw files."""
+    least_run: int = 1
+    """Pixels side by side that are worth a read of their own, where blocks are divisible."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,18 +79,20 @@ def plan_within(memory: int, needs: Needs, blocks: Blocks, *, height: int, width
     rows = math.ceil(min(_FEWEST_ROWS, height) / down) * down
     margin = halo.total + halo.after  # the last tile of a row or column may be `after` longer
     useful, each = _MOST_PIXELS, _TILES_IN_FLIGHT * needs.pixel_in + needs.pixel_out
-    if not blocks.divisible:
-        many = 1 if across == width else _BLOCKS_ACROSS
-        useful = max(useful, (rows + margin) * (many * across + margin))
+    many = 1 if across == width else _BLOCKS_ACROSS
+    wide = min(blocks.least_run, width) if blocks.divisible else many * across
+    useful = max(useful, (rows + margin) * (wide + margin))
     pixels = min(useful, (memory - needs.fixed) // each)
 
     def fitting(other: int, unit: int) -> int:
+        """Rows that fit beside so many columns, or the other way round: whole units, where one fits."""
         space = max(0, pixels // (other + margin) - margin)
         return space // unit * unit or space
 
-    columns = min(max(fitting(rows, across), across), width)
+    run = min(blocks.least_run, fitting(_FEW_ROWS, 1)) if blocks.divisible else across
+    columns = min(max(fitting(rows, across), run), width)
     if blocks.divisible:  # any width will do: no thin rest at the right
-        columns = math.ceil(width / math.ceil(width / columns))
+        columns = math.ceil(width / math.ceil(width / max(columns, 1)))
     rows = min(fitting(columns, down), height)
     if rows < min(halo.total, height) or columns < min(halo.total, width):  # else most of what is read is halo
         rows = columns = math.isqrt(max(0, pixels)) - margin

@@ -26,6 +26,8 @@ _MOST_DECODERS = 8
 """Threads: as many blocks as a tile has across."""
 _OPENING = {"CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO"}
 """Else GDAL leaves a file beside each compressed raw file that it opens."""
+_RUN_BYTES = 8192
+"""Of a line of a raw file that are read at once: systems read pages of 4096 bytes, so less is wasteful."""
 _LEAST_CACHE = 64_000_000
 _CACHED_BLOCKS = 2
 """Blocks, over all bands, that GDAL keeps: it decodes the one and hands out bands of the other."""
@@ -91,12 +93,18 @@ class RasterSource:
         dataset = self.dataset()
         height, width = dataset.block_shapes[0]
         raw = height == 1 and dataset.compression is None and dataset.driver != "GTiff"
-        return Blocks(height=height, width=width, divisible=raw)
+        if not raw:
+            return Blocks(height=height, width=width)
+        value = np.dtype(dataset.dtypes[0]).itemsize * (dataset.count if self._pixels_together() else 1)
+        return Blocks(height=height, width=width, divisible=True, least_run=-(-_RUN_BYTES // value))
 
     @property
     def bands_last(self) -> bool:
         """See `Source`."""
-        return self.blocks.divisible and self.dataset().interleaving is Interleaving.pixel
+        return self.blocks.divisible and self._pixels_together()
+
+    def _pixels_together(self) -> bool:
+        return self.dataset().interleaving is Interleaving.pixel
 
     @property
     def cache_bytes(self) -> int:

@@ -1,6 +1,7 @@
 """`cssd-geo bench`: it measures what it says. How fast is not a test's business."""
 
 import json
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import randomise
 
-from cssd_geo.bench.made import LAYOUTS, made_scene
+from cssd_geo.bench.made import LAYOUTS, made_scene, untrained_model
 from cssd_geo.bench.patches import classify_as_toolboxes_do, classify_windows
-from cssd_geo.bench.rates import operations
+from cssd_geo.bench.rates import operations, read_from_disk
 from cssd_geo.cli import main
 from cssd_geo.cli.bench import _LAYOUTS
 from cssd_geo.dense import DenseNetwork
+from cssd_geo.inference import TileClassifier
 from cssd_geo.network import CSSD, NetworkConfig
+from cssd_geo.products import open_scene
+from cssd_geo.streaming import read_tiles
 
 SMALL = NetworkConfig(bands=9, classes=4, window=5, spectral_features=16, spatial_features=5)
 
@@ -81,6 +85,25 @@ def test_made_scenes_are_stored_as_their_layout_says(layout: str, tmp_path: Path
         wanted = {"bil": "LINE", "bsq": "BAND", "bip": "PIXEL"}.get(layout[-3:], "PIXEL")
         assert dataset.interleaving.value == wanted
         assert dataset.read().std() > 100
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_file_is_read_from_the_disk_once_whatever_its_layout(layout: str, tmp_path: Path) -> None:
+    """Counted by the system, so that nothing that GDAL does beneath us is overlooked."""
+    path = made_scene(tmp_path / "scene", layout, bands=6, size=1500)
+    scene = open_scene(path)
+    classifier = TileClassifier(untrained_model(bands=6, classes=3), scene, torch.device("cpu"))
+    plan = classifier.plan(scene, None, 400_000_000)
+    assert len(plan) > 1
+
+    def read_all() -> None:
+        with rasterio.Env(GDAL_CACHEMAX=scene.source.cache_bytes):
+            deque(read_tiles(scene, plan, classifier.bands), maxlen=0)
+
+    read = read_from_disk(path, read_all)
+    if read is None:
+        pytest.skip("the system does not tell what it reads from the disk, or the file lies in memory")
+    assert 0.9 < read / path.stat().st_size < 1.25
 
 
 def test_bench_prints_every_figure(tmp_path: Path) -> None:

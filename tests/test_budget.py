@@ -49,7 +49,7 @@ def sides(least: int = 1) -> st.SearchStrategy[int]:
 
 
 edges = st.one_of(st.sampled_from([1, 16, 128, 256, 512, 1024]), st.integers(1, 4000))
-stored = st.builds(Blocks, height=edges, width=edges, divisible=st.booleans())
+stored = st.builds(Blocks, height=edges, width=edges, divisible=st.booleans(), least_run=st.integers(1, 8192))
 halos = st.builds(halo_of, st.integers(1, 64))
 scenes = st.tuples(sides(), sides())
 needs_of_networks = st.builds(
@@ -190,6 +190,31 @@ def test_parts_of_raw_rows_are_read_alone_so_that_any_shape_will_do(needs: Needs
     assert isinstance(plan, TilePlan)
     assert plan.tile_height >= 250
     assert plan.pixels_read <= 2 * size[0] * size[1]
+
+
+@given(
+    bands=st.integers(100, 430),
+    width=st.integers(16, 50_000),
+    value=st.sampled_from([2, 4]),
+    together=st.booleans(),
+)
+def test_lines_of_raw_files_are_read_whole_or_in_runs_of_two_pages(
+    *, bands: int, width: int, value: int, together: bool
+) -> None:
+    """A flight line is read once; in a very wide mosaic half as much again, as systems read whole pages."""
+    run = -(-8192 // (value * bands if together else value))
+    blocks, needs = Blocks(height=1, width=width, divisible=True, least_run=run), needs_with(bands, value)
+    plan = planned(10**9, needs, blocks, (20_000, width), halo_of(10))
+    assert isinstance(plan, TilePlan)
+    fitting = 0.8 * (10**9 - needs.fixed) / (2 * needs.pixel_in + needs.pixel_out) / (96 + 20) - 20
+    assert plan.tile_width >= min(width, run, fitting) / 2
+    assert plan.tile_width == width or width > min(run, fitting)
+    assert plan.tile_height >= 96
+
+
+def needs_with(bands: int, value: int) -> Needs:
+    """Of a network with 16 classes."""
+    return Needs(fixed=200_000_000, pixel_in=(bands * value + 1) * 5 // 4, pixel_out=480)
 
 
 # Sizes as text

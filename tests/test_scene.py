@@ -165,6 +165,7 @@ def test_a_window_is_read_into_a_part_of_arrays_and_nothing_else_is_touched(stor
 
 
 def test_blocks_are_those_of_the_file_and_only_raw_ones_are_read_in_part(stored: dict[str, Scene]) -> None:
+    item = stored["bsq"].cube.dtype.itemsize
     assert {name: scene.source.blocks for name, scene in stored.items()} == {
         "tiles": Blocks(height=16, width=32),
         "tiles, band by band": Blocks(height=32, width=16),
@@ -172,9 +173,9 @@ def test_blocks_are_those_of_the_file_and_only_raw_ones_are_read_in_part(stored:
         "deflated strips": Blocks(height=7, width=WIDTH),
         "zstd strips": Blocks(height=4, width=WIDTH),
         "strips": Blocks(height=1, width=WIDTH),
-        "bsq": Blocks(height=1, width=WIDTH, divisible=True),
-        "bil": Blocks(height=1, width=WIDTH, divisible=True),
-        "bip": Blocks(height=1, width=WIDTH, divisible=True),
+        "bsq": Blocks(height=1, width=WIDTH, divisible=True, least_run=8192 // item),
+        "bil": Blocks(height=1, width=WIDTH, divisible=True, least_run=8192 // item),
+        "bip": Blocks(height=1, width=WIDTH, divisible=True, least_run=-(-8192 // (item * len(EVERY)))),
     }
 
 

@@ -3,6 +3,7 @@
 All rates of one call come from one process on one machine, so that their ratios can be trusted.
 """
 
+import os
 import platform
 import statistics
 import subprocess
@@ -72,6 +73,8 @@ class FileRates:
     """Rows and columns of a tile."""
     read: float
     """(d) pixels/s, tiles as they are for the network."""
+    bytes_read: float | None
+    """What came from the disk for that, in sizes of the file; None where the system does not tell."""
     dense: float
     """(c) pixels/s of the first tile in memory, measured right before and after."""
     end_to_end: float
@@ -145,7 +148,11 @@ def file_rates(
     options: dict[str, Any] = {"confidence": folder / "confidence.tif", "memory": memory, "overwrite": True}
     options |= {"device": device.type, "precision": kind}
     before = _dense_rate(classifier, scene, repeats)
-    read = _rate(lambda: deque(one_ahead(read_tiles(scene, plan, classifier.bands)), maxlen=0), pixels, repeats)
+
+    def read_all() -> None:
+        deque(one_ahead(read_tiles(scene, plan, classifier.bands)), maxlen=0)
+
+    bytes_read, read = read_from_disk(path, read_all), _rate(read_all, pixels, repeats)
     runs: list[Classification] = []
     end_to_end = _rate(lambda: runs.append(classify(path, model, folder / "map.tif", **options)), pixels, repeats)
     dense = (before + _dense_rate(classifier, scene, repeats)) / 2
@@ -157,6 +164,7 @@ def file_rates(
         precision=kind,
         tile=(plan.tile_height, plan.tile_width),
         read=read,
+        bytes_read=None if bytes_read is None else bytes_read / path.stat().st_size,
         dense=dense,
         end_to_end=end_to_end,
         busy=dict(runs[-1].busy),
@@ -186,6 +194,27 @@ def _rate(work: Callable[[], object], amount: int, repeats: int) -> float:
         work()
         seconds.append(time.perf_counter() - started)
     return amount / statistics.median(seconds)
+
+
+def read_from_disk(path: Path, work: Callable[[], object]) -> int | None:
+    """Bytes that come from the disk while all of a file is read.
+
+    None but on Linux, or where the file lies in memory.
+    """
+    counters = Path("/proc/self/io")
+    if not counters.exists():
+        return None
+
+    def count() -> int:
+        values = dict(line.split(": ") for line in counters.read_text().splitlines())
+        return int(values["read_bytes"])
+
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # the system forgets what it keeps of it
+    before = count()
+    work()
+    return count() - before or None
 
 
 def _peak_of_a_run(folder: Path, path: Path, model: Model, options: dict[str, Any]) -> int:

@@ -98,15 +98,16 @@ def _network_table(rates: "NetworkRates") -> str:
 
 
 _FILE_HEADING = (
-    f"\n{'layout':<13} {'size':>6} {'tile':>11} {'(d) read':>12} {'(c) dense':>12} {'(e) end to end':>15} "
-    f"{'(e)/min(c,d)':>13} {'(g) peak':>9}  busy: reading, computing, writing"
+    f"\n{'layout':<13} {'size':>6} {'tile':>11} {'(d) read':>12} {'from disk':>11} {'(c) dense':>12} "
+    f"{'(e) end to end':>15} {'(e)/min(c,d)':>13} {'(g) peak':>9}  busy: reading, computing, writing"
 )
 
 
 def _file_row(rates: "FileRates") -> str:
     tile = f"{rates.tile[0]} x {rates.tile[1]}"
+    read = "" if rates.bytes_read is None else f"{rates.bytes_read:.2f} x"
     return (
-        f"{rates.layout:<13} {rates.size:>6} {tile:>11} {rates.read:>12,.0f} {rates.dense:>12,.0f} "
+        f"{rates.layout:<13} {rates.size:>6} {tile:>11} {rates.read:>12,.0f} {read:>11} {rates.dense:>12,.0f} "
         f"{rates.end_to_end:>15,.0f} {rates.share:>13.2f} {rates.peak_bytes / 1e9:>6.2f} GB  "
         + " ".join(f"{share:>6.0%}" for share in rates.busy.values())
     )
