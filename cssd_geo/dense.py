@@ -19,13 +19,16 @@ from torch.nn import functional
 
 from cssd_geo.dilation import dilate
 from cssd_geo.network import CSSD, MARGIN, Logits
-from cssd_geo.pooling import BLOCK_ROWS, Pooling
+from cssd_geo.pooling import BLOCK_COLUMNS, BLOCK_ROWS, Pooling
 from cssd_geo.tiles import Halo
+from cssd_geo.workers import run_side_by_side, side_by_side
 
-_PANEL_COLUMNS = 512
+_PANEL_COLUMNS = 256
 """Columns of a tile that flow through together on a CPU; the halo between two panels is computed twice."""
+_LEAST_PANEL_COLUMNS = 128
+"""Where there are many processors: narrower panels would be mostly halo."""
 _BAND_PIXELS = 8192
-"""Pixels of a band on a CPU: 8 MB a stage with 256 features in float32. Half or twice as many are as fast."""
+"""Pixels of a band on a CPU: 8 MB a stage with 256 features in float32. Half as many are slower."""
 _LIVE_STAGES = 10
 """Results of C features for each pixel of a band that are in memory at a time, groups for the pooling included."""
 _FEWEST_PIXELS = 1024
@@ -91,7 +94,8 @@ class DenseNetwork:
         """Memory that computing takes on a CPU, whatever the size of the tile."""
         first_band = _BAND_PIXELS + self.halo.total * (_PANEL_COLUMNS + self.halo.total)
         features = _LIVE_STAGES * self.config.spectral_features * self.dtype.itemsize
-        return first_band * (self._spectral_weight.shape[1] * self._spectral_weight.dtype.itemsize + features)
+        pixel = self._spectral_weight.shape[1] * self._spectral_weight.dtype.itemsize + features
+        return first_band * pixel * side_by_side(sys.maxsize)
 
     @torch.inference_mode()
     def __call__(self, stored: Tensor, valid: Tensor) -> Logits:
@@ -119,12 +123,16 @@ class DenseNetwork:
         shape = (height, width, self.config.classes)
         kinds = self.dtype, self._spectral_weight.dtype
         out = Logits(*(torch.empty(shape, dtype=kind, device=self.device) for kind in kinds))
-        for left in range(0, width, self._panel_columns):
-            core = slice(left, min(left + self._panel_columns, width))
-            padded = slice(left, core.stop + self.halo.total)
+
+        def classify_panel(core: slice) -> None:
+            padded = slice(core.start, core.stop + self.halo.total)
             self._classify_panel(stored[:, :, padded], valid[:, padded], *(part[:, core] for part in out))
+
+        at_once = side_by_side(width // _LEAST_PANEL_COLUMNS) if self.device.type == "cpu" else 1
+        run_side_by_side(classify_panel, _panels(width, self._panel_columns, at_once), at_once)
         return out
 
+    @torch.inference_mode()
     def _classify_panel(self, stored: Tensor, valid: Tensor, main: Tensor, spectral: Tensor) -> None:
         """Let the rows of (B,y,x) and (y,x) flow through all stages into two (h,v,K)."""
         flow, mask = _Flow(self.config.window), _Mask(valid, self.device)
@@ -241,6 +249,13 @@ class _Mask:
         if any(self._rows[span]):
             rows.masked_fill_(self._blank[span, margin : margin + rows.shape[1], None], 0)
         return rows
+
+
+def _panels(width: int, most: int, at_once: int) -> list[slice]:
+    """Cut columns into panels of `most` or fewer: whole blocks for the pooling, as many for each thread."""
+    count = -(-width // (most * at_once)) * at_once
+    columns = -(-width // (count * BLOCK_COLUMNS)) * BLOCK_COLUMNS
+    return [slice(left, min(left + columns, width)) for left in range(0, width, columns)]
 
 
 def _convolve(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -52,7 +52,9 @@ class TrainingOptions:
         least=1e-9,
     )
     weight_decay: float = _option(1e-2, "Of AdamW.", least=0)
-    epsilon: float = _option(0.1, "Share of the spectral head in the target; 0: no distillation.", least=0, most=1)
+    epsilon: float = _option(
+        0.0, "Share of the spectral head in the target of the main one (paper: 0.1).", least=0, most=1
+    )
     temperature: float = _option(4.0, "Softness of the spectral head as a teacher.", least=1e-3)
     spectral_weight: float = _option(1.0, "Weight of the spectral head's own loss (lambda).", least=0)
     window: int = _option(10, "Side length of the window in pixels.", least=1, most=LARGEST_WINDOW)

@@ -345,6 +345,25 @@ def test_a_network_in_training_classifies_as_at_inference() -> None:
     assert all(torch.equal(one, two) for one, two in zip(case.network.buffers(), statistics, strict=True))
 
 
+@given(
+    case=cases(24, 30),
+    threads=st.integers(2, 9),
+    least=st.integers(1, 9),
+    piece=pieces,
+)
+def test_threads_side_by_side_make_the_same_of_a_tile(
+    case: Case, threads: int, least: int, piece: tuple[int, int]
+) -> None:
+    expected, usual = dense(case), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with pytest.MonkeyPatch.context() as patch, cut_into(*piece):
+            patch.setattr("cssd_geo.dense._LEAST_PANEL_COLUMNS", least)
+            assert_equal(case.usable, dense(case), expected)
+    finally:
+        torch.set_num_threads(usual)
+
+
 class Scarce:
     """A GPU, which would take a tile at once, but runs out of memory with more than some pixels at a time."""
 

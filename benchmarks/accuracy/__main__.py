@@ -155,7 +155,8 @@ def table(rows: list[Row]) -> str:
         cells = [scene, split, shots, method, str(len(found))]
         cells += [_spread(found, "oa", 1), _spread(found, "aa", 1), _spread(found, "kappa", 3)]
         cells += ["" if found[0]["calibration_error"] is None else _spread(found, "calibration_error", 3)]
-        lines.append("| " + " | ".join([*cells, f"{np.median([r['seconds'] for r in found]):.0f}"]) + " |")
+        seconds = [row["seconds"] for row in found if row["seconds"] is not None]
+        lines.append("| " + " | ".join([*cells, f"{np.median(seconds):.0f}" if seconds else ""]) + " |")
     return "\n".join(lines)
 
 

@@ -1,0 +1,63 @@
+"""Threads side by side: all parts are done, errors come through, and torch's settings stay those of the user."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from cssd_geo.workers import run_side_by_side, side_by_side
+
+
+@pytest.fixture(params=[1, 2, 4, 6])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    usual = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(usual)
+
+
+def test_all_parts_are_done_once(threads: int) -> None:
+    done: list[int] = []
+    run_side_by_side(done.append, range(100), side_by_side(100))
+    assert sorted(done) == list(range(100))
+    assert side_by_side(100) == threads
+    assert side_by_side(1) == side_by_side(0) == 1
+
+
+def test_the_threads_share_the_processors(threads: int) -> None:
+    at_once = side_by_side(2)
+    meet, seen = threading.Barrier(at_once), set()
+
+    def note(_: int) -> None:
+        meet.wait()  # so that each thread does a part
+        seen.add((threading.get_ident(), torch.get_num_threads()))
+
+    run_side_by_side(note, range(at_once), at_once)
+    assert len(seen) == at_once
+    assert {each for _, each in seen} == {threads // at_once}
+
+
+def test_the_users_threads_keep_their_settings(threads: int) -> None:
+    run_side_by_side(lambda _: None, range(8), side_by_side(8))
+    assert torch.get_num_threads() == threads
+    found = []
+    later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert found == [threads]
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_an_error_of_any_part_is_raised(at_once: int) -> None:
+    def work(part: int) -> None:
+        if part == 5:
+            raise KeyError(part)
+
+    with pytest.raises(KeyError, match="5"):
+        run_side_by_side(work, range(9), at_once)
+
+
+def test_no_more_threads_than_memory_is_counted_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 96)
+    assert side_by_side(1000) == 8
