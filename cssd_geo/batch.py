@@ -49,6 +49,7 @@ class BatchOptions:
     device: str = "auto"
     precision: str = "auto"
     overwrite: bool = False
+    restart: bool = False
     follow_links: bool = False
     """Let virtual rasters refer to files outside of their folder."""
 
@@ -138,6 +139,7 @@ def _classify_one(
             device=options.device,
             precision=options.precision,
             overwrite=options.overwrite,
+            restart=options.restart,
         )
     except CssdGeoError as error:
         seconds = time.monotonic() - started

@@ -1,5 +1,6 @@
 """Where pixels lie on the Earth: the size, transform, CRS and ground control points of a raster."""
 
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,13 @@ from cssd_geo.errors import SceneError
 from cssd_geo.links import LOCAL_FORMATS, require_inside
 from cssd_geo.locations import is_address
 from cssd_geo.tiles import Window
+
+_PATIENCE = {
+    "GDAL_HTTP_CONNECTTIMEOUT": "30",
+    "GDAL_HTTP_LOW_SPEED_TIME": "60",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
+}
+"""Seconds to connect, and seconds with less than so many bytes each."""
 
 _warning = threading.Lock()
 
@@ -117,7 +125,7 @@ def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
     if not follow_links:
         require_inside(path)
     try:
-        with unplaced(), rasterio.Env():
+        with unplaced(), rasterio.Env(**_patience()):
             local = Path(path).is_file()
             dataset = DatasetReader(str(path), driver=list(LOCAL_FORMATS)) if local else rasterio.open(path)
     except RasterioError as error:
@@ -131,6 +139,11 @@ def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
     if dataset.count == 0:
         raise SceneError(f"{path} holds no band itself: open one of its subdatasets: {dataset.subdatasets}")
     return dataset
+
+
+def _patience() -> dict[str, str]:
+    """How long a server may be silent, unless the user's environment says so; GDAL alone waits for ever."""
+    return {name: value for name, value in _PATIENCE.items() if name not in os.environ}
 
 
 def read_window(

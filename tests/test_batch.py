@@ -91,6 +91,25 @@ def test_a_map_by_another_model_or_of_a_changed_scene_is_never_taken_for_done(
         list(classify_batch(listed(flights), model, tmp_path / "maps"))
 
 
+def test_an_unfinished_run_by_another_model_is_discarded_if_asked(flights: Path, tmp_path: Path) -> None:
+    scenes, maps, other = listed(flights)[:1], tmp_path / "maps", random_model(bands=4, seed=9)
+
+    def killed(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(
+            classify_batch(scenes, random_model(bands=4), maps, options=BatchOptions(tile_size=8), on_tile=killed)
+        )
+    with pytest.raises(OutputError, match="--restart"):
+        list(classify_batch(scenes, other, maps, options=BatchOptions(tile_size=8)))
+    done = list(classify_batch(scenes, other, maps, options=BatchOptions(tile_size=8, restart=True)))
+    assert [outcome.status for outcome in done] == ["done"]
+    other.save(tmp_path / "other.safetensors")
+    again = call("batch", scenes[0].path, "-o", maps, "-m", tmp_path / "other.safetensors", "--restart")
+    assert "is there: skipped" in again.output, again.output
+
+
 def test_a_scene_that_fails_stops_the_batch_or_not(flights: Path, model: Model, tmp_path: Path) -> None:
     broken = flights / "day0" / "line1a.tif"
     broken.write_bytes(b"II*\0 no tiff")

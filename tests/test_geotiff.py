@@ -1,6 +1,8 @@
 """GeoTIFF: wavelengths by every convention in use, scales, masks, transparency, side files, addresses."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 import zipfile
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from scenes import random_model, write_raster, write_two_fields
 
+from cssd_geo import grid
 from cssd_geo.cli import main
 from cssd_geo.errors import SceneError
 from cssd_geo.locations import file_name, is_address, local_path
@@ -252,6 +255,21 @@ def test_a_cog_at_an_address_is_read_in_parts(served: Served, form: str) -> None
 def test_what_is_not_at_an_address_is_said(served: Served) -> None:
     with pytest.raises(SceneError, match=r"missing\.tif is not a raster that GDAL can read: .*404"):
         open_scene(f"{served.address}/missing.tif")
+
+
+def test_a_server_that_never_answers_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "GDAL_HTTP_LOW_SPEED_TIME" not in os.environ
+    patience = grid._PATIENCE | {"GDAL_HTTP_LOW_SPEED_TIME": "1"}
+    monkeypatch.setattr(grid, "_PATIENCE", patience)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # takes the connection, and is silent
+        place = f"http://127.0.0.1:{server.getsockname()[1]}/silent.tif"
+        with pytest.raises(SceneError, match=r"silent\.tif is not a raster that GDAL can read"):
+            open_scene(place)
+
+
+def test_the_user_s_patience_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GDAL_HTTP_LOW_SPEED_TIME", "600")
+    assert set(grid._patience()) == {"GDAL_HTTP_CONNECTTIMEOUT", "GDAL_HTTP_LOW_SPEED_LIMIT"}
 
 
 def test_the_command_line_takes_addresses_as_they_are(served: Served, tmp_path: Path) -> None:

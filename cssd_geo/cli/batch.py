@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @options.tile_size
 @options.device
 @options.precision
+@options.restart
 @options.overwrite
 def command(
     *,
@@ -54,6 +55,7 @@ def command(
     tile_size: int | None,
     device: str,
     precision: str,
+    restart: bool,
     overwrite: bool,
 ) -> None:
     """Classify each SCENE into NAME_map.tif in a folder.
@@ -76,6 +78,7 @@ def command(
         device=device,
         precision=precision,
         overwrite=overwrite,
+        restart=restart,
         follow_links=follow_links,
     )
     with connected(scheduler, workers) as client, PixelProgress("scene") as progress:

@@ -48,7 +48,7 @@ _LISTED = 20
     help="Where the scene cannot be read: stop, or take these blocks as without data, list them and exit with 3.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what it will take, by a trial of two tiles; write nothing.")
-@click.option("--restart", is_flag=True, help="Discard an unfinished run to this map; else it goes on.")
+@options.restart
 @options.overwrite
 def command(
     *,

@@ -94,6 +94,7 @@ workers = click.option(
     metavar="N",
     help="Compute in so many worker processes on this machine.",
 )
+restart = click.option("--restart", is_flag=True, help="Discard an unfinished run to a map; else it goes on.")
 overwrite = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 class_field = click.option(
     "--class-field", metavar="NAME", help="Attribute with the class; guessed where only one is plausible."
