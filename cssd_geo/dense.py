@@ -92,10 +92,11 @@ class DenseNetwork:
     @property
     def working_bytes(self) -> int:
         """Memory that computing takes on a CPU, whatever the size of the tile."""
-        first_band = _BAND_PIXELS + self.halo.total * (_PANEL_COLUMNS + self.halo.total)
+        at_once = side_by_side(sys.maxsize)
+        first_band = _shared(_BAND_PIXELS, at_once) + self.halo.total * (_PANEL_COLUMNS + self.halo.total)
         features = _LIVE_STAGES * self.config.spectral_features * self.dtype.itemsize
         pixel = self._spectral_weight.shape[1] * self._spectral_weight.dtype.itemsize + features
-        return first_band * pixel * side_by_side(sys.maxsize)
+        return first_band * pixel * at_once
 
     @torch.inference_mode()
     def __call__(self, stored: Tensor, valid: Tensor) -> Logits:
@@ -124,20 +125,26 @@ class DenseNetwork:
         kinds = self.dtype, self._spectral_weight.dtype
         out = Logits(*(torch.empty(shape, dtype=kind, device=self.device) for kind in kinds))
 
+        at_once = side_by_side(width // _LEAST_PANEL_COLUMNS) if self.device.type == "cpu" else 1
+        band = _shared(self._band_pixels, at_once)
+
         def classify_panel(core: slice) -> None:
             padded = slice(core.start, core.stop + self.halo.total)
-            self._classify_panel(stored[:, :, padded], valid[:, padded], *(part[:, core] for part in out))
+            main, spectral = (part[:, core] for part in out)
+            self._classify_panel(stored[:, :, padded], valid[:, padded], main, spectral, band)
 
-        at_once = side_by_side(width // _LEAST_PANEL_COLUMNS) if self.device.type == "cpu" else 1
         run_side_by_side(classify_panel, _panels(width, self._panel_columns, at_once), at_once)
         return out
 
     @torch.inference_mode()
-    def _classify_panel(self, stored: Tensor, valid: Tensor, main: Tensor, spectral: Tensor) -> None:
+    def _classify_panel(
+        self, stored: Tensor, valid: Tensor, main: Tensor, spectral: Tensor, band_pixels: int
+    ) -> None:
         """Let the rows of (B,y,x) and (y,x) flow through all stages into two (h,v,K)."""
         flow, mask = _Flow(self.config.window), _Mask(valid, self.device)
         done = 0
-        for start, stop in self._bands(*valid.shape):
+        height, width = valid.shape
+        for start, stop in self._bands(height, width, band_pixels):
             features, opinions = self._spectral(stored[:, start:stop])  # (r,x,C) (r,x,K)
             self._keep_core(opinions, start, spectral)
             mask.blank(features, stop)
@@ -147,9 +154,9 @@ class DenseNetwork:
             main[done : done + len(pooled)] = pooled[:, : main.shape[1]]
             done += len(pooled)
 
-    def _bands(self, height: int, width: int) -> Iterator[tuple[int, int]]:
+    def _bands(self, height: int, width: int, pixels: int) -> Iterator[tuple[int, int]]:
         """First row and end of each band; the first has the halo on top, so that each one leads to results."""
-        step = max(1, self._band_pixels // (width * BLOCK_ROWS)) * BLOCK_ROWS
+        step = max(1, pixels // (width * BLOCK_ROWS)) * BLOCK_ROWS
         first = min(step + self.halo.total, height)
         yield 0, first
         for start in range(first, height, step):
@@ -249,6 +256,11 @@ class _Mask:
         if any(self._rows[span]):
             rows.masked_fill_(self._blank[span, margin : margin + rows.shape[1], None], 0)
         return rows
+
+
+def _shared(band_pixels: int, at_once: int) -> int:
+    """Pixels of a band where several are computed side by side: together no more than two of full size."""
+    return band_pixels // max(1, at_once // 2)
 
 
 def _panels(width: int, most: int, at_once: int) -> list[slice]:

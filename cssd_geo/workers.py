@@ -4,6 +4,7 @@ Torch's own threads wait for each other in every operation. Whatever else runs f
 the next tile, holds up all of them: half the rate was seen. Threads that wait for nothing lose no more than that.
 """
 
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -14,7 +15,7 @@ import torch
 
 T = TypeVar("T")
 
-_MOST = 8
+_MOST = 4
 """Each takes working memory; on larger machines each has several of torch's threads."""
 
 
@@ -29,13 +30,14 @@ def run_side_by_side(work: Callable[[T], None], parts: Iterable[T], at_once: int
         for part in parts:
             work(part)
     else:
-        for _ in _pool(at_once, max(1, torch.get_num_threads() // at_once)).map(work, parts):
+        pool = _pool(at_once, max(1, torch.get_num_threads() // at_once), os.getpid())
+        for _ in pool.map(work, parts):
             pass
 
 
 @cache
-def _pool(count: int, threads_each: int) -> ThreadPoolExecutor:
-    """Threads with so many of torch's threads each. They stay, as their number is a setting of each thread."""
+def _pool(count: int, threads_each: int, _process: int) -> ThreadPoolExecutor:
+    """Threads of this process with so many of torch's threads each, a setting that dies with a thread."""
     pool, usual, there = ThreadPoolExecutor(count, "cssd-geo"), torch.get_num_threads(), Barrier(count + 1)
 
     def begin() -> None:

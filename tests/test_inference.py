@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import dask.array as da
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -13,12 +15,13 @@ from scenes import coordinate_cube, random_model, write_raster
 from scipy.special import softmax
 from torch import Tensor
 
+from cssd_geo.bench.made import untrained_model
 from cssd_geo.errors import InputError
 from cssd_geo.inference import TileClassifier, choose_precision, cpu_flags
 from cssd_geo.network import Logits
 from cssd_geo.options import DEFAULT_MEMORY
 from cssd_geo.products import open_scene
-from cssd_geo.scene import Scene
+from cssd_geo.scene import Scene, scene_of_array
 from cssd_geo.tiles import Halo
 from cssd_geo.transfer import Loaded
 
@@ -225,6 +228,26 @@ def test_the_plan_follows_the_tile_size_else_the_memory(scene: Scene) -> None:
     assert fixed.halo == classifier.plan(scene).halo == classifier.halo
     with pytest.raises(InputError, match="tile_height must be at least 1, not 0"):
         classifier.plan(scene, 0)
+
+
+@pytest.mark.parametrize("processors", [1, 2, 4, 16, 192])
+def test_large_tiles_fit_into_the_default_memory_however_many_processors_there_are(
+    monkeypatch: pytest.MonkeyPatch, processors: int
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: processors)
+    scene = made_scene_of(bands=430, height=3000, width=4000)
+    classifier = TileClassifier(untrained_model(bands=430, classes=16), scene, CPU)
+    plan = classifier.plan(scene, None, DEFAULT_MEMORY)
+    assert plan.largest.pixels > 100_000, "else most of what is computed is halo"
+
+
+def made_scene_of(*, bands: int, height: int, width: int) -> Scene:
+    """Nothing but its shape."""
+    return scene_of_array(
+        xr.DataArray(
+            da.zeros((bands, height, width), dtype=np.int16, chunks=(-1, 128, 128)), dims=("band", "y", "x")
+        )
+    )
 
 
 def test_needs_grow_with_bands_classes_and_the_type(scene: Scene) -> None:
