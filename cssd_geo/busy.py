@@ -42,4 +42,4 @@ class Busy:
 
     def shares(self, seconds: float) -> dict[str, float]:
         """Shares of so many seconds, 0 to 1."""
-        return {stage: min(1.0, spent / seconds) for stage, spent in self.seconds.items()}
+        return {stage: spent / max(seconds, spent, 1e-9) for stage, spent in self.seconds.items()}

@@ -52,9 +52,12 @@ def load(
 
 
 def _extended(tensor: Tensor, shape: tuple[int, int], *, pinned: bool) -> Tensor:
-    """Copy (., h, v) to (., y, x): zero, or False, beyond."""
+    """Copy (., h, v) to (., y, x), in the same order in memory: zero, or False, beyond."""
     height, width = tensor.shape[-2:]
-    room = torch.empty((*tensor.shape[:-2], *shape), dtype=tensor.dtype, pin_memory=pinned)
+    bands_last = tensor.dim() > len(shape) and tensor.stride(0) == 1
+    sizes = (*shape, len(tensor)) if bands_last else (*tensor.shape[:-2], *shape)
+    room = torch.empty(sizes, dtype=tensor.dtype, pin_memory=pinned)
+    room = room.permute(2, 0, 1) if bands_last else room
     room[..., :height, :width] = tensor
     room[..., height:, :].zero_()
     room[..., :height, width:].zero_()

@@ -19,15 +19,24 @@ from cssd_geo.transfer import load
 CPU = torch.device("cpu")
 
 
-@given(height=st.integers(1, 9), width=st.integers(1, 9), below=st.integers(0, 5), right=st.integers(0, 5))
+@given(
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    below=st.integers(0, 5),
+    right=st.integers(0, 5),
+    bands_last=st.booleans(),
+)
 def test_a_tile_in_a_larger_shape_is_itself_and_invalid_beyond(
-    height: int, width: int, below: int, right: int
+    *, height: int, width: int, below: int, right: int, bands_last: bool
 ) -> None:
     values, valid = coordinate_cube(3, height, width) + 1, np.ones((height, width), np.bool_)
+    if bands_last:
+        values = np.ascontiguousarray(values.transpose(1, 2, 0)).transpose(2, 0, 1)
     loaded = load(values, valid, CPU, (height + below, width + right))
     assert (loaded.height, loaded.width) == (height, width)
     expected = np.pad(values, ((0, 0), (0, below), (0, right)))
     np.testing.assert_array_equal(loaded.stored.numpy(), expected)
+    assert loaded.stored.permute(1, 2, 0).is_contiguous() or not bands_last, "a CPU is slow at turning them over"
     np.testing.assert_array_equal(loaded.valid.numpy(), np.pad(valid, ((0, below), (0, right))))
 
 
