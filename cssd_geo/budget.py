@@ -89,10 +89,10 @@ def plan_within(memory: int, needs: Needs, blocks: Blocks, *, height: int, width
         space = max(0, pixels // (other + margin) - margin)
         return space // unit * unit or space
 
-    run = min(blocks.least_run, fitting(_FEW_ROWS, 1)) if blocks.divisible else across
+    run = max(1, min(blocks.least_run, fitting(_FEW_ROWS, 1))) if blocks.divisible else across
     columns = min(max(fitting(rows, across), run), width)
     if blocks.divisible:  # any width will do: no thin rest at the right
-        columns = math.ceil(width / math.ceil(width / max(columns, 1)))
+        columns = math.ceil(width / math.ceil(width / columns))
     rows = min(fitting(columns, down), height)
     if rows < min(halo.total, height) or columns < min(halo.total, width):  # else most of what is read is halo
         rows = columns = math.isqrt(max(0, pixels)) - margin

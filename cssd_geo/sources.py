@@ -87,7 +87,7 @@ class RasterSource:
                 self._local.dataset = open_raster(self._path, follow_links=self._follow_links)
         return self._local.dataset
 
-    @property
+    @cached_property
     def blocks(self) -> Blocks:
         """See `Source`."""
         dataset = self.dataset()
