@@ -11,7 +11,7 @@ J groups of n columns (see `pooling`). Channels are last in memory.
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from torch.nn import functional
 from cssd_geo.dilation import dilate
 from cssd_geo.network import CSSD, MARGIN, Logits
 from cssd_geo.pooling import BLOCK_COLUMNS, BLOCK_ROWS, Pooling
+from cssd_geo.rows import Room, Rows
 from cssd_geo.tiles import Halo
 from cssd_geo.workers import run_side_by_side, side_by_side
 
@@ -29,8 +30,13 @@ _LEAST_PANEL_COLUMNS = 128
 """Where there are many processors: narrower panels would be mostly halo."""
 _BAND_PIXELS = 8192
 """Pixels of a band on a CPU: 8 MB a stage with 256 features in float32. Half as many are slower."""
-_LIVE_STAGES = 10
-"""Results of C features for each pixel of a band that are in memory at a time, groups for the pooling included."""
+_LEAST_ROWS = 16
+"""Of a band: torch gives fewer images to a routine that is half as fast (see `_project`)."""
+_LIVE_STAGES = 11
+"""Results of C features for each pixel of a band that are in memory at a time, groups for the pooling included.
+
+The first product's comes on top.
+"""
 _FEWEST_PIXELS = 1024
 """Where a GPU cannot even take these, it is not for this network."""
 
@@ -58,6 +64,7 @@ class DenseNetwork:
         self._panel_columns, self._band_pixels = _PANEL_COLUMNS, _BAND_PIXELS
         if device.type != "cpu":
             self._panel_columns = self._band_pixels = sys.maxsize
+        self._idle: list[_Flow] = []
         first = torch.promote_types(dtype, torch.float32)
         spectral_weight, spectral_bias = network.spectral_affine()  # (C,S) (C,)
         discriminant = network.discriminant_affine()  # (K,S) (K,)
@@ -94,9 +101,9 @@ class DenseNetwork:
         """Memory that computing takes on a CPU, whatever the size of the tile."""
         at_once = side_by_side(sys.maxsize)
         first_band = _shared(_BAND_PIXELS, at_once) + self.halo.total * (_PANEL_COLUMNS + self.halo.total)
+        bands_and_mapped = sum(self._spectral_weight.shape) * self._spectral_weight.dtype.itemsize
         features = _LIVE_STAGES * self.config.spectral_features * self.dtype.itemsize
-        pixel = self._spectral_weight.shape[1] * self._spectral_weight.dtype.itemsize + features
-        return first_band * pixel * at_once
+        return first_band * (bands_and_mapped + features) * at_once
 
     @torch.inference_mode()
     def __call__(self, stored: Tensor, valid: Tensor) -> Logits:
@@ -117,6 +124,7 @@ class DenseNetwork:
                 if smaller < _FEWEST_PIXELS:
                     raise
             self._band_pixels = self._panel_columns = smaller
+            self._idle.clear()
             _log.warning("out of memory on %s: going on with %s pixels at a time", self.device, f"{smaller:,}")
 
     def _classify(self, stored: Tensor, valid: Tensor) -> Logits:
@@ -141,11 +149,10 @@ class DenseNetwork:
         self, stored: Tensor, valid: Tensor, main: Tensor, spectral: Tensor, band_pixels: int
     ) -> None:
         """Let the rows of (B,y,x) and (y,x) flow through all stages into two (h,v,K)."""
-        flow, mask = _Flow(self.config.window), _Mask(valid, self.device)
-        done = 0
+        flow, mask, done = self._idle_flow(), _Mask(valid, self.device), 0
         height, width = valid.shape
         for start, stop in self._bands(height, width, band_pixels):
-            features, opinions = self._spectral(stored[:, start:stop])  # (r,x,C) (r,x,K)
+            features, opinions = self._spectral(stored[:, start:stop], flow)  # (r,x,C) (r,x,K)
             self._keep_core(opinions, start, spectral)
             mask.blank(features, stop)
             votes = self._vote(features, mask, flow, stop)  # (J,r+w-1,n,K+1)
@@ -153,25 +160,40 @@ class DenseNetwork:
             pooled = self._pooling(units, votes)
             main[done : done + len(pooled)] = pooled[:, : main.shape[1]]
             done += len(pooled)
+        self._idle.append(flow)
+
+    def _idle_flow(self) -> "_Flow":
+        """One that no other thread uses."""
+        try:
+            flow = self._idle.pop()
+        except IndexError:
+            return _Flow(self.config.window)
+        flow.begin()
+        return flow
 
     def _bands(self, height: int, width: int, pixels: int) -> Iterator[tuple[int, int]]:
         """First row and end of each band; the first has the halo on top, so that each one leads to results."""
-        step = max(1, pixels // (width * BLOCK_ROWS)) * BLOCK_ROWS
-        first = min(step + self.halo.total, height)
+        most = max(_LEAST_ROWS, pixels // (width * BLOCK_ROWS) * BLOCK_ROWS)
+        first = min(most + self.halo.total, height)
         yield 0, first
-        for start in range(first, height, step):
-            yield start, min(start + step, height)
+        rest = height - first
+        if rest:
+            step = -(-rest // (-(-rest // most) * BLOCK_ROWS)) * BLOCK_ROWS  # alike, so that none is too short
+            for start in range(first, height, step):
+                yield start, min(start + step, height)
 
-    def _spectral(self, stored: Tensor) -> tuple[Tensor, Tensor]:
+    def _spectral(self, stored: Tensor, flow: "_Flow") -> tuple[Tensor, Tensor]:
         """Spectral features and the spectral head's logits of stored values: (B,r,x) -> (r,x,C), (r,x,K)."""
-        shape, first = (*stored.shape[1:], len(stored)), self._spectral_weight.dtype
-        pixels = torch.empty(shape, dtype=first, device=self.device).copy_(stored.permute(1, 2, 0))
-        mapped = _convolve(pixels, self._spectral_weight, self._spectral_bias)
-        features = mapped[..., : self.config.spectral_features]
-        features = (functional.gelu(features) if self.config.activation else features).to(self.dtype)
-        if self._teacher is None:
-            return features, mapped[..., self.config.spectral_features :]
-        return features, functional.linear(features, *self._teacher)
+        rows, columns = stored.shape[1:]
+        pixels = flow.pixels.take(self._spectral_weight, (rows, columns, len(stored)))
+        mapped = _project(pixels.copy_(stored.permute(1, 2, 0)), self._spectral_weight, self._spectral_bias)
+        own, others = mapped.tensor_split([self.config.spectral_features], dim=2)
+        features = flow.features.take(self._element, own.shape).copy_(self._activate(own))
+        return features, others if self._teacher is None else functional.linear(features, *self._teacher)
+
+    def _activate(self, values: Tensor) -> Tensor:
+        """Activate in place."""
+        return torch.ops.aten.gelu_(values) if self.config.activation else values
 
     def _keep_core(self, logits: Tensor, start: int, out: Tensor) -> None:
         """Write those of (r,x,K), from row `start` of the panel, that lie in the core."""
@@ -183,64 +205,43 @@ class DenseNetwork:
     def _vote(self, features: Tensor, mask: "_Mask", flow: "_Flow", stop: int) -> Tensor:
         """Refinement and both convolutions: (r,x,C) -> groups of logits and a last 1, (J,.,n,K+1)."""
         attended, fresh = flow.attended.extend(features, features.shape)
-        gate = _convolve(features, self._attention_weight, self._attention_bias).sigmoid_()
+        gate = _project(features, self._attention_weight, self._attention_bias).sigmoid_()
         torch.mul(features, gate, out=fresh)
         refined, fresh = flow.refined.extend(features, _narrowed(attended))
         dilate(attended[None].permute(0, 3, 1, 2), self._element, fresh[None].permute(0, 3, 1, 2))
         mask.blank(fresh, stop - 1, margin=1)
         spatial, fresh = flow.spatial.extend(features, (*_narrowed(refined)[:2], self.config.spatial_features))
-        convolved = _convolve(refined, self._spatial_weight, self._spatial_bias)
-        fresh.copy_(functional.gelu(convolved) if self.config.activation else convolved)
+        fresh.copy_(self._activate(_convolve(refined, self._spatial_weight, self._spatial_bias)))
         mask.blank(fresh, stop - 2, margin=2)
         logits = _convolve(spatial, self._classifier_weight, self._classifier_bias)
         ballots = mask.blank(functional.pad(logits, (0, 1), value=1.0), stop - 3, margin=3)
         votes, fresh = flow.votes.extend(features, self._pooling.shape(ballots))
-        self._pooling.group(ballots, out=fresh)
+        fresh.copy_(self._pooling.grouped(ballots))
         return votes
 
     def _units(self, features: Tensor, flow: "_Flow") -> Tensor:
-        """Groups of spectral features of length 1, (J,.,n,C), of the same rows as the votes; spoils `features`."""
-        features /= torch.linalg.vector_norm(features, dim=2, keepdim=True).clamp_min_(1e-12)
+        """Groups of spectral features of length 1, (J,.,n,C), of the same rows as the votes."""
         top = MARGIN if flow.units.empty else 0
-        unit = features[top:, MARGIN : features.shape[1] - MARGIN]
-        units, fresh = flow.units.extend(features, self._pooling.shape(unit))
-        self._pooling.group(unit, out=fresh)
+        inner = features[top:, MARGIN : features.shape[1] - MARGIN]
+        units, fresh = flow.units.extend(features, self._pooling.shape(inner))
+        lengths = torch.linalg.vector_norm(inner, dim=2, keepdim=True)
+        torch.div(self._pooling.grouped(inner), self._pooling.grouped(lengths).clamp_min(1e-12), out=fresh)
         return units[:, : units.shape[1] - MARGIN]  # the votes lag behind by the margin of the convolutions
 
 
 class _Flow:
-    """The rows that each stage keeps from band to band."""
+    """What the stages keep from band to band, and their memory, which serves one panel after the other."""
 
     def __init__(self, window: int) -> None:
-        self.attended, self.refined, self.spatial = _Rows(2), _Rows(2), _Rows(2)
-        self.votes = _Rows(window - 1, axis=1)
-        self.units = _Rows(window - 1 + MARGIN, axis=1)
+        self.pixels, self.features = Room(), Room()
+        self.attended, self.refined, self.spatial = Rows(2), Rows(2), Rows(2)
+        self.votes = Rows(window - 1, axis=1)
+        self.units = Rows(window - 1 + MARGIN, axis=1)
 
-
-class _Rows:
-    """The input of a stage: fresh rows below the last ones of the band before."""
-
-    def __init__(self, keep: int, axis: int = 0) -> None:
-        self._keep, self._axis = keep, axis
-        self._rows: Tensor | None = None
-        self._spare: Tensor | None = None
-
-    @property
-    def empty(self) -> bool:
-        """Whether no band has come yet."""
-        return self._rows is None
-
-    def extend(self, like: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Make room for fresh rows: returns all rows and, as a part of them, the fresh ones, to be written."""
-        axis, before = self._axis, self._rows
-        kept = 0 if before is None else min(self._keep, before.shape[axis])
-        size = [n + kept if i == axis else n for i, n in enumerate(shape)]
-        spare = self._spare
-        rows = like.new_empty(size) if spare is None or list(spare.shape) != size else spare
-        if before is not None:
-            rows.narrow(axis, 0, kept).copy_(before.narrow(axis, before.shape[axis] - kept, kept))
-        self._rows, self._spare = rows, before
-        return rows, rows.narrow(axis, kept, shape[axis])
+    def begin(self) -> None:
+        """Forget the rows of another panel."""
+        for rows in (self.attended, self.refined, self.spatial, self.votes, self.units):
+            rows.clear()
 
 
 class _Mask:
@@ -271,8 +272,13 @@ def _panels(width: int, most: int, at_once: int) -> list[slice]:
 
 
 def _convolve(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """1x1 or 3x3 convolution of (r,x,.), without padding."""
+    """3x3 convolution of (r,x,.), without padding."""
     return functional.conv2d(rows[None].permute(0, 3, 1, 2), weight, bias).permute(0, 2, 3, 1)[0]
+
+
+def _project(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """1x1 convolution of (r,x,.). Each row is an image: a single one, on one thread, would take twice as long."""
+    return functional.conv2d(rows[:, None].permute(0, 3, 1, 2), weight, bias).permute(0, 2, 3, 1)[:, 0]
 
 
 def _narrowed(rows: Tensor) -> tuple[int, int, int]:

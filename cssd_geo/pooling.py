@@ -40,12 +40,15 @@ class Pooling:
         blocks = -(-(rows.shape[1] - self._window + 1) // BLOCK_COLUMNS)
         return blocks, rows.shape[0], BLOCK_COLUMNS + self._window - 1, rows.shape[2]
 
-    def group(self, rows: Tensor, out: Tensor) -> None:
-        """Lay rows (r, v + w - 1, C) out in overlapping groups of columns, one for each block: (J, r, n, C)."""
-        blocks, _, reach, _ = out.shape
-        wanted = (blocks - 1) * BLOCK_COLUMNS + reach
-        padded = functional.pad(rows, (0, 0, 0, wanted - rows.shape[1]))
-        out.copy_(padded.unfold(1, reach, BLOCK_COLUMNS).permute(1, 0, 3, 2))
+    def grouped(self, rows: Tensor) -> Tensor:
+        """View rows (r, v + w - 1, C) as overlapping groups of columns, one for each block: (J, r, n, C).
+
+        Columns that the last group lacks are zero; then, and only then, the rows are copied.
+        """
+        blocks, _, reach, _ = self.shape(rows)
+        missing = (blocks - 1) * BLOCK_COLUMNS + reach - rows.shape[1]
+        padded = functional.pad(rows, (0, 0, 0, missing)) if missing else rows
+        return padded.unfold(1, reach, BLOCK_COLUMNS).permute(1, 0, 3, 2)
 
     def __call__(self, units: Tensor, votes: Tensor) -> Tensor:
         """Pool.

@@ -18,7 +18,7 @@ errors
 options bands classes tiles metrics reliability split_search discriminant locks shapefiles hdf5_files
 xml_files stores locations band_names envi_header busy workers
 --
-splits resampling machine wavelengths band_choice stac outputs pam pooling dilation budget areas raw_layers
+splits resampling machine wavelengths band_choice stac outputs pam pooling rows dilation budget areas raw_layers
 legend vector_files
 --
 links alignment band_tags journal cf_axes class_fields remapping
@@ -86,7 +86,7 @@ WITHOUT_TORCH = [
     *(
         name
         for name, level in LEVEL.items()
-        if level < LEVEL["network"] and name not in {"pooling", "dilation", "workers"}
+        if level < LEVEL["network"] and name not in {"pooling", "dilation", "rows", "workers"}
     ),
     *("calibration", "sampling", "validation", "baselines", "pictures", "evaluation", "reference_sample"),
     *("cli", "cli.options", "cli.progress", "cli.interrupts"),

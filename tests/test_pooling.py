@@ -44,7 +44,7 @@ def test_blocks_pool_as_each_window_alone(
     groups = []
     for rows in (units, torch.cat([logits, seen[..., None]], dim=2)):
         groups.append(torch.full(pooling.shape(rows), torch.nan, dtype=torch.float64))
-        pooling.group(rows, out=groups[-1])
+        groups[-1].copy_(pooling.grouped(rows))
     found = pooling(*groups)[:, : size[1]]
     centre = window // 2
     usable = seen[centre : centre + size[0], centre : centre + size[1]] > 0

@@ -1,0 +1,59 @@
+"""Rows of pixels that flow through the stages of a network band by band, in memory that is taken again and again.
+
+Fresh memory is handed out page by page as it is first written, which takes longer than much of what is computed.
+"""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+class Room:
+    """Memory for one result at a time."""
+
+    def __init__(self) -> None:
+        self._values: Tensor | None = None
+
+    def take(self, like: Tensor, shape: Sequence[int]) -> Tensor:
+        """A tensor of the type and on the device of `like`, to be written; what was taken before is lost."""
+        size = math.prod(shape)
+        if self._values is None or len(self._values) < size:
+            self._values = None  # before the new one is there
+            self._values = like.new_empty(size)
+        return self._values[:size].view(*shape)
+
+
+class Rows:
+    """The input of a stage: fresh rows below the last ones of the band before."""
+
+    def __init__(self, keep: int, axis: int = 0) -> None:
+        """Prepare.
+
+        Args:
+            keep: so many rows of a band are needed again by the next one.
+            axis: along which the rows lie.
+        """
+        self._keep, self._axis = keep, axis
+        self._rows: Tensor | None = None
+        self._rooms = Room(), Room()
+
+    @property
+    def empty(self) -> bool:
+        """Whether no band has come yet."""
+        return self._rows is None
+
+    def clear(self) -> None:
+        """Begin anew, in the same memory."""
+        self._rows = None
+
+    def extend(self, like: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Make room for fresh rows: returns all rows and, as a part of them, the fresh ones, to be written."""
+        axis, before = self._axis, self._rows
+        kept = 0 if before is None else min(self._keep, before.shape[axis])
+        room, other = self._rooms
+        rows = room.take(like, [n + kept if i == axis else n for i, n in enumerate(shape)])
+        if before is not None:
+            rows.narrow(axis, 0, kept).copy_(before.narrow(axis, before.shape[axis] - kept, kept))
+        self._rows, self._rooms = rows, (other, room)
+        return rows, rows.narrow(axis, kept, shape[axis])
