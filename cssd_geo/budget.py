@@ -8,8 +8,8 @@ from fractions import Fraction
 from cssd_geo.errors import InputError
 from cssd_geo.tiles import Halo, TilePlan, plan_tiles
 
-_TILES_IN_FLIGHT = 2
-"""One is computed while the next one is read."""
+_TILES_IN_FLIGHT = 3
+"""Two are computed while the next one is read."""
 _FEWEST_ROWS = 256
 """Rows of a tile, where memory allows: with fewer, the halo is a large part of the work."""
 _FEW_ROWS = 96
@@ -52,7 +52,12 @@ class Needs:
     pixel_in: int
     """For a pixel that is read, its halo included."""
     pixel_out: int
-    """For a pixel that is computed."""
+    """For a pixel of a tile that is computed, with results that wait."""
+
+    @property
+    def per_pixel(self) -> int:
+        """What grows with the tiles, for a pixel of theirs without the halo."""
+        return _TILES_IN_FLIGHT * self.pixel_in + self.pixel_out
 
     def of(self, plan: TilePlan) -> int:
         """Bytes that the largest tiles of a plan take."""
@@ -78,11 +83,11 @@ def plan_within(memory: int, needs: Needs, blocks: Blocks, *, height: int, width
     down, across = (1, 1) if blocks.divisible else (min(blocks.height, height), min(blocks.width, width))
     rows = math.ceil(min(_FEWEST_ROWS, height) / down) * down
     margin = halo.total + halo.after  # the last tile of a row or column may be `after` longer
-    useful, each = _MOST_PIXELS, _TILES_IN_FLIGHT * needs.pixel_in + needs.pixel_out
+    useful = _MOST_PIXELS
     many = 1 if across == width else _BLOCKS_ACROSS
     wide = min(blocks.least_run, width) if blocks.divisible else many * across
     useful = max(useful, (rows + margin) * (wide + margin))
-    pixels = min(useful, (memory - needs.fixed) // each)
+    pixels = min(useful, (memory - needs.fixed) // needs.per_pixel)
 
     def fitting(other: int, unit: int) -> int:
         """Rows that fit beside so many columns, or the other way round: whole units, where one fits."""
@@ -97,7 +102,7 @@ def plan_within(memory: int, needs: Needs, blocks: Blocks, *, height: int, width
     if rows < min(halo.total, height) or columns < min(halo.total, width):  # else most of what is read is halo
         rows = columns = math.isqrt(max(0, pixels)) - margin
     if rows < 1:
-        least = needs.fixed + (margin + 1) ** 2 * each
+        least = needs.fixed + (margin + 1) ** 2 * needs.per_pixel
         raise InputError(
             f"{shown(memory)} of memory are too little for this scene and model: give at least {shown(2 * least)}"
         )

@@ -1,8 +1,10 @@
 """What takes the time of a run: how long each of its stages was at work, side by side in their threads."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -11,7 +13,7 @@ _END: Any = object()
 
 
 class Busy:
-    """Seconds that stages were at work. Each stage works in one thread at a time.
+    """Seconds that stages were at work, in whatever thread. What a stage does side by side counts once.
 
     Attributes:
         seconds: of each stage, by its name.
@@ -20,15 +22,25 @@ class Busy:
     def __init__(self) -> None:
         """Begin with none."""
         self.seconds: dict[str, float] = {}
+        self._at_work: Counter[str] = Counter()
+        self._since: dict[str, float] = {}
+        self._lock = Lock()
 
     @contextmanager
     def at(self, stage: str) -> Iterator[None]:
         """Count what is done inside."""
-        started = time.perf_counter()
+        with self._lock:
+            self._at_work[stage] += 1
+            self.seconds.setdefault(stage, 0.0)
+            if self._at_work[stage] == 1:
+                self._since[stage] = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+            with self._lock:
+                self._at_work[stage] -= 1
+                if not self._at_work[stage]:
+                    self.seconds[stage] += time.perf_counter() - self._since[stage]
 
     def each(self, stage: str, items: Iterator[T]) -> Iterator[T]:
         """Yield items; making them counts, what becomes of them does not."""

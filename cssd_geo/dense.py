@@ -11,7 +11,8 @@ J groups of n columns (see `pooling`). Channels are last in memory.
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from cssd_geo.network import CSSD, MARGIN, Logits
 from cssd_geo.pooling import BLOCK_COLUMNS, BLOCK_ROWS, Pooling
 from cssd_geo.rows import Room, Rows
 from cssd_geo.tiles import Halo
-from cssd_geo.workers import run_side_by_side, side_by_side
+from cssd_geo.workers import run_side_by_side, threads_for
 
 _PANEL_COLUMNS = 256
 """Columns of a tile that flow through together on a CPU; the halo between two panels is computed twice."""
@@ -91,6 +92,9 @@ class DenseNetwork:
         self._teacher = None if discriminant is not None else [ready(p) for p in network.teacher.parameters()]
         self._pooling = Pooling(network.config.window, network.sharpness, dtype=dtype, device=device)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_idle": []}  # working memory does not travel
+
     @property
     def halo(self) -> Halo:
         """Pixels that the network needs around those that it classifies."""
@@ -99,15 +103,14 @@ class DenseNetwork:
     @property
     def working_bytes(self) -> int:
         """Memory that computing takes on a CPU, whatever the size of the tile."""
-        at_once = side_by_side(sys.maxsize)
+        at_once = threads_for(sys.maxsize)
         first_band = _shared(_BAND_PIXELS, at_once) + self.halo.total * (_PANEL_COLUMNS + self.halo.total)
         bands_and_mapped = sum(self._spectral_weight.shape) * self._spectral_weight.dtype.itemsize
         features = _LIVE_STAGES * self.config.spectral_features * self.dtype.itemsize
         return first_band * (bands_and_mapped + features) * at_once
 
-    @torch.inference_mode()
     def __call__(self, stored: Tensor, valid: Tensor) -> Logits:
-        """Classify every pixel of a tile's core. Where a GPU's memory is short, smaller pieces are tried.
+        """Classify every pixel of a tile's core.
 
         Args:
             stored: (B, y, x) stored values, of any type and layout.
@@ -116,9 +119,30 @@ class DenseNetwork:
         Returns:
             Logits of (h, v, K); without meaning where the pixel itself is not valid.
         """
+        shape = (*(n - self.halo.total for n in valid.shape), self.config.classes)
+        whole = Logits(*(like.new_empty(shape) for like in (self._element, self._spectral_weight)))
+
+        def keep(columns: slice, heads: Logits) -> None:
+            for all_columns, panel in zip(whole, heads, strict=True):
+                all_columns[:, columns] = panel
+
+        self.each_panel(stored, valid, keep)
+        return whole
+
+    @torch.inference_mode()
+    def each_panel(self, stored: Tensor, valid: Tensor, take: Callable[[slice, Logits], None]) -> None:
+        """Classify a tile panel by panel. Where a GPU's memory is short, smaller pieces are tried.
+
+        Args:
+            stored: as for a call, likewise `valid`.
+            valid: see there.
+            take: called with the columns of each panel and its logits, (h, v of the panel, K), which are gone
+                afterwards; several threads call at a time, and after smaller pieces were needed again from the
+                start.
+        """
         while True:
             try:
-                return self._classify(stored, valid)
+                return self._each_panel(stored, valid, take)
             except torch.OutOfMemoryError:
                 smaller = min(self._band_pixels, valid.numel()) // 2
                 if smaller < _FEWEST_PIXELS:
@@ -127,30 +151,25 @@ class DenseNetwork:
             self._idle.clear()
             _log.warning("out of memory on %s: going on with %s pixels at a time", self.device, f"{smaller:,}")
 
-    def _classify(self, stored: Tensor, valid: Tensor) -> Logits:
-        height, width = (n - self.halo.total for n in valid.shape)
-        shape = (height, width, self.config.classes)
-        kinds = self.dtype, self._spectral_weight.dtype
-        out = Logits(*(torch.empty(shape, dtype=kind, device=self.device) for kind in kinds))
-
-        at_once = side_by_side(width // _LEAST_PANEL_COLUMNS) if self.device.type == "cpu" else 1
+    def _each_panel(self, stored: Tensor, valid: Tensor, take: Callable[[slice, Logits], None]) -> None:
+        width = valid.shape[1] - self.halo.total
+        at_once = threads_for(width // _LEAST_PANEL_COLUMNS) if self.device.type == "cpu" else 1
         band = _shared(self._band_pixels, at_once)
 
+        @torch.inference_mode()
         def classify_panel(core: slice) -> None:
-            padded = slice(core.start, core.stop + self.halo.total)
-            main, spectral = (part[:, core] for part in out)
-            self._classify_panel(stored[:, :, padded], valid[:, padded], main, spectral, band)
+            padded, flow = slice(core.start, core.stop + self.halo.total), self._idle_flow()
+            take(core, self._classify_panel(stored[:, :, padded], valid[:, padded], flow, band))
+            self._idle.append(flow)
 
         run_side_by_side(classify_panel, _panels(width, self._panel_columns, at_once), at_once)
-        return out
 
-    @torch.inference_mode()
-    def _classify_panel(
-        self, stored: Tensor, valid: Tensor, main: Tensor, spectral: Tensor, band_pixels: int
-    ) -> None:
-        """Let the rows of (B,y,x) and (y,x) flow through all stages into two (h,v,K)."""
-        flow, mask, done = self._idle_flow(), _Mask(valid, self.device), 0
+    def _classify_panel(self, stored: Tensor, valid: Tensor, flow: "_Flow", band_pixels: int) -> Logits:
+        """Let the rows of (B,y,x) and (y,x) flow through all stages, to two (h,v,K)."""
         height, width = valid.shape
+        core = height - self.halo.total, width - self.halo.total, self.config.classes
+        main, spectral = flow.main.take(self._element, core), flow.spectral.take(self._spectral_weight, core)
+        mask, done = _Mask(valid, self.device), 0
         for start, stop in self._bands(height, width, band_pixels):
             features, opinions = self._spectral(stored[:, start:stop], flow)  # (r,x,C) (r,x,K)
             self._keep_core(opinions, start, spectral)
@@ -160,7 +179,7 @@ class DenseNetwork:
             pooled = self._pooling(units, votes)
             main[done : done + len(pooled)] = pooled[:, : main.shape[1]]
             done += len(pooled)
-        self._idle.append(flow)
+        return Logits(main, spectral)
 
     def _idle_flow(self) -> "_Flow":
         """One that no other thread uses."""
@@ -233,7 +252,7 @@ class _Flow:
     """What the stages keep from band to band, and their memory, which serves one panel after the other."""
 
     def __init__(self, window: int) -> None:
-        self.pixels, self.features = Room(), Room()
+        self.pixels, self.features, self.main, self.spectral = (Room() for _ in range(4))
         self.attended, self.refined, self.spatial = Rows(2), Rows(2), Rows(2)
         self.votes = Rows(window - 1, axis=1)
         self.units = Rows(window - 1 + MARGIN, axis=1)

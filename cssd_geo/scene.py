@@ -8,24 +8,17 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from cssd_geo.array_source import ArraySource
 from cssd_geo.bands import Bands
 from cssd_geo.cube import bands_of, build_cube, grid_of, nodata_of, scale_of, take_bands, with_nodata, with_scale
 from cssd_geo.errors import InputError, SceneError
 from cssd_geo.grid import Grid
+from cssd_geo.lazy_rasters import LazyMask, LazyRaster, lazy
 from cssd_geo.locations import file_name, local_path
 from cssd_geo.lookup import GeometryLookup, SensorMask
 from cssd_geo.raster_facts import read_facts
 from cssd_geo.raw_files import data_of_header
-from cssd_geo.sources import (
-    ArraySource,
-    ChosenBands,
-    LazyMask,
-    LazyRaster,
-    RasterSource,
-    Source,
-    StoredSource,
-    lazy,
-)
+from cssd_geo.sources import ChosenBands, RasterSource, Source, StoredSource
 from cssd_geo.tiles import Window
 
 _REAL = "uif"

@@ -1,18 +1,14 @@
-"""Where pixels come from: a raster file or an xarray array, read window by window from any thread."""
+"""Where pixels come from, window by window and from any thread; and raster files as such a source."""
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import pairwise
-from numbers import Integral
 from typing import Any, Protocol
 
-import dask.array as da
 import numpy as np
 import rasterio
-import xarray as xr
 from numpy.typing import NDArray
 from rasterio.enums import Interleaving, MaskFlags
 
@@ -28,13 +24,10 @@ _OPENING = {"CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO"}
 """Else GDAL leaves a file beside each compressed raw file that it opens."""
 _RUN_BYTES = 8192
 """Of a line of a raw file that are read at once: systems read pages of 4096 bytes, so less is wasteful."""
-_LEAST_CACHE = 64_000_000
+LEAST_CACHE = 64_000_000
+"""Bytes, whatever the blocks."""
 _CACHED_BLOCKS = 2
 """Blocks, over all bands, that GDAL keeps: it decodes the one and hands out bands of the other."""
-_PIECE_BYTES = 1 << 25
-"""Of an array that are read at once and then sorted into a tile."""
-_GAP = 64
-"""Unwanted bands that are rather read than left out, where bands lie side by side."""
 
 
 class Source(Protocol):
@@ -109,7 +102,7 @@ class RasterSource:
     @property
     def cache_bytes(self) -> int:
         """See `Source`."""
-        return max(_LEAST_CACHE, _CACHED_BLOCKS * self._block_bytes())
+        return max(LEAST_CACHE, _CACHED_BLOCKS * self._block_bytes())
 
     @property
     def decoding_bytes(self) -> int:
@@ -165,121 +158,6 @@ class RasterSource:
             raise
 
 
-class ArraySource:
-    """An xarray DataArray with the dimensions band, y and x, in whatever order they are stored.
-
-    Files are read in pieces of whole chunks and contiguous bands, in the order in which they are stored: HDF5 is
-    slow at lists of indexes, and xarray at arrays that were transposed. xarray locks files, opens them again in
-    other processes, and closes them with the last array.
-    """
-
-    def __init__(
-        self, array: xr.DataArray, *, name: str | None = None, same: tuple[float, float] | None = None
-    ) -> None:
-        """Take an array.
-
-        Args:
-            array: lazy or not; it is never computed as a whole.
-            name: of its file, for errors.
-            same: a stored value, and what is given in its place: some files have two fill values.
-        """
-        self._stored = array.variable
-        self._axes = [array.dims.index(dimension) for dimension in ("band", "y", "x")]
-        self._chunks = _chunks(array)
-        self._name, self._same = name or str(array.name or "array"), same
-
-    @property
-    def blocks(self) -> Blocks:
-        """See `Source`."""
-        height, width = (self._chunks.get(d, self._stored.sizes[d]) for d in ("y", "x"))
-        return Blocks(height=height, width=width, divisible=not self._chunks)
-
-    @property
-    def bands_last(self) -> bool:
-        """See `Source`."""
-        return self._stored.dims[-1] == "band"
-
-    @property
-    def cache_bytes(self) -> int:
-        """See `Source`."""
-        return _LEAST_CACHE
-
-    @property
-    def decoding_bytes(self) -> int:
-        """See `Source`."""
-        return 0 if self._is_dask else _PIECE_BYTES
-
-    @property
-    def _is_dask(self) -> bool:
-        return self._stored.chunks is not None
-
-    def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
-        """See `Source`."""
-        order = np.argsort(bands, kind="stable")
-        ascending = bands[order]
-        rows_step, bands_step = self._steps(window)
-        for low, high in _ranges(ascending, gap=_GAP if self.bands_last else self._chunks.get("band", 1)):
-            for first, end in _pieces(low, high, bands_step):
-                chosen = slice(*np.searchsorted(ascending, (first, end)))
-                for top, bottom in _pieces(window.row, window.row + window.height, rows_step):
-                    piece = self._piece(slice(first, end), slice(top, bottom), window.slices[1])
-                    part = out[:, top - window.row : bottom - window.row]
-                    for into, of in _runs(order[chosen], ascending[chosen] - first):
-                        part[into] = piece[of]
-
-    def _steps(self, window: Window) -> tuple[int, int]:
-        """Rows and bands that are read at once: whole chunks, of `_PIECE_BYTES` if these are no larger."""
-        if self._is_dask:  # a chunk that is read in pieces would be computed for each
-            return self._stored.sizes["y"], self._stored.sizes["band"]
-        row = window.width * self._stored.dtype.itemsize
-        deep = self._stored.sizes["band"] if self.bands_last else 1
-        bands, rows = self._chunks.get("band", deep), self._chunks.get("y", 1)
-        rows = max(_PIECE_BYTES // (bands * row) // rows, 1) * rows
-        return rows, max(_PIECE_BYTES // (min(rows, window.height) * row) // bands, 1) * bands
-
-    def _piece(self, bands: slice, rows: slice, cols: slice) -> NDArray[Any]:
-        """Read (band, y, x) of contiguous bands."""
-        try:
-            values = self._stored.isel(band=bands, y=rows, x=cols).to_numpy()
-        except (OSError, RuntimeError, KeyError) as error:  # KeyError: h5py, of damaged metadata
-            where = f"bands {bands.start + 1} to {bands.stop}, rows {rows.start + 1} to {rows.stop}"
-            raise SceneError(f"{self._name} cannot be read at {where}: {error}") from error
-        if self._same is not None:
-            values = np.where(values == self._same[0], values.dtype.type(self._same[1]), values)
-        return np.asarray(values.transpose(self._axes))
-
-    def mask(self, window: Window) -> None:
-        """See `Source`: an array has none."""
-
-
-def _chunks(array: xr.DataArray) -> dict[Any, int]:
-    """Size of the chunks along each dimension: dask's, or else those of the file; empty if it has none."""
-    if array.chunks is not None:
-        return {dimension: max(sizes) for dimension, sizes in array.chunksizes.items()}
-    stored = array.encoding.get("preferred_chunks") or {}
-    return {d: int(size) for d, size in stored.items() if d in array.dims and isinstance(size, Integral)}
-
-
-def _ranges(ascending: NDArray[np.intp], gap: int) -> Iterator[tuple[int, int]]:
-    """Begin and end of what is read at once: no more than `gap` indexes between two that are wanted."""
-    for part in np.split(ascending, np.flatnonzero(np.diff(ascending) > gap + 1) + 1):
-        if len(part):
-            yield int(part[0]), int(part[-1]) + 1
-
-
-def _pieces(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
-    """Cut a range at the multiples of `step`."""
-    return pairwise([start, *range((start // step + 1) * step, stop, step), stop])
-
-
-def _runs(into: NDArray[np.intp], of: NDArray[np.intp]) -> Iterator[tuple[slice, slice]]:
-    """Pairs of slices that select the same as the pairs of indexes, which are many more."""
-    cuts = np.flatnonzero((np.diff(into) != 1) | (np.diff(of) != 1)) + 1
-    for here, there in zip(np.split(into, cuts), np.split(of, cuts), strict=True):
-        if len(here):
-            yield slice(here[0], here[-1] + 1), slice(there[0], there[-1] + 1)
-
-
 class ChosenBands:
     """Some bands of another source, in an order of their own."""
 
@@ -315,49 +193,6 @@ class ChosenBands:
     def mask(self, window: Window) -> NDArray[np.bool_] | None:
         """See `Source`."""
         return self.whole.mask(window)
-
-
-class LazyRaster:
-    """Just enough of an array, (band, y, x), for dask to slice: each slice is one read of its window."""
-
-    ndim = 3
-
-    def __init__(self, source: Source, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
-        self._source, self.shape, self.dtype = source, shape, dtype
-
-    def __getitem__(self, index: Any) -> NDArray[Any]:
-        parts = [slice(part, part + 1) if isinstance(part, Integral) else part for part in index]
-        values = self._slice(np.arange(self.shape[0])[parts[0]], *parts[1:])
-        return values[tuple(0 if isinstance(part, Integral) else slice(None) for part in index)]
-
-    def _slice(self, bands: NDArray[np.intp], down: slice, across: slice) -> NDArray[Any]:
-        rows, cols = range(self.shape[1])[down], range(self.shape[2])[across]
-        if not (len(bands) and len(rows) and len(cols)):
-            return np.empty((len(bands), len(rows), len(cols)), self.dtype)
-        top, left = min(rows[0], rows[-1]), min(cols[0], cols[-1])
-        window = Window(row=top, col=left, height=abs(rows[-1] - rows[0]) + 1, width=abs(cols[-1] - cols[0]) + 1)
-        return self._read(window, bands)[:, :: rows.step, :: cols.step]
-
-    def _read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
-        out = np.empty((len(bands), window.height, window.width), self.dtype)
-        self._source.read(window, bands, out)
-        return out
-
-
-class LazyMask(LazyRaster):
-    """The same for a mask, (1, y, x), by what reads a window (y, x) of it."""
-
-    def __init__(self, read: Callable[[Window], Any], height: int, width: int) -> None:
-        self._read_mask, self.shape, self.dtype = read, (1, height, width), np.dtype(np.bool_)
-
-    def _read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
-        mask = self._read_mask(window)
-        return np.ones((len(bands), window.height, window.width), np.bool_) if mask is None else mask[None][bands]
-
-
-def lazy(raster: LazyRaster, block_shape: tuple[int, int]) -> da.Array:
-    """Make a dask array in chunks of whole blocks and all bands."""
-    return da.from_array(raster, chunks=(-1, *block_shape), name=False, asarray=False, inline_array=True)
 
 
 def _decoders() -> int:

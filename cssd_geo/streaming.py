@@ -1,7 +1,8 @@
 """Tiles flow from reading over computing to writing: each stage in its own thread, one tile ahead of the next."""
 
+from collections import deque
 from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -89,10 +90,22 @@ def _loaded(classifier: TileClassifier, plan: TilePlan, tiles: Iterator[Pixels])
 def _classified(
     classifier: TileClassifier, tiles: Iterator[tuple[Tile, Loaded]], parts: Collection[str], busy: Busy
 ) -> Iterator[tuple[Tile, TileResult]]:
-    for tile, pixels in tiles:
+    """Two tiles at a time on a CPU: while the last part of one is computed, the other keeps threads at work."""
+
+    def classify(tile: Tile, pixels: Loaded) -> tuple[Tile, TileResult]:
         with busy.at("computing"):
-            result = classifier.classify(pixels, parts=parts)
-        yield tile, result
+            return tile, classifier.classify(pixels, parts=parts)
+
+    at_once = 2 if classifier.device.type == "cpu" else 1
+    with ThreadPoolExecutor(at_once) as threads:
+        computing: deque[Future[tuple[Tile, TileResult]]] = deque()
+        for item in tiles:
+            computing.append(threads.submit(classify, *item))
+            del item  # so that it can be freed when it is computed
+            if len(computing) == at_once:
+                yield computing.popleft().result()
+        for result in computing:
+            yield result.result()
 
 
 def read_tiles(

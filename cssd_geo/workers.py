@@ -19,7 +19,7 @@ _MOST = 4
 """Each takes working memory; on larger machines each has several of torch's threads."""
 
 
-def side_by_side(parts: int) -> int:
+def threads_for(parts: int) -> int:
     """How many of so many parts are computed at a time: one for each of torch's threads, but not too many."""
     return max(1, min(torch.get_num_threads(), _MOST, parts))
 

@@ -1,9 +1,18 @@
 """The accuracy benchmark runs as a user would run it, and goes on where it was stopped."""
 
+import hashlib
+import importlib
 import json
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,5 +63,60 @@ def test_a_missing_scene_is_one_clear_line(folder: Path) -> None:
     (folder / "Salinas_gt.mat").unlink()
     done = run(folder, "--methods", "random forest")
     assert done.returncode == 1
-    assert done.stderr.startswith("Error: Salinas_gt.mat is missing.")
+    assert done.stderr.startswith("Error: Salinas_gt.mat is missing: put the scene there")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def public() -> Iterator[ModuleType]:
+    """The benchmark's module that downloads."""
+    sys.path.insert(0, str(BENCHMARK))
+    yield importlib.import_module("public")
+    sys.path.remove(str(BENCHMARK))
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Address of a server with the files of one scene, as their home has them, and what it was asked for."""
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            asked.append(self.path)
+
+    for place in ("a/a3/Salinas_corrected.mat", "f/fa/Salinas_gt.mat"):
+        (tmp_path / "home" / place).parent.mkdir(parents=True)
+        (tmp_path / "home" / place).write_text(place)
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path / "home"))) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+def test_a_public_scene_is_fetched_once(
+    public: ModuleType, served: tuple[str, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, asked = served
+    for _ in range(2):
+        public.fetch_scene("salinas", tmp_path / "data", home)
+    assert asked == ["/a/a3/Salinas_corrected.mat", "/f/fa/Salinas_gt.mat"]
+    said = capsys.readouterr().out
+    for file in ("a/a3/Salinas_corrected.mat", "f/fa/Salinas_gt.mat"):
+        fetched = tmp_path / "data" / Path(file).name
+        assert fetched.read_text() == file
+        assert f"{fetched}: SHA-256 {hashlib.sha256(file.encode()).hexdigest()}\n" in said
+
+
+def test_without_a_network_nothing_is_left_behind(public: ModuleType, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(public.PublicSceneError, match=r"PaviaU\.mat cannot be fetched .* put it into .* by hand"):
+        public.fetch_scene("pavia_university", tmp_path / "data", f"http://127.0.0.1:{port}")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_scene_that_is_another_one_is_refused(folder: Path) -> None:
+    done = run(folder, "--fetch", "--methods", "random forest")
+    assert done.returncode == 1
+    assert "are not salinas as it is known: (50, 76, 12) with" in done.stderr
+    assert "instead of (512, 217, 204) with 54,129" in done.stderr

@@ -39,6 +39,16 @@ def test_stages_add_up_on_their_own(clock: Clock) -> None:
     assert busy.shares(10) == {"reading": 0.3, "computing": 0.4}
 
 
+def test_what_a_stage_does_side_by_side_counts_once(clock: Clock) -> None:
+    busy = Busy()
+    with busy.at("computing"):
+        clock.after(1)
+        with busy.at("computing"), busy.at("reading"):
+            clock.after(2)
+        clock.after(4)
+    assert busy.seconds == {"computing": 7, "reading": 2}
+
+
 def test_what_fails_counts_too(clock: Clock) -> None:
     def broken() -> Iterator[int]:
         clock.after(2)

@@ -133,10 +133,9 @@ def test_memory_decides_on_the_tiles_and_not_on_the_map(
 ) -> None:
     model, scene = three_classes(), open_scene(stored[layout])
     needs = TileClassifier(model, scene, CPU).needs(scene)
-    each = 2 * needs.pixel_in + needs.pixel_out
     sizes = []
     for side in (30, 40, 60, 80, 1000):
-        memory = needs.fixed + side * side * each
+        memory = needs.fixed + side * side * needs.per_pixel
         plan, maps = maps_of(stored[layout], model, tmp_path, memory=memory, precision="float32")
         np.testing.assert_array_equal(maps, expected)
         assert needs.of(plan) <= memory
@@ -179,7 +178,7 @@ def test_the_disagreement_does_not_depend_on_how_pixels_are_stored_and_cut(
     np.testing.assert_array_equal(whole == 255, expected[0] == 0)
     assert len(np.unique(whole)) > 10, "it is no constant"
     needs = TileClassifier(model, open_scene(stored[layout]), CPU).needs(open_scene(stored[layout]))
-    little = needs.fixed + 40 * 40 * (2 * needs.pixel_in + needs.pixel_out)
+    little = needs.fixed + 40 * 40 * needs.per_pixel
     for options in ({"tile_size": 9}, {"tile_size": 32}, {"memory": little}, {}):
         part = disagreement_of(stored[layout], model, tmp_path, **options)
         np.testing.assert_array_equal(part, whole)
@@ -247,7 +246,7 @@ def test_a_data_array_takes_memory_and_precision_too(stored: dict[str, Path], ex
     model, cube = three_classes(), open_scene(stored["tiles"]).cube
     scene = scene_of_array(cube)
     needs = TileClassifier(model, scene, CPU).needs(scene)
-    little = needs.fixed + 40 * 40 * (2 * needs.pixel_in + needs.pixel_out)
+    little = needs.fixed + 40 * 40 * needs.per_pixel
     small = classify(cube, model, memory=little, device="cpu", precision="float32")
     large = classify(cube, model, device="cpu", precision="float32")
     assert small.data.npartitions > large.data.npartitions

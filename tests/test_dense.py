@@ -2,10 +2,12 @@
 
 import itertools
 import logging
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
@@ -364,20 +366,30 @@ def test_threads_side_by_side_make_the_same_of_a_tile(
         torch.set_num_threads(usual)
 
 
+def test_working_memory_does_not_travel() -> None:
+    case = case_of(CONFIG, 40, 30)
+    network, size = ready(case), []
+    for _ in range(2):
+        size.append(len(pickle.dumps(network)))
+        again = pickle.loads(pickle.dumps(network))(case.stored, case.valid)  # noqa: S301 - our own
+        assert_equal(case.usable, network(case.stored, case.valid), again)
+    assert size[0] == size[1]
+
+
 class Scarce:
     """A GPU, which would take a tile at once, but runs out of memory with more than some pixels at a time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, enough_for: int) -> None:
         self.tried: list[int] = []
-        classify = DenseNetwork._classify
+        each_panel = DenseNetwork._each_panel
 
-        def classify_if_small(network: DenseNetwork, stored: Tensor, valid: Tensor) -> Logits:
+        def each_panel_if_small(network: DenseNetwork, stored: Tensor, valid: Tensor, take: Any) -> None:
             self.tried.append(network._band_pixels)
             if max(network._band_pixels, network._panel_columns) > enough_for:
                 raise torch.OutOfMemoryError
-            return classify(network, stored, valid)
+            each_panel(network, stored, valid, take)
 
-        monkeypatch.setattr(DenseNetwork, "_classify", classify_if_small)
+        monkeypatch.setattr(DenseNetwork, "_each_panel", each_panel_if_small)
         monkeypatch.setattr("cssd_geo.dense._FEWEST_PIXELS", 100)
         monkeypatch.setattr("cssd_geo.dense._PANEL_COLUMNS", sys.maxsize)
         monkeypatch.setattr("cssd_geo.dense._BAND_PIXELS", sys.maxsize)

@@ -216,7 +216,7 @@ def test_what_does_not_change_a_pixel_is_no_change(scene: Path, undisturbed: Pix
 def test_tiles_stay_as_they_were_planned_unless_memory_is_too_little(scene: Path, undisturbed: Pixels) -> None:
     opened = open_scene(scene)
     needs = TileClassifier(MODEL, opened, torch.device("cpu")).needs(opened)
-    little, more = (needs.fixed + side**2 * (2 * needs.pixel_in + needs.pixel_out) for side in (60, 70))
+    little, more = (needs.fixed + side**2 * needs.per_pixel for side in (60, 70))
     stop_at(scene, 1, tile_size=None, memory=more)
     with pytest.raises(OutputError, match=r"were planned for \d+ MB of memory, more than \d+ MB: give as much"):
         run(scene, tile_size=None, memory=little)

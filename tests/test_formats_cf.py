@@ -20,7 +20,7 @@ from rasterio.crs import CRS
 from scenes import NORTH_UP, ROTATED, UTM, coordinate_cube, random_model, write_raster
 from stores import Variable, write_aviris3, write_netcdf, write_pace_l2
 
-from cssd_geo import sources
+from cssd_geo import array_source
 from cssd_geo.budget import Blocks
 from cssd_geo.classification import classify
 from cssd_geo.errors import SceneError
@@ -103,8 +103,8 @@ def test_any_window_and_bands_are_what_was_written(
         height, width = data.draw(st.integers(1, 25)), data.draw(st.integers(1, 25))
         bands = np.array(data.draw(st.lists(st.integers(0, BANDS - 1), min_size=1, max_size=8)))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sources, "_PIECE_BYTES", data.draw(st.sampled_from([300, 4000, 1 << 25])))
-            patch.setattr(sources, "_GAP", data.draw(st.integers(0, 3)))
+            patch.setattr(array_source, "_PIECE_BYTES", data.draw(st.sampled_from([300, 4000, 1 << 25])))
+            patch.setattr(array_source, "_GAP", data.draw(st.integers(0, 3)))
             values, valid = scene.read(Window(row=row, col=col, height=height, width=width), bands)
         there = slice(row + 3, row + 3 + height), slice(col + 3, col + 3 + width)
         np.testing.assert_array_equal(values, padded[bands][:, *there])

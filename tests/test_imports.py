@@ -31,6 +31,8 @@ raster_facts labels class_rasters
 --
 sources
 --
+array_source lazy_rasters
+--
 scene
 --
 masks unreadable hdf5 xml_products formats.cf previews

@@ -131,7 +131,8 @@ def test_memory_counts_the_bands_that_are_read(enmap: Scene) -> None:
     assert read > count
     assert classifier.needs(enmap).pixel_in == int(1.25 * (2 * read + 1))
     first_band = (classifier.network.working_bytes - plain.network.working_bytes) / (4 * (read - count))
-    assert first_band == plain.network.working_bytes / (4 * count + 10 * 16 * 4)
+    features, classes = 16, len(model.classes)
+    assert first_band == plain.network.working_bytes / (4 * (count + features + classes) + 11 * features * 4)
 
 
 @pytest.mark.parametrize("lazy", [False, True])

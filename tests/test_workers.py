@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from cssd_geo.workers import run_side_by_side, side_by_side
+from cssd_geo.workers import run_side_by_side, threads_for
 
 
 @pytest.fixture(params=[1, 2, 4, 6])
@@ -19,14 +19,14 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 def test_all_parts_are_done_once(threads: int) -> None:
     done: list[int] = []
-    run_side_by_side(done.append, range(100), side_by_side(100))
+    run_side_by_side(done.append, range(100), threads_for(100))
     assert sorted(done) == list(range(100))
-    assert side_by_side(100) == min(threads, 4)
-    assert side_by_side(1) == side_by_side(0) == 1
+    assert threads_for(100) == min(threads, 4)
+    assert threads_for(1) == threads_for(0) == 1
 
 
 def test_the_threads_share_the_processors(threads: int) -> None:
-    at_once = side_by_side(2)
+    at_once = threads_for(2)
     meet, seen = threading.Barrier(at_once), set()
 
     def note(_: int) -> None:
@@ -39,7 +39,7 @@ def test_the_threads_share_the_processors(threads: int) -> None:
 
 
 def test_the_users_threads_keep_their_settings(threads: int) -> None:
-    run_side_by_side(lambda _: None, range(8), side_by_side(8))
+    run_side_by_side(lambda _: None, range(8), threads_for(8))
     assert torch.get_num_threads() == threads
     found = []
     later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
@@ -60,4 +60,4 @@ def test_an_error_of_any_part_is_raised(at_once: int) -> None:
 
 def test_no_more_threads_than_memory_is_counted_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 96)
-    assert side_by_side(1000) == 4
+    assert threads_for(1000) == 4

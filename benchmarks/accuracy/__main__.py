@@ -25,6 +25,7 @@ import cubes
 import methods
 import numpy as np
 from numpy.typing import NDArray
+from public import PublicSceneError
 
 from cssd_geo.errors import CssdGeoError
 from cssd_geo.labels import Labels
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--shots", nargs="+", default=["10"], help="numbers, all, grid5, grid10")
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--methods", nargs="+", choices=methods.METHODS, default=methods.METHODS)
+    parser.add_argument("--fetch", action="store_true", help="download public scenes that are missing, once")
     parser.add_argument("--table", action="store_true", help="only print what is there")
     options = parser.parse_args()
     done = (
@@ -67,7 +69,7 @@ def main() -> None:
                     file.flush()
                     done.append(row)
                     print(" ".join(f"{key}={value}" for key, value in row.items()), flush=True)
-        except (FileNotFoundError, ValueError, CssdGeoError) as error:
+        except (FileNotFoundError, ValueError, CssdGeoError, PublicSceneError) as error:
             sys.exit(f"Error: {error}")
     print(table(done))
 
@@ -84,7 +86,7 @@ def missing(options: argparse.Namespace, done: list[Row]) -> Iterator[Row]:
                         case = {"scene": name, "split": split, "shots": shots, "seed": seed, "method": method}
                         if _key(case) in there:
                             continue
-                        data = cubes.labelled(name, options.data, _read) if data is None else data
+                        data = data or cubes.labelled(name, options.data, _read, fetch=options.fetch)
                         yield from _run(data, case)
 
 

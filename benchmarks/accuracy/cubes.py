@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from affine import Affine
+from public import PUBLIC, check, fetch_scene
 from scipy.io import loadmat
 
 from cssd_geo.classes import ClassTable
@@ -25,12 +26,8 @@ FOLDERS = {
     "berlin_enmap": ("EnMAP_BerlinUrbanGradient.bsq", "LandCov_BerlinUrbanGradient.shp", "Level_2"),
 }
 """Raster, labels and their class field, in a folder of the scene's name."""
-MATS = {
-    "indian_pines": ("Indian_pines_corrected.mat", "Indian_pines_gt.mat"),
-    "pavia_university": ("PaviaU.mat", "PaviaU_gt.mat"),
-    "salinas": ("Salinas_corrected.mat", "Salinas_gt.mat"),
-    "houston_2013": ("Houston.mat", "Houston_gt.mat"),
-}
+MATS = {name: (scene.cube, scene.truth) for name, scene in PUBLIC.items()}
+MATS["houston_2013"] = ("Houston.mat", "Houston_gt.mat")
 """Cube and ground truth as they are published: one array each of (y, x, S) and (y, x)."""
 NAMES = ("demo", *FOLDERS, *MATS)
 
@@ -45,11 +42,12 @@ class Labelled:
     """(n, S) of the labelled pixels."""
 
 
-def labelled(name: str, data: Path, read: Callable[[Scene, Labels], Labelled]) -> Labelled:
-    """Open a scene of `NAMES`; those but the demo lie under `data`.
+def labelled(name: str, data: Path, read: Callable[[Scene, Labels], Labelled], *, fetch: bool = False) -> Labelled:
+    """Open a scene of `NAMES`; those but the demo lie under `data`, where `fetch` puts missing public ones.
 
     Raises:
         FileNotFoundError: with what is missing and where it was looked for.
+        PublicSceneError: if a public scene cannot be had, or is not what it is known as.
     """
     folder = Path(tempfile.mkdtemp(prefix="cssd-accuracy-"))  # lazily read, so it lives as long as the program
     if name == "demo":
@@ -61,10 +59,15 @@ def labelled(name: str, data: Path, read: Callable[[Scene, Labels], Labelled]) -
         _require(data / name / raster, data / name / vector)
         scene = open_scene(data / name / raster)
         return read(scene, _by_name(read_labels(data / name / vector, scene.grid, class_field=field)))
-    cube, truth = (data / file for file in MATS[name])
-    _require(cube, truth)
-    scene_path = _write(folder / "scene.tif", _array(cube, 3).transpose(2, 0, 1))
-    truth_path = _write(folder / "truth.tif", _array(truth, 2)[None].astype(np.uint8), nodata=0)
+    if fetch and name in PUBLIC:
+        fetch_scene(name, data)
+    paths = [data / file for file in MATS[name]]
+    _require(*paths)
+    cube, truth = _array(paths[0], 3), _array(paths[1], 2)
+    if fetch and name in PUBLIC:
+        check(name, cube.shape, int((truth > 0).sum()))
+    scene_path = _write(folder / "scene.tif", cube.transpose(2, 0, 1))
+    truth_path = _write(folder / "truth.tif", truth[None].astype(np.uint8), nodata=0)
     scene = open_scene(scene_path)
     return read(scene, read_labels(truth_path, scene.grid))
 
@@ -80,8 +83,8 @@ def _require(*paths: Path) -> None:
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path} is missing. Nothing is downloaded: put the scene there, or name its folder with --data, "
-                "or leave the scene out with --scenes"
+                f"{path} is missing: put the scene there, or name its folder with --data, or leave the scene out "
+                f"with --scenes; --fetch gets {', '.join(PUBLIC)}"
             )
 
 

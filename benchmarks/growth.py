@@ -1,0 +1,77 @@
+"""Whether time a pixel and memory stay the same while scenes grow: `cssd-geo classify` on files without content.
+
+    python benchmarks/growth.py [--sizes 2048 4096 8192] [--bands 200] [--memory 1GB] [--precision auto]
+
+The scenes are sparse files: all zero, which costs the network what any values cost, and nothing on the disk. So
+this says nothing about reading; `cssd-geo bench` does. 16384 is 107 GB of scene, and takes as many minutes as
+268,000,000 pixels do.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from cssd_geo.bench.made import untrained_model
+from cssd_geo.bench.rates import machine
+
+_HEADER = """ENVI
+samples = {size}
+lines = {size}
+bands = {bands}
+data type = 2
+interleave = bip
+byte order = 0
+map info = {{UTM, 1, 1, 600000, 5300000, 4, 4, 32, North, WGS-84}}
+"""
+_CLASSES = 16
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", type=int, default=[2048, 4096, 8192])
+    parser.add_argument("--bands", type=int, default=200)
+    for name, default in (("memory", "1GB"), ("precision", "auto")):
+        parser.add_argument(f"--{name}", default=default)
+    given = parser.parse_args()
+    print(machine())
+    print(f"{given.bands} bands, {_CLASSES} classes, --memory {given.memory} --precision {given.precision}")
+    print("side length      pixels/s  peak memory")
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model.safetensors"
+        untrained_model(bands=given.bands, classes=_CLASSES).save(model)
+        for size in given.sizes:
+            scene = empty_scene(Path(folder) / f"{size}.bip", size, given.bands)
+            started = time.perf_counter()
+            peak = peak_of_a_run(scene, model, memory=given.memory, precision=given.precision)
+            rate = size * size / (time.perf_counter() - started)
+            print(f"{size:11,}  {rate:12,.0f}  {peak / 1e9:8.2f} GB", flush=True)
+            scene.unlink()
+
+
+def empty_scene(path: Path, size: int, bands: int) -> Path:
+    """A square scene of zeros that takes no room."""
+    path.with_suffix(".hdr").write_text(_HEADER.format(size=size, bands=bands))
+    with path.open("wb") as file:
+        file.truncate(size * size * bands * 2)
+    return path
+
+
+def peak_of_a_run(scene: Path, model: Path, *, memory: str, precision: str) -> int:
+    """Classify in a process of its own, starting and loading included; its peak resident memory in bytes."""
+    words = ["classify", scene, "-m", model, "-o", scene.with_suffix(".tif"), "--overwrite"]
+    words += ["--memory", memory, "--precision", precision, "--device", "cpu"]
+    run = subprocess.run(
+        [sys.executable, "-m", "cssd_geo.bench.peak", *map(str, words)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return int(run.stdout.split()[-1])
+
+
+if __name__ == "__main__":
+    main()
