@@ -9,6 +9,7 @@ feature map is zero and the pooling weight is zero.
 Shapes: B batch, S bands, C spectral features, D spatial features, K classes, w window, h x v core of a tile.
 """
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple, Self
 
@@ -121,7 +122,7 @@ class CSSD(nn.Module):
         self.spatial_norm = _MaskedNorm(d) if config.activation else None
         self.classifier = nn.Conv2d(d, config.classes, 3)
         self.log_sharpness = (
-            None if config.sharpness is None else nn.Parameter(torch.tensor(float(config.sharpness)).log())
+            None if config.sharpness is None else nn.Parameter(torch.tensor(math.log(float(config.sharpness))))
         )
         self.teacher = nn.Linear(c, config.classes)
         self.discriminant = nn.Linear(config.bands, config.classes) if config.discriminant else None

@@ -102,6 +102,17 @@ def test_a_fresh_process_loads_it(model: Model, tmp_path: Path) -> None:
     assert done.stdout.strip() == model.digest()
 
 
+def test_loading_does_not_wait_for_torch_s_compiler(model: Model, tmp_path: Path) -> None:
+    """It takes a second to import, and nothing here is compiled."""
+    model.save(tmp_path / "m.safetensors")
+    code = (
+        "import sys; from cssd_geo.model import load_model; load_model(sys.argv[1]); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "m.safetensors"], check=False)
+    assert done.returncode == 0
+
+
 def test_a_failed_write_leaves_the_old_model(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
