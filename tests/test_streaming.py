@@ -300,7 +300,7 @@ class Watching(Counting):
 
 
 @pytest.mark.parametrize(("compute", "write"), [(0.1, 0.0), (0.0, 0.1)])
-def test_three_tiles_are_in_memory_at_a_time_whichever_stage_is_slow(
+def test_no_more_than_three_tiles_are_in_memory_whichever_stage_is_slow(
     scenes: dict[str, Scene], monkeypatch: pytest.MonkeyPatch, compute: float, write: float
 ) -> None:
     source = Watching(scenes["tiles"].source)
@@ -315,7 +315,7 @@ def test_three_tiles_are_in_memory_at_a_time_whichever_stage_is_slow(
     monkeypatch.setattr(classifier, "classify", slow)
     for _ in classified_tiles(classifier, scene, classifier.plan(scene, 24)):
         time.sleep(write)
-    assert source.most == 3
+    assert 2 <= source.most <= 3
     assert all(ref() is None for ref in source.alive)
 
 
