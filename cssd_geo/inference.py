@@ -149,10 +149,11 @@ class TileClassifier:
         step = _ROWS_AT_ONCE if self.device.type == "cpu" else height
 
         def take(columns: slice, heads: Logits) -> None:
+            within = slice(min(columns.start, width), min(columns.stop, width))  # `load` may have added more
             for top in range(0, height, step):
-                place = slice(top, min(top + step, height)), slice(columns.start, min(columns.stop, width))
-                some = Logits(*(head[place[0], : width - columns.start].float() for head in heads))
-                self._write(result, place, some, core[place])
+                rows = slice(top, min(top + step, height))
+                some = Logits(*(head[rows, : within.stop - within.start].float() for head in heads))
+                self._write(result, (rows, within), some, core[rows, within])
 
         if core.any():
             self.network.each_panel(tile.stored, tile.valid, take)

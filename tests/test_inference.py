@@ -144,6 +144,24 @@ def test_a_tile_has_classes_confidence_and_shares_where_it_is_valid_and_nowhere_
         assert getattr(classifier(values, valid, parts={part}), part) is not None
 
 
+@pytest.mark.parametrize("panel", [8, 24, 1000])
+def test_what_is_added_for_one_shape_of_all_tiles_changes_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, panel: int
+) -> None:
+    monkeypatch.setattr("cssd_geo.dense._PANEL_COLUMNS", panel)
+    classifier, parts = TileClassifier(random_model(bands=5), scene, CPU), ("disagreement", "probabilities")
+    tile = classifier.plan(scene, 20)[0]
+    values, valid = scene.read(tile.padded, np.arange(5))
+    alone = classifier(values, valid, parts=parts)
+    shape = valid.shape[0] + 13, valid.shape[1] + 41
+    padded = classifier.classify(classifier.load(values, valid, shape), parts=parts)
+    for part in ("class_map", "confidence", "disagreement"):
+        np.testing.assert_array_equal(getattr(padded, part), getattr(alone, part))
+    assert alone.probabilities is not None
+    assert padded.probabilities is not None
+    np.testing.assert_allclose(padded.probabilities, alone.probabilities, rtol=0, atol=1e-5)
+
+
 def disagreement_of(scene: Scene, main: Tensor, spectral: Tensor) -> NDArray[np.uint8]:
     """What is made of these logits, (h, v, K), where all pixels are valid."""
     classifier = TileClassifier(random_model(bands=5, classes=main.shape[2]), scene, CPU)
