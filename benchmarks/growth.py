@@ -8,14 +8,12 @@ this says nothing about reading; `cssd-geo bench` does. 16384 is 107 GB of scene
 """
 
 import argparse
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from cssd_geo.bench.made import untrained_model
-from cssd_geo.bench.rates import machine
+from cssd_geo.bench.rates import machine, peak_of_a_run
 
 _HEADER = """ENVI
 samples = {size}
@@ -46,7 +44,8 @@ def main() -> None:
         for size in given.sizes:
             scene = empty_scene(Path(folder) / f"{size}.bip", size, given.bands)
             started = time.perf_counter()
-            peak = peak_of_a_run(scene, model, memory=given.memory, precision=given.precision)
+            words = ["classify", scene, "-m", model, "-o", scene.with_suffix(".tif"), "--device", "cpu"]
+            peak = peak_of_a_run([*words, "--memory", given.memory, "--precision", given.precision])
             rate = size * size / (time.perf_counter() - started)
             print(f"{size:11,}  {rate:12,.0f}  {peak / 1e9:8.2f} GB", flush=True)
             scene.unlink()
@@ -58,19 +57,6 @@ def empty_scene(path: Path, size: int, bands: int) -> Path:
     with path.open("wb") as file:
         file.truncate(size * size * bands * 2)
     return path
-
-
-def peak_of_a_run(scene: Path, model: Path, *, memory: str, precision: str) -> int:
-    """Classify in a process of its own, starting and loading included; its peak resident memory in bytes."""
-    words = ["classify", scene, "-m", model, "-o", scene.with_suffix(".tif"), "--overwrite"]
-    words += ["--memory", memory, "--precision", precision, "--device", "cpu"]
-    run = subprocess.run(
-        [sys.executable, "-m", "cssd_geo.bench.peak", *map(str, words)],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return int(run.stdout.split()[-1])
 
 
 if __name__ == "__main__":

@@ -83,10 +83,9 @@ def plan_within(memory: int, needs: Needs, blocks: Blocks, *, height: int, width
     down, across = (1, 1) if blocks.divisible else (min(blocks.height, height), min(blocks.width, width))
     rows = math.ceil(min(_FEWEST_ROWS, height) / down) * down
     margin = halo.total + halo.after  # the last tile of a row or column may be `after` longer
-    useful = _MOST_PIXELS
     many = 1 if across == width else _BLOCKS_ACROSS
     wide = min(blocks.least_run, width) if blocks.divisible else many * across
-    useful = max(useful, (rows + margin) * (wide + margin))
+    useful = max(_MOST_PIXELS, (rows + margin) * (wide + margin))
     pixels = min(useful, (memory - needs.fixed) // needs.per_pixel)
 
     def fitting(other: int, unit: int) -> int:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,7 +168,7 @@ def file_rates(
         dense=dense,
         end_to_end=end_to_end,
         busy=dict(runs[-1].busy),
-        peak_bytes=_peak_of_a_run(folder, path, model, options),
+        peak_bytes=_peak_of_classifying(folder, path, model, options),
     )
 
 
@@ -217,22 +217,22 @@ def read_from_disk(path: Path, work: Callable[[], object]) -> int | None:
     return count() - before or None
 
 
-def _peak_of_a_run(folder: Path, path: Path, model: Model, options: dict[str, Any]) -> int:
-    """Peak resident memory of `cssd-geo classify` in a process of its own."""
+def _peak_of_classifying(folder: Path, path: Path, model: Model, options: dict[str, Any]) -> int:
     model.save(folder / "model.safetensors")
-    words = [
-        sys.executable,
-        "-m",
-        "cssd_geo.bench.peak",
-        "classify",
-        path,
-        "-o",
-        folder / "map.tif",
-        "--overwrite",
-    ]
+    words = ["classify", path, "-o", folder / "map.tif", "--overwrite"]
     words += ["-m", folder / "model.safetensors", "--confidence", folder / "confidence.tif"]
     words += ["--memory", options["memory"], "--device", options["device"], "--precision", options["precision"]]
-    run = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)  # noqa: S603 - ourselves
+    return peak_of_a_run(words)
+
+
+def peak_of_a_run(words: Iterable[object]) -> int:
+    """Peak resident memory in bytes of `cssd-geo WORDS` in a process of its own.
+
+    Raises:
+        OutputError: if that fails, with what it said.
+    """
+    command = [sys.executable, "-m", "cssd_geo.bench.peak", *map(str, words)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - ourselves
     if run.returncode:
         raise OutputError(f"the run that measures memory failed: {run.stderr}")
     return int(run.stdout.split()[-1])
