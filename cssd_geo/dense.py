@@ -21,6 +21,7 @@ from torch.nn import functional
 from cssd_geo.dilation import dilate
 from cssd_geo.network import CSSD, MARGIN, Logits
 from cssd_geo.pooling import BLOCK_COLUMNS, BLOCK_ROWS, Pooling
+from cssd_geo.projection import project
 from cssd_geo.rows import Room, Rows
 from cssd_geo.tiles import Halo
 from cssd_geo.workers import run_side_by_side, threads_for
@@ -32,7 +33,7 @@ _LEAST_PANEL_COLUMNS = 128
 _BAND_PIXELS = 8192
 """Pixels of a band on a CPU: 8 MB a stage with 256 features in float32. Half as many are slower."""
 _LEAST_ROWS = 16
-"""Of a band: torch gives fewer images to a routine that is half as fast (see `_project`)."""
+"""Of a band, where many are computed side by side: with 4 rows each a pixel takes a fifth longer."""
 _LIVE_STAGES = 11
 """Results of C features for each pixel of a band that are in memory at a time, groups for the pooling included.
 
@@ -80,12 +81,9 @@ class DenseNetwork:
             return values.detach().to(device, kind, copy=True).contiguous(memory_format=layout)
 
         folded = torch.mul if gain.dim() == 1 else torch.matmul
-        self._spectral_weight = ready(folded(spectral_weight, gain.to(spectral_weight))[:, :, None, None], first)
+        self._spectral_weight = ready(folded(spectral_weight, gain.to(spectral_weight)), first)
         self._spectral_bias = ready(spectral_bias + spectral_weight @ bias.to(spectral_weight), first)
-        self._attention_weight, self._attention_bias = (
-            ready(attention.weight[:, :, None, None]),
-            ready(attention.bias),
-        )
+        self._attention_weight, self._attention_bias = ready(attention.weight), ready(attention.bias)
         self._element = ready(torch.sigmoid(network.refine.element))
         self._spatial_weight, self._spatial_bias = ready(spatial_weight), ready(spatial_bias)
         self._classifier_weight, self._classifier_bias = (ready(p) for p in network.classifier.parameters())
@@ -174,8 +172,8 @@ class DenseNetwork:
             features, opinions = self._spectral(stored[:, start:stop], flow)  # (r,x,C) (r,x,K)
             self._keep_core(opinions, start, spectral)
             mask.blank(features, stop)
-            votes = self._vote(features, mask, flow, stop)  # (J,r+w-1,n,K+1)
-            units = self._units(features, flow)  # (J,r+w-1,n,C)
+            votes = self._vote(features, mask, flow, stop)  # (r+w-1,n,J,K+1)
+            units = self._units(features, flow)  # (r+w-1,n,J,C)
             pooled = self._pooling(units, votes)
             main[done : done + len(pooled)] = pooled[:, : main.shape[1]]
             done += len(pooled)
@@ -205,7 +203,7 @@ class DenseNetwork:
         """Spectral features and the spectral head's logits of stored values: (B,r,x) -> (r,x,C), (r,x,K)."""
         rows, columns = stored.shape[1:]
         pixels = flow.pixels.take(self._spectral_weight, (rows, columns, len(stored)))
-        mapped = _project(pixels.copy_(stored.permute(1, 2, 0)), self._spectral_weight, self._spectral_bias)
+        mapped = project(pixels.copy_(stored.permute(1, 2, 0)), self._spectral_weight, self._spectral_bias)
         own, others = mapped.tensor_split([self.config.spectral_features], dim=2)
         features = flow.features.take(self._element, own.shape).copy_(self._activate(own))
         return features, others if self._teacher is None else functional.linear(features, *self._teacher)
@@ -222,9 +220,9 @@ class DenseNetwork:
             out[first:stop] = logits[first - top : stop - top, self.halo.before :][:, : out.shape[1]]
 
     def _vote(self, features: Tensor, mask: "_Mask", flow: "_Flow", stop: int) -> Tensor:
-        """Refinement and both convolutions: (r,x,C) -> groups of logits and a last 1, (J,.,n,K+1)."""
+        """Refinement and both convolutions: (r,x,C) -> groups of logits and a last 1, (.,n,J,K+1)."""
         attended, fresh = flow.attended.extend(features, features.shape)
-        gate = _project(features, self._attention_weight, self._attention_bias).sigmoid_()
+        gate = project(features, self._attention_weight, self._attention_bias).sigmoid_()
         torch.mul(features, gate, out=fresh)
         refined, fresh = flow.refined.extend(features, _narrowed(attended))
         dilate(attended[None].permute(0, 3, 1, 2), self._element, fresh[None].permute(0, 3, 1, 2))
@@ -239,13 +237,12 @@ class DenseNetwork:
         return votes
 
     def _units(self, features: Tensor, flow: "_Flow") -> Tensor:
-        """Groups of spectral features of length 1, (J,.,n,C), of the same rows as the votes."""
+        """Groups of spectral features of one length, (.,n,J,C), of the same rows as the votes."""
         top = MARGIN if flow.units.empty else 0
         inner = features[top:, MARGIN : features.shape[1] - MARGIN]
         units, fresh = flow.units.extend(features, self._pooling.shape(inner))
-        lengths = torch.linalg.vector_norm(inner, dim=2, keepdim=True)
-        torch.div(self._pooling.grouped(inner), self._pooling.grouped(lengths).clamp_min(1e-12), out=fresh)
-        return units[:, : units.shape[1] - MARGIN]  # the votes lag behind by the margin of the convolutions
+        self._pooling.write_units(inner, fresh)
+        return units[: len(units) - MARGIN]  # the votes lag behind by the margin of the convolutions
 
 
 class _Flow:
@@ -254,8 +251,8 @@ class _Flow:
     def __init__(self, window: int) -> None:
         self.pixels, self.features, self.main, self.spectral = (Room() for _ in range(4))
         self.attended, self.refined, self.spatial = Rows(2), Rows(2), Rows(2)
-        self.votes = Rows(window - 1, axis=1)
-        self.units = Rows(window - 1 + MARGIN, axis=1)
+        self.votes = Rows(window - 1)
+        self.units = Rows(window - 1 + MARGIN)
 
     def begin(self) -> None:
         """Forget the rows of another panel."""
@@ -293,11 +290,6 @@ def _panels(width: int, most: int, at_once: int) -> list[slice]:
 def _convolve(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """3x3 convolution of (r,x,.), without padding."""
     return functional.conv2d(rows[None].permute(0, 3, 1, 2), weight, bias).permute(0, 2, 3, 1)[0]
-
-
-def _project(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """1x1 convolution of (r,x,.). Each row is an image: a single one, on one thread, would take twice as long."""
-    return functional.conv2d(rows[:, None].permute(0, 3, 1, 2), weight, bias).permute(0, 2, 3, 1)[:, 0]
 
 
 def _narrowed(rows: Tensor) -> tuple[int, int, int]:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 _STRIP_VALUES = 1 << 20
 """Values that pass through the dilation at a time: 4 MB in float32, so that nine passes stay in the cache."""
+_GPU_STRIP_VALUES = 1 << 25
+"""Likewise on a GPU, where each pass is a launch: few of them, and 134 MB a result."""
 _BACKWARD_VALUES = 1 << 18
 """Likewise on the way back, where several results are at hand at a time."""
 
@@ -46,14 +48,22 @@ class Dilation(torch.autograd.Function):
 
 
 def dilate(values: Tensor, element: Tensor, out: Tensor) -> Tensor:
-    """Write the maximum over a 3x3 neighbourhood of element * values into `out`: (B,C,y,x) -> (B,C,y-2,x-2)."""
+    """Write the maximum over a 3x3 neighbourhood of element * values into `out`: (B,C,y,x) -> (B,C,y-2,x-2).
+
+    In float32 at least, also for bfloat16: every pass would convert there and back.
+    """
+    kind = torch.promote_types(values.dtype, torch.float32)
+    weights = element.to(kind)
     for rows, part in _row_strips(values):
-        strip = out[:, :, rows]
-        torch.mul(_tap(part, 0), element[0, 0], out=strip)
-        candidate = torch.empty_like(strip)
+        strip, wide = out[:, :, rows], part.to(kind)
+        best = strip if strip.dtype == kind else torch.empty_like(strip, dtype=kind)
+        torch.mul(_tap(wide, 0), weights[0, 0], out=best)
+        candidate = torch.empty_like(best)
         for i in range(1, 9):
-            torch.mul(_tap(part, i), element[i // 3, i % 3], out=candidate)
-            torch.maximum(strip, candidate, out=strip)
+            torch.mul(_tap(wide, i), weights[i // 3, i % 3], out=candidate)
+            torch.maximum(best, candidate, out=best)
+        if best is not strip:
+            strip.copy_(best)
     return out
 
 
@@ -71,7 +81,8 @@ def _flat(values: Tensor) -> Tensor:
 def _row_strips(values: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Rows of the result of a 3x3 operation on (B,C,y,x), and the rows of `values` that they need."""
     batch, channels, height, width = values.shape
-    step = max(1, _STRIP_VALUES // (batch * channels * width))
+    most = _STRIP_VALUES if values.device.type == "cpu" else _GPU_STRIP_VALUES
+    step = max(1, most // (batch * channels * width))
     for top in range(0, height - 2, step):
         bottom = min(top + step, height - 2)
         yield slice(top, bottom), values[:, :, top : bottom + 2]

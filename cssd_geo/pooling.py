@@ -1,18 +1,25 @@
 """Spectral-aware pooling of every window of a panel at once, as matrix products.
 
 Centres are taken in blocks of 4 rows and 8 columns, which share one product with the neighbourhood of them all.
-Pixels are laid out in overlapping groups of columns, one for each block across, so that the neighbourhood of every
-block is a view, not a copy.
+Pixels are laid out in overlapping groups of columns, one for each block across, so that the neighbourhoods of
+a row of blocks are a view, not a copy.
 
-Shapes: C spectral features, K classes, w window, J blocks across, n = 8 + w - 1 columns of a neighbourhood.
+Shapes: C spectral features, K classes, w window, J blocks across, n = 8 + w - 1 columns of a neighbourhood, m
+pixels of one, b centres of a block.
 """
+
+import math
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cssd_geo.projection import project_groups
+
 BLOCK_ROWS, BLOCK_COLUMNS = 4, 8
 """Centres that share a product: larger blocks compare more pairs in vain, smaller ones multiply more slowly."""
+_GPU_BLOCK_ROWS = 16
+"""On a GPU each product is a launch, and few large ones are worth more pairs in vain."""
 _NOT_IN_WINDOW = -80.0
 """As an exponent: a weight of 2e-35, far below the rounding of a sum that holds the centre's 1. An infinity would
 be exact, and three times slower in the exponential."""
@@ -33,53 +40,65 @@ class Pooling:
         """
         self._window, self._sharpness = window, sharpness
         self._dtype, self._device = dtype, device
+        self._block_rows = BLOCK_ROWS if device.type == "cpu" else _GPU_BLOCK_ROWS
         self._patterns: dict[int, Tensor] = {}
 
     def shape(self, rows: Tensor) -> tuple[int, int, int, int]:
-        """Shape of the groups of rows (r, v + w - 1, C): (J, r, n, C)."""
+        """Shape of the groups of rows (r, v + w - 1, C): (r, n, J, C)."""
         blocks = -(-(rows.shape[1] - self._window + 1) // BLOCK_COLUMNS)
-        return blocks, rows.shape[0], BLOCK_COLUMNS + self._window - 1, rows.shape[2]
+        return rows.shape[0], BLOCK_COLUMNS + self._window - 1, blocks, rows.shape[2]
 
     def grouped(self, rows: Tensor) -> Tensor:
-        """View rows (r, v + w - 1, C) as overlapping groups of columns, one for each block: (J, r, n, C).
+        """View rows (r, v + w - 1, C) as overlapping groups of columns, one for each block: (r, n, J, C).
 
         Columns that the last group lacks are zero; then, and only then, the rows are copied.
         """
-        blocks, _, reach, _ = self.shape(rows)
+        _, reach, blocks, _ = self.shape(rows)
         missing = (blocks - 1) * BLOCK_COLUMNS + reach - rows.shape[1]
         padded = functional.pad(rows, (0, 0, 0, missing)) if missing else rows
-        return padded.unfold(1, reach, BLOCK_COLUMNS).permute(1, 0, 3, 2)
+        return padded.unfold(1, reach, BLOCK_COLUMNS).permute(0, 3, 1, 2)
+
+    def write_units(self, features: Tensor, out: Tensor) -> None:
+        """Write groups of features (r, v + w - 1, C), brought to one length: zero stays zero.
+
+        The product of two such features is their cosine, times the sharpness if there is one.
+        """
+        lengths = self.grouped(torch.linalg.vector_norm(features, dim=2, keepdim=True)).clamp_min(1e-12)
+        if self._sharpness is not None:
+            lengths /= math.sqrt(self._sharpness)
+        torch.div(self.grouped(features), lengths, out=out)
 
     def __call__(self, units: Tensor, votes: Tensor) -> Tensor:
         """Pool.
 
         Args:
-            units: (J, r + w - 1, n, C) groups of spectral features of length 1, zero where not valid.
-            votes: (J, r + w - 1, n, K + 1) groups of logits, and a last 1; all zero where not valid.
+            units: (r + w - 1, n, J, C) as `write_units` writes them.
+            votes: (r + w - 1, n, J, K + 1) groups of logits, and a last 1; all zero where not valid.
 
         Returns:
             (r, J * 8, K), the pooled logits of r rows.
         """
-        rows = units.shape[1] - self._window + 1
-        blocks = (self._pool(units, votes, top, min(BLOCK_ROWS, rows - top)) for top in range(0, rows, BLOCK_ROWS))
+        rows, step = len(units) - self._window + 1, self._block_rows
+        blocks = (self._pool(units, votes, top, min(step, rows - top)) for top in range(0, rows, step))
         return torch.cat(list(blocks))
 
     def _pool(self, units: Tensor, votes: Tensor, top: int, rows: int) -> Tensor:
         """Pool a row of blocks, whose centres have their windows from row `top`: (rows, J * 8, K)."""
         reach, middle = slice(top, top + rows + self._window - 1), self._window // 2
-        near, ballots = units[:, reach].flatten(1, 2), votes[:, reach].flatten(1, 2)  # (J,m,C) (J,m,K+1)
-        centres = units[:, top + middle : top + middle + rows, middle : middle + BLOCK_COLUMNS].flatten(1, 2)
+        centres = units[top + middle : top + middle + rows, middle : middle + BLOCK_COLUMNS].flatten(
+            0, 1
+        )  # (b,J,C)
+        weight = project_groups(units[reach], centres.transpose(0, 1)).flatten(0, 1)  # (m,J,b)
+        ballots = votes[reach].flatten(0, 1).permute(1, 2, 0)  # (J,K+1,m)
         pattern = self._pattern(rows)  # (m,b)
         if self._sharpness is None:
-            weight = near @ centres.transpose(1, 2)
-            sums = (weight * pattern).transpose(1, 2) @ ballots  # (J,b,K+1)
-            voters = pattern.T @ ballots[..., -1:]
+            weight.mul_(pattern[:, None])
         else:
-            weight = near @ (self._sharpness * centres).transpose(1, 2)  # (J,m,b)
-            sums = weight.add_(pattern).exp_().transpose(1, 2) @ ballots
-            voters = sums[..., -1:]
-        pooled = sums[..., :-1] / voters.clamp_min(1e-12)
-        return pooled.view(len(pooled), rows, BLOCK_COLUMNS, -1).transpose(0, 1).flatten(1, 2)
+            weight.add_(pattern[:, None]).exp_()
+        sums = ballots @ weight.transpose(0, 1)  # (J,K+1,b)
+        voters = ballots[:, -1:] @ pattern if self._sharpness is None else sums[:, -1:]
+        pooled = sums[:, :-1] / voters.clamp_min(1e-12)  # (J,K,b)
+        return pooled.reshape(*pooled.shape[:2], rows, BLOCK_COLUMNS).permute(2, 0, 3, 1).flatten(1, 2)
 
     def _pattern(self, rows: int) -> Tensor:
         """Which of m neighbours lie in the window of which of b centres, (m, b).

@@ -27,14 +27,9 @@ class Room:
 class Rows:
     """The input of a stage: fresh rows below the last ones of the band before."""
 
-    def __init__(self, keep: int, axis: int = 0) -> None:
-        """Prepare.
-
-        Args:
-            keep: so many rows of a band are needed again by the next one.
-            axis: along which the rows lie.
-        """
-        self._keep, self._axis = keep, axis
+    def __init__(self, keep: int) -> None:
+        """Prepare; so many rows of a band are needed again by the next one."""
+        self._keep = keep
         self._rows: Tensor | None = None
         self._rooms = Room(), Room()
 
@@ -49,11 +44,11 @@ class Rows:
 
     def extend(self, like: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Make room for fresh rows: returns all rows and, as a part of them, the fresh ones, to be written."""
-        axis, before = self._axis, self._rows
-        kept = 0 if before is None else min(self._keep, before.shape[axis])
+        before = self._rows
+        kept = 0 if before is None else min(self._keep, len(before))
         room, other = self._rooms
-        rows = room.take(like, [n + kept if i == axis else n for i, n in enumerate(shape)])
+        rows = room.take(like, (kept + shape[0], *shape[1:]))
         if before is not None:
-            rows.narrow(axis, 0, kept).copy_(before.narrow(axis, before.shape[axis] - kept, kept))
+            rows[:kept] = before[len(before) - kept :]
         self._rows, self._rooms = rows, (other, room)
-        return rows, rows.narrow(axis, kept, shape[axis])
+        return rows, rows[kept:]

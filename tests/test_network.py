@@ -9,7 +9,7 @@ from scenes import randomise
 from torch import Tensor
 from torch.nn import functional
 
-from cssd_geo.dilation import Dilation
+from cssd_geo.dilation import Dilation, dilate
 from cssd_geo.errors import InputError
 from cssd_geo.network import CSSD, NetworkConfig, _MaskedNorm, _StridedSpectral
 
@@ -132,6 +132,14 @@ def test_the_dilation_has_the_gradient_of_a_maximum(
     values = torch.randn(2, 3, 6, 5, dtype=torch.float64, requires_grad=True)
     element = torch.rand(3, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(Dilation.apply, (values, element))
+
+
+def test_dilation_of_bfloat16_is_rounded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cssd_geo.dilation._STRIP_VALUES", 100)
+    values, element = torch.randn(2, 8, 7, 5).to(torch.bfloat16), torch.rand(3, 3).to(torch.bfloat16)
+    values = values.contiguous(memory_format=torch.channels_last)
+    exact = dilate(values.float(), element.float(), torch.empty(2, 8, 5, 3))
+    assert torch.equal(dilate(values, element, torch.empty(2, 8, 5, 3, dtype=torch.bfloat16)), exact.bfloat16())
 
 
 def test_masked_statistics_are_those_of_the_valid_pixels() -> None:

@@ -26,27 +26,34 @@ def pooled_in_words(units: Tensor, logits: Tensor, seen: Tensor, window: int, sh
 @given(
     window=st.integers(1, 11),
     sharpness=st.sampled_from([None, 0.3, 3.0, 60.0, 200.0]),
-    size=st.tuples(st.integers(1, 11), st.integers(1, 19)),
+    size=st.tuples(st.integers(1, 21), st.integers(1, 19)),
+    device=st.sampled_from(["cpu", "meta"]),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_blocks_pool_as_each_window_alone(
-    window: int, sharpness: float | None, size: tuple[int, int], seed: int
+    window: int, sharpness: float | None, size: tuple[int, int], device: str, seed: int
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     shape = tuple(n + window - 1 for n in size)
     seen = (torch.rand(shape, generator=generator) > 0.3).double()
     spectra = torch.randn(2, 6, generator=generator, dtype=torch.float64)  # two, so that many cosines are 1
     kind = torch.randint(2, shape, generator=generator)
-    units = functional.normalize(spectra, dim=1)[kind] * seen[..., None]
+    lengths = torch.rand(shape, generator=generator, dtype=torch.float64) + 0.01
+    features = functional.normalize(spectra, dim=1)[kind] * (lengths * seen)[..., None]
     logits = torch.randn(*shape, 3, generator=generator, dtype=torch.float64) * seen[..., None]
-    pooling = Pooling(window, sharpness, dtype=torch.float64, device=torch.device("cpu"))
-    groups = []
-    for rows in (units, torch.cat([logits, seen[..., None]], dim=2)):
-        groups.append(torch.full(pooling.shape(rows), torch.nan, dtype=torch.float64))
-        groups[-1].copy_(pooling.grouped(rows))
-    found = pooling(*groups)[:, : size[1]]
+    pooling = blocks_as_on(torch.device(device), window, sharpness)
+    units = torch.full(pooling.shape(features), torch.nan, dtype=torch.float64)
+    pooling.write_units(features, units)
+    found = pooling(units, pooling.grouped(torch.cat([logits, seen[..., None]], dim=2)))[:, : size[1]]
     centre = window // 2
     usable = seen[centre : centre + size[0], centre : centre + size[1]] > 0
-    expected = pooled_in_words(units, logits, seen, window, sharpness)
+    expected = pooled_in_words(functional.normalize(features, dim=2), logits, seen, window, sharpness)
     torch.testing.assert_close(found[usable], expected[usable], rtol=0.0, atol=1e-10)
+
+
+def blocks_as_on(device: torch.device, window: int, sharpness: float | None) -> Pooling:
+    """Pooling on the CPU, in the blocks that a device has."""
+    pooling = Pooling(window, sharpness, dtype=torch.float64, device=torch.device("cpu"))
+    pooling._block_rows = Pooling(window, sharpness, dtype=torch.float64, device=device)._block_rows
+    return pooling
