@@ -5,8 +5,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import log_softmax
 
 from cssd_geo.errors import InputError
 
@@ -79,6 +77,9 @@ def fit_calibration(
         classes: (n,) their true class indexes.
         apart: (n,) True: no neighbour of the pixel was trained on; all if None.
     """
+    from scipy.optimize import minimize  # noqa: PLC0415 - so that loading a model does not wait for it
+    from scipy.special import log_softmax  # noqa: PLC0415 - likewise
+
     rows, usual = np.arange(len(classes)), np.array([Calibration.main, Calibration.spectral])
     near = np.zeros(len(classes), np.bool_) if apart is None else ~apart
     worth = np.where(near, min(1.0, _NEAR_WORTH / max(near.sum(), 1)), 1.0)

@@ -4,12 +4,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import rasterio
 import xarray as xr
 
-from cssd_geo.cluster import cluster_of
 from cssd_geo.errors import InputError
 from cssd_geo.inference import TileClassifier, precision_name
 from cssd_geo.lazy import classify_array
@@ -21,6 +20,9 @@ from cssd_geo.runs import Run, RunOptions
 from cssd_geo.scene import Scene
 from cssd_geo.streaming import this_machine
 from cssd_geo.tiles import TilePlan, Window
+
+if TYPE_CHECKING:
+    from cssd_geo.cluster import Cluster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +148,7 @@ def classify(
         raise InputError("classifying a scene into a file needs the file's name: give `output`")
     opened = scene if isinstance(scene, Scene) else open_scene(scene)
     opened = recognise_scale(opened, ready)
-    where = this_machine(device, precision) if client is None else cluster_of(client, opened, device, precision)
+    where = this_machine(device, precision) if client is None else _cluster(client, opened, device, precision)
     classifier = TileClassifier(ready, opened, where.planner, where.precision)
     options = RunOptions(
         device=where.device.type,
@@ -185,3 +187,9 @@ def classify(
         busy=where.busy.shares(seconds),
         notes=(*opened.notes, *classifier.notes),
     )
+
+
+def _cluster(client: Any, scene: Scene, device: str, precision: str) -> "Cluster":
+    from cssd_geo.cluster import cluster_of  # noqa: PLC0415 - so that runs without a cluster do not wait for Dask's
+
+    return cluster_of(client, scene, device, precision)

@@ -107,20 +107,17 @@ class _Answer(NamedTuple):
 
 
 @contextmanager
-def connected(scheduler: str | None, workers: int | None) -> Iterator[Client | None]:
+def connected(scheduler: str | None, workers: int | None) -> Iterator[Client]:
     """Connect to a running scheduler, or start so many worker processes on this machine; end it afterwards.
 
     Args:
         scheduler: address, such as tcp://host:8786, or the path of a scheduler file (.json).
-        workers: processes, which share the machine's cores. Where neither is given there is no client.
+        workers: processes, which share the machine's cores.
 
     Raises:
-        InputError: if both are given, or the count is below 1.
+        InputError: if both or neither are given, or the count is below 1.
         ClusterError: if the scheduler does not answer.
     """
-    if scheduler is None and workers is None:
-        yield None
-        return
     if (scheduler is None) == (workers is None) or (workers is not None and workers < 1):
         raise InputError("give the address of a scheduler, or a number of workers from 1")
     with ExitStack() as stack:

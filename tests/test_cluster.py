@@ -18,6 +18,7 @@ from scenes import random_model, write_raster
 
 from cssd_geo import cluster
 from cssd_geo.classification import classify
+from cssd_geo.cli.clients import client_of
 from cssd_geo.cluster import cluster_of, connected, threads_by_host
 from cssd_geo.errors import ClusterError, InputError, SceneError
 from cssd_geo.inference import TileClassifier
@@ -153,11 +154,11 @@ def test_errors_of_the_work_are_not_taken_for_those_of_the_connection(client: Cl
 
 
 def test_without_a_scheduler_and_workers_there_is_no_cluster() -> None:
-    with connected(None, None) as client:
+    with client_of(None, None) as client:
         assert client is None
 
 
-@pytest.mark.parametrize(("scheduler", "workers"), [("tcp://x:1", 2), (None, 0)])
+@pytest.mark.parametrize(("scheduler", "workers"), [("tcp://x:1", 2), (None, 0), (None, None)])
 def test_either_a_scheduler_or_a_number_of_workers(scheduler: str | None, workers: int | None) -> None:
     with pytest.raises(InputError, match="scheduler"), connected(scheduler, workers):
         pass

@@ -65,7 +65,7 @@ demo.files
 --
 demo.run
 --
-cli.options cli.progress cli.forecast cli.interrupts
+cli.options cli.progress cli.forecast cli.interrupts cli.clients
 --
 cli.train
 --
@@ -162,6 +162,15 @@ def test_scenes_maps_and_accuracy_work_without_torch() -> None:
     modules = [f"cssd_geo.{name}" for name in WITHOUT_TORCH]
     code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_classifying_on_this_machine_starts_without_what_it_does_not_need() -> None:
+    code = (
+        "import sys, cssd_geo.classification, cssd_geo.batch; "
+        "sys.exit(' '.join({'distributed', 'scipy.optimize', 'sklearn', 'matplotlib'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("module", SOURCES)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cssd_geo.cli import options
+from cssd_geo.cli.clients import client_of
 from cssd_geo.cli.progress import PixelProgress
 
 if TYPE_CHECKING:
@@ -65,7 +66,6 @@ def command(
     manifest.jsonl gets a line of JSON for each scene.
     """
     from cssd_geo.batch import BatchOptions, classify_batch  # noqa: PLC0415 - --help does not wait for torch
-    from cssd_geo.cluster import connected  # noqa: PLC0415 - likewise
     from cssd_geo.model import find_model, load_model  # noqa: PLC0415 - likewise
     from cssd_geo.scene_lists import Shard, find_scenes  # noqa: PLC0415 - likewise
 
@@ -81,7 +81,7 @@ def command(
         restart=restart,
         follow_links=follow_links,
     )
-    with connected(scheduler, workers) as client, PixelProgress("scene") as progress:
+    with client_of(scheduler, workers) as client, PixelProgress("scene") as progress:
         outcomes = classify_batch(
             found,
             load_model(find_model(model)),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cssd_geo.cli import options
+from cssd_geo.cli.clients import client_of
 from cssd_geo.cli.forecast import show
 from cssd_geo.cli.progress import PixelProgress
 from cssd_geo.errors import SceneError
@@ -76,7 +77,6 @@ def command(
     stopped, or killed, goes on with the tiles that it had done when the same command is given again.
     """
     from cssd_geo.classification import classify  # noqa: PLC0415 - so that --help does not wait for torch
-    from cssd_geo.cluster import connected  # noqa: PLC0415 - likewise
     from cssd_geo.model import find_model, load_model  # noqa: PLC0415 - likewise
     from cssd_geo.products import open_scene  # noqa: PLC0415 - likewise
 
@@ -90,7 +90,7 @@ def command(
             opened, ready, path, paths, tile_size=tile_size, memory=memory, device=device, precision=precision
         )
         return
-    with connected(scheduler, workers) as client, PixelProgress("classify") as progress:
+    with client_of(scheduler, workers) as client, PixelProgress("classify") as progress:
         done = classify(
             opened,
             ready,
