@@ -85,9 +85,8 @@ class Pooling:
     def _pool(self, units: Tensor, votes: Tensor, top: int, rows: int) -> Tensor:
         """Pool a row of blocks, whose centres have their windows from row `top`: (rows, J * 8, K)."""
         reach, middle = slice(top, top + rows + self._window - 1), self._window // 2
-        centres = units[top + middle : top + middle + rows, middle : middle + BLOCK_COLUMNS].flatten(
-            0, 1
-        )  # (b,J,C)
+        inner = slice(top + middle, top + middle + rows), slice(middle, middle + BLOCK_COLUMNS)
+        centres = units[inner].flatten(0, 1)  # (b,J,C)
         weight = project_groups(units[reach], centres.transpose(0, 1)).flatten(0, 1)  # (m,J,b)
         ballots = votes[reach].flatten(0, 1).permute(1, 2, 0)  # (J,K+1,m)
         pattern = self._pattern(rows)  # (m,b)
