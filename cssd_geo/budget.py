@@ -2,7 +2,8 @@
 
 import math
 import re
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from cssd_geo.errors import InputError
@@ -17,7 +18,9 @@ _FEW_ROWS = 96
 _MOST_PIXELS = 1 << 19
 """Pixels of a tile: more of them are not faster, and progress is told tile by tile."""
 _BLOCKS_ACROSS = 8
-"""Blocks side by side, where memory allows: where tiles meet, a column of blocks is read for both."""
+"""Blocks side by side, where memory allows: each tile begins and ends its panels anew."""
+_KEPT_SHARE = 8
+"""Part of the memory, one in so many, for rows that tiles side by side keep for those below them."""
 _UNITS = {
     "": 1,
     "k": 10**3,
@@ -60,10 +63,15 @@ class Needs:
         return _TILES_IN_FLIGHT * self.pixel_in + self.pixel_out
 
     def of(self, plan: TilePlan) -> int:
-        """Bytes that the largest tiles of a plan take."""
+        """Bytes that the largest tiles of a plan take, and what those side by side keep for the ones below."""
         largest, margin = plan.largest, plan.halo.total
         computed = (largest.height - margin) * (largest.width - margin)
-        return self.fixed + _TILES_IN_FLIGHT * largest.pixels * self.pixel_in + computed * self.pixel_out
+        kept = (plan.abreast - 1) * self.kept(plan)
+        return self.fixed + _TILES_IN_FLIGHT * largest.pixels * self.pixel_in + computed * self.pixel_out + kept
+
+    def kept(self, plan: TilePlan) -> int:
+        """Bytes that one more column side by side takes: the rows that its tile shares with the one below."""
+        return plan.halo.total * plan.largest.width * self.pixel_in
 
 
 def plan_within(memory: int, needs: Needs, blocks: Blocks, *, height: int, width: int, halo: Halo) -> TilePlan:
@@ -80,6 +88,31 @@ def plan_within(memory: int, needs: Needs, blocks: Blocks, *, height: int, width
     Raises:
         InputError: if not even the smallest tiles fit.
     """
+
+    def planned(budget: int) -> TilePlan:
+        return _one_by_one(budget, needs, blocks, height=height, width=width, halo=halo)
+
+    plan = planned(memory)
+    wanted = (plan.cols - 1) * needs.kept(plan)
+    with suppress(InputError):
+        smaller = planned(memory - min(wanted, memory // _KEPT_SHARE))
+        abreast = min(smaller.cols, 1 + (memory - needs.of(smaller)) // needs.kept(smaller))
+        if abreast > 1 and _has_whole_rows(smaller, plan, blocks):
+            groups = math.ceil(smaller.cols / abreast)
+            return replace(smaller, abreast=math.ceil(smaller.cols / groups))
+    return plan
+
+
+def _has_whole_rows(smaller: TilePlan, plan: TilePlan, blocks: Blocks) -> bool:
+    """Whether smaller tiles are large enough, and hold whole blocks, which else were decoded for every row."""
+    rows, cols = smaller.tile_height, smaller.tile_width
+    if rows < min(plan.tile_height, _FEWEST_ROWS) or cols < min(plan.tile_width, blocks.width):
+        return False
+    return blocks.divisible or rows == plan.height or rows % blocks.height == 0
+
+
+def _one_by_one(memory: int, needs: Needs, blocks: Blocks, *, height: int, width: int, halo: Halo) -> TilePlan:
+    """Plan tiles that are visited column by column."""
     down, across = (1, 1) if blocks.divisible else (min(blocks.height, height), min(blocks.width, width))
     rows = math.ceil(min(_FEWEST_ROWS, height) / down) * down
     margin = halo.total + halo.after  # the last tile of a row or column may be `after` longer

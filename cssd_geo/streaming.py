@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -111,32 +111,58 @@ def _classified(
 def read_tiles(
     scene: Readable, plan: TilePlan, bands: NDArray[np.intp], skip: Collection[int] = ()
 ) -> Iterator[Pixels]:
-    """Read the tiles of a plan, but for those in `skip`; rows that one shares with the one before are kept.
+    """Read the tiles of a plan, but for those in `skip`; pixels that one shares with those before are kept.
 
     Yields:
         Each tile with what `Scene.read` returns for its padded window.
     """
-    kept: tuple[Window, NDArray[Any], NDArray[np.bool_]] | None = None
+    above: dict[int, _Part] = {}  # the last rows of a tile of each column that is visited
+    left: _Part | None = None  # the last columns of the tile before
     for tile in plan:
         if tile.index in skip:
             continue
         window = tile.padded
         values, valid = scene.blank(window, bands)
-        shared = 0 if kept is None else _shared_rows(kept[0], window)
-        if kept is not None and shared:
-            values[:, :shared], valid[:shared] = kept[1][:, -shared:], kept[2][-shared:]
-        fresh = Window(row=window.row + shared, col=window.col, height=window.height - shared, width=window.width)
-        scene.read_into(values[:, shared:], valid[shared:], fresh, bands)
-        last = min(plan.halo.total, window.height)
-        kept = window, values[:, -last:].copy(), valid[-last:].copy()  # a copy, so that the tile can be freed
+        over = above.pop(window.col, None)
+        rows = 0 if over is None else over.copy_rows(window, values, valid)
+        cols = 0 if left is None else left.copy_columns(window, values, valid)
+        fresh = Window(
+            row=window.row + rows, col=window.col + cols, height=window.height - rows, width=window.width - cols
+        )
+        scene.read_into(values[:, rows:, cols:], valid[rows:, cols:], fresh, bands)
+        last = min(plan.halo.total, window.height), min(plan.halo.total, window.width)
+        above[window.col] = _Part(window, values[:, -last[0] :].copy(), valid[-last[0] :].copy())
+        left = _Part(window, values[:, :, -last[1] :].copy(), valid[:, -last[1] :].copy())
+        if len(above) > plan.abreast:
+            del above[next(iter(above))]
         yield tile, values, valid
 
 
-def _shared_rows(above: Window, window: Window) -> int:
-    """Rows of `window` that lie in the last rows of `above`."""
-    if (above.col, above.width) != (window.col, window.width):
-        return 0
-    return max(0, above.row + above.height - window.row)
+class _Part(NamedTuple):
+    """The last rows or columns of a tile: a copy, so that the tile can be freed."""
+
+    window: Window
+    """Of the whole tile."""
+    values: NDArray[Any]
+    valid: NDArray[np.bool_]
+
+    def copy_rows(self, window: Window, values: NDArray[Any], valid: NDArray[np.bool_]) -> int:
+        """Fill in the first rows of a tile below; returns how many."""
+        if (self.window.col, self.window.width) != (window.col, window.width):
+            return 0
+        rows = max(0, self.window.row + self.window.height - window.row)
+        if rows:
+            values[:, :rows], valid[:rows] = self.values[:, -rows:], self.valid[-rows:]
+        return rows
+
+    def copy_columns(self, window: Window, values: NDArray[Any], valid: NDArray[np.bool_]) -> int:
+        """Fill in the first columns of a tile to the right; returns how many."""
+        if (self.window.row, self.window.height) != (window.row, window.height):
+            return 0
+        cols = max(0, self.window.col + self.window.width - window.col)
+        if cols:
+            values[:, :, :cols], valid[:, :cols] = self.values[:, :, -cols:], self.valid[:, -cols:]
+        return cols
 
 
 def one_ahead(items: Iterator[T]) -> Iterator[T]:

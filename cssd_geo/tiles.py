@@ -5,11 +5,13 @@
 # with halo     ..[---]                 read for the first core, before=2, after=1; what lies
 #                  [------]             outside of the scene is invalid, never invented
 #
-# Cores lag behind by `after`, so that what is read ends where a file's blocks end. Tiles follow each other down
-# a column; the rows that one shares with the one above need not be read again.
+# Cores lag behind by `after`, so that what is read ends where a file's blocks end. Several columns of tiles are
+# visited abreast, row by row; the pixels that a tile shares with the ones above and to the left need not be read
+# again.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,17 +94,19 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True)
 class TilePlan:
-    """All tiles of a scene in reading order: down each column of tiles, columns from left to right."""
+    """All tiles of a scene in reading order: row by row within some columns of tiles, then the next columns."""
 
     height: int
     width: int
     tile_height: int
     tile_width: int
     halo: Halo
+    abreast: int = 1
+    """Columns of tiles that are visited together, at most."""
 
     def __post_init__(self) -> None:
         sizes = {"height": self.height, "width": self.width}
-        sizes |= {"tile_height": self.tile_height, "tile_width": self.tile_width}
+        sizes |= {"tile_height": self.tile_height, "tile_width": self.tile_width, "abreast": self.abreast}
         for name, value in sizes.items():
             if value < 1:
                 raise InputError(f"{name} must be at least 1, not {value}")
@@ -123,7 +127,9 @@ class TilePlan:
     def __getitem__(self, index: int) -> Tile:
         if not 0 <= index < len(self):
             raise IndexError(f"tile {index} of {len(self)}")
-        col, row = divmod(index, self.rows)
+        first = index // (self.rows * self.abreast) * self.abreast
+        row, col = divmod(index - first * self.rows, min(self.abreast, self.cols - first))
+        col += first
         top, bottom = _cut(row, self.height, self.tile_height, self.halo)
         left, right = _cut(col, self.width, self.tile_width, self.halo)
         core = Window(row=top, col=left, height=bottom - top, width=right - left)
@@ -132,13 +138,21 @@ class TilePlan:
     def __iter__(self) -> Iterator[Tile]:
         return (self[index] for index in range(len(self)))
 
+    def index(self, row: Any, col: Any) -> Any:
+        """Index of the tile in that row and column of tiles, for numbers and arrays of them alike."""
+        first = col // self.abreast * self.abreast
+        return first * self.rows + row * np.minimum(self.abreast, self.cols - first) + col - first
+
     @property
     def pixels_read(self) -> int:
-        """Pixels read in all, where rows shared with the tile above are kept: halos of columns count twice."""
-        spans = (_cut(col, self.width, self.tile_width, self.halo) for col in range(self.cols))
-        return self.height * sum(
-            min(stop + self.halo.after, self.width) - max(start - self.halo.before, 0) for start, stop in spans
-        )
+        """Pixels read in all, where those shared with the tiles above and to the left are kept."""
+        total, abreast = 0, self.cols if self.rows == 1 else self.abreast
+        for first in range(0, self.cols, abreast):
+            last = min(first + abreast, self.cols) - 1
+            start, _ = _cut(first, self.width, self.tile_width, self.halo)
+            _, stop = _cut(last, self.width, self.tile_width, self.halo)
+            total += min(stop + self.halo.after, self.width) - max(start - self.halo.before, 0)
+        return self.height * total
 
     @property
     def largest(self) -> Window:
@@ -150,13 +164,17 @@ class TilePlan:
         return Window(row=0, col=0, height=height, width=width)
 
 
-def plan_tiles(*, height: int, width: int, tile_height: int, tile_width: int, halo: Halo) -> TilePlan:
+def plan_tiles(
+    *, height: int, width: int, tile_height: int, tile_width: int, halo: Halo, abreast: int = 1
+) -> TilePlan:
     """Cut a scene of `height` x `width` pixels into tiles whose cores partition it. No I/O.
 
     Raises:
         InputError: if a size is below 1.
     """
-    return TilePlan(height=height, width=width, tile_height=tile_height, tile_width=tile_width, halo=halo)
+    return TilePlan(
+        height=height, width=width, tile_height=tile_height, tile_width=tile_width, halo=halo, abreast=abreast
+    )
 
 
 def _lag(step: int, halo: Halo) -> int:
@@ -176,7 +194,7 @@ def tiles_of_pixels(
     """Visit the tiles whose cores hold any of the pixels (n,), each with the positions of its pixels."""
     down = np.minimum((rows + _lag(plan.tile_height, plan.halo)) // plan.tile_height, plan.rows - 1)
     across = np.minimum((cols + _lag(plan.tile_width, plan.halo)) // plan.tile_width, plan.cols - 1)
-    index = across * plan.rows + down
+    index = plan.index(down, across)
     order = np.argsort(index, kind="stable")
     occupied, starts = np.unique(index[order], return_index=True)
     for tile, positions in zip(occupied.tolist(), np.split(order, starts[1:]), strict=bool(len(occupied))):

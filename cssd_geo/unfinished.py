@@ -306,7 +306,7 @@ class Unfinished:
 
 
 def _sizes(plan: TilePlan) -> dict[str, int]:
-    names = ("height", "width", "tile_height", "tile_width")
+    names = ("height", "width", "tile_height", "tile_width", "abreast")
     return {name: getattr(plan, name) for name in names}
 
 

@@ -1,6 +1,7 @@
 """Tiles: never more memory than was given, whole blocks where there is room, few blocks decoded twice."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -70,7 +71,36 @@ memories = st.one_of(st.integers(0, 10**7), st.integers(0, 10**10), st.integers(
 def test_three_tiles_are_in_memory_and_results_of_one() -> None:
     plan = plan_tiles(height=100, width=100, tile_height=30, tile_width=40, halo=Halo(before=3, after=2))
     assert (plan.largest.height, plan.largest.width) == (37, 47)
-    assert Needs(fixed=1000, pixel_in=10, pixel_out=7).of(plan) == 1000 + 3 * 37 * 47 * 10 + 32 * 42 * 7
+    needs, tiles = Needs(fixed=1000, pixel_in=10, pixel_out=7), 3 * 37 * 47 * 10 + 32 * 42 * 7
+    assert needs.of(plan) == 1000 + tiles
+    assert needs.of(replace(plan, abreast=3)) == 1000 + tiles + 2 * 5 * 47 * 10, (
+        "rows are kept for two more columns"
+    )
+
+
+@given(bands=st.integers(100, 430), width=st.integers(16, 5000))
+def test_tiles_of_a_scene_that_is_not_too_wide_are_visited_row_by_row(bands: int, width: int) -> None:
+    """Then each block is decoded once, however narrow tiles must be."""
+    blocks = Blocks(height=256, width=256)
+    plan = planned(10**9, needs_with(bands, 2), blocks, (20_000, width), halo_of(10))
+    assert isinstance(plan, TilePlan)
+    assert plan.abreast == plan.cols
+    assert blocks_decoded(plan, blocks) == 79 * -(-width // 256)
+
+
+@given(bands=st.integers(100, 430), width=st.integers(10_000, 10**6))
+def test_of_a_wide_scene_some_columns_are(bands: int, width: int) -> None:
+    plan = planned(10**9, needs_with(bands, 2), Blocks(height=256, width=256), (20_000, width), halo_of(10))
+    assert isinstance(plan, TilePlan)
+    assert 1000 <= plan.abreast * plan.tile_width <= 60_000
+
+
+def test_tiles_lower_than_a_block_are_visited_column_by_column() -> None:
+    """Else a block would be decoded for each row of tiles; so it stays in GDAL's cache."""
+    plan = planned(10**9, needs_with(400, 2), Blocks(height=1024, width=256), (5000, 5000), halo_of(10))
+    assert isinstance(plan, TilePlan)
+    assert plan.tile_height < 1024
+    assert plan.abreast == 1
 
 
 @given(memory=memories, needs=any_needs, blocks=stored, size=scenes, halo=halos)
@@ -144,17 +174,19 @@ def with_room(needs: Needs, blocks: Blocks, size: tuple[int, int], halo: Halo) -
 
 
 def blocks_decoded(plan: TilePlan, blocks: Blocks) -> int:
-    """Blocks touched by reading every tile, without the rows that it shares with the one above."""
-    count, bottom = 0, 0
+    """Blocks touched by reading every tile, without what it shares with those above and to the left."""
+    count, bottoms, before = 0, dict[int, int](), None
     for tile in plan:
-        top = 0 if tile.index % plan.rows == 0 else bottom
         inside = tile.padded.clip(height=plan.height, width=plan.width)
         assert inside is not None
-        bottom = inside.row + inside.height
-        if bottom > top:
+        top, left = bottoms.get(inside.col, inside.row), inside.col
+        if before is not None and (before.row, before.height) == (inside.row, inside.height):
+            left = max(left, before.col + before.width)
+        bottom, right = inside.row + inside.height, inside.col + inside.width
+        if bottom > top and right > left:
             down = (bottom - 1) // blocks.height - top // blocks.height + 1
-            right = inside.col + inside.width - 1
-            count += down * (right // blocks.width - inside.col // blocks.width + 1)
+            count += down * ((right - 1) // blocks.width - left // blocks.width + 1)
+        bottoms[inside.col], before = bottom, inside
     return count
 
 
@@ -174,7 +206,7 @@ def test_with_room_tiles_are_whole_blocks_and_few_are_decoded_twice(
     (height, width), across = size, min(blocks.width, size[1])
     assert plan.tile_height == height or plan.tile_height % min(blocks.height, height) == 0
     assert plan.tile_width == width or plan.tile_width % across == 0
-    assert plan.tile_width >= min(4 * across, width)
+    assert plan.abreast * plan.tile_width >= min(4 * across, width)
     assert plan.tile_height >= min(256, height)
     if len(plan) <= 20_000:
         stored_blocks = -(-height // blocks.height) * -(-width // blocks.width)

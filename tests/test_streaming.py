@@ -68,6 +68,7 @@ plans = st.builds(
     tile_height=st.integers(4, 70),
     tile_width=st.integers(7, 70),
     halo=st.builds(Halo, before=st.integers(0, 12), after=st.integers(0, 12)),
+    abreast=st.sampled_from([1, 2, 3, 99]),
 )
 
 
@@ -129,17 +130,21 @@ def test_tiles_are_what_reading_each_alone_gives(scenes: dict[str, Scene], name:
     assert read == list(plan)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(plan=plans)
-def test_each_row_of_a_column_of_tiles_is_read_once(scenes: dict[str, Scene], plan: TilePlan) -> None:
+def test_each_pixel_of_columns_abreast_is_read_once(scenes: dict[str, Scene], plan: TilePlan) -> None:
     source = Counting(scenes["strips"].source)
     for _ in read_tiles(replace(scenes["strips"], source=source), plan, USED):
         pass
     expected = np.zeros((HEIGHT, WIDTH), np.int64)
-    for tile in list(plan)[:: plan.rows]:
-        inside = tile.padded.clip(height=HEIGHT, width=WIDTH)
-        assert inside is not None
-        expected[:, inside.slices[1]] += 1
+    abreast = plan.cols if plan.rows == 1 else plan.abreast
+    for first in range(0, plan.cols, abreast):
+        seen = np.zeros_like(expected)
+        for col in range(first, min(first + abreast, plan.cols)):
+            inside = plan[plan.index(0, col)].padded.clip(height=HEIGHT, width=WIDTH)
+            assert inside is not None
+            seen[:, inside.slices[1]] = 1
+        expected += seen
     np.testing.assert_array_equal(source.reads, expected)
     np.testing.assert_array_equal(source.masks, expected)
     assert source.reads.sum() == plan.pixels_read

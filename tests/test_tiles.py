@@ -1,33 +1,41 @@
 """The plan: every pixel is computed once, and what is read is what the arithmetic says."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cssd_geo.errors import InputError
-from cssd_geo.tiles import Halo, TilePlan, Window, plan_tiles, tiles_of_pixels
+from cssd_geo.tiles import Halo, Tile, TilePlan, Window, plan_tiles, tiles_of_pixels
 
 sizes = st.integers(1, 40)
 halos = st.builds(Halo, before=st.integers(0, 12), after=st.integers(0, 12))
-plans = st.builds(plan_tiles, height=sizes, width=sizes, tile_height=sizes, tile_width=sizes, halo=halos)
+plans = st.builds(
+    plan_tiles,
+    height=sizes,
+    width=sizes,
+    tile_height=sizes,
+    tile_width=sizes,
+    halo=halos,
+    abreast=st.one_of(st.just(1), st.integers(1, 9)),
+)
 windows = st.builds(Window, row=st.integers(-50, 50), col=st.integers(-50, 50), height=sizes, width=sizes)
 
 
 @given(plan=plans)
-def test_cores_partition_the_scene_down_each_column_of_tiles(plan: TilePlan) -> None:
+def test_cores_partition_the_scene_row_by_row_within_columns_abreast(plan: TilePlan) -> None:
     visits = np.zeros((plan.height, plan.width), np.int64)
     first = []
     for tile in plan:
         visits[tile.core.slices] += 1
-        first.append((tile.core.col, tile.core.row))
+        first.append((tile.core.row, tile.core.col))
     assert (visits == 1).all()
-    assert first == sorted(first)
     assert [tile.index for tile in plan] == list(range(len(plan))) == list(range(plan.rows * plan.cols))
-    assert plan.rows == len({row for _, row in first})
-    assert plan.cols == len({col for col, _ in first})
+    rows, cols = sorted({row for row, _ in first}), sorted({col for _, col in first})
+    assert (plan.rows, plan.cols) == (len(rows), len(cols))
+    assert first == sorted(first, key=lambda at: (cols.index(at[1]) // plan.abreast, at))
+    places = [(rows.index(row), cols.index(col)) for row, col in first]
+    assert [plan.index(*place) for place in places] == list(range(len(plan)))
 
 
 @given(plan=plans)
@@ -44,7 +52,7 @@ def test_padded_is_the_core_grown_by_the_halo(plan: TilePlan) -> None:
 def test_what_is_read_ends_where_blocks_end(plan: TilePlan) -> None:
     """Else the blocks at the end of a tile would be decoded again for the next one."""
     for tile in plan:
-        down, across = tile.index % plan.rows, tile.index // plan.rows
+        down, across = place_of(plan, tile)
         bottom, right = tile.padded.row + tile.padded.height, tile.padded.col + tile.padded.width
         if plan.tile_height > plan.halo.after and down < plan.rows - 1:
             assert bottom == (down + 1) * plan.tile_height
@@ -53,24 +61,38 @@ def test_what_is_read_ends_where_blocks_end(plan: TilePlan) -> None:
 
 
 @given(plan=plans)
-def test_tiles_share_with_the_one_above_the_rows_of_the_halo(plan: TilePlan) -> None:
-    for above, tile in pairwise(plan):
-        if tile.index % plan.rows:
-            assert (tile.padded.col, tile.padded.width) == (above.padded.col, above.padded.width)
-            assert above.padded.row + above.padded.height - tile.padded.row == plan.halo.total
+def test_tiles_share_the_halo_with_those_above_and_to_the_left(plan: TilePlan) -> None:
+    for tile in plan:
+        down, across = place_of(plan, tile)
+        if down:
+            above = plan[plan.index(down - 1, across)].padded
+            assert (tile.padded.col, tile.padded.width) == (above.col, above.width)
+            assert above.row + above.height - tile.padded.row == plan.halo.total
+        if across:
+            left = plan[plan.index(down, across - 1)].padded
+            assert (tile.padded.row, tile.padded.height) == (left.row, left.height)
+            assert left.col + left.width - tile.padded.col == plan.halo.total
 
 
 @given(plan=plans)
-def test_pixels_read_are_each_columns_pixels_once(plan: TilePlan) -> None:
+def test_pixels_read_are_once_those_of_the_columns_abreast(plan: TilePlan) -> None:
     counted = 0
-    for col in range(plan.cols):
+    abreast = plan.cols if plan.rows == 1 else plan.abreast
+    for first in range(0, plan.cols, abreast):
         seen = np.zeros((plan.height, plan.width), np.bool_)
-        for row in range(plan.rows):
-            inside = plan[col * plan.rows + row].padded.clip(height=plan.height, width=plan.width)
-            assert inside is not None
-            seen[inside.slices] = True
+        for col in range(first, min(first + abreast, plan.cols)):
+            for row in range(plan.rows):
+                inside = plan[plan.index(row, col)].padded.clip(height=plan.height, width=plan.width)
+                assert inside is not None
+                seen[inside.slices] = True
         counted += int(seen.sum())
     assert plan.pixels_read == counted
+
+
+def place_of(plan: TilePlan, tile: Tile) -> tuple[int, int]:
+    """Row and column of tiles in which it lies, from its core."""
+    tops, lefts = ({t.core.row for t in plan}, {t.core.col for t in plan})
+    return sorted(tops).index(tile.core.row), sorted(lefts).index(tile.core.col)
 
 
 @given(plan=plans)
@@ -124,9 +146,9 @@ def test_clip_keeps_exactly_the_pixels_within_the_scene(window: Window, height: 
         np.testing.assert_array_equal(canvas, expected)
 
 
-@pytest.mark.parametrize("name", ["height", "width", "tile_height", "tile_width"])
+@pytest.mark.parametrize("name", ["height", "width", "tile_height", "tile_width", "abreast"])
 def test_a_size_below_one_is_named(name: str) -> None:
-    sizes = {"height": 5, "width": 6, "tile_height": 3, "tile_width": 4} | {name: 0}
+    sizes = {"height": 5, "width": 6, "tile_height": 3, "tile_width": 4, "abreast": 1} | {name: 0}
     with pytest.raises(InputError, match=f"^{name} must be at least 1, not 0"):
         plan_tiles(**sizes, halo=Halo(before=0, after=0))
 

@@ -238,7 +238,10 @@ lines = st.fixed_dictionaries(
         "publishes": st.lists(st.lists(numbers, max_size=2), max_size=2) | numbers,
     },
 )
-plans = st.dictionaries(st.sampled_from(["height", "width", "tile_height", "tile_width"]), numbers) | numbers
+plans = (
+    st.dictionaries(st.sampled_from(["height", "width", "tile_height", "tile_width", "abreast"]), numbers)
+    | numbers
+)
 heads = st.fixed_dictionaries(
     {"key": st.just(KEY) | entries | numbers}, optional={"plan": plans, "memory": numbers}
 )

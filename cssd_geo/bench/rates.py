@@ -104,7 +104,7 @@ def operations(config: NetworkConfig) -> int:
 
 
 def network_rates(
-    *, bands: int, classes: int, device: torch.device, precision: torch.dtype, repeats: int, side: int = 512
+    *, bands: int, classes: int, device: torch.device, precision: torch.dtype, repeats: int, side: int = 1024
 ) -> NetworkRates:
     """Measure one network in memory; a square of `side` pixels for the dense rate."""
     model = untrained_model(bands=bands, classes=classes)
