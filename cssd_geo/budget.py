@@ -103,6 +103,15 @@ def plan_within(memory: int, needs: Needs, blocks: Blocks, *, height: int, width
     return plan
 
 
+def least_memory(needs: Needs, blocks: Blocks, *, height: int, width: int, halo: Halo) -> int:
+    """Bytes with which tiles are one block across, whole blocks and 256 rows or more high, where the scene is."""
+    down, across = (1, min(blocks.least_run, width)) if blocks.divisible else (blocks.height, blocks.width)
+    rows = min(math.ceil(_FEWEST_ROWS / down) * down, height)
+    margin = halo.total + halo.after
+    tile = needs.fixed + (rows + margin) * (min(across, width) + margin) * needs.per_pixel
+    return math.ceil(tile * _KEPT_SHARE / (_KEPT_SHARE - 1))
+
+
 def _has_whole_rows(smaller: TilePlan, plan: TilePlan, blocks: Blocks) -> bool:
     """Whether smaller tiles are large enough, and hold whole blocks, which else were decoded for every row."""
     rows, cols = smaller.tile_height, smaller.tile_width

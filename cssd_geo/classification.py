@@ -12,7 +12,6 @@ import xarray as xr
 from cssd_geo.errors import InputError
 from cssd_geo.inference import TileClassifier, precision_name
 from cssd_geo.lazy import classify_array
-from cssd_geo.machine import default_memory
 from cssd_geo.magnitude import recognise_scale
 from cssd_geo.model import Model, load_model
 from cssd_geo.products import open_scene
@@ -114,7 +113,7 @@ def classify(
         tile_size: side length of a tile in pixels; None: from the file's blocks and `memory`. Changes memory and
             speed, never the result.
         memory: bytes that tiles, the network's work and GDAL's blocks may take, beside the program itself; None: a
-            gigabyte, or less where the machine or its container has less.
+            gigabyte; less where the machine or its container has less, more where the file's blocks are so large.
         device: auto, cpu or cuda.
         precision: auto, float32 or bfloat16. The last one is faster where hardware has it, which `auto` finds out;
             it moves a class only where two are almost equally likely.
@@ -138,7 +137,6 @@ def classify(
             it was of another scene, model or options and `restart` is false.
     """
     ready = model if isinstance(model, Model) else load_model(model)
-    memory = default_memory() if memory is None else memory
     if isinstance(scene, xr.DataArray):
         place = this_machine(device, precision)
         return classify_array(
@@ -150,6 +148,7 @@ def classify(
     opened = recognise_scale(opened, ready)
     where = this_machine(device, precision) if client is None else _cluster(client, opened, device, precision)
     classifier = TileClassifier(ready, opened, where.planner, where.precision)
+    memory = classifier.usual_memory(opened) if memory is None else memory
     options = RunOptions(
         device=where.device.type,
         precision=precision_name(where.precision),

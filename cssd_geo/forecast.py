@@ -50,7 +50,13 @@ class Forecast:
 
 
 def forecast(
-    classifier: TileClassifier, scene: Scene, paths: Paths, *, precision: str, tile_size: int | None, memory: int
+    classifier: TileClassifier,
+    scene: Scene,
+    paths: Paths,
+    *,
+    precision: str,
+    tile_size: int | None,
+    memory: int | None,
 ) -> Forecast:
     """Plan a run and try two of its tiles; writes nothing.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cssd_geo.alignment import align
-from cssd_geo.budget import Needs, plan_within
+from cssd_geo.budget import Needs, least_memory, plan_within
 from cssd_geo.classmap import PERCENT_NODATA
 from cssd_geo.dense import DenseNetwork
 from cssd_geo.errors import InputError
@@ -98,7 +98,7 @@ class TileClassifier:
         Args:
             scene: what to classify.
             tile_size: side length of square tiles; None: from the blocks of the file, and `memory`.
-            memory: budget in bytes.
+            memory: budget in bytes; None: `usual_memory`.
 
         Raises:
             InputError: if `tile_size` is below 1, or `memory` too little.
@@ -106,8 +106,14 @@ class TileClassifier:
         height, width, halo = scene.grid.height, scene.grid.width, self.network.halo
         if tile_size is not None:
             return plan_tiles(height=height, width=width, tile_height=tile_size, tile_width=tile_size, halo=halo)
-        budget = default_memory() if memory is None else int(memory)
+        budget = self.usual_memory(scene) if memory is None else int(memory)
         return plan_within(budget, self.needs(scene), scene.source.blocks, height=height, width=width, halo=halo)
+
+    def usual_memory(self, scene: Scene) -> int:
+        """Budget in bytes where the user gives none; large where blocks are and the machine has the memory."""
+        height, width, halo = scene.grid.height, scene.grid.width, self.network.halo
+        least = least_memory(self.needs(scene), scene.source.blocks, height=height, width=width, halo=halo)
+        return default_memory(least)
 
     def needs(self, scene: Scene) -> Needs:
         """Memory that classifying a scene takes."""

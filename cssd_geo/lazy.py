@@ -22,7 +22,7 @@ def classify_array(
     model: Model,
     *,
     tile_size: int | None,
-    memory: int,
+    memory: int | None,
     device: torch.device,
     precision: torch.dtype,
 ) -> xr.DataArray:
@@ -32,7 +32,7 @@ def classify_array(
         array: (band, y, x), lazy or in memory.
         model: what to classify with.
         tile_size: side length of the blocks of the result; None: from the array's chunks and `memory`.
-        memory: bytes for one tile at work.
+        memory: bytes for one tile at work; None: as `TileClassifier.usual_memory` says.
         device: where tiles are computed.
         precision: of the computation.
 

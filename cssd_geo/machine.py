@@ -11,14 +11,19 @@ _PROGRAM = 500_000_000
 _LEAST = 100_000_000
 
 
-def default_memory(limit: int | None = None) -> int:
+def default_memory(needed: int = 0, limit: int | None = None) -> int:
     """Bytes for `memory` where the user says nothing: `DEFAULT_MEMORY`, or less where the machine has little.
 
     Args:
+        needed: by a scene of large blocks; more than `DEFAULT_MEMORY` if the program then takes half of the limit
+            at most.
         limit: what the whole program may take; None: `memory_limit`.
     """
     limit = memory_limit() if limit is None else limit
-    return DEFAULT_MEMORY if limit is None else max(_LEAST, min(DEFAULT_MEMORY, limit - _PROGRAM))
+    if limit is None:
+        return max(DEFAULT_MEMORY, needed)
+    more = min(needed, limit // 2 - _PROGRAM)
+    return max(_LEAST, min(max(DEFAULT_MEMORY, more), limit - _PROGRAM))
 
 
 def memory_limit(root: Path = Path("/")) -> int | None:

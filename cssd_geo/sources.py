@@ -20,6 +20,8 @@ from cssd_geo.tiles import Window
 
 _MOST_DECODERS = 8
 """Threads: as many blocks as a tile has across."""
+_DECODING_BYTES = 160_000_000
+"""Of blocks that are decoded side by side, or of a single one that is larger."""
 _OPENING = {"CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO"}
 """Else GDAL leaves a file beside each compressed raw file that it opens."""
 _RUN_BYTES = 8192
@@ -76,9 +78,20 @@ class RasterSource:
     def dataset(self) -> Any:
         """Return this thread's handle."""
         if not hasattr(self._local, "dataset"):
-            with rasterio.Env(GDAL_NUM_THREADS=str(_decoders()), **_OPENING):
-                self._local.dataset = open_raster(self._path, follow_links=self._follow_links)
+            self._local.dataset = self._open(self._decoders)
         return self._local.dataset
+
+    def _open(self, threads: int) -> Any:
+        """Open the file; GDAL decodes its blocks in so many threads."""
+        with rasterio.Env(GDAL_NUM_THREADS=str(threads), **_OPENING):
+            return open_raster(self._path, follow_links=self._follow_links)
+
+    @cached_property
+    def _decoders(self) -> int:
+        """Threads that decode compressed blocks side by side: as processors and memory allow."""
+        with self._open(1) as dataset:
+            most = _DECODING_BYTES // _block_bytes(dataset)
+        return max(1, min(most, _MOST_DECODERS, os.cpu_count() or 1))
 
     @cached_property
     def blocks(self) -> Blocks:
@@ -102,16 +115,12 @@ class RasterSource:
     @property
     def cache_bytes(self) -> int:
         """See `Source`."""
-        return max(LEAST_CACHE, _CACHED_BLOCKS * self._block_bytes())
+        return max(LEAST_CACHE, _CACHED_BLOCKS * _block_bytes(self.dataset()))
 
     @property
     def decoding_bytes(self) -> int:
         """See `Source`."""
-        return 0 if self.dataset().compression is None else _decoders() * self._block_bytes()
-
-    def _block_bytes(self) -> int:
-        dataset, blocks = self.dataset(), self.blocks
-        return int(blocks.height * blocks.width * dataset.count * np.dtype(dataset.dtypes[0]).itemsize)
+        return 0 if self.dataset().compression is None else self._decoders * _block_bytes(self.dataset())
 
     def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
         """See `Source`."""
@@ -195,6 +204,7 @@ class ChosenBands:
         return self.whole.mask(window)
 
 
-def _decoders() -> int:
-    """Threads that decode compressed blocks side by side."""
-    return min(_MOST_DECODERS, os.cpu_count() or 1)
+def _block_bytes(dataset: Any) -> int:
+    """Of a block over all bands; as if of 8 bytes a value where numpy lacks the type, which is refused later."""
+    (height, width), kind = dataset.block_shapes[0], dataset.dtypes[0]
+    return int(height * width * dataset.count * (np.dtype(kind).itemsize if kind in np.sctypeDict else 8))

@@ -6,6 +6,7 @@ from pathlib import Path
 import dask.array as da
 import numpy as np
 import pytest
+import rasterio
 import torch
 import xarray as xr
 from hypothesis import HealthCheck, given, settings
@@ -259,6 +260,38 @@ def test_large_tiles_fit_into_the_default_memory_however_many_processors_there_a
     classifier = TileClassifier(untrained_model(bands=430, classes=16), scene, CPU)
     plan = classifier.plan(scene, None, DEFAULT_MEMORY)
     assert plan.tile_height * plan.tile_width > 0.8 * plan.largest.pixels, "else too much of what is read is halo"
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("processors", [2, 8, 64])
+@pytest.mark.parametrize(("bands", "block"), [(100, 512), (200, 512), (285, 256), (430, 256), (430, 512)])
+def test_compressed_scenes_of_many_bands_need_no_memory_to_be_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, processors: int, bands: int, block: int
+) -> None:
+    """On a machine of 16 GB blocks are whole and decoded once; only they make it more than a gigabyte."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: processors)
+    monkeypatch.setattr("os.cpu_count", lambda: processors)
+    monkeypatch.setattr("cssd_geo.machine.memory_limit", lambda: 16 * 10**9)
+    size = {"width": 4000, "height": 3000, "count": bands, "dtype": "int16"}
+    blocks = {
+        "tiled": True,
+        "blockxsize": block,
+        "blockysize": block,
+        "interleave": "pixel",
+        "compress": "deflate",
+    }
+    with rasterio.open(tmp_path / "s.tif", "w", driver="GTiff", sparse_ok=True, **size, **blocks):
+        pass
+    scene = open_scene(tmp_path / "s.tif")
+    classifier = TileClassifier(untrained_model(bands=bands, classes=16), scene, CPU)
+    memory, plan = classifier.usual_memory(scene), classifier.plan(scene)
+    block_bytes = block * block * bands * 2
+    assert scene.source.decoding_bytes <= max(160_000_000, block_bytes)
+    assert DEFAULT_MEMORY <= memory <= DEFAULT_MEMORY + 8 * block_bytes
+    assert classifier.needs(scene).of(plan) <= memory
+    assert plan.tile_height % block == 0
+    assert plan.tile_width % block == 0
+    assert plan.abreast == plan.cols
 
 
 def made_scene_of(*, bands: int, height: int, width: int) -> Scene:

@@ -54,7 +54,12 @@ def test_this_machine_tells() -> None:
     assert found > 100_000_000
 
 
-@given(limit=st.integers(1, 10**13))
-def test_the_default_leaves_room_for_the_program(limit: int) -> None:
-    memory = default_memory(limit)
+@given(limit=st.integers(1, 10**13), needed=st.integers(0, 10**11))
+def test_the_default_leaves_room_for_the_program(limit: int, needed: int) -> None:
+    memory = default_memory(needed, limit)
     assert memory == DEFAULT_MEMORY or memory + 500_000_000 <= limit or memory == 100_000_000
+    if memory > DEFAULT_MEMORY:
+        assert memory <= needed
+        assert memory + 500_000_000 <= limit / 2, "the machine has other things to do"
+    if needed <= DEFAULT_MEMORY:
+        assert memory <= DEFAULT_MEMORY

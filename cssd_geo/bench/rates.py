@@ -144,7 +144,7 @@ def file_rates(
     classes: int,
     device: torch.device,
     precision: torch.dtype,
-    memory: int,
+    memory: int | None,
     repeats: int,
 ) -> FileRates:
     """Measure one file, made in `folder`."""
@@ -229,7 +229,8 @@ def _peak_of_classifying(folder: Path, path: Path, model: Model, options: dict[s
     model.save(folder / "model.safetensors")
     words = ["classify", path, "-o", folder / "map.tif", "--overwrite"]
     words += ["-m", folder / "model.safetensors", "--confidence", folder / "confidence.tif"]
-    words += ["--memory", options["memory"], "--device", options["device"], "--precision", options["precision"]]
+    words += [] if options["memory"] is None else ["--memory", options["memory"]]
+    words += ["--device", options["device"], "--precision", options["precision"]]
     return peak_of_a_run(words)
 
 

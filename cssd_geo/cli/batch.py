@@ -52,7 +52,7 @@ def command(
     follow_links: bool,
     scheduler: str | None,
     workers: int | None,
-    memory: int,
+    memory: int | None,
     tile_size: int | None,
     device: str,
     precision: str,

@@ -42,7 +42,7 @@ def command(
     layout: tuple[str, ...],
     repeats: int,
     folder: Path | None,
-    memory: int,
+    memory: int | None,
     device: str,
     precision: str,
     as_json: bool,

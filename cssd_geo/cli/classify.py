@@ -62,7 +62,7 @@ def command(
     choice: dict[str, Any],
     scheduler: str | None,
     workers: int | None,
-    memory: int,
+    memory: int | None,
     tile_size: int | None,
     device: str,
     precision: str,
@@ -122,7 +122,7 @@ def _show_plan(
     paths: "Paths",
     *,
     tile_size: int | None,
-    memory: int,
+    memory: int | None,
     device: str,
     precision: str,
 ) -> None:

@@ -12,7 +12,6 @@ import click
 from cssd_geo.budget import parse_size
 from cssd_geo.errors import InputError
 from cssd_geo.locations import is_address
-from cssd_geo.machine import default_memory
 from cssd_geo.options import DEVICES, PRECISIONS, TrainingOptions
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -76,8 +75,7 @@ precision = click.option(
 memory = click.option(
     "--memory",
     type=_SizeType(),
-    default=default_memory,
-    show_default="1GB, less where there is less",
+    show_default="1GB; less where there is less, more where the file's blocks are large",
     help="What tiles and their computation may take, beside the program itself (about 0.4 GB).",
 )
 tile_size = click.option(
