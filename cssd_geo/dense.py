@@ -103,7 +103,7 @@ class DenseNetwork:
         """Memory that computing takes on a CPU, whatever the size of the tile."""
         at_once = threads_for(sys.maxsize)
         first_band = _shared(_BAND_PIXELS, at_once) + self.halo.total * (_PANEL_COLUMNS + self.halo.total)
-        bands_and_mapped = sum(self._spectral_weight.shape[:2]) * self._spectral_weight.dtype.itemsize
+        bands_and_mapped = sum(self._spectral_weight.shape) * self._spectral_weight.dtype.itemsize
         features = _LIVE_STAGES * self.config.spectral_features * self.dtype.itemsize
         return first_band * (bands_and_mapped + features) * at_once
 

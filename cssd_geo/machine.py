@@ -12,11 +12,11 @@ _LEAST = 100_000_000
 
 
 def default_memory(needed: int = 0, limit: int | None = None) -> int:
-    """Bytes for `memory` where the user says nothing: `DEFAULT_MEMORY`, or less where the machine has little.
+    """Bytes for `memory` where the user says nothing: `DEFAULT_MEMORY`, less where the machine has little.
 
     Args:
-        needed: by a scene of large blocks; more than `DEFAULT_MEMORY` if the program then takes half of the limit
-            at most.
+        needed: by a scene of large blocks; where that is more than `DEFAULT_MEMORY` it counts instead, but the
+            program then takes no more than half of the limit.
         limit: what the whole program may take; None: `memory_limit`.
     """
     limit = memory_limit() if limit is None else limit
