@@ -3,6 +3,17 @@
 # TORCH          what pip installs as torch: a version as in constraints.txt, or the path of a wheel.
 # PIP_FIND_LINKS a page of wheels, or a folder that the build can see, for pip to look into. On machines without an NVIDIA
 #                GPU, one with a CPU build of torch makes the image several GB smaller; pip's default carries CUDA.
+FROM python:3.11-slim AS build
+
+# The compiler stays behind: only the wheel that it helped to make goes on.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++ \
+    && rm -rf /var/lib/apt/lists/*
+COPY pyproject.toml setup.py README.md LICENSE /src/
+COPY cssd_geo /src/cssd_geo
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels /src
+
 FROM python:3.11-slim
 
 ARG TORCH="torch==2.13.0"
@@ -22,9 +33,8 @@ RUN apt-get update \
 COPY constraints.txt /src/
 RUN pip install --no-cache-dir --root-user-action=ignore --constraint /src/constraints.txt "$TORCH"
 
-COPY pyproject.toml README.md LICENSE /src/
-COPY cssd_geo /src/cssd_geo
-RUN pip install --no-cache-dir --root-user-action=ignore --constraint /src/constraints.txt /src \
+COPY --from=build /wheels /src
+RUN pip install --no-cache-dir --root-user-action=ignore --constraint /src/constraints.txt /src/*.whl \
     && rm -rf /src \
     && useradd --uid 1000 --home-dir /tmp --no-create-home analyst \
     && install --directory --owner=1000 --group=1000 /data

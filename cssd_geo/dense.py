@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cssd_geo import kernels
 from cssd_geo.dilation import dilate
 from cssd_geo.network import CSSD, MARGIN, Logits
 from cssd_geo.pooling import BLOCK_COLUMNS, BLOCK_ROWS, Pooling
@@ -118,7 +119,7 @@ class DenseNetwork:
             Logits of (h, v, K); without meaning where the pixel itself is not valid.
         """
         shape = (*(n - self.halo.total for n in valid.shape), self.config.classes)
-        whole = Logits(*(like.new_empty(shape) for like in (self._element, self._spectral_weight)))
+        whole = Logits(*(self._spectral_weight.new_empty(shape) for _ in Logits._fields))
 
         def keep(columns: slice, heads: Logits) -> None:
             for all_columns, panel in zip(whole, heads, strict=True):
@@ -166,16 +167,16 @@ class DenseNetwork:
         """Let the rows of (B,y,x) and (y,x) flow through all stages, to two (h,v,K)."""
         height, width = valid.shape
         core = height - self.halo.total, width - self.halo.total, self.config.classes
-        main, spectral = flow.main.take(self._element, core), flow.spectral.take(self._spectral_weight, core)
+        main, spectral = (room.take(self._spectral_weight, core) for room in (flow.main, flow.spectral))
         mask, done = _Mask(valid, self.device), 0
         for start, stop in self._bands(height, width, band_pixels):
             features, opinions = self._spectral(stored[:, start:stop], flow)  # (r,x,C) (r,x,K)
             self._keep_core(opinions, start, spectral)
             mask.blank(features, stop)
-            votes = self._vote(features, mask, flow, stop)  # (r+w-1,n,J,K+1)
+            votes = self._vote(features, mask, flow, stop)  # (r+w-1,v+w-1,K+1)
             units = self._units(features, flow)  # (r+w-1,n,J,C)
-            pooled = self._pooling(units, votes)
-            main[done : done + len(pooled)] = pooled[:, : main.shape[1]]
+            pooled = main[done : done + len(votes) - self.config.window + 1]
+            self._pooling(units, votes, pooled)
             done += len(pooled)
         return Logits(main, spectral)
 
@@ -205,12 +206,16 @@ class DenseNetwork:
         pixels = flow.pixels.take(self._spectral_weight, (rows, columns, len(stored)))
         mapped = project(pixels.copy_(stored.permute(1, 2, 0)), self._spectral_weight, self._spectral_bias)
         own, others = mapped.tensor_split([self.config.spectral_features], dim=2)
-        features = flow.features.take(self._element, own.shape).copy_(self._activate(own))
+        features = self._activate(own, flow.features.take(self._element, own.shape))
         return features, others if self._teacher is None else functional.linear(features, *self._teacher)
 
-    def _activate(self, values: Tensor) -> Tensor:
-        """Activate in place."""
-        return torch.ops.aten.gelu_(values) if self.config.activation else values
+    def _activate(self, values: Tensor, out: Tensor) -> Tensor:
+        """Activate (r,x,.), which may be written over, into `out`."""
+        if not self.config.activation:
+            out.copy_(values)
+        elif not kernels.gelu(values, out):
+            out.copy_(torch.ops.aten.gelu_(values))
+        return out
 
     def _keep_core(self, logits: Tensor, start: int, out: Tensor) -> None:
         """Write those of (r,x,K), from row `start` of the panel, that lie in the core."""
@@ -220,20 +225,21 @@ class DenseNetwork:
             out[first:stop] = logits[first - top : stop - top, self.halo.before :][:, : out.shape[1]]
 
     def _vote(self, features: Tensor, mask: "_Mask", flow: "_Flow", stop: int) -> Tensor:
-        """Refinement and both convolutions: (r,x,C) -> groups of logits and a last 1, (.,n,J,K+1)."""
+        """Refinement and both convolutions: (r,x,C) -> logits and a last 1, (.,v+w-1,K+1)."""
         attended, fresh = flow.attended.extend(features, features.shape)
-        gate = project(features, self._attention_weight, self._attention_bias).sigmoid_()
-        torch.mul(features, gate, out=fresh)
+        attention = project(features, self._attention_weight, self._attention_bias)
+        if not kernels.gate(features, attention, fresh):
+            torch.mul(features, attention.sigmoid_(), out=fresh)
         refined, fresh = flow.refined.extend(features, _narrowed(attended))
         dilate(attended[None].permute(0, 3, 1, 2), self._element, fresh[None].permute(0, 3, 1, 2))
         mask.blank(fresh, stop - 1, margin=1)
         spatial, fresh = flow.spatial.extend(features, (*_narrowed(refined)[:2], self.config.spatial_features))
-        fresh.copy_(self._activate(_convolve(refined, self._spatial_weight, self._spatial_bias)))
+        self._activate(_convolve(refined, self._spatial_weight, self._spatial_bias), fresh)
         mask.blank(fresh, stop - 2, margin=2)
         logits = _convolve(spatial, self._classifier_weight, self._classifier_bias)
-        ballots = mask.blank(functional.pad(logits, (0, 1), value=1.0), stop - 3, margin=3)
-        votes, fresh = flow.votes.extend(features, self._pooling.shape(ballots))
-        fresh.copy_(self._pooling.grouped(ballots))
+        votes, fresh = flow.votes.extend(features, (*logits.shape[:2], self.config.classes + 1))
+        fresh[..., :-1], fresh[..., -1] = logits, 1
+        mask.blank(fresh, stop - 3, margin=3)
         return votes
 
     def _units(self, features: Tensor, flow: "_Flow") -> Tensor:

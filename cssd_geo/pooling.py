@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cssd_geo import kernels
 from cssd_geo.projection import project_groups
 
 BLOCK_ROWS, BLOCK_COLUMNS = 4, 8
@@ -48,7 +49,7 @@ class Pooling:
         blocks = -(-(rows.shape[1] - self._window + 1) // BLOCK_COLUMNS)
         return rows.shape[0], BLOCK_COLUMNS + self._window - 1, blocks, rows.shape[2]
 
-    def grouped(self, rows: Tensor) -> Tensor:
+    def _grouped(self, rows: Tensor) -> Tensor:
         """View rows (r, v + w - 1, C) as overlapping groups of columns, one for each block: (r, n, J, C).
 
         Columns that the last group lacks are zero; then, and only then, the rows are copied.
@@ -63,41 +64,42 @@ class Pooling:
 
         The product of two such features is their cosine, times the sharpness if there is one.
         """
-        lengths = self.grouped(torch.linalg.vector_norm(features, dim=2, keepdim=True)).clamp_min(1e-12)
-        if self._sharpness is not None:
-            lengths /= math.sqrt(self._sharpness)
-        torch.div(self.grouped(features), lengths, out=out)
+        length = 1.0 if self._sharpness is None else math.sqrt(self._sharpness)
+        if not kernels.write_units(features, out, step=BLOCK_COLUMNS, length=length):
+            lengths = self._grouped(torch.linalg.vector_norm(features, dim=2, keepdim=True)).clamp_min(1e-12)
+            torch.div(self._grouped(features), lengths / length, out=out)
 
-    def __call__(self, units: Tensor, votes: Tensor) -> Tensor:
+    def __call__(self, units: Tensor, votes: Tensor, out: Tensor) -> None:
         """Pool.
 
         Args:
             units: (r + w - 1, n, J, C) as `write_units` writes them.
-            votes: (r + w - 1, n, J, K + 1) groups of logits, and a last 1; all zero where not valid.
-
-        Returns:
-            (r, J * 8, K), the pooled logits of r rows.
+            votes: (r + w - 1, v + w - 1, K + 1), logits and a last 1; all zero where not valid.
+            out: (r, v, K), where the pooled logits go.
         """
-        rows, step = len(units) - self._window + 1, self._block_rows
-        blocks = (self._pool(units, votes, top, min(step, rows - top)) for top in range(0, rows, step))
-        return torch.cat(list(blocks))
+        for top in range(0, len(out), self._block_rows):
+            rows = out[top : top + self._block_rows]
+            reach = slice(top, top + len(rows) + self._window - 1)
+            self._pool(units[reach], votes[reach], rows)
 
-    def _pool(self, units: Tensor, votes: Tensor, top: int, rows: int) -> Tensor:
-        """Pool a row of blocks, whose centres have their windows from row `top`: (rows, J * 8, K)."""
-        reach, middle = slice(top, top + rows + self._window - 1), self._window // 2
-        inner = slice(top + middle, top + middle + rows), slice(middle, middle + BLOCK_COLUMNS)
-        centres = units[inner].flatten(0, 1)  # (b,J,C)
-        weight = project_groups(units[reach], centres.transpose(0, 1)).flatten(0, 1)  # (m,J,b)
-        ballots = votes[reach].flatten(0, 1).permute(1, 2, 0)  # (J,K+1,m)
+    def _pool(self, units: Tensor, votes: Tensor, out: Tensor) -> None:
+        """Pool a row of blocks."""
+        rows, middle = len(out), self._window // 2
+        centres = units[middle : middle + rows, middle : middle + BLOCK_COLUMNS].flatten(0, 1)  # (b,J,C)
+        products = project_groups(units, centres.transpose(0, 1))  # (.,n,J,b)
         pattern = self._pattern(rows)  # (m,b)
         if self._sharpness is None:
-            weight.mul_(pattern[:, None])
+            weight = products.flatten(0, 1).mul_(pattern[:, None])  # (m,J,b)
+        elif kernels.pool(products, pattern, votes, out, step=BLOCK_COLUMNS):
+            return
         else:
-            weight.add_(pattern[:, None]).exp_()
+            weight = products.flatten(0, 1).add_(pattern[:, None]).exp_()
+        ballots = self._grouped(votes).flatten(0, 1).permute(1, 2, 0)  # (J,K+1,m)
         sums = ballots @ weight.transpose(0, 1)  # (J,K+1,b)
-        voters = ballots[:, -1:] @ pattern if self._sharpness is None else sums[:, -1:]
+        voters = sums[:, -1:] if self._sharpness is not None else ballots[:, -1:] @ pattern.to(ballots)
         pooled = sums[:, :-1] / voters.clamp_min(1e-12)  # (J,K,b)
-        return pooled.reshape(*pooled.shape[:2], rows, BLOCK_COLUMNS).permute(2, 0, 3, 1).flatten(1, 2)
+        rows_of_all = pooled.reshape(*pooled.shape[:2], rows, BLOCK_COLUMNS).permute(2, 0, 3, 1).flatten(1, 2)
+        out.copy_(rows_of_all[:, : out.shape[1]])
 
     def _pattern(self, rows: int) -> Tensor:
         """Which of m neighbours lie in the window of which of b centres, (m, b).
@@ -110,7 +112,8 @@ class Pooling:
             yes, no = 1.0, 0.0
             if self._sharpness is not None:
                 yes, no = -self._sharpness, _NOT_IN_WINDOW - self._sharpness
-            pattern = torch.full(inside.shape, no, dtype=self._dtype).masked_fill_(inside, yes)
+            kind = torch.promote_types(self._dtype, torch.float32)
+            pattern = torch.full(inside.shape, no, dtype=kind).masked_fill_(inside, yes)
             self._patterns[rows] = pattern.to(self._device)
         return self._patterns[rows]
 

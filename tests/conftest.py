@@ -1,12 +1,15 @@
 """Fixtures that many tests use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
+
+from cssd_geo import kernels
 
 settings.register_profile("search", deadline=None)
 settings.register_profile("gate", deadline=None, derandomize=True)  # what lands does not hang on luck
@@ -39,3 +42,14 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"the real scenes are not here ({SHARED}); they are not part of the project")
     return SHARED
+
+
+@pytest.fixture(scope="module", params=["compiled", "torch"])
+def kernels_or_torch(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Both ways to compute what lies between products."""
+    if request.param == "compiled" and not kernels.compiled():
+        pytest.skip("installed without a compiler")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "torch":
+            patch.setattr(kernels, "_LIBRARY", None)
+        yield

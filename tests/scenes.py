@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pyogrio
@@ -47,6 +48,27 @@ def write_raster(
     options |= {"crs": crs, "nodata": nodata} | ({} if transform is None else {"transform": transform})
     with rasterio.open(path, "w", **(options | profile)) as dataset:
         dataset.write(cube)
+    return path
+
+
+def write_stack(path: Path, files: list[Path], kind: str | None = None) -> Path:
+    """Write a virtual raster whose bands are the first ones of files beside it, with their nodata values.
+
+    Their types are those of the files, or `kind`, a type of GDAL's.
+    """
+    stack = ET.Element("VRTDataset")
+    for band, file in enumerate(files, start=1):
+        with rasterio.open(file) as dataset:
+            stack.set("rasterXSize", str(dataset.width))
+            stack.set("rasterYSize", str(dataset.height))
+            own = dataset.dtypes[0].capitalize()
+            element = ET.SubElement(stack, "VRTRasterBand", dataType=kind or own, band=str(band))
+            if dataset.nodata is not None:
+                ET.SubElement(element, "NoDataValue").text = repr(dataset.nodata)
+        source = ET.SubElement(element, "SimpleSource")
+        ET.SubElement(source, "SourceFilename", relativeToVRT="1").text = file.name
+        ET.SubElement(source, "SourceBand").text = "1"
+    ET.ElementTree(stack).write(path)
     return path
 
 

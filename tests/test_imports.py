@@ -16,7 +16,7 @@ LAYERS = """
 errors
 -- values: numpy and the standard library
 options bands classes tiles metrics reliability split_search discriminant locks shapefiles hdf5_files
-xml_files stores locations band_names envi_header busy workers projection
+xml_files stores locations band_names envi_header busy workers projection kernels
 --
 splits resampling machine wavelengths band_choice stac outputs pam pooling rows dilation budget areas raw_layers
 legend vector_files
@@ -88,7 +88,8 @@ WITHOUT_TORCH = [
     *(
         name
         for name, level in LEVEL.items()
-        if level < LEVEL["network"] and name not in {"pooling", "projection", "dilation", "rows", "workers"}
+        if level < LEVEL["network"]
+        and name not in {"pooling", "projection", "kernels", "dilation", "rows", "workers"}
     ),
     *("calibration", "sampling", "validation", "baselines", "pictures", "evaluation", "reference_sample"),
     *("cli", "cli.options", "cli.progress", "cli.interrupts"),

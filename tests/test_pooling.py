@@ -1,5 +1,6 @@
 """Pooling in blocks = the weighted mean in each window, in plain loops."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from cssd_geo.pooling import Pooling
+
+pytestmark = pytest.mark.usefixtures("kernels_or_torch")
 
 
 def pooled_in_words(units: Tensor, logits: Tensor, seen: Tensor, window: int, sharpness: float | None) -> Tensor:
@@ -45,7 +48,8 @@ def test_blocks_pool_as_each_window_alone(
     pooling = blocks_as_on(torch.device(device), window, sharpness)
     units = torch.full(pooling.shape(features), torch.nan, dtype=torch.float64)
     pooling.write_units(features, units)
-    found = pooling(units, pooling.grouped(torch.cat([logits, seen[..., None]], dim=2)))[:, : size[1]]
+    found = torch.full((*size, 3), torch.nan, dtype=torch.float64)
+    pooling(units, torch.cat([logits, seen[..., None]], dim=2), found)
     centre = window // 2
     usable = seen[centre : centre + size[0], centre : centre + size[1]] > 0
     expected = pooled_in_words(functional.normalize(features, dim=2), logits, seen, window, sharpness)

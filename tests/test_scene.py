@@ -1,7 +1,6 @@
 """What a scene reads is what rasterio reads; what its cube carries is enough to have the scene back."""
 
 import pickle
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import rioxarray
 import xarray as xr
 from affine import Affine
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.windows import Window as RasterioWindow
-from scenes import NORTH_UP, ROTATED, UTM, control_points, coordinate_cube, write_raster
+from scenes import NORTH_UP, ROTATED, UTM, control_points, coordinate_cube, write_raster, write_stack
 from scipy.io import netcdf_file
 
 from cssd_geo.budget import Blocks
@@ -225,9 +225,7 @@ def test_each_band_has_its_own_nodata(tmp_path: Path) -> None:
         plane = _cube()[:1]
         plane[0, band, 5], plane[0, 9, 9] = 7, 1_000_009
         files.append(write_raster(tmp_path / f"{band}.tif", plane, nodata=nodata))
-    stack = tmp_path / "stack.vrt"
-    subprocess.run(["gdalbuildvrt", "-q", "-separate", stack, *files], check=True)
-    scene = open_scene(stack)
+    scene = open_scene(write_stack(tmp_path / "stack.vrt", files))
     np.testing.assert_array_equal(scene.nodata, [7, np.nan, 1_000_009])
     values, valid = scene.read(WHOLE, np.arange(3))
     np.testing.assert_array_equal(valid, (values[0] != 7) & (values[2] != 1_000_009))
@@ -262,7 +260,7 @@ def test_nodata_that_the_type_cannot_hold_matches_nothing(dtype: str, nodata: fl
 def test_nodata_that_the_type_cannot_hold_travels_with_the_cube(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "s.tif", _cube("uint16"))
     vrt = tmp_path / "s.vrt"
-    subprocess.run(["gdal_translate", "-q", "-of", "VRT", path, vrt], check=True)
+    rasterio.shutil.copy(path, vrt, driver="VRT")
     text = vrt.read_text()
     vrt.write_text(text.replace("<ColorInterp>", "<NoDataValue>0.5</NoDataValue><ColorInterp>"))
     scene = open_scene(vrt)
@@ -504,16 +502,14 @@ def test_what_cannot_be_opened_is_said_in_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["CInt16", "CInt32", "CFloat32", "CFloat64"])
 def test_complex_values_are_refused(tmp_path: Path, dtype: str) -> None:
-    path = write_raster(tmp_path / "s.tif", _cube())
-    subprocess.run(["gdal_translate", "-q", "-ot", dtype, path, tmp_path / "c.tif"], check=True)
+    files = [write_raster(tmp_path / "s.tif", _cube())] * 2
     with pytest.raises(SceneError, match=r"complex.* a scene has real numbers"):
-        open_scene(tmp_path / "c.tif")
+        open_scene(write_stack(tmp_path / "c.vrt", files, kind=dtype))
 
 
 def test_bands_of_several_types_are_refused(tmp_path: Path) -> None:
     files = [write_raster(tmp_path / f"{dtype}.tif", _cube(dtype)[:1]) for dtype in ("float32", "int32")]
-    stack = tmp_path / "stack.vrt"
-    subprocess.run(["gdalbuildvrt", "-q", "-separate", stack, *files], check=True)
+    stack = write_stack(tmp_path / "stack.vrt", files)
     with pytest.raises(SceneError, match=r"several types \(float32, int32\)"):
         open_scene(stack)
 

@@ -20,6 +20,7 @@ import rasterio
 import torch
 from torch import Tensor
 
+from cssd_geo import kernels
 from cssd_geo.bench.made import LAYOUTS, made_scene, untrained_model
 from cssd_geo.bench.patches import classify_as_toolboxes_do, classify_windows
 from cssd_geo.classification import Classification, classify
@@ -255,6 +256,7 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": gpu,
         "bfloat16": choose_precision("auto", torch.device("cpu")) is torch.bfloat16,
+        "kernels": kernels.compiled(),
         "torch": torch.__version__,
         "gdal": rasterio.__gdal_version__,
         "python": platform.python_version(),

@@ -1,0 +1,123 @@
+"""What the compiled kernels gain, and what torch.compile would: the dense network with each, in turns, in one run.
+
+python benchmarks/kernels.py [--side 512] [--repeats 7]
+
+The last part needs a C++ compiler: gate and nine-shift dilation, fused to one kernel, on one thread.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from cssd_geo import kernels
+from cssd_geo.bench.made import untrained_model
+from cssd_geo.bench.rates import machine
+from cssd_geo.dense import DenseNetwork
+from cssd_geo.dilation import dilate
+
+BANDS, CLASSES = 200, 16
+ROWS, COLUMNS, FEATURES = 30, 271, 256
+TYPES = (torch.float32, torch.bfloat16)
+
+
+def main() -> None:
+    """Measure a tile, then a band of rows as the network takes it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--side", type=int, default=512, help="of the tile, in pixels")
+    parser.add_argument("--repeats", type=int, default=7)
+    options = parser.parse_args()
+    print(machine())
+    if not kernels.compiled():
+        raise SystemExit("there are no compiled kernels: install the package where a C++ compiler is")
+    for kind in TYPES:
+        fast, slow = network_rates(kind, options.side, options.repeats)
+        print(f"dense, {kind}: {fast:,.0f} pixels/s, without kernels {slow:,.0f}: {fast / slow:.2f} x")
+    torch.set_num_threads(1)
+    for kind in TYPES:
+        times = gate_and_dilation(kind, options.repeats)
+        print(f"gate and dilation, {kind}, µs a pixel:", ", ".join(f"{name} {t:.3f}" for name, t in times.items()))
+
+
+def network_rates(kind: torch.dtype, side: int, repeats: int) -> tuple[float, float]:
+    """Pixels/s of a tile with kernels and without."""
+    network = untrained_model(bands=BANDS, classes=CLASSES).network
+    gain, bias = torch.full((BANDS,), 1 / 800), torch.full((BANDS,), -2.5)
+    classify = DenseNetwork(network, gain, bias, dtype=kind, device=torch.device("cpu"))
+    padded = side + classify.halo.total
+    stored = torch.randint(0, 4000, (BANDS, padded, padded), dtype=torch.int16)
+    valid = torch.ones(padded, padded, dtype=torch.bool)
+
+    def compiled() -> None:
+        classify(stored, valid)
+
+    def torch_alone() -> None:
+        with mock.patch.object(kernels, "_LIBRARY", None):
+            classify(stored, valid)
+
+    with_them, without = in_turns([compiled, torch_alone], repeats)
+    return side * side / with_them, side * side / without
+
+
+@torch.inference_mode()
+def gate_and_dilation(kind: torch.dtype, repeats: int) -> dict[str, float]:
+    """Microseconds a pixel, by torch, by the kernels and by torch.compile where it works."""
+    features, attention = (torch.randn(ROWS, COLUMNS, FEATURES).to(kind) for _ in range(2))
+    element, attended = torch.rand(3, 3).to(kind), torch.empty_like(features)
+    out = features.new_empty(ROWS - 2, COLUMNS - 2, FEATURES)
+
+    def by_kernels() -> None:
+        kernels.gate(features, attention, attended)
+        kernels.dilate(attended, element, out)
+
+    def by_torch() -> None:
+        torch.mul(features, torch.sigmoid(attention), out=attended)
+        with mock.patch.object(kernels, "_LIBRARY", None):
+            dilate(attended[None].permute(0, 3, 1, 2), element, out[None].permute(0, 3, 1, 2))
+
+    fused: Any = torch.compile(gated_and_dilated, dynamic=False)
+    ways: dict[str, Callable[[], object]] = {"torch": by_torch, "kernels": by_kernels}
+    with suppress(RuntimeError):  # no compiler
+        started = time.perf_counter()
+        fused(features, attention, element)
+        ways[f"torch.compile ({time.perf_counter() - started:.1f} s before)"] = lambda: fused(
+            features, attention, element
+        )
+    pixels = (ROWS - 2) * (COLUMNS - 2)
+    return dict(zip(ways, (1e6 * t / pixels for t in in_turns(list(ways.values()), repeats)), strict=True))
+
+
+def gated_and_dilated(features: Tensor, attention: Tensor, element: Tensor) -> Tensor:
+    """Both in one expression."""
+    attended = features * torch.sigmoid(attention)
+    height, width = attended.shape[0] - 2, attended.shape[1] - 2
+    best = attended[:height, :width] * element[0, 0]
+    for i in range(1, 9):
+        y, x = divmod(i, 3)
+        best = torch.maximum(best, attended[y : y + height, x : x + width] * element[y, x])
+    return best
+
+
+def in_turns(ways: list[Callable[[], object]], repeats: int) -> list[float]:
+    """Seconds of each, the median of so many rounds."""
+    for way in ways:
+        way()
+    rounds = []
+    for _ in range(repeats):
+        seconds = []
+        for way in ways:
+            started = time.perf_counter()
+            way()
+            seconds.append(time.perf_counter() - started)
+        rounds.append(seconds)
+    return [statistics.median(times) for times in zip(*rounds, strict=True)]
+
+
+if __name__ == "__main__":
+    main()
