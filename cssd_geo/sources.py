@@ -106,8 +106,8 @@ class RasterSource:
 
     @property
     def bands_last(self) -> bool:
-        """See `Source`."""
-        return self.blocks.divisible and self._pixels_together()
+        """See `Source`. Blocks that GDAL decodes in several threads it copies as they are, else band by band."""
+        return self._pixels_together() and (self.blocks.divisible or self._decoders > 1)
 
     def _pixels_together(self) -> bool:
         return self.dataset().interleaving is Interleaving.pixel
