@@ -116,9 +116,9 @@ def pool(products: Tensor, pattern: Tensor, votes: Tensor, out: Tensor, *, step:
         step: columns of a block; b = r * step, `MOST_CENTRES` at most.
     """
     (reach_rows, reach, blocks, centres), (rows, columns, classes) = products.shape, out.shape
-    products = products.contiguous()
-    if not (_alike(products, votes) and _dense(products) and _dense(votes, beyond=1) and _dense(out)):
+    if not (_alike(products, votes) and _dense(votes, beyond=1) and _dense(out)):
         return False
+    products = products.contiguous()
     if centres > MOST_CENTRES or not pattern.dtype == out.dtype == _computed(votes):
         return False
 
