@@ -16,8 +16,6 @@ from cssd_geo.previews import PixelSample
 from cssd_geo.scene import Scene
 
 _QUANTILES = {"minimum": 0.0, "2 %": 0.02, "median": 0.5, "98 %": 0.98, "maximum": 1.0}
-_MOST_VALUES = 1_000_000
-"""Of which quantiles are taken."""
 _SUSPECT_SHARE = 0.005
 """Pixels of one value in all bands: a few are shadow or saturation, more are an edge without data."""
 _FEWEST_BANDS = 4
@@ -69,9 +67,7 @@ def _degrees(crs: CRS, corners: NDArray[np.float64]) -> list[float] | None:
 
 def quantiles(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> dict[str, float] | None:
     """How values are spread over all bands, in reflectance or radiance; None without any valid pixel."""
-    pixels = np.flatnonzero(sample.valid)
-    step = max(1, math.ceil(pixels.size * len(bands) / _MOST_VALUES))
-    stored = sample.values[~sample.empty][:, pixels[::step]]
+    stored = sample.values[~sample.empty][:, sample.valid]
     if not stored.size:
         return None
     used = bands[~sample.empty]

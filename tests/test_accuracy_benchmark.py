@@ -84,7 +84,7 @@ def served(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
         def log_message(self, *_: Any) -> None:
             asked.append(self.path)
 
-    for place in ("a/a3/Salinas_corrected.mat", "f/fa/Salinas_gt.mat"):
+    for place in ("a/a3/Salinas_corrected.mat", "f/fa/Salinas_gt.mat", "6/67/Indian_pines_corrected.mat"):
         (tmp_path / "home" / place).parent.mkdir(parents=True)
         (tmp_path / "home" / place).write_text(place)
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path / "home"))) as server:
@@ -113,6 +113,16 @@ def test_without_a_network_nothing_is_left_behind(public: ModuleType, tmp_path: 
     with pytest.raises(public.PublicSceneError, match=r"PaviaU\.mat cannot be fetched .* put it into .* by hand"):
         public.fetch_scene("pavia_university", tmp_path / "data", f"http://127.0.0.1:{port}")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_file_that_is_not_what_it_was_is_refused(
+    public: ModuleType, served: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    home, asked = served
+    with pytest.raises(public.PublicSceneError, match=r"Indian_pines_corrected\.mat is not the file that it was"):
+        public.fetch_scene("indian_pines", tmp_path / "data", home)
+    assert asked == ["/6/67/Indian_pines_corrected.mat"]
+    assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
 
 
 def test_a_scene_that_is_another_one_is_refused(folder: Path) -> None:

@@ -68,6 +68,14 @@ def test_a_scene_is_described(scene: Path) -> None:
     assert facts["warnings"] == []
 
 
+def test_the_quantiles_of_a_scene_that_is_read_whole_are_of_all_of_it(tmp_path: Path) -> None:
+    cube = np.random.default_rng(0).integers(100, 200, size=(130, 95, 101)).astype(np.uint16)
+    cube[7, 0, 1], cube[90, 94, 99] = 3, 7000
+    expected = np.quantile(cube, [0, 0.02, 0.5, 0.98, 1])
+    facts = describe_scene(write_raster(tmp_path / "scene.tif", cube))
+    np.testing.assert_array_equal(list(facts["values"]["quantiles"].values()), expected)
+
+
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_a_scene_without_georeference_has_none(tmp_path: Path) -> None:
     facts = describe_scene(

@@ -1,7 +1,8 @@
 """Public benchmark scenes, fetched once from the group that keeps them, and checked for what they are known as.
 
-The files have no published checksums. Instead each must have the size and the number of labelled pixels that the
-literature gives; the SHA-256 of what came is printed, to compare with somebody else's.
+The group publishes no checksums. Files that we have seen must have the SHA-256 that they had then. Every scene
+must have the size and the number of labelled pixels that the literature gives, and the SHA-256 of what came is
+printed, to compare with somebody else's.
 """
 
 import logging
@@ -30,6 +31,8 @@ class PublicScene:
     """(y, x, S)."""
     labelled: int
     """Pixels with a class."""
+    checksums: tuple[str | None, str | None] = (None, None)
+    """SHA-256 of cube and truth; None where we have not seen the file."""
 
 
 PUBLIC = {
@@ -39,6 +42,10 @@ PUBLIC = {
         folders=("6/67", "c/c4"),
         shape=(145, 145, 200),
         labelled=10_249,
+        checksums=(
+            "ec2f8808710919d566f70f0d4aa885aae1ddfd42b734aba71c5e12ca65450939",
+            "65c4687a8ab04f6da4789799bc3bc4f6e88bccac3ed6a2e6ae367e5e6b9e429c",
+        ),
     ),
     "pavia_university": PublicScene(
         cube="PaviaU.mat",
@@ -65,12 +72,17 @@ def fetch_scene(name: str, folder: Path, home: str = HOME) -> None:
     """
     scene = PUBLIC[name]
     logging.getLogger("pooch").setLevel(logging.WARNING)
-    for file, place in zip((scene.cube, scene.truth), scene.folders, strict=True):
+    for file, place, checksum in zip((scene.cube, scene.truth), scene.folders, scene.checksums, strict=True):
         if (folder / file).is_file():
             continue
         url = f"{home}/{place}/{file}"
         try:
-            pooch.retrieve(url, known_hash=None, fname=file, path=folder)
+            pooch.retrieve(url, known_hash=checksum, fname=file, path=folder)
+        except ValueError as error:
+            raise PublicSceneError(
+                f"{url} is not the file that it was, and was not kept ({error}). If you trust it, put it into "
+                f"{folder.absolute()} by hand"
+            ) from error
         except OSError as error:
             raise PublicSceneError(
                 f"{url} cannot be fetched ({error}): without a network, or if the file has moved, put it into "
