@@ -132,17 +132,21 @@ def random_folds(*, classes: NDArray[Any], folds: int, seed: int) -> list[Split]
         LabelError: if no class has two pixels.
     """
     _check(fraction=1 / folds, classes=classes)
-    _require_two_pixels(classes)
-    return _deal(classes, np.arange(len(classes)), folds=folds, seed=seed)
+    fold = np.full(len(classes), folds)
+    for members in _shuffled(classes, seed):
+        if len(members) > 1:
+            fold[members] = np.arange(len(members)) % folds
+    if (fold == folds).all():
+        raise LabelError("no class has two labelled pixels, so none can be held out: label more pixels")
+    return _splits_of(fold, folds)
 
 
 def near_folds(
     *, classes: NDArray[Any], polygons: NDArray[Any], tested: NDArray[np.bool_], folds: int, seed: int
 ) -> list[Split]:
-    """Hold out what `polygon_folds` could not, beside pixels that train: no distance is kept, so it is overrated.
+    """Hold out what `polygon_folds` could not: each pixel once, beside pixels that train, so it is overrated.
 
-    Whole polygons of the classes that have several, each once. Single pixels only where no class has: between
-    others of their polygon they are so easy that they say little of other places.
+    Whole polygons where a class has several, single pixels where it has but one; no distance is kept.
 
     Args:
         classes: (n,) class index of each labelled pixel. Each class keeps at least one pixel for training.
@@ -151,41 +155,25 @@ def near_folds(
         folds: how often, at least 2.
         seed: the same seed gives the same folds.
 
-    Returns:
-        The folds; none where all that could be held out was tested before.
-
     Raises:
-        InputError: if the number of folds cannot be used.
+        InputError: if an argument cannot be used.
         LabelError: if no class has two pixels.
     """
     _check(fraction=1 / folds, classes=classes, polygons=polygons, tested=tested)
-    _require_two_pixels(classes)
-    whole = _deal(classes, polygons, folds=folds, seed=seed, tested=tested)
-    return whole or _deal(classes, np.arange(len(classes)), folds=folds, seed=seed, tested=tested)
-
-
-def _deal(
-    classes: NDArray[Any],
-    parts: NDArray[Any],
-    *,
-    folds: int,
-    seed: int,
-    tested: NDArray[np.bool_] | None = None,
-) -> list[Split]:
-    """Deal the parts of each class that has several to the folds, the largest first; not what was tested."""
     rng, fold = np.random.default_rng(seed), np.full(len(classes), folds)
     for k in np.unique(classes):
         members = np.flatnonzero(classes == k)
-        part = np.unique(parts[members], return_inverse=True)[1]
+        part = np.unique(polygons[members], return_inverse=True)[1]
+        part = part if part.any() else np.arange(len(members))
         size = np.bincount(part)
         if len(size) > 1:
-            order = np.lexsort([rng.random(len(size)), -size])
+            order = np.lexsort([rng.random(len(size)), -size])  # the largest first, dealt in turn
             dealt = np.empty(len(size), np.intp)
             dealt[order] = (np.arange(len(size)) + rng.integers(folds)) % folds
             fold[members] = dealt[part]
-    if tested is not None:
-        fold[tested] = folds
-    return [Split(train=fold != number, test=fold == number) for number in np.unique(fold[fold < folds])]
+    if (fold == folds).all():
+        raise LabelError("no class has two labelled pixels, so none can be held out: label more pixels")
+    return _splits_of(np.where(tested, folds, fold), folds)
 
 
 def few_shot(*, classes: NDArray[Any], shots: int, seed: int) -> NDArray[np.bool_]:
@@ -213,9 +201,10 @@ def few_shot(*, classes: NDArray[Any], shots: int, seed: int) -> NDArray[np.bool
     return picked
 
 
-def _require_two_pixels(classes: NDArray[Any]) -> None:
-    if np.unique(classes, return_counts=True)[1].max() < 2:  # noqa: PLR2004 - one to train, one to test
-        raise LabelError("no class has two labelled pixels, so none can be held out: label more pixels")
+def _splits_of(fold: NDArray[np.intp], folds: int) -> list[Split]:
+    """Each fold below `folds` that has pixels tests once, and all others train."""
+    tests = [fold == number for number in range(folds) if (fold == number).any()]
+    return [Split(train=~test, test=test) for test in tests]
 
 
 def _check(*, fraction: float, classes: NDArray[Any], **others: NDArray[Any]) -> None:
