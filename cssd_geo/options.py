@@ -59,6 +59,11 @@ class TrainingOptions:
     spectral_weight: float = _option(1.0, "Weight of the spectral head's own loss (lambda).", least=0)
     window: int = _option(10, "Side length of the window in pixels.", least=1, most=LARGEST_WINDOW)
     published: bool = _option(False, "Build the network as published, without our changes (DESIGN.md).")
+    whitening: bool = _option(
+        True,
+        "Learn in bands whitened by how neighbouring pixels differ: better where all fields of a class look alike "
+        "or have labels, worse where new fields differ from them.",
+    )
     context_swap: float = _option(
         0.5, "Share of windows whose centre is pasted into other surroundings (paper: 0).", least=0, most=1
     )

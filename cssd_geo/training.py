@@ -170,12 +170,12 @@ class _Trainer:
     on_epoch: Callable[[Epoch], None] | None
 
     def fit(self, labels: Labels, run: int) -> Model:
-        """Train one model. Where the spectral stage is one free linear map, it learns in whitened bands."""
+        """Train one model. Where the spectral stage is one free linear map, it may learn in whitened bands."""
         model, windows = self._prepare(labels)
         network, classes = model.network, torch.from_numpy(labels.classes)
         spectra = windows.pixels[windows.centre_rows].numpy()
         discriminant = Discriminant.fit(spectra, labels.classes, windows.neighbour_differences())
-        linear = network.spectral_map
+        linear = network.spectral_map if self.options.whitening else None
         whitening = Whitening.of(discriminant, spectra)
         if linear is not None:
             windows = replace(windows, pixels=whitening.apply(windows.pixels))

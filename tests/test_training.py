@@ -18,6 +18,7 @@ from cssd_geo.discriminant import Discriminant
 from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.evaluation import evaluate
 from cssd_geo.fitting import Epoch, _pace
+from cssd_geo.network import CSSD
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
 from cssd_geo.training import train
@@ -213,6 +214,20 @@ def test_whitening_folds_into_the_map_that_follows(seed: int, bands: int, per_cl
     whitening.fold_into(linear)
     torch.testing.assert_close(linear(pixels)[1:], expected, rtol=1e-6, atol=1e-6)
     assert (whitening.apply(pixels)[0] == 0).all()
+
+
+@pytest.mark.parametrize("whitening", [True, False])
+def test_whitening_is_a_choice(tmp_path: Path, *, whitening: bool) -> None:
+    """A learning rate of next to nothing leaves the random map as it was, but for what is folded into it."""
+    made = write_two_fields(tmp_path)
+    options = replace(QUICK, whitening=whitening, learning_rate=1e-9, weight_decay=0.0, split="none", epochs=1)
+    network = train(made.scene, made.labels, options=options).model.network
+    torch.manual_seed(options.seed)
+    untrained = CSSD(network.config)
+    assert network.spectral_map is not None
+    assert untrained.spectral_map is not None
+    same = torch.allclose(network.spectral_map.weight, untrained.spectral_map.weight, atol=1e-6)
+    assert same is not whitening
 
 
 def test_whitening_evens_out_what_varies_within_classes() -> None:

@@ -22,10 +22,12 @@ from cssd_geo.reliability import Reliability
 from cssd_geo.training import train
 from cssd_geo.windows import PixelTable, TrainingWindows, read_windows
 
-METHODS = ("random forest", "support vectors", "published", "distillation", "cssd")
-_BATCH = 256
 _EPSILON = 0.1
 """As published; our default has none."""
+_TRIALS: dict[str, dict[str, Any]] = {"distillation": {"epsilon": _EPSILON}, "unwhitened": {"whitening": False}}
+"""What differs from our default; only their main head is looked at."""
+METHODS = ("random forest", "support vectors", "published", "cssd", *_TRIALS)
+_BATCH = 256
 _CPU = torch.device("cpu")
 
 Indexes = NDArray[np.intp]
@@ -64,14 +66,14 @@ def run(method: str, data: Labelled, train_on: Indexes, test_on: Indexes, seed: 
         yield result(method, _as_published(data, labels, data.labels.select(test_on), seed))
         return
     options = TrainingOptions(seed=seed, baseline=False)
-    if method == "distillation":
-        options = replace(options, epsilon=_EPSILON, split="none")
+    if method in _TRIALS:
+        options = replace(options, split="none", **_TRIALS[method])
     model = train(data.scene, labels, options=options).model
     test = data.labels.select(test_on)
     classifier = TileClassifier(model, data.scene, _CPU)
     main, spectral = predict_pixels(classifier, data.scene, test.rows, test.cols)
-    if method == "distillation":
-        yield result("distillation: main head", main.argmax(1))
+    if method in _TRIALS:
+        yield result(f"{method}: main head", main.argmax(1))
         return
     logits = model.calibration.combine(main, spectral)
     yield result("cssd", logits.argmax(1), logits)
