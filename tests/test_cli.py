@@ -352,7 +352,6 @@ def test_a_scene_without_usable_pixels_gives_an_empty_map_and_a_warning(inside: 
 def test_help_does_not_wait_for_torch(command: tuple[str, ...]) -> None:
     code = """
 import sys
-from cssd_geo.calibration import Calibration
 from cssd_geo.cli import main
 main([*sys.argv[1:], "--help"], standalone_mode=False)
 sys.exit("torch" in sys.modules or "rasterio" in sys.modules)
