@@ -38,6 +38,9 @@ class Discriminant:
     """(S,) mean of the classes' means."""
     whitening: Floats
     """(S, S) symmetric; whitening @ (bands - centre) varies as much in every direction, within classes."""
+    variation: float
+    """Variance within classes of the labelled spectra where that of neighbouring pixels is 1, a mean over all
+    directions: how much more the fields of a class differ than their pixels. NaN where nothing tells."""
 
     @classmethod
     def fit(cls, spectra: NDArray[Any], classes: NDArray[np.int64], differences: NDArray[Any]) -> Self:
@@ -51,28 +54,44 @@ class Discriminant:
         bands = spectra.astype(np.float64)
         means = np.stack([bands[classes == k].mean(0) for k in range(int(classes.max()) + 1)])
         centre = means.mean(0)
-        whitening = _inverse_root(_covariance(bands - means[classes], differences.astype(np.float64)))
+        residuals = bands - means[classes]
+        neighbours = _covariance_of_neighbours(differences.astype(np.float64))
+        ratio = np.nan if neighbours is None else float(np.mean((residuals @ _inverse_root(neighbours)) ** 2))
+        whitening = _inverse_root(_covariance(residuals, neighbours, ratio))
         white = (means - centre) @ whitening  # (K,S)
         weight, bias = white @ whitening, -0.5 * (white**2).sum(1)
         bias -= bias.mean()
         spread = max(np.std((bands - centre) @ weight.T + bias), 1e-12)
+        free = len(bands) - len(means)
         return cls(
-            weight=weight / spread, bias=(bias - weight @ centre) / spread, centre=centre, whitening=whitening
+            weight=weight / spread,
+            bias=(bias - weight @ centre) / spread,
+            centre=centre,
+            whitening=whitening,
+            variation=ratio * len(bands) / free if free else np.nan,
         )
 
 
-def _covariance(residuals: Floats, differences: Floats) -> Floats:
-    """Covariance within classes, (S, S), from (n, S) spectra less their class's mean and (m, S) differences."""
-    labelled: Floats = ledoit_wolf(residuals, assume_centered=True)[0]
+def _covariance_of_neighbours(differences: Floats) -> Floats | None:
+    """Covariance (S, S) of the pixels of a field, from (m, S) differences between neighbours; None if too few."""
     if len(differences) <= 1:
-        return labelled
+        return None
     size = (differences**2).sum(1)
     alike = differences[size <= np.quantile(size, _ALIKE)]
-    neighbours = alike.T @ alike / (2 * len(alike))
-    inverse_root = _inverse_root(neighbours)
-    neighbours *= np.mean((residuals @ inverse_root) ** 2)  # as likely as can be for the labelled ones
+    covariance: Floats = alike.T @ alike / (2 * len(alike))
+    return covariance
+
+
+def _covariance(residuals: Floats, neighbours: Floats | None, ratio: float) -> Floats:
+    """Covariance within classes, (S, S), from (n, S) spectra less their class's mean, and that of neighbours.
+
+    `ratio` times the neighbours' is as likely as can be for the labelled spectra.
+    """
+    labelled: Floats = ledoit_wolf(residuals, assume_centered=True)[0]
+    if neighbours is None:
+        return labelled
     n, s = residuals.shape
-    covariance: Floats = (n * labelled + s * neighbours) / (n + s)
+    covariance: Floats = (n * labelled + s * ratio * neighbours) / (n + s)
     return covariance
 
 

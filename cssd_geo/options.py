@@ -11,6 +11,7 @@ from cssd_geo.errors import InputError
 DEVICES = ("auto", "cpu", "cuda")
 SPLITS = ("polygons", "random", "none")
 PRECISIONS = ("auto", "float32", "bfloat16")
+WHITENING = ("auto", "always", "never")
 ON_ERROR = ("stop", "skip")
 DEFAULT_MEMORY = 1_000_000_000
 """Bytes for the tiles in flight, the network's working memory and the blocks that GDAL keeps."""
@@ -59,10 +60,11 @@ class TrainingOptions:
     spectral_weight: float = _option(1.0, "Weight of the spectral head's own loss (lambda).", least=0)
     window: int = _option(10, "Side length of the window in pixels.", least=1, most=LARGEST_WINDOW)
     published: bool = _option(False, "Build the network as published, without our changes (DESIGN.md).")
-    whitening: bool = _option(
-        True,
-        "Learn in bands whitened by how neighbouring pixels differ: better where all fields of a class look alike "
-        "or have labels, worse where new fields differ from them.",
+    whitening: str = _option(
+        "auto",
+        "Learn in bands whitened by how neighbouring pixels differ: better where fields of a class differ in the "
+        "same way, or all have labels; worse on new fields that differ otherwise. auto: the labels decide.",
+        choices=WHITENING,
     )
     context_swap: float = _option(
         0.5, "Share of windows whose centre is pasted into other surroundings (paper: 0).", least=0, most=1

@@ -29,7 +29,7 @@ from cssd_geo.remapping import Remapping, read_remapping
 from cssd_geo.sampling import Fold, Sampling, draw
 from cssd_geo.scene import Scene
 from cssd_geo.validation import HoldOut, Predictions, judge
-from cssd_geo.whitening import Whitening
+from cssd_geo.whitening import choose_whitening
 from cssd_geo.windows import TrainingWindows
 
 Pair = tuple[str | Path | Scene, str | Path | Labels]
@@ -112,13 +112,13 @@ def train(
     )
     hold_out, calibration = _cross_validate(trainer, spectra, sampling)
     chosen = scenes.labels.select(sampling.train)
-    provenance = _provenance(scenes, chosen, options, hold_out)
-    model = replace(trainer.fit(chosen, run=trainer.runs), calibration=calibration, provenance=provenance)
+    model = trainer.fit(chosen, run=trainer.runs)
+    notes = (*_notes(members), *united, sampling.description, *notes, *model.provenance.values())
+    provenance = model.provenance | _provenance(scenes, chosen, options, hold_out)
+    model = replace(model, calibration=calibration, provenance=provenance)
     if output is not None:
         model.save(output)
-    return Training(
-        model=model, hold_out=hold_out, notes=(*_notes(members), *united, sampling.description, *notes)
-    )
+    return Training(model=model, hold_out=hold_out, notes=notes)
 
 
 def _pairs(scene: str | Path | Scene | Sequence[Pair], labels: str | Path | Labels | None) -> Sequence[Pair]:
@@ -170,14 +170,19 @@ class _Trainer:
     on_epoch: Callable[[Epoch], None] | None
 
     def fit(self, labels: Labels, run: int) -> Model:
-        """Train one model. Where the spectral stage is one free linear map, it may learn in whitened bands."""
+        """Train one model. Where the spectral stage is one free linear map, it may learn in whitened bands.
+
+        The model's provenance says whether it did, in a sentence, and nothing else.
+        """
         model, windows = self._prepare(labels)
         network, classes = model.network, torch.from_numpy(labels.classes)
         spectra = windows.pixels[windows.centre_rows].numpy()
         discriminant = Discriminant.fit(spectra, labels.classes, windows.neighbour_differences())
-        linear = network.spectral_map if self.options.whitening else None
-        whitening = Whitening.of(discriminant, spectra)
+        linear, whitening = network.spectral_map, None
         if linear is not None:
+            whitening, why = choose_whitening(self.options.whitening, discriminant, spectra)
+            model = replace(model, provenance={"whitening": why})
+        if whitening is not None:
             windows = replace(windows, pixels=whitening.apply(windows.pixels))
         fit(
             network,
@@ -189,7 +194,7 @@ class _Trainer:
             runs=self.runs,
             on_epoch=self.on_epoch,
         )
-        if linear is not None:
+        if linear is not None and whitening is not None:
             whitening.fold_into(linear)
         network.set_discriminant(torch.from_numpy(discriminant.weight), torch.from_numpy(discriminant.bias))
         return model

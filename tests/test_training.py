@@ -216,18 +216,41 @@ def test_whitening_folds_into_the_map_that_follows(seed: int, bands: int, per_cl
     assert (whitening.apply(pixels)[0] == 0).all()
 
 
-@pytest.mark.parametrize("whitening", [True, False])
-def test_whitening_is_a_choice(tmp_path: Path, *, whitening: bool) -> None:
-    """A learning rate of next to nothing leaves the random map as it was, but for what is folded into it."""
+@pytest.mark.parametrize("whitening", ["always", "never"])
+def test_whitening_is_a_choice(tmp_path: Path, whitening: str) -> None:
     made = write_two_fields(tmp_path)
-    options = replace(QUICK, whitening=whitening, learning_rate=1e-9, weight_decay=0.0, split="none", epochs=1)
-    network = train(made.scene, made.labels, options=options).model.network
-    torch.manual_seed(options.seed)
+    options = replace(QUICK, whitening=whitening)
+    assert _learned_in_whitened_bands(made.scene, made.labels, options) is (whitening == "always")
+
+
+@pytest.mark.parametrize("shift", [0.0, 3.0], ids=["fields alike", "fields differ"])
+def test_bands_are_whitened_where_pixels_of_a_class_differ_as_neighbours_do(tmp_path: Path, shift: float) -> None:
+    """Two classes of six fields each; `shift` is what a field differs by, in units of the noise of its pixels."""
+    random = np.random.default_rng(5)
+    cube, boxes = random.normal(scale=10, size=(12, 24, 72)), []
+    for field in range(12):
+        at = np.s_[:, 12 * (field // 6) : 12 * (field // 6) + 10, 12 * (field % 6) : 12 * (field % 6) + 10]
+        cube[at] += random.normal(scale=10 * shift, size=(12, 1, 1)) + 100 * (field % 2)
+        box = pixel_box(12 * (field // 6), 12 * (field % 6), 10, 10)
+        boxes.append((box, "maize" if field % 2 else "wheat"))
+    scene = write_raster(tmp_path / "scene.tif", (1000 + cube).astype(np.float32))
+    labels = write_polygons(tmp_path / "fields.gpkg", boxes)
+    assert _learned_in_whitened_bands(scene, labels, QUICK) is (shift == 0)
+
+
+def _learned_in_whitened_bands(scene: Path, labels: Path, options: TrainingOptions) -> bool:
+    """With a learning rate of next to nothing the random map stays as it was, but for what is folded into it."""
+    idle = replace(options, learning_rate=1e-9, weight_decay=0.0, split="none", epochs=1)
+    trained = train(scene, labels, options=idle)
+    network = trained.model.network
+    torch.manual_seed(idle.seed)
     untrained = CSSD(network.config)
     assert network.spectral_map is not None
     assert untrained.spectral_map is not None
     same = torch.allclose(network.spectral_map.weight, untrained.spectral_map.weight, atol=1e-6)
-    assert same is not whitening
+    assert trained.model.provenance["whitening"] in trained.notes
+    assert trained.model.provenance["whitening"].startswith("Bands were whitened") is not same
+    return not same
 
 
 def test_whitening_evens_out_what_varies_within_classes() -> None:
