@@ -18,6 +18,12 @@ _LEAST_VARIANCE = 1e-6
 """Of the largest: a covariance is singular where no class varies at all, such as one pixel a class."""
 _ALIKE = 0.7
 """Share of the pairs of neighbours, the most alike, that are taken to lie in one field."""
+MOST_VARIATION = 2.2
+"""Where labelled pixels vary more than this many times as much as neighbours, neighbours do not tell how fields
+differ. Scenes filled with fields that differ as their pixels do have 1.2 to 1.3, the demo and Berlin 1.5 to 2.1,
+Indian Pines 2.3 to 3.9 (docs/accuracy.md)."""
+_TRUST = 0.4
+"""In the logits then: what neighbours do not tell is missing from the covariance."""
 
 Floats = NDArray[np.float64]
 
@@ -27,7 +33,8 @@ class Discriminant:
     """Classes as Gaussians of one covariance and one frequency: log-probabilities are linear in the bands.
 
     logits = weight @ bands + bias, but for what all classes have in common and for a factor that makes the logits
-    of the labelled pixels vary by 1; how sharp they should be is left to the calibration.
+    of the labelled pixels vary by 1, or by 0.4 where `variation` is above `MOST_VARIATION`; how sharp they should
+    be is left to the calibration.
     """
 
     weight: Floats
@@ -63,12 +70,14 @@ class Discriminant:
         bias -= bias.mean()
         spread = max(np.std((bands - centre) @ weight.T + bias), 1e-12)
         free = len(bands) - len(means)
+        variation = ratio * len(bands) / free if free else np.nan
+        spread /= _TRUST if variation > MOST_VARIATION else 1.0
         return cls(
             weight=weight / spread,
             bias=(bias - weight @ centre) / spread,
             centre=centre,
             whitening=whitening,
-            variation=ratio * len(bands) / free if free else np.nan,
+            variation=variation,
         )
 
 

@@ -17,12 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cssd_geo.discriminant import Discriminant
-
-_MOST_VARIATION = 2.2
-"""Of a discriminant whose whitening pays. Scenes filled with fields that differ as their pixels do have 1.2 to 1.3
-and gain by it; at 1.5 to 2.0 it makes no difference on new fields; Indian Pines has 2.4 to 3.4 and loses eight
-points there (docs/accuracy.md)."""
+from cssd_geo.discriminant import MOST_VARIATION, Discriminant
 
 Floats = NDArray[np.float64]
 
@@ -69,13 +64,13 @@ def choose_whitening(
         spectra: (n, S) the same spectra.
     """
     variation = discriminant.variation
-    pays = variation <= _MOST_VARIATION  # False where it is NaN
+    pays = variation <= MOST_VARIATION  # False where it is NaN
     whiten = choice == "always" or (choice == "auto" and pays)
     done = "Bands were whitened" if whiten else "Bands were not whitened"
     why = (
         "nothing tells how the pixels of a field differ"
         if np.isnan(variation)
         else f"labelled pixels of a class vary {variation:.2f} times as much as neighbouring pixels do, and "
-        f"whitening pays up to {_MOST_VARIATION:g}"
+        f"whitening pays up to {MOST_VARIATION:g}"
     )
     return Whitening.of(discriminant, spectra) if whiten else None, f"{done}: {why}."
