@@ -20,8 +20,8 @@ _ALIKE = 0.7
 """Share of the pairs of neighbours, the most alike, that are taken to lie in one field."""
 MOST_VARIATION = 2.2
 """Where labelled pixels vary more than this many times as much as neighbours, neighbours do not tell how fields
-differ. Scenes filled with fields that differ as their pixels do have 1.2 to 1.3, the demo and Berlin 1.5 to 2.1,
-Indian Pines 2.3 to 3.9 (docs/accuracy.md)."""
+differ. Scenes filled with fields that differ as their pixels do have 1.2 to 1.3, the demo and Berlin 1.5 to 2.0,
+Indian Pines 2.4 to 3.7, all labels of a run together (docs/accuracy.md)."""
 _TRUST = 0.4
 """In the logits then: what neighbours do not tell is missing from the covariance."""
 
