@@ -7,7 +7,7 @@ much as S labelled pixels; these are shrunk towards the identity besides (Ledoit
 88, 365-411).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -23,7 +23,7 @@ MOST_VARIATION = 2.2
 differ. Scenes filled with fields that differ as their pixels do have 1.2 to 1.3, the demo and Berlin 1.5 to 2.0,
 Indian Pines 2.4 to 3.7, all labels of a run together (docs/accuracy.md)."""
 _TRUST = 0.4
-"""In the logits then: what neighbours do not tell is missing from the covariance."""
+"""In the logits then."""
 
 Floats = NDArray[np.float64]
 
@@ -33,8 +33,7 @@ class Discriminant:
     """Classes as Gaussians of one covariance and one frequency: log-probabilities are linear in the bands.
 
     logits = weight @ bands + bias, but for what all classes have in common and for a factor that makes the logits
-    of the labelled pixels vary by 1, or by 0.4 where `variation` is above `MOST_VARIATION`; how sharp they should
-    be is left to the calibration.
+    of the labelled pixels vary by 1; how sharp they should be is left to the calibration.
     """
 
     weight: Floats
@@ -70,15 +69,17 @@ class Discriminant:
         bias -= bias.mean()
         spread = max(np.std((bands - centre) @ weight.T + bias), 1e-12)
         free = len(bands) - len(means)
-        variation = ratio * len(bands) / free if free else np.nan
-        spread /= _TRUST if variation > MOST_VARIATION else 1.0
         return cls(
             weight=weight / spread,
             bias=(bias - weight @ centre) / spread,
             centre=centre,
             whitening=whitening,
-            variation=variation,
+            variation=ratio * len(bands) / free if free else np.nan,
         )
+
+    def less_trusted(self) -> Self:
+        """Scale the logits down, for where neighbours do not tell how fields differ: the covariance lacks that."""
+        return replace(self, weight=_TRUST * self.weight, bias=_TRUST * self.bias)
 
 
 def _covariance_of_neighbours(differences: Floats) -> Floats | None:

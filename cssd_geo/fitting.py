@@ -19,7 +19,7 @@ class Epoch:
     """One pass over the training windows, for whoever shows progress."""
 
     run: int
-    """Which of the trainings, from 1: one for each fold, and the last one on all labels."""
+    """Which of the trainings, from 1: the first one on all labels, and one for each fold."""
     runs: int
     number: int
     """From 1."""

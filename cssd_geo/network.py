@@ -23,6 +23,10 @@ from cssd_geo.tiles import Halo
 
 MARGIN = 3
 """Pixels that the structuring element and the two 3x3 convolutions reach beyond the window, on each side."""
+_LOCAL = 64
+"""Channels of the published spectral stage between its two convolutions."""
+_FEWEST_BANDS = 3
+"""That it can look at."""
 
 
 class Logits(NamedTuple):
@@ -67,10 +71,10 @@ class NetworkConfig:
                 raise InputError(f"network: {field.name} must be a whole number from 1, not {value!r}")
             if field.type is bool and type(value) is not bool:
                 raise InputError(f"network: {field.name} must be true or false, not {value!r}")
-        if self.strided_spectral and (self.bands < 3 or self.spectral_features % 64):  # noqa: PLR2004
+        if self.strided_spectral and (self.bands < _FEWEST_BANDS or self.spectral_features % _LOCAL):
             raise InputError(
-                f"network: the published spectral stage needs at least 3 bands, not {self.bands}, and a "
-                f"multiple of 64 spectral features, not {self.spectral_features}"
+                f"network: the published spectral stage needs at least {_FEWEST_BANDS} bands, not {self.bands}, "
+                f"and a multiple of {_LOCAL} spectral features, not {self.spectral_features}"
             )
         if self.sharpness is not None and not 0 < self.sharpness < float("inf"):
             raise InputError(f"network: sharpness must be positive, not {self.sharpness!r}")
@@ -89,6 +93,13 @@ class NetworkConfig:
     def as_published(self) -> Self:
         """Return this configuration with every stage as the description of CSSD has it."""
         return replace(self, strided_spectral=True, activation=False, discriminant=False, sharpness=None)
+
+    def for_plain_bands(self) -> Self:
+        """Return what learns best in bands that are not whitened: as published, but for the spectral head.
+
+        Where there are too few bands for the published spectral stage, it stays one linear map of them.
+        """
+        return replace(self, strided_spectral=self.bands >= _FEWEST_BANDS, activation=False, sharpness=None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON header."""
@@ -244,25 +255,31 @@ class _LinearSpectral(nn.Module):
 class _StridedSpectral(nn.Module):
     """SpeFE as published: two convolutions along the spectrum, kept apart in weights, run as one product.
 
-    Without an activation between them they are one affine map. `folded` finds it by sending the unit
-    spectra through, so the convolutions stay the definition and training goes through them.
+    Without an activation between them they are one affine map, through which training goes as well.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(1)
-        self.local = nn.Conv1d(1, 64, 3, dilation=3, stride=3, padding=2)
+        self.local = nn.Conv1d(1, _LOCAL, 3, dilation=3, stride=3, padding=2)
         length = (config.bands - 3) // 3 + 1
-        self.wide = nn.Conv1d(64, config.spectral_features, length, groups=64)
+        self.wide = nn.Conv1d(_LOCAL, config.spectral_features, length, groups=_LOCAL)
         self.bands = config.bands
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """The two convolutions as (C, S) weights and (C,) bias."""
-        basis = torch.eye(
-            self.bands + 1, self.bands, dtype=self.local.weight.dtype, device=self.local.weight.device
-        )
-        answers = self.wide(self.local(basis[:, None]))[..., 0]  # (S+1,C); the last row is the bias
-        return (answers[:-1] - answers[-1]).T, answers[-1]
+        """The two convolutions as (C, S) weights and (C,) bias: the first one, transposed, of the second's."""
+        (kernel, local_bias), (second, bias) = self.local.parameters(), self.wide.parameters()
+        wide = second.view(_LOCAL, -1, second.shape[2])  # (64,C/64,L)
+        weight = functional.conv_transpose1d(
+            wide.transpose(0, 1),
+            kernel,
+            dilation=3,
+            stride=3,
+            padding=2,
+            output_padding=self.bands % 3,
+            groups=_LOCAL,
+        )  # (C/64,64,S)
+        return weight.transpose(0, 1).flatten(0, 1), bias + (wide.sum(2) * local_bias[:, None]).flatten()
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """(C, S) and (C,), float64, the norm of the bands included, as it is at inference."""

@@ -4,7 +4,7 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from cssd_geo.windows import TrainingWindows
 
 Pair = tuple[str | Path | Scene, str | Path | Labels]
 """A scene and its labels."""
+Floats = NDArray[np.float64]
 LEAST_PIXELS = 3
 """Labelled pixels below which a class cannot be learned, let alone be tested."""
 
@@ -63,7 +64,7 @@ def train(
     device: str = "auto",
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Training:
-    """Train a model: on parts of the labels, to find out how good it is, and then on all of them.
+    """Train a model on all labels, and others on parts of them, to find out how good it is.
 
     Args:
         scene: path of a raster, or an open scene; or pairs of scene and labels, `[(scene, labels), ...]`, to train
@@ -110,9 +111,9 @@ def train(
         runs=len(sampling.folds) + 1,
         on_epoch=on_epoch,
     )
-    hold_out, calibration = _cross_validate(trainer, spectra, sampling)
     chosen = scenes.labels.select(sampling.train)
-    model = trainer.fit(chosen, run=trainer.runs)
+    model = trainer.fit(chosen, run=1)
+    hold_out, calibration = _cross_validate(trainer.as_for(model), spectra, sampling)
     notes = (*_notes(members), *united, sampling.description, *notes, *model.provenance.values())
     provenance = model.provenance | _provenance(scenes, chosen, options, hold_out)
     model = replace(model, calibration=calibration, provenance=provenance)
@@ -170,64 +171,69 @@ class _Trainer:
     on_epoch: Callable[[Epoch], None] | None
 
     def fit(self, labels: Labels, run: int) -> Model:
-        """Train one model. Where the spectral stage is one free linear map, it may learn in whitened bands.
+        """Train one model. The labels may decide whether it learns in whitened bands, and so on its network.
 
-        The model's provenance says whether it did, in a sentence, and nothing else.
+        The model's provenance says what they decided, in a sentence, and nothing else.
         """
-        model, windows = self._prepare(labels)
-        network, classes = model.network, torch.from_numpy(labels.classes)
+        windows, mean, std = self._read(labels)
         spectra = windows.pixels[windows.centre_rows].numpy()
         discriminant = Discriminant.fit(spectra, labels.classes, windows.neighbour_differences())
-        linear, whitening = network.spectral_map, None
-        if linear is not None:
-            whitening, why = choose_whitening(self.options.whitening, discriminant, spectra)
-            model = replace(model, provenance={"whitening": why})
-        if whitening is not None:
+        choice = "never" if self.options.published else self.options.whitening
+        whitening, why = choose_whitening(choice, discriminant, spectra)
+        if whitening is None:
+            network, discriminant = self._untrained(self.config.for_plain_bands()), discriminant.less_trusted()
+        else:
+            network = self._untrained(self.config)
             windows = replace(windows, pixels=whitening.apply(windows.pixels))
         fit(
             network,
             windows,
-            classes,
+            torch.from_numpy(labels.classes),
             options=self.options,
             device=self.device,
             run=run,
             runs=self.runs,
             on_epoch=self.on_epoch,
         )
-        if linear is not None and whitening is not None:
-            whitening.fold_into(linear)
+        if whitening is not None and network.spectral_map is not None:
+            whitening.fold_into(network.spectral_map)
         network.set_discriminant(torch.from_numpy(discriminant.weight), torch.from_numpy(discriminant.bias))
-        return model
-
-    def _prepare(self, labels: Labels) -> tuple[Model, TrainingWindows]:
-        """Read the windows, take band statistics from them, and build a network with random weights."""
-        table = self.scenes.read_windows(labels, self.config.halo.before)
-        reflectance = table.values[1:]
-        mean, std = reflectance.mean(0), reflectance.std(0)
-        std = np.where(std > 0, std, 1.0)
-        with torch.random.fork_rng():
-            torch.manual_seed(self.options.seed)
-            network = CSSD(self.config)
-        model = Model(
+        return Model(
             network=network,
             bands=self.scenes.bands,
             mean=mean,
             std=std,
             classes=labels.table,
             calibration=Calibration(),
-            provenance={},
+            provenance={"whitening": why},
         )
+
+    def as_for(self, model: Model) -> Self:
+        """Train others as that model was, so that they can vouch for it: what labels decide is decided."""
+        choice = "always" if model.network.config == self.config else "never"
+        return replace(self, options=replace(self.options, whitening=choice))
+
+    def _read(self, labels: Labels) -> tuple[TrainingWindows, Floats, Floats]:
+        """Read the windows, normalised, and the mean and deviation of each band that they are normalised by."""
+        table = self.scenes.read_windows(labels, self.config.halo.before)
+        reflectance = table.values[1:]
+        mean, std = reflectance.mean(0), reflectance.std(0)
+        std = np.where(std > 0, std, 1.0)
         pixels = np.zeros(table.values.shape, np.float32)
         pixels[1:] = (reflectance - mean) / std
         lookup = torch.from_numpy(table.lookup)
-        return model, TrainingWindows(pixels=torch.from_numpy(pixels), lookup=lookup, halo=self.config.halo)
+        return TrainingWindows(pixels=torch.from_numpy(pixels), lookup=lookup, halo=self.config.halo), mean, std
+
+    def _untrained(self, config: NetworkConfig) -> CSSD:
+        """Build a network with the random weights of the seed."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.options.seed)
+            return CSSD(config)
 
 
-def _cross_validate(
-    trainer: _Trainer, spectra: NDArray[np.float64], sampling: Sampling
-) -> tuple[HoldOut | None, Calibration]:
+def _cross_validate(trainer: _Trainer, spectra: Floats, sampling: Sampling) -> tuple[HoldOut | None, Calibration]:
     """Train without each fold and predict it as the map would; judge, and calibrate on all folds together."""
-    parts = [_predict(trainer, spectra, fold, run) for run, fold in enumerate(sampling.folds, start=1)]
+    parts = [_predict(trainer, spectra, fold, run) for run, fold in enumerate(sampling.folds, start=2)]
     if not parts:
         return None, Calibration()
     found = Predictions.joined(parts)
@@ -235,7 +241,7 @@ def _cross_validate(
     return hold_out, fit_calibration(found.main, found.spectral, found.classes, apart=found.apart)
 
 
-def _predict(trainer: _Trainer, spectra: NDArray[np.float64], fold: Fold, run: int) -> Predictions:
+def _predict(trainer: _Trainer, spectra: Floats, fold: Fold, run: int) -> Predictions:
     train, test = trainer.scenes.labels.select(fold.train), trainer.scenes.labels.select(fold.test)
     model = trainer.fit(train, run)
     main, spectral = (np.empty((len(test), len(test.table))) for _ in range(2))

@@ -66,7 +66,7 @@ def choose_whitening(
     variation = discriminant.variation
     pays = variation <= MOST_VARIATION  # False where it is NaN
     whiten = choice == "always" or (choice == "auto" and pays)
-    done = "Bands were whitened" if whiten else "Bands were not whitened"
+    done = "Bands were whitened" if whiten else "Bands were not whitened, the network's stages are as published"
     why = (
         "nothing tells how the pixels of a field differ"
         if np.isnan(variation)

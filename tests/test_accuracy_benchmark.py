@@ -14,9 +14,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "accuracy"
 
@@ -57,6 +58,36 @@ def test_a_run_is_gone_on_with_and_the_table_has_means(folder: Path) -> None:
     assert len(lines) == 5, "and not run again"
     assert "| salinas | apart | 4 | random forest | 2 |" in second.stdout
     assert run(folder, "--table").stdout == second.stdout[second.stdout.index("| scene") :]
+
+
+def test_samples_that_cannot_train_or_leave_nothing_to_test_are_passed_over(folder: Path) -> None:
+    words = ("--seeds", "1330", "--methods", "random forest", "--splits", "random")
+    done = run(folder, *words, "--shots", "all", "grid10", "grid5")
+    assert done.returncode == 0, done.stderr
+    assert (
+        "skipped, no pixel is left to test: {'scene': 'salinas', 'split': 'random', 'shots': 'all'" in done.stdout
+    )
+    assert "skipped, a class has fewer than 3 training pixels" not in done.stdout
+    assert "| salinas | random | grid10 |" in done.stdout
+    assert "| salinas | random | grid5 |" in done.stdout
+    assert "| all |" not in done.stdout
+
+
+def test_matlabs_newer_files_are_the_same_scene(folder: Path) -> None:
+    """Version 7.3 is HDF5 with the axes in the other order; what is no array in it is passed over."""
+    words = ("--seeds", "1330", "--methods", "random forest", "--splits", "apart")
+    older = run(folder, *words)
+    (folder / "accuracy.jsonl").unlink()
+    for name in ("Salinas_corrected.mat", "Salinas_gt.mat"):
+        (array,) = [v for v in loadmat(folder / name).values() if isinstance(v, np.ndarray)]
+        with h5py.File(folder / name, "w", userblock_size=512) as file:
+            file["array"] = array.T
+            file.create_group("#refs#")
+        with (folder / name).open("r+b") as written:
+            written.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+    newer = run(folder, *words)
+    assert newer.returncode == 0, newer.stderr
+    assert newer.stdout.split("seconds=")[0] == older.stdout.split("seconds=")[0]
 
 
 def test_a_missing_scene_is_one_clear_line(folder: Path) -> None:

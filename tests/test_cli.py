@@ -636,7 +636,7 @@ def test_a_real_terminal_sees_the_same(world: World, tmp_path: Path) -> None:
 
 
 def epoch(number: int, epochs: int = 50) -> Epoch:
-    return Epoch(run=2, runs=2, number=number, epochs=epochs, loss=1.0, accuracy=0.5, windows=100)
+    return Epoch(run=1, runs=1, number=number, epochs=epochs, loss=1.0, accuracy=0.5, windows=100)
 
 
 def test_epochs_in_a_log_are_few_and_on_a_terminal_all(

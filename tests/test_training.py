@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,16 +14,17 @@ from scenes import pixel_box, write_polygons, write_raster, write_two_fields
 from torch import nn
 
 import cssd_geo
+from cssd_geo import training
 from cssd_geo.calibration import Calibration
 from cssd_geo.discriminant import Discriminant
 from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.evaluation import evaluate
 from cssd_geo.fitting import Epoch, _pace
-from cssd_geo.network import CSSD
+from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
 from cssd_geo.training import train
-from cssd_geo.whitening import Whitening
+from cssd_geo.whitening import Whitening, choose_whitening
 
 QUICK = TrainingOptions(epochs=6, batch_size=16, window=4, windows_per_class=24, baseline=False)
 
@@ -238,18 +240,50 @@ def test_bands_are_whitened_where_pixels_of_a_class_differ_as_neighbours_do(tmp_
     assert _learned_in_whitened_bands(scene, labels, QUICK) is (shift == 0)
 
 
+@pytest.mark.parametrize("choice", ["auto", "never"])
+def test_folds_are_trained_as_the_model_that_they_vouch_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: str
+) -> None:
+    """A fold has fewer labels, which alone might decide otherwise."""
+    made, asked = write_two_fields(tmp_path), list[str]()
+
+    def spy(said: str, discriminant: Discriminant, spectra: Any) -> tuple[Whitening | None, str]:
+        asked.append(said)
+        return choose_whitening(said, discriminant, spectra)
+
+    monkeypatch.setattr(training, "choose_whitening", spy)
+    trained = train(made.scene, made.labels, options=replace(QUICK, epochs=1, whitening=choice))
+    whitened = trained.model.provenance["whitening"].startswith("Bands were whitened")
+    assert asked[0] == choice
+    assert asked[1:] == ["always" if whitened else "never"] * 3
+    assert whitened is (choice == "auto")
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3])
+def test_few_bands_that_are_not_whitened_train(tmp_path: Path, bands: int) -> None:
+    """The published spectral stage needs three."""
+    made = write_two_fields(tmp_path)
+    with rasterio.open(made.scene) as dataset:
+        scene = write_raster(tmp_path / "few.tif", dataset.read()[:bands], nodata=-9999)
+    options = replace(QUICK, whitening="never", split="none", epochs=1)
+    config = train(scene, made.labels, options=options).model.network.config
+    assert (config.strided_spectral, config.activation, config.sharpness) == (bands > 2, False, None)
+    assert config.discriminant
+
+
 def _learned_in_whitened_bands(scene: Path, labels: Path, options: TrainingOptions) -> bool:
     """With a learning rate of next to nothing the random map stays as it was, but for what is folded into it."""
     idle = replace(options, learning_rate=1e-9, weight_decay=0.0, split="none", epochs=1)
     trained = train(scene, labels, options=idle)
-    network = trained.model.network
+    network, why = trained.model.network, trained.model.provenance["whitening"]
     torch.manual_seed(idle.seed)
     untrained = CSSD(network.config)
-    assert network.spectral_map is not None
-    assert untrained.spectral_map is not None
-    same = torch.allclose(network.spectral_map.weight, untrained.spectral_map.weight, atol=1e-6)
-    assert trained.model.provenance["whitening"] in trained.notes
-    assert trained.model.provenance["whitening"].startswith("Bands were whitened") is not same
+    pairs = zip(network.spectral.parameters(), untrained.spectral.parameters(), strict=True)
+    same = all(torch.allclose(after, before, atol=1e-6) for after, before in pairs)
+    assert why in trained.notes
+    assert why.startswith("Bands were whitened" if not same else "Bands were not whitened")
+    usual = NetworkConfig(bands=network.config.bands, classes=network.config.classes, window=network.config.window)
+    assert network.config == (usual.for_plain_bands() if same else usual)
     return not same
 
 

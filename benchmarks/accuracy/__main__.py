@@ -101,8 +101,10 @@ def _read(scene: Scene, labels: Labels) -> cubes.Labelled:
 
 def _run(data: cubes.Labelled, case: Row) -> Iterator[Row]:
     train, test = _samples(data.labels, case["split"], case["shots"], case["seed"])
-    if data.labels.select(train).counts().min() < LEAST_PIXELS:
-        print(f"skipped, a class has fewer than {LEAST_PIXELS} training pixels: {case}", flush=True)
+    few = data.labels.select(train).counts().min() < LEAST_PIXELS
+    if few or not len(test):
+        why = f"a class has fewer than {LEAST_PIXELS} training pixels" if few else "no pixel is left to test"
+        print(f"skipped, {why}: {case}", flush=True)
         return
     for found in methods.run(case["method"], data, train, test, case["seed"]):
         accuracy, error = found.accuracy, found.calibration_error

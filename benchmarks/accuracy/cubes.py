@@ -1,11 +1,12 @@
 """Scenes with labels to measure on: made up, from a folder of rasters, or the usual benchmarks as .mat files."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import rasterio
 from affine import Affine
@@ -90,12 +91,18 @@ def _require(*paths: Path) -> None:
 
 def _array(path: Path, dimensions: int) -> Any:
     """The one array of that many dimensions in a .mat file; objects in it are not run."""
-    found = [
-        v for v in loadmat(path).values() if isinstance(v, np.ndarray) and v.ndim == dimensions and v.size > 1
-    ]
+    found = [v for v in _values(path) if isinstance(v, np.ndarray) and v.ndim == dimensions and v.size > 1]
     if len(found) != 1:
         raise ValueError(f"{path} holds {len(found)} arrays of {dimensions} dimensions; one is expected")
     return found[0]
+
+
+def _values(path: Path) -> Iterator[Any]:
+    try:
+        yield from loadmat(path).values()
+    except NotImplementedError:  # MATLAB 7.3: HDF5, with the axes in the other order
+        with h5py.File(path) as file:
+            yield from (item[()].T for item in file.values() if isinstance(item, h5py.Dataset))
 
 
 def _write(path: Path, values: Any, nodata: int | None = None) -> Path:

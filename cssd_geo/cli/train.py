@@ -119,7 +119,7 @@ class EpochLines:
         done = (epoch.run - 1) * epoch.epochs + epoch.number
         self._said, seconds = now, max(now - self._started, 1e-9)
         left = seconds / done * (epoch.runs * epoch.epochs - done)
-        of = f"fold {epoch.run}/{epoch.runs - 1}  " if epoch.run < epoch.runs else "all labels  "
+        of = "all labels  " if epoch.run == 1 else f"fold {epoch.run - 1}/{epoch.runs - 1}  "
         click.echo(
             f"{of}epoch {epoch.number:>3}/{epoch.epochs}  loss {epoch.loss:6.3f}  on training windows "
             f"{100 * epoch.accuracy:5.1f} %  {epoch.windows * done / seconds:5.0f} windows/s  {left:4.0f} s left",
