@@ -63,7 +63,8 @@ class TrainingOptions:
     whitening: str = _option(
         "auto",
         "Learn in bands whitened by how neighbouring pixels differ: better where fields of a class differ in the "
-        "same way, or all have labels; worse on new fields that differ otherwise. auto: the labels decide.",
+        "same way, or all have labels; worse on new fields that differ otherwise. In bands that are not whitened, "
+        "the network's stages are as published. auto: the labels decide.",
         choices=WHITENING,
     )
     context_swap: float = _option(

@@ -66,7 +66,11 @@ class StoredSource(Source, Protocol):
 
 
 class RasterSource:
-    """A raster file, with one open handle a thread: GDAL's handles must not be shared between threads."""
+    """A raster file, with open handles for each thread: GDAL's must not be shared between threads.
+
+    Whole blocks of a GeoTIFF go straight from the decoder to where they are wanted. Else GDAL keeps each one, band
+    by band, for whoever asks for another part of it: that takes longer than most decoding.
+    """
 
     def __init__(self, path: str, follow_links: bool = False) -> None:  # noqa: FBT001, FBT002 - for `__reduce__`
         self._path, self._follow_links = path, follow_links
@@ -77,13 +81,25 @@ class RasterSource:
 
     def dataset(self) -> Any:
         """Return this thread's handle."""
-        if not hasattr(self._local, "dataset"):
-            self._local.dataset = self._open(self._decoders)
-        return self._local.dataset
+        return self._handle(direct=False)
 
-    def _open(self, threads: int) -> Any:
+    def _handle(self, *, direct: bool) -> Any:
+        """This thread's handle; one that is direct keeps no blocks of GeoTIFFs."""
+        handles = self._handles()
+        if direct not in handles:
+            handles[direct] = self._open(self._decoders, direct=direct)
+        return handles[direct]
+
+    def _handles(self) -> dict[bool, Any]:
+        """This thread's handles, the direct one under True."""
+        if not hasattr(self._local, "handles"):
+            self._local.handles = {}
+        handles: dict[bool, Any] = self._local.handles
+        return handles
+
+    def _open(self, threads: int, *, direct: bool = False) -> Any:
         """Open the file; GDAL decodes its blocks in so many threads."""
-        with rasterio.Env(GDAL_NUM_THREADS=str(threads), **_OPENING):
+        with rasterio.Env(GDAL_NUM_THREADS=str(threads), GTIFF_DIRECT_IO=direct, **_OPENING):
             return open_raster(self._path, follow_links=self._follow_links)
 
     @cached_property
@@ -125,8 +141,19 @@ class RasterSource:
     def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
         """See `Source`."""
         whole = self.blocks.divisible  # else GDAL reads whole rows of a raw file
-        with rasterio.Env(GDAL_ONE_BIG_READ=whole), self._forgetting() as dataset:
+        with rasterio.Env(GDAL_ONE_BIG_READ=whole), self._forgetting(direct=self._is_direct(window)) as dataset:
             read_window(dataset, window, self._indexes[bands].tolist(), out)
+
+    def _is_direct(self, window: Window) -> bool:
+        """Whether GDAL need not keep the blocks of a window, as nothing of them is left for another read."""
+        dataset, blocks = self.dataset(), self.blocks
+        if dataset.driver != "GTiff" or self._decoders == 1:
+            return False
+        rows = (window.row, window.row + window.height, blocks.height, dataset.height)
+        cols = (window.col, window.col + window.width, blocks.width, dataset.width)
+        return all(
+            start % step == 0 and (stop % step == 0 or stop == end) for start, stop, step, end in (rows, cols)
+        )
 
     def has_mask(self) -> bool:
         """Whether the file has a mask band, a mask file or transparency. What nodata values say is no mask."""
@@ -157,13 +184,13 @@ class RasterSource:
         return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
 
     @contextmanager
-    def _forgetting(self) -> Iterator[Any]:
+    def _forgetting(self, *, direct: bool = False) -> Iterator[Any]:
         """Close the handle if reading fails: GDAL 3.10 hands out what it kept of broken blocks the next time."""
-        dataset = self.dataset()
+        dataset = self._handle(direct=direct)
         try:
             yield dataset
         except SceneError:
-            self._local.__dict__.pop("dataset").close()
+            self._handles().pop(direct).close()
             raise
 
 

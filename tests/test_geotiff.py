@@ -15,7 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from scenes import random_model, write_raster, write_two_fields
@@ -27,6 +30,7 @@ from cssd_geo.locations import file_name, is_address, local_path
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
 from cssd_geo.scene import Scene, scene_of_array
+from cssd_geo.sources import RasterSource
 from cssd_geo.tiles import Window
 from cssd_geo.training import train
 
@@ -173,6 +177,67 @@ def test_a_side_file_says_what_the_file_does_not(tmp_path: Path) -> None:
 
 
 # Transparency
+
+
+@given(
+    profile=st.fixed_dictionaries(
+        {
+            "interleave": st.sampled_from(["pixel", "band"]),
+            "compress": st.sampled_from([None, "deflate", "lzw", "zstd"]),
+            "dtype": st.sampled_from(["uint8", "int16", "float32"]),
+            "nodata": st.sampled_from([None, 7]),
+            "sparse_ok": st.booleans(),
+            "BIGTIFF": st.sampled_from(["NO", "YES"]),
+        }
+    ),
+    tiled=st.booleans(),
+    holes=st.sets(st.integers(0, 5)),
+    data=st.data(),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_window_of_any_layout_is_what_gdal_reads_at_once(
+    tmp_path_factory: pytest.TempPathFactory,
+    profile: dict[str, Any],
+    *,
+    tiled: bool,
+    holes: set[int],
+    data: st.DataObject,
+) -> None:
+    """Whole blocks, parts of them, some bands in any order; where a block was never written there is nodata."""
+    path, (height, width) = tmp_path_factory.mktemp("layouts") / "s.tif", (43, 70)
+    profile = profile | {
+        "photometric": "minisblack",
+        "crs": "EPSG:32632",
+        "transform": Affine(4, 0, 600_000, 0, -4, 5_300_000),
+    }
+    layout = {"tiled": True, "blockxsize": 32, "blockysize": 16} if tiled else {"blockysize": 9}
+    with rasterio.open(
+        path, "w", driver="GTiff", count=5, height=height, width=width, **profile, **layout
+    ) as made:
+        for index, (_, block) in enumerate(made.block_windows(1)):
+            if index % 6 not in holes:
+                values = np.random.default_rng(index).integers(1, 250, (5, int(block.height), int(block.width)))
+                made.write(values.astype(profile["dtype"]), window=block)
+    with rasterio.open(path) as theirs:
+        whole = theirs.read()
+    source = RasterSource(str(path))
+    steps = source.blocks
+    for _ in range(3):
+        row = data.draw(st.one_of(st.integers(0, height - 1), st.sampled_from(range(0, height, steps.height))))
+        col = data.draw(
+            st.one_of(st.integers(0, width - 1), st.sampled_from(range(0, width, min(steps.width, width))))
+        )
+        rows = data.draw(st.one_of(st.integers(1, height - row), st.just(min(2 * steps.height, height - row))))
+        cols = data.draw(st.one_of(st.integers(1, width - col), st.just(min(steps.width, width - col))))
+        bands = np.array(
+            data.draw(st.one_of(st.just([0, 1, 2, 3, 4]), st.permutations(range(5)).map(lambda p: p[:3])))
+        )
+        window = Window(row=row, col=col, height=rows, width=cols)
+        shape = (rows, cols, len(bands)) if source.bands_last else (len(bands), rows, cols)
+        out = np.zeros(shape, profile["dtype"])
+        out = out.transpose(2, 0, 1) if source.bands_last else out
+        source.read(window, bands, out)
+        np.testing.assert_array_equal(out, whole[bands, row : row + rows, col : col + cols])
 
 
 @pytest.mark.parametrize("position", [1, 2, 4])
