@@ -187,8 +187,7 @@ def usable(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool
     The largest number of a 16-bit type is where instruments and products clip, or what they fill with.
     """
     if values.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # what is too large becomes infinite, and that is never data
-            fill = nodata.astype(values.dtype)
+        fill = _rounded(nodata, values.dtype)
         finite: NDArray[np.bool_] = np.isfinite(values)
         finite &= values != _fill_to_compare(fill)
         return finite
@@ -197,6 +196,12 @@ def usable(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool
     if values.dtype.itemsize == _CLIPPED_BYTES and values.size and values.max() == largest:
         valid &= values != largest
     return valid
+
+
+def _rounded(nodata: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """As values of that type hold it; what is too large becomes infinite, and that is never data."""
+    with np.errstate(over="ignore"):
+        return nodata.astype(dtype)
 
 
 def _unlike(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -222,8 +227,21 @@ def valid_pixels(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[n
     step = max(1, _STRIP_VALUES // max(1, bands * width))  # a few rows at a time stay in the cache
     for top in range(0, height, step):
         rows = slice(top, top + step)
-        valid[rows] = usable(values[:, rows], nodata).all(axis=0)
+        strip = values[:, rows]
+        valid[rows] = True if _surely_usable(strip, nodata) else usable(strip, nodata).all(axis=0)
     return valid
+
+
+def _surely_usable(values: NDArray[Any], nodata: NDArray[np.float64]) -> bool:
+    """Whether the least and the largest value alone show that all are data, as they mostly are: far less work."""
+    if not values.size:
+        return False
+    least, largest, fill = values.min(), values.max(), nodata
+    if values.dtype.kind == "f":
+        suspect, fill = not (np.isfinite(least) and np.isfinite(largest)), _rounded(nodata, values.dtype)
+    else:
+        suspect = largest == np.iinfo(values.dtype).max
+    return not (suspect or ((fill >= least) & (fill <= largest)).any())
 
 
 def pad(

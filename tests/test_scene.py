@@ -606,3 +606,34 @@ def test_clipped_pixels_are_not_valid_in_files_and_arrays(tmp_path: Path) -> Non
     scene = open_scene(write_raster(tmp_path / "s.tif", cube))
     for each in (scene, scene_of_array(scene.cube)):
         assert np.argwhere(~each.read(WHOLE, EVERY)[1]).tolist() == [[4, 5]]
+
+
+@given(
+    dtype=st.sampled_from(["int8", "uint8", "int16", "uint16", "int32", "int64", "uint64", "float32", "float64"]),
+    data=st.data(),
+)
+@settings(max_examples=200, deadline=None)
+def test_a_pixel_is_valid_if_each_of_its_values_is_data(dtype: str, data: st.DataObject) -> None:
+    """Value by value, in words; numbers at the ends of the type, NaN, infinity and nodata among them."""
+    kind = np.dtype(dtype)
+    real = kind.kind == "f"
+    ends = [np.finfo(kind) if real else np.iinfo(kind)][0]
+    odd = [ends.min, ends.max, 0, 1, 7, *([np.nan, np.inf, -np.inf] if real else [])]
+    cube = np.array(data.draw(st.lists(st.sampled_from([5, 6, *odd]), min_size=24, max_size=24)), kind)
+    ordinary = data.draw(st.lists(st.booleans(), min_size=24, max_size=24))
+    cube[np.array(ordinary)] = 5
+    values = cube.reshape(3, 2, 4) if data.draw(st.booleans()) else cube.reshape(2, 4, 3).transpose(2, 0, 1)
+    choices = st.sampled_from([np.nan, -9999.0, 7.0, 1e300, float(ends.min), float(ends.max)])
+    nodata = np.array(
+        data.draw(st.one_of(choices.map(lambda v: [v] * 3), st.lists(choices, min_size=3, max_size=3)))
+    )
+
+    def is_data(value: Any, fill: float) -> bool:
+        if real:
+            with np.errstate(over="ignore"):
+                return bool(np.isfinite(value)) and value != kind.type(fill)
+        clipped = kind.itemsize == 2 and value == ends.max
+        return not clipped and (np.isnan(fill) or int(value) != fill)
+
+    expected = [[all(is_data(values[b, y, x], nodata[b]) for b in range(3)) for x in range(4)] for y in range(2)]
+    assert valid_pixels(values, nodata).tolist() == expected
