@@ -6,7 +6,8 @@ the same in every direction, the same descent sees what tells classes apart. A l
 linear map of bands, so the network stays what it is: the whitening is folded into it after training.
 
 That pays where neighbouring pixels tell how fields of a class differ. Where labelled pixels of a class differ by
-much more, fields differ in other ways than their pixels do, and whitened bands show the noise of both.
+much more, fields differ in other ways than their pixels do, and whitened bands show the noise of both; in plain
+bands the published stages do better than ours then (`NetworkConfig.for_plain_bands`).
 """
 
 from dataclasses import dataclass
