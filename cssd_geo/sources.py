@@ -145,9 +145,13 @@ class RasterSource:
             read_window(dataset, window, self._indexes[bands].tolist(), out)
 
     def _is_direct(self, window: Window) -> bool:
-        """Whether GDAL need not keep the blocks of a window, as nothing of them is left for another read."""
+        """Whether GDAL need not keep the blocks of a window, as nothing of them is left for another read.
+
+        Not those of strips without compression: reading them so, GDAL 3.10 takes zeros where a file ends too soon.
+        """
         dataset, blocks = self.dataset(), self.blocks
-        if dataset.driver != "GTiff" or self._decoders == 1:
+        in_strips = blocks.width >= dataset.width
+        if dataset.driver != "GTiff" or self._decoders == 1 or (in_strips and dataset.compression is None):
             return False
         rows = (window.row, window.row + window.height, blocks.height, dataset.height)
         cols = (window.col, window.col + window.width, blocks.width, dataset.width)

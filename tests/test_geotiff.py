@@ -402,3 +402,25 @@ def test_places_are_paths_or_addresses() -> None:
         assert not is_address(path)
         assert local_path(path) == Path(path)
     assert file_name("https://h/a.tif?k=v/w") == file_name("/vsis3/b/a.tif") == file_name("x/a.tif") == "a.tif"
+
+
+@pytest.mark.parametrize("compress", [None, "deflate", "zstd"])
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+@pytest.mark.parametrize("tiled", [True, False], ids=["tiles", "strips"])
+@pytest.mark.parametrize("kept", [0.5, 0.97])
+def test_a_file_that_ends_too_soon_is_an_error(
+    tmp_path: Path, compress: str | None, interleave: str, kept: float, *, tiled: bool
+) -> None:
+    """Reading strips without compression past its cache, GDAL took zeros for what was not there."""
+    layout = {"tiled": True, "blockxsize": 16, "blockysize": 16} if tiled else {"blockysize": 8}
+    profile = {"count": 5, "height": 64, "width": 48, "dtype": "int16", "interleave": interleave, **layout}
+    place = {"crs": "EPSG:32632", "transform": Affine(4, 0, 600_000, 0, -4, 5_300_000)}
+    cube = np.random.default_rng(0).integers(1, 9000, (5, 64, 48)).astype(np.int16)
+    path = tmp_path / "s.tif"
+    with rasterio.open(path, "w", driver="GTiff", compress=compress, **profile, **place) as made:
+        made.write(cube)
+    window, every = Window(row=0, col=0, height=64, width=48), np.arange(5)
+    assert (open_scene(path).read(window, every)[0] == cube).all()
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(SceneError, match="cannot be read at"):
+        open_scene(path).read(window, every)
