@@ -13,7 +13,8 @@ from cssd_geo.classes import listed
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.labelled_scenes import LabelledScenes, reflectance
 from cssd_geo.labels import Labels
-from cssd_geo.scene import Scene, usable
+from cssd_geo.scene import Scene
+from cssd_geo.validity import usable
 from cssd_geo.windows import read_pixels, unmasked_pixels
 
 _FAR = 50.0

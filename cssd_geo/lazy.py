@@ -13,8 +13,9 @@ from cssd_geo.classes import UNCLASSIFIED
 from cssd_geo.classmap import PERCENT_NODATA
 from cssd_geo.inference import TileClassifier, TileResult
 from cssd_geo.model import Model
-from cssd_geo.scene import pad, scene_of_array, valid_pixels
+from cssd_geo.scene import pad, scene_of_array
 from cssd_geo.tiles import Tile, TilePlan, Window
+from cssd_geo.validity import valid_pixels
 
 
 def classify_array(

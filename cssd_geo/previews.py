@@ -9,8 +9,9 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from cssd_geo.scene import Scene, usable
+from cssd_geo.scene import Scene
 from cssd_geo.tiles import Window
+from cssd_geo.validity import usable
 
 _MOST_VALUES = 8_000_000
 """Values of a sample at most; scenes with fewer are read whole."""

@@ -176,7 +176,7 @@ def test_a_side_file_says_what_the_file_does_not(tmp_path: Path) -> None:
     assert scene.scale.tolist() == [0.5] * 3
 
 
-# Transparency
+# Layouts
 
 
 @given(
@@ -238,6 +238,31 @@ def test_any_window_of_any_layout_is_what_gdal_reads_at_once(
         out = out.transpose(2, 0, 1) if source.bands_last else out
         source.read(window, bands, out)
         np.testing.assert_array_equal(out, whole[bands, row : row + rows, col : col + cols])
+
+
+@pytest.mark.parametrize("compress", [None, "deflate", "zstd"])
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+@pytest.mark.parametrize("tiled", [True, False], ids=["tiles", "strips"])
+@pytest.mark.parametrize("kept", [0.5, 0.97])
+def test_a_file_that_ends_too_soon_is_an_error(
+    tmp_path: Path, compress: str | None, interleave: str, kept: float, *, tiled: bool
+) -> None:
+    """Reading strips without compression past its cache, GDAL took zeros for what was not there."""
+    layout = {"tiled": True, "blockxsize": 16, "blockysize": 16} if tiled else {"blockysize": 8}
+    profile = {"count": 5, "height": 64, "width": 48, "dtype": "int16", "interleave": interleave, **layout}
+    place = {"crs": "EPSG:32632", "transform": Affine(4, 0, 600_000, 0, -4, 5_300_000)}
+    cube = np.random.default_rng(0).integers(1, 9000, (5, 64, 48)).astype(np.int16)
+    path = tmp_path / "s.tif"
+    with rasterio.open(path, "w", driver="GTiff", compress=compress, **profile, **place) as made:
+        made.write(cube)
+    window, every = Window(row=0, col=0, height=64, width=48), np.arange(5)
+    assert (open_scene(path).read(window, every)[0] == cube).all()
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(SceneError, match="cannot be read at"):
+        open_scene(path).read(window, every)
+
+
+# Transparency
 
 
 @pytest.mark.parametrize("position", [1, 2, 4])
@@ -402,25 +427,3 @@ def test_places_are_paths_or_addresses() -> None:
         assert not is_address(path)
         assert local_path(path) == Path(path)
     assert file_name("https://h/a.tif?k=v/w") == file_name("/vsis3/b/a.tif") == file_name("x/a.tif") == "a.tif"
-
-
-@pytest.mark.parametrize("compress", [None, "deflate", "zstd"])
-@pytest.mark.parametrize("interleave", ["pixel", "band"])
-@pytest.mark.parametrize("tiled", [True, False], ids=["tiles", "strips"])
-@pytest.mark.parametrize("kept", [0.5, 0.97])
-def test_a_file_that_ends_too_soon_is_an_error(
-    tmp_path: Path, compress: str | None, interleave: str, kept: float, *, tiled: bool
-) -> None:
-    """Reading strips without compression past its cache, GDAL took zeros for what was not there."""
-    layout = {"tiled": True, "blockxsize": 16, "blockysize": 16} if tiled else {"blockysize": 8}
-    profile = {"count": 5, "height": 64, "width": 48, "dtype": "int16", "interleave": interleave, **layout}
-    place = {"crs": "EPSG:32632", "transform": Affine(4, 0, 600_000, 0, -4, 5_300_000)}
-    cube = np.random.default_rng(0).integers(1, 9000, (5, 64, 48)).astype(np.int16)
-    path = tmp_path / "s.tif"
-    with rasterio.open(path, "w", driver="GTiff", compress=compress, **profile, **place) as made:
-        made.write(cube)
-    window, every = Window(row=0, col=0, height=64, width=48), np.arange(5)
-    assert (open_scene(path).read(window, every)[0] == cube).all()
-    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
-    with pytest.raises(SceneError, match="cannot be read at"):
-        open_scene(path).read(window, every)

@@ -15,7 +15,7 @@ import cssd_geo
 LAYERS = """
 errors
 -- values: numpy and the standard library
-options bands classes tiles metrics reliability split_search discriminant locks shapefiles hdf5_files
+options bands classes tiles metrics reliability split_search discriminant validity locks shapefiles hdf5_files
 xml_files stores locations band_names envi_header busy workers projection kernels
 --
 splits resampling machine wavelengths band_choice stac outputs pam pooling rows dilation budget areas raw_layers

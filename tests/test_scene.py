@@ -25,8 +25,9 @@ from cssd_geo.budget import Blocks
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid
 from cssd_geo.products import open_scene
-from cssd_geo.scene import Scene, scene_of_array, usable, valid_pixels
+from cssd_geo.scene import Scene, scene_of_array
 from cssd_geo.tiles import Window
+from cssd_geo.validity import usable, valid_pixels
 
 BANDS, HEIGHT, WIDTH = 4, 21, 34
 EVERY = np.arange(BANDS)

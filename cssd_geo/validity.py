@@ -1,0 +1,76 @@
+"""Which stored values are data, and which pixels are usable."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_STRIP_VALUES = 1 << 18
+"""Values that are compared with nodata at a time: they stay in the cache until they are compared again."""
+_CLIPPED_BYTES = 2
+"""Of types whose largest number is no measurement."""
+_EXACT = 2**53
+"""Below it a float64 holds every whole number."""
+
+
+def usable(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell for each value (band, y, x) whether it is data: finite, not saturated, not its band's nodata.
+
+    The largest number of a 16-bit type is where instruments and products clip, or what they fill with.
+    """
+    if values.dtype.kind == "f":
+        fill = _rounded(nodata, values.dtype)
+        finite: NDArray[np.bool_] = np.isfinite(values)
+        finite &= values != _fill_to_compare(fill)
+        return finite
+    valid = _unlike(values, nodata)
+    largest = np.iinfo(values.dtype).max
+    if values.dtype.itemsize == _CLIPPED_BYTES and values.size and values.max() == largest:
+        valid &= values != largest
+    return valid
+
+
+def _rounded(nodata: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """As values of that type hold it; what is too large becomes infinite, and that is never data."""
+    with np.errstate(over="ignore"):
+        return nodata.astype(dtype)
+
+
+def _unlike(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Compare whole numbers with nodata, where that can be one of them at all."""
+    limits = np.iinfo(values.dtype)
+    if not ((nodata >= limits.min) & (nodata <= limits.max)).any():
+        return np.ones(values.shape, np.bool_)
+    different: NDArray[np.bool_] = values != _fill_to_compare(nodata)
+    return different
+
+
+def _fill_to_compare(fill: NDArray[Any]) -> Any:
+    """One number where all bands have the same, which numpy compares twice as fast; else (band, 1, 1)."""
+    if len(fill) and (fill == fill[0]).all() and abs(fill[0]) < _EXACT and float(fill[0]).is_integer():
+        return int(fill[0])
+    return fill[:, None, None]
+
+
+def valid_pixels(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell for each pixel (y, x) whether all of its values (band, y, x) are data."""
+    bands, height, width = values.shape
+    valid = np.empty((height, width), np.bool_)
+    step = max(1, _STRIP_VALUES // max(1, bands * width))  # a few rows at a time stay in the cache
+    for top in range(0, height, step):
+        rows = slice(top, top + step)
+        strip = values[:, rows]
+        valid[rows] = True if _surely_usable(strip, nodata) else usable(strip, nodata).all(axis=0)
+    return valid
+
+
+def _surely_usable(values: NDArray[Any], nodata: NDArray[np.float64]) -> bool:
+    """Whether the least and the largest value alone show that all are data, as they mostly are: far less work."""
+    if not values.size:
+        return False
+    least, largest, fill = values.min(), values.max(), nodata
+    if values.dtype.kind == "f":
+        suspect, fill = not (np.isfinite(least) and np.isfinite(largest)), _rounded(nodata, values.dtype)
+    else:
+        suspect = largest == np.iinfo(values.dtype).max
+    return not (suspect or ((fill >= least) & (fill <= largest)).any())
