@@ -139,8 +139,8 @@ def _one_by_one(memory: int, needs: Needs, blocks: Blocks, *, height: int, width
 
     run = max(1, min(blocks.least_run, fitting(_FEW_ROWS, 1))) if blocks.divisible else across
     columns = min(max(fitting(rows, across), run), width)
-    if blocks.divisible:  # any width will do: no thin rest at the right
-        columns = math.ceil(width / math.ceil(width / columns))
+    if columns % across == 0:  # no thin rest at the right; one block alone GDAL decodes slowly, in one thread
+        columns = math.ceil(math.ceil(width / across) / math.ceil(width / columns)) * across
     rows = min(fitting(columns, down), height)
     if rows < min(halo.total, height) or columns < min(halo.total, width):  # else most of what is read is halo
         rows = columns = math.isqrt(max(0, pixels)) - margin

@@ -5,7 +5,9 @@ most land covers lie within a factor of three of a model's mean spectrum, so two
 another scale. Water or shade alone is dark too, but not evenly so in all bands.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -33,9 +35,10 @@ _BANDS = 24
 """Of the model's, evenly spread: the rest of a spectrum follows from them."""
 _SIDE = 16
 """Of a window in pixels."""
-_ENOUGH_WINDOWS = 9
+_FEW_WINDOWS, _ENOUGH_WINDOWS = 3, 9
+"""Of those that hold data, a few suffice where values are like the model's; else more are read."""
 _MOST_WINDOWS = 64
-"""Windows are read until `_ENOUGH_WINDOWS` hold data; these are all where much is nodata."""
+"""That are looked at, where much is nodata."""
 _R2 = np.array([0.7548776662466927, 0.5698402909980532])
 """Steps of Roberts' R2 sequence, any first part of which is spread evenly over a square."""
 
@@ -77,20 +80,20 @@ def _ratio(scene: Scene, model: Model) -> Floats:
     weights = alignment.weights[chosen]
     used = (weights > 0).any(axis=0)
     bands = alignment.bands[used]
-    stored = _sample(scene, bands)
-    if not stored.size:
-        return np.empty(0)
-    values = stored * scene.scale[bands, None] + scene.offset[bands, None]
-    bright: Floats = np.percentile(weights[:, used] @ values, 75, axis=1)  # water and shade do not move it
-    ratio: Floats = np.maximum(bright / model.mean[chosen], np.finfo(np.float64).tiny)
+    ratio, seen = np.empty(0), np.empty((len(bands), 0))
+    for number, stored in enumerate(islice(_windows_with_data(scene, bands), _ENOUGH_WINDOWS), start=1):
+        seen = np.concatenate([seen, stored * scene.scale[bands, None] + scene.offset[bands, None]], axis=1)
+        bright = np.percentile(weights[:, used] @ seen, 75, axis=1)  # water and shade do not move it
+        ratio = np.maximum(bright / model.mean[chosen], np.finfo(np.float64).tiny)
+        if number >= _FEW_WINDOWS and _fits(1.0, ratio):
+            break
     return ratio
 
 
-def _sample(scene: Scene, bands: NDArray[np.intp]) -> NDArray[Any]:
-    """Stored values (B, n) of the valid pixels in some windows, the same ones each time."""
+def _windows_with_data(scene: Scene, bands: NDArray[np.intp]) -> Iterator[NDArray[Any]]:
+    """Stored values (B, n) of the valid pixels in each of some windows, the same ones each time."""
     height, width = (min(_SIDE, side) for side in (scene.grid.height, scene.grid.width))
     room = np.array([scene.grid.height - height + 1, scene.grid.width - width + 1])
-    parts: list[NDArray[Any]] = []
     with rasterio.Env(GDAL_CACHEMAX=scene.source.cache_bytes):
         for i in range(_MOST_WINDOWS):
             row, col = ((0.5 + i * _R2) % 1 * room).astype(int).tolist()
@@ -98,10 +101,8 @@ def _sample(scene: Scene, bands: NDArray[np.intp]) -> NDArray[Any]:
                 values, valid = scene.read(Window(row=row, col=col, height=height, width=width), bands)
             except SceneError:  # whether that stops the run is decided where its tile is read
                 continue
-            parts += [values[:, valid]] if valid.any() else []
-            if len(parts) == _ENOUGH_WINDOWS:
-                break
-    return np.concatenate(parts, axis=1) if parts else np.empty((len(bands), 0))
+            if valid.any():
+                yield values[:, valid]
 
 
 def _fits(power: float, ratio: Floats) -> bool:

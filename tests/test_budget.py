@@ -213,6 +213,17 @@ def test_with_room_tiles_are_whole_blocks_and_few_are_decoded_twice(
         assert blocks_decoded(plan, blocks) < 1.25 * stored_blocks
 
 
+@given(spare=st.integers(0, 10**10), needs=needs_of_networks, blocks=usual, size=large_scenes, halo=halos)
+def test_columns_are_as_equal_as_whole_blocks_allow(
+    spare: int, needs: Needs, blocks: Blocks, size: tuple[int, int], halo: Halo
+) -> None:
+    """A rest of one block would be decoded by one thread, while others wait."""
+    plan = planned(with_room(needs, blocks, size, halo) + spare, needs, blocks, size, halo)
+    assert isinstance(plan, TilePlan)
+    narrower = plan.tile_width - min(blocks.width, size[1])
+    assert narrower <= 0 or -(-size[1] // narrower) > plan.cols
+
+
 @given(needs=needs_of_networks, size=st.tuples(st.integers(300, 2000), st.integers(300, 2000)))
 def test_parts_of_raw_rows_are_read_alone_so_that_any_shape_will_do(needs: Needs, size: tuple[int, int]) -> None:
     """A raw file's block is a row; were it read whole, tiles of a part of the width would read it many times."""

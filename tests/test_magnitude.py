@@ -21,6 +21,7 @@ from cssd_geo.model import Model, load_model
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
 from cssd_geo.scene import Scene, scene_of_array
+from cssd_geo.tiles import Window
 from cssd_geo.training import train
 
 BANDS = 12
@@ -109,6 +110,29 @@ def test_what_no_scale_explains_is_said_and_left(tmp_path: Path) -> None:
 def test_darker_and_brighter_scenes_are_not_another_scale(tmp_path: Path, light: float) -> None:
     scene = scene_in(tmp_path, 1, light * reflectance())
     assert recognise_scale(scene, model_in(1)) is scene
+
+
+@pytest.mark.parametrize(("unit", "windows"), [(1, 3), (10_000, 9)])
+def test_where_values_are_near_the_models_three_windows_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unit: float, windows: int
+) -> None:
+    read, reads = Scene.read, []
+
+    def counted(scene: Scene, window: Window, bands: NDArray[np.intp]) -> Any:
+        reads.append(window)
+        return read(scene, window, bands)
+
+    monkeypatch.setattr(Scene, "read", counted)
+    recognise_scale(scene_in(tmp_path, unit), model_in(1))
+    assert len(reads) == windows
+
+
+def test_three_windows_of_water_in_percent_are_not_land_in_reflectance(tmp_path: Path) -> None:
+    """As bright as land in the middle of the spectrum, but not evenly so: others are read."""
+    cube = reflectance()
+    for row, col in ((27, 37), (14, 5), (0, 47)):  # where the first three windows lie
+        cube[:, row : row + 16, col : col + 16] *= np.geomspace(0.1, 0.001, BANDS)[:, None, None]
+    assert recognise_scale(scene_in(tmp_path, 100, cube), model_in(1)).scale[0] == pytest.approx(0.01)
 
 
 def test_water_is_not_percent(tmp_path: Path) -> None:
