@@ -13,6 +13,8 @@ _TILES_IN_FLIGHT = 3
 """Two are computed while the next one is read."""
 _FEWEST_ROWS = 256
 """Rows of a tile, where memory allows: with fewer, the halo is a large part of the work."""
+_FEWEST_COLUMNS = 512
+"""Likewise, where no budget is given: GDAL decodes a single block slowly, and in one thread."""
 _FEW_ROWS = 96
 """Rows that are enough where wider tiles save reads."""
 _MOST_PIXELS = 1 << 19
@@ -106,11 +108,12 @@ def plan_within(memory: int, needs: Needs, blocks: Blocks, *, height: int, width
 
 
 def least_memory(needs: Needs, blocks: Blocks, *, height: int, width: int, halo: Halo) -> int:
-    """Bytes with which tiles are one block across, whole blocks and 256 rows or more high, where the scene is."""
-    down, across = (1, min(blocks.least_run, width)) if blocks.divisible else (blocks.height, blocks.width)
+    """Bytes with which tiles are whole blocks, 256 rows or more high and 512 columns wide, where the scene is."""
+    down, across = (1, blocks.least_run) if blocks.divisible else (blocks.height, blocks.width)
+    columns = min(across if blocks.divisible else math.ceil(_FEWEST_COLUMNS / across) * across, width)
     rows = min(math.ceil(_FEWEST_ROWS / down) * down, height)
     margin = halo.total + halo.after
-    tile = needs.fixed + (rows + margin) * (min(across, width) + margin) * needs.per_pixel
+    tile = needs.fixed + (rows + margin) * (columns + margin) * needs.per_pixel
     return math.ceil(tile * _KEPT_SHARE / (_KEPT_SHARE - 1))
 
 
