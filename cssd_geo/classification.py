@@ -113,7 +113,7 @@ def classify(
         tile_size: side length of a tile in pixels; None: from the file's blocks and `memory`. Changes memory and
             speed, never the result.
         memory: bytes that tiles, the network's work and GDAL's blocks may take, beside the program itself; None: a
-            gigabyte; less where the machine or its container has less, more where many bands in large blocks take it.
+            gigabyte; less where the machine or its container has less, more where many bands in blocks need it.
         device: auto, cpu or cuda.
         precision: auto, float32 or bfloat16. The last one is faster where hardware has it, which `auto` finds out;
             it moves a class only where two are almost equally likely.

@@ -22,6 +22,8 @@ _MOST_DECODERS = 8
 """Threads: as many blocks as a tile has across."""
 _DECODING_BYTES = 160_000_000
 """Of blocks that are decoded side by side, or of a single one that is larger."""
+_WORTH_A_THREAD = 64_000
+"""Bytes that are decoded at once: GDAL takes 0.1 ms to hand them to a thread, as long as to inflate 30 kB."""
 _OPENING = {"CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO"}
 """Else GDAL leaves a file beside each compressed raw file that it opens."""
 _RUN_BYTES = 8192
@@ -104,10 +106,12 @@ class RasterSource:
 
     @cached_property
     def _decoders(self) -> int:
-        """Threads that decode compressed blocks side by side: as processors and memory allow."""
+        """Threads that decode blocks side by side: as processors and memory allow, and as is worth their while."""
         with self._open(1) as dataset:
-            most = _DECODING_BYTES // _block_bytes(dataset)
-        return max(1, min(most, _MOST_DECODERS, os.cpu_count() or 1))
+            at_once = _decoded_bytes(dataset)
+        if at_once < _WORTH_A_THREAD:
+            return 1
+        return max(1, min(_DECODING_BYTES // at_once, _MOST_DECODERS, os.cpu_count() or 1))
 
     @cached_property
     def blocks(self) -> Blocks:
@@ -122,8 +126,16 @@ class RasterSource:
 
     @property
     def bands_last(self) -> bool:
-        """See `Source`. Blocks that GDAL decodes in several threads it copies as they are, else band by band."""
-        return self._pixels_together() and (self.blocks.divisible or self._decoders > 1)
+        """See `Source`. What one thread decodes GDAL copies faster band by band, all else as it is stored."""
+        decoded_alone = self._decoders == 1 and not self._in_plain_tiles
+        return self._pixels_together() and (self.blocks.divisible or not decoded_alone)
+
+    @property
+    def _in_plain_tiles(self) -> bool:
+        """Whether it is a GeoTIFF in tiles without compression."""
+        dataset = self.dataset()
+        tiled = self.blocks.width < dataset.width
+        return bool(dataset.driver == "GTiff" and dataset.compression is None and tiled)
 
     def _pixels_together(self) -> bool:
         return self.dataset().interleaving is Interleaving.pixel
@@ -136,7 +148,7 @@ class RasterSource:
     @property
     def decoding_bytes(self) -> int:
         """See `Source`."""
-        return 0 if self.dataset().compression is None else self._decoders * _block_bytes(self.dataset())
+        return 0 if self.dataset().compression is None else self._decoders * _decoded_bytes(self.dataset())
 
     def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
         """See `Source`."""
@@ -150,8 +162,7 @@ class RasterSource:
         Not those of strips without compression: reading them so, GDAL 3.10 takes zeros where a file ends too soon.
         """
         dataset, blocks = self.dataset(), self.blocks
-        in_strips = blocks.width >= dataset.width
-        if dataset.driver != "GTiff" or self._decoders == 1 or (in_strips and dataset.compression is None):
+        if dataset.driver != "GTiff" or (dataset.compression is None and not self._in_plain_tiles):
             return False
         rows = (window.row, window.row + window.height, blocks.height, dataset.height)
         cols = (window.col, window.col + window.width, blocks.width, dataset.width)
@@ -233,6 +244,12 @@ class ChosenBands:
     def mask(self, window: Window) -> NDArray[np.bool_] | None:
         """See `Source`."""
         return self.whole.mask(window)
+
+
+def _decoded_bytes(dataset: Any) -> int:
+    """Of what is decoded at once: a block over all bands, or of one where each band has its own."""
+    apart = dataset.interleaving is Interleaving.band
+    return _block_bytes(dataset) // (dataset.count if apart else 1)
 
 
 def _block_bytes(dataset: Any) -> int:

@@ -191,6 +191,7 @@ def test_a_side_file_says_what_the_file_does_not(tmp_path: Path) -> None:
         }
     ),
     tiled=st.booleans(),
+    threads=st.booleans(),
     holes=st.sets(st.integers(0, 5)),
     data=st.data(),
 )
@@ -200,6 +201,7 @@ def test_any_window_of_any_layout_is_what_gdal_reads_at_once(
     profile: dict[str, Any],
     *,
     tiled: bool,
+    threads: bool,
     holes: set[int],
     data: st.DataObject,
 ) -> None:
@@ -221,7 +223,10 @@ def test_any_window_of_any_layout_is_what_gdal_reads_at_once(
     with rasterio.open(path) as theirs:
         whole = theirs.read()
     source = RasterSource(str(path))
-    steps = source.blocks
+    with pytest.MonkeyPatch.context() as patch:
+        if threads:
+            patch.setattr("cssd_geo.sources._WORTH_A_THREAD", 1)
+        steps = source.blocks
     for _ in range(3):
         row = data.draw(st.one_of(st.integers(0, height - 1), st.sampled_from(range(0, height, steps.height))))
         col = data.draw(
@@ -244,10 +249,19 @@ def test_any_window_of_any_layout_is_what_gdal_reads_at_once(
 @pytest.mark.parametrize("interleave", ["pixel", "band"])
 @pytest.mark.parametrize("tiled", [True, False], ids=["tiles", "strips"])
 @pytest.mark.parametrize("kept", [0.5, 0.97])
+@pytest.mark.parametrize("worth", [1, 64_000], ids=["threads", "one thread"])
 def test_a_file_that_ends_too_soon_is_an_error(
-    tmp_path: Path, compress: str | None, interleave: str, kept: float, *, tiled: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    compress: str | None,
+    interleave: str,
+    kept: float,
+    worth: int,
+    tiled: bool,
 ) -> None:
     """Reading strips without compression past its cache, GDAL took zeros for what was not there."""
+    monkeypatch.setattr("cssd_geo.sources._WORTH_A_THREAD", worth)
     layout = {"tiled": True, "blockxsize": 16, "blockysize": 16} if tiled else {"blockysize": 8}
     profile = {"count": 5, "height": 64, "width": 48, "dtype": "int16", "interleave": interleave, **layout}
     place = {"crs": "EPSG:32632", "transform": Affine(4, 0, 600_000, 0, -4, 5_300_000)}

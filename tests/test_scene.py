@@ -185,16 +185,38 @@ def test_blocks_are_those_of_the_file_and_only_raw_ones_are_read_in_part(stored:
 def test_values_of_a_pixel_lie_side_by_side_where_the_file_has_them_so(
     stored: dict[str, Scene], monkeypatch: pytest.MonkeyPatch, processors: int
 ) -> None:
-    """Of blocks only where several are decoded at a time: one by one, GDAL is faster band by band."""
+    """Of blocks only where several are decoded at a time, or none is: one by one, GDAL is faster band by band."""
     monkeypatch.setattr("os.cpu_count", lambda: processors)
+    monkeypatch.setattr("cssd_geo.sources._WORTH_A_THREAD", 1)
     for name, scene in stored.items():
         with rasterio.open(str(scene.path)) as dataset:
-            together = dataset.interleaving is Interleaving.pixel and (processors > 1 or name == "bip")
+            best_so = processors > 1 or name in ("bip", "tiles")
+            together = dataset.interleaving is Interleaving.pixel and best_so
         scene = open_scene(str(scene.path))  # noqa: PLW2901 - nothing is known of it yet
         values, _ = scene.blank(WHOLE, EVERY)
         assert scene.source.bands_last is together, name
         assert values.flags.c_contiguous is not together, name
         assert values.transpose(1, 2, 0).flags.c_contiguous is together, name
+
+
+@pytest.mark.parametrize(
+    ("interleave", "side", "decoded"),
+    [
+        ("pixel", 16, 1),
+        ("pixel", 64, 4 * 64 * 64 * 2 * 10),
+        ("band", 64, 1),
+        ("band", 256, 4 * 256 * 256 * 2),
+    ],
+)
+def test_threads_decode_what_is_worth_their_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interleave: str, side: int, decoded: int
+) -> None:
+    """Many small pieces take GDAL longer to hand over than to decode."""
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    cube, tiles = np.zeros((10, 300, 300), np.int16), {"tiled": True, "blockxsize": side, "blockysize": side}
+    path = write_raster(tmp_path / "s.tif", cube, compress="deflate", interleave=interleave, **tiles)
+    one = side * side * 2 * (10 if interleave == "pixel" else 1)
+    assert open_scene(path).source.decoding_bytes == (one if decoded == 1 else decoded)
 
 
 def test_gdal_keeps_whole_blocks_of_all_bands(stored: dict[str, Scene], tmp_path: Path) -> None:
