@@ -82,7 +82,7 @@ def test_made_scenes_are_stored_as_their_layout_says(layout: str, tmp_path: Path
         assert dataset.driver == LAYOUTS[layout]["driver"]
         found = None if dataset.compression is None else dataset.compression.value.lower()
         assert found == LAYOUTS[layout].get("compress")
-        wanted = {"bil": "LINE", "bsq": "BAND", "bip": "PIXEL"}.get(layout[-3:], "PIXEL")
+        wanted = {"envi-bil": "LINE", "envi-bsq": "BAND", "tiff-strips": "BAND"}.get(layout, "PIXEL")
         assert dataset.interleaving.value == wanted
         assert dataset.read().std() > 100
 

@@ -20,6 +20,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "tiff": _TILED,
     "tiff-deflate": _TILED | {"compress": "deflate", "predictor": 2},
     "tiff-zstd": _TILED | {"compress": "zstd", "predictor": 2},
+    "tiff-strips": {"driver": "GTiff", "interleave": "band", "compress": "deflate", "predictor": 2},
     "envi-bil": {"driver": "ENVI", "interleave": "bil"},
     "envi-bsq": {"driver": "ENVI", "interleave": "bsq"},
     "envi-bip": {"driver": "ENVI", "interleave": "bip"},
