@@ -81,12 +81,13 @@ def _ratio(scene: Scene, model: Model) -> Floats:
     used = (weights > 0).any(axis=0)
     bands = alignment.bands[used]
     ratio, seen = np.empty(0), np.empty((len(bands), 0))
-    for number, stored in enumerate(islice(_windows_with_data(scene, bands), _ENOUGH_WINDOWS), start=1):
-        seen = np.concatenate([seen, stored * scene.scale[bands, None] + scene.offset[bands, None]], axis=1)
-        bright = np.percentile(weights[:, used] @ seen, 75, axis=1)  # water and shade do not move it
-        ratio = np.maximum(bright / model.mean[chosen], np.finfo(np.float64).tiny)
-        if number >= _FEW_WINDOWS and _fits(1.0, ratio):
-            break
+    with rasterio.Env(GDAL_CACHEMAX=scene.source.cache_bytes):
+        for number, stored in enumerate(islice(_windows_with_data(scene, bands), _ENOUGH_WINDOWS), start=1):
+            seen = np.concatenate([seen, stored * scene.scale[bands, None] + scene.offset[bands, None]], axis=1)
+            bright = np.percentile(weights[:, used] @ seen, 75, axis=1)  # water and shade do not move it
+            ratio = np.maximum(bright / model.mean[chosen], np.finfo(np.float64).tiny)
+            if number >= _FEW_WINDOWS and _fits(1.0, ratio):
+                break
     return ratio
 
 
@@ -94,15 +95,14 @@ def _windows_with_data(scene: Scene, bands: NDArray[np.intp]) -> Iterator[NDArra
     """Stored values (B, n) of the valid pixels in each of some windows, the same ones each time."""
     height, width = (min(_SIDE, side) for side in (scene.grid.height, scene.grid.width))
     room = np.array([scene.grid.height - height + 1, scene.grid.width - width + 1])
-    with rasterio.Env(GDAL_CACHEMAX=scene.source.cache_bytes):
-        for i in range(_MOST_WINDOWS):
-            row, col = ((0.5 + i * _R2) % 1 * room).astype(int).tolist()
-            try:
-                values, valid = scene.read(Window(row=row, col=col, height=height, width=width), bands)
-            except SceneError:  # whether that stops the run is decided where its tile is read
-                continue
-            if valid.any():
-                yield values[:, valid]
+    for i in range(_MOST_WINDOWS):
+        row, col = ((0.5 + i * _R2) % 1 * room).astype(int).tolist()
+        try:
+            values, valid = scene.read(Window(row=row, col=col, height=height, width=width), bands)
+        except SceneError:  # whether that stops the run is decided where its tile is read
+            continue
+        if valid.any():
+            yield values[:, valid]
 
 
 def _fits(power: float, ratio: Floats) -> bool:
