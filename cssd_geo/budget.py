@@ -109,11 +109,11 @@ def plan_within(memory: int, needs: Needs, blocks: Blocks, *, height: int, width
 
 def least_memory(needs: Needs, blocks: Blocks, *, height: int, width: int, halo: Halo) -> int:
     """Bytes with which tiles are whole blocks, 256 rows or more high and 512 columns wide, where the scene is."""
-    down, across = (1, blocks.least_run) if blocks.divisible else (blocks.height, blocks.width)
-    columns = min(across if blocks.divisible else math.ceil(_FEWEST_COLUMNS / across) * across, width)
+    whole = math.ceil(_FEWEST_COLUMNS / blocks.width) * blocks.width
+    down, columns = (1, blocks.least_run) if blocks.divisible else (blocks.height, whole)
     rows = min(math.ceil(_FEWEST_ROWS / down) * down, height)
     margin = halo.total + halo.after
-    tile = needs.fixed + (rows + margin) * (columns + margin) * needs.per_pixel
+    tile = needs.fixed + (rows + margin) * (min(columns, width) + margin) * needs.per_pixel
     return math.ceil(tile * _KEPT_SHARE / (_KEPT_SHARE - 1))
 
 

@@ -127,8 +127,8 @@ class RasterSource:
     @property
     def bands_last(self) -> bool:
         """See `Source`. What one thread decodes GDAL copies faster band by band, all else as it is stored."""
-        decoded_alone = self._decoders == 1 and not self._in_plain_tiles
-        return self._pixels_together() and (self.blocks.divisible or not decoded_alone)
+        as_stored = self.blocks.divisible or self._in_plain_tiles or self._decoders > 1
+        return self._pixels_together() and as_stored
 
     @property
     def _in_plain_tiles(self) -> bool:
@@ -162,7 +162,8 @@ class RasterSource:
         Not those of strips without compression: reading them so, GDAL 3.10 takes zeros where a file ends too soon.
         """
         dataset, blocks = self.dataset(), self.blocks
-        if dataset.driver != "GTiff" or (dataset.compression is None and not self._in_plain_tiles):
+        compressed = dataset.driver == "GTiff" and dataset.compression is not None
+        if not (compressed or self._in_plain_tiles):
             return False
         rows = (window.row, window.row + window.height, blocks.height, dataset.height)
         cols = (window.col, window.col + window.width, blocks.width, dataset.width)

@@ -197,31 +197,34 @@ usual = st.builds(
 """No towers: blocks much higher than wide."""
 
 
-@given(spare=st.integers(0, 10**10), needs=needs_of_networks, blocks=usual, size=large_scenes, halo=halos)
-def test_with_room_tiles_are_whole_blocks_and_few_are_decoded_twice(
-    spare: int, needs: Needs, blocks: Blocks, size: tuple[int, int], halo: Halo
-) -> None:
-    plan = planned(with_room(needs, blocks, size, halo) + spare, needs, blocks, size, halo)
+@st.composite
+def plans_with_room(draw: st.DrawFn) -> tuple[TilePlan, Blocks]:
+    needs, blocks, size, halo = draw(needs_of_networks), draw(usual), draw(large_scenes), draw(halos)
+    memory = with_room(needs, blocks, size, halo) + draw(st.integers(0, 10**10))
+    plan = planned(memory, needs, blocks, size, halo)
     assert isinstance(plan, TilePlan)
-    (height, width), across = size, min(blocks.width, size[1])
-    assert plan.tile_height == height or plan.tile_height % min(blocks.height, height) == 0
-    assert plan.tile_width == width or plan.tile_width % across == 0
-    assert plan.abreast * plan.tile_width >= min(4 * across, width)
-    assert plan.tile_height >= min(256, height)
+    return plan, blocks
+
+
+@given(plans_with_room())
+def test_with_room_tiles_are_whole_blocks_and_few_are_decoded_twice(made: tuple[TilePlan, Blocks]) -> None:
+    plan, blocks = made
+    across = min(blocks.width, plan.width)
+    assert plan.tile_height == plan.height or plan.tile_height % min(blocks.height, plan.height) == 0
+    assert plan.tile_width == plan.width or plan.tile_width % across == 0
+    assert plan.abreast * plan.tile_width >= min(4 * across, plan.width)
+    assert plan.tile_height >= min(256, plan.height)
     if len(plan) <= 20_000:
-        stored_blocks = -(-height // blocks.height) * -(-width // blocks.width)
+        stored_blocks = -(-plan.height // blocks.height) * -(-plan.width // blocks.width)
         assert blocks_decoded(plan, blocks) < 1.25 * stored_blocks
 
 
-@given(spare=st.integers(0, 10**10), needs=needs_of_networks, blocks=usual, size=large_scenes, halo=halos)
-def test_columns_are_as_equal_as_whole_blocks_allow(
-    spare: int, needs: Needs, blocks: Blocks, size: tuple[int, int], halo: Halo
-) -> None:
+@given(plans_with_room())
+def test_columns_are_as_equal_as_whole_blocks_allow(made: tuple[TilePlan, Blocks]) -> None:
     """A rest of one block would be decoded by one thread, while others wait."""
-    plan = planned(with_room(needs, blocks, size, halo) + spare, needs, blocks, size, halo)
-    assert isinstance(plan, TilePlan)
-    narrower = plan.tile_width - min(blocks.width, size[1])
-    assert narrower <= 0 or -(-size[1] // narrower) > plan.cols
+    plan, blocks = made
+    narrower = plan.tile_width - min(blocks.width, plan.width)
+    assert narrower <= 0 or -(-plan.width // narrower) > plan.cols
 
 
 @given(needs=needs_of_networks, size=st.tuples(st.integers(300, 2000), st.integers(300, 2000)))
