@@ -23,7 +23,7 @@ check: $(READY)
 	$(BIN)/mypy
 
 # torch comes first and alone: whatever asks for it later finds it there and fetches no other build.
-$(READY): pyproject.toml setup.py cssd_geo/kernels.cpp constraints.txt
+$(READY): pyproject.toml setup.py cssd_geo/compute/kernels.cpp constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cssd-geo needs Python 3.11 or newer: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$(TORCH)"
@@ -31,4 +31,4 @@ $(READY): pyproject.toml setup.py cssd_geo/kernels.cpp constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf .venv demo build *.egg-info cssd_geo/_kernels.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv demo build *.egg-info cssd_geo/compute/_kernels.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

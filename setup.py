@@ -8,8 +8,8 @@ FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffinite-math-only", "
 setup(
     ext_modules=[
         Extension(
-            "cssd_geo._kernels",
-            ["cssd_geo/kernels.cpp"],
+            "cssd_geo.compute._kernels",
+            ["cssd_geo/compute/kernels.cpp"],
             language="c++",
             extra_compile_args=[*FLAGS, "-fvisibility=hidden", "-fno-exceptions"],
             optional=True,

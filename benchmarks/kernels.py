@@ -16,11 +16,11 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from cssd_geo import kernels
 from cssd_geo.bench.made import untrained_model
 from cssd_geo.bench.rates import machine
+from cssd_geo.compute import kernels
+from cssd_geo.compute.dilation import dilate
 from cssd_geo.dense import DenseNetwork
-from cssd_geo.dilation import dilate
 
 BANDS, CLASSES = 200, 16
 ROWS, COLUMNS, FEATURES = 30, 271, 256

@@ -20,8 +20,8 @@ from distributed import Client, LocalCluster
 
 from cssd_geo.bench.made import made_scene, untrained_model
 from cssd_geo.classification import classify
-from cssd_geo.cluster import Cluster, connected
-from cssd_geo.inference import TileResult
+from cssd_geo.engine.cluster import Cluster, connected
+from cssd_geo.engine.inference import TileResult
 from cssd_geo.tiles import Halo, TilePlan, plan_tiles
 
 

@@ -10,10 +10,10 @@ import time
 import torch
 
 from cssd_geo.bench.rates import machine
-from cssd_geo.fitting import fit
+from cssd_geo.learning.fitting import fit
+from cssd_geo.learning.windows import TrainingWindows
 from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.options import TrainingOptions
-from cssd_geo.windows import TrainingWindows
 
 _SIDE = 145
 """Of the scene that the windows lie in, at random: as many share pixels as in the usual benchmarks."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cssd_geo.options import TrainingOptions
     from cssd_geo.products import open_scene
     from cssd_geo.reference_sample import ReferenceSample, sample
-    from cssd_geo.scene import Scene
+    from cssd_geo.scenes.scene import Scene
     from cssd_geo.training import Training, train
 
 __version__ = "0.1.0"
@@ -24,7 +24,7 @@ _HOME = {
     "Evaluation": "evaluation",
     "Model": "model",
     "ReferenceSample": "reference_sample",
-    "Scene": "scene",
+    "Scene": "scenes.scene",
     "Training": "training",
     "TrainingOptions": "options",
     "classify": "classification",

@@ -11,13 +11,13 @@ from typing import Any
 
 from cssd_geo.classification import Classification, classify
 from cssd_geo.errors import BatchError, CssdGeoError, InputError, OutputError
+from cssd_geo.files.outputs import free_space
 from cssd_geo.grid import open_raster
-from cssd_geo.layers import MODEL_TAG, SCENE_TAG
 from cssd_geo.model import Model, fingerprint
-from cssd_geo.outputs import free_space
 from cssd_geo.products import open_scene
-from cssd_geo.scene import Scene
-from cssd_geo.scene_lists import ListedScene, Shard
+from cssd_geo.runs.layers import MODEL_TAG, SCENE_TAG
+from cssd_geo.scenes.scene import Scene
+from cssd_geo.scenes.scene_lists import ListedScene, Shard
 
 LAYERS = ("confidence", "disagreement", "probabilities")
 """What may be written beside each class map."""

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, overload
 import rasterio
 import xarray as xr
 
+from cssd_geo.engine.inference import TileClassifier, precision_name
+from cssd_geo.engine.lazy import classify_array
+from cssd_geo.engine.streaming import this_machine
 from cssd_geo.errors import InputError
-from cssd_geo.inference import TileClassifier, precision_name
-from cssd_geo.lazy import classify_array
 from cssd_geo.magnitude import recognise_scale
 from cssd_geo.model import Model, load_model
 from cssd_geo.products import open_scene
-from cssd_geo.runs import Run, RunOptions
-from cssd_geo.scene import Scene
-from cssd_geo.streaming import this_machine
+from cssd_geo.runs.run import Run, RunOptions
+from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import TilePlan, Window
 
 if TYPE_CHECKING:
-    from cssd_geo.cluster import Cluster
+    from cssd_geo.engine.cluster import Cluster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +189,6 @@ def classify(
 
 
 def _cluster(client: Any, scene: Scene, device: str, precision: str) -> "Cluster":
-    from cssd_geo.cluster import cluster_of  # noqa: PLC0415 - so that runs without a cluster do not wait for Dask's
+    from cssd_geo.engine.cluster import cluster_of  # noqa: PLC0415 - so that runs without a cluster do not wait for Dask's
 
     return cluster_of(client, scene, device, precision)

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError  # no public name; rasterio.shutil lets it out as it is
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from cssd_geo import pam
 from cssd_geo.classes import UNCLASSIFIED, ClassTable, Colour
 from cssd_geo.errors import InputError, OutputError
+from cssd_geo.files import pam
+from cssd_geo.files.outputs import free_space, sync
 from cssd_geo.grid import Grid, open_raster
-from cssd_geo.outputs import free_space, sync
 from cssd_geo.tiles import Window
 
 CLASSES_TAG = "CSSD_GEO_CLASSES"

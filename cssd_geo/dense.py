@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cssd_geo import kernels
-from cssd_geo.dilation import dilate
+from cssd_geo.compute import kernels
+from cssd_geo.compute.dilation import dilate
+from cssd_geo.compute.pooling import BLOCK_COLUMNS, BLOCK_ROWS, Pooling
+from cssd_geo.compute.projection import project
+from cssd_geo.compute.rows import Room, Rows
+from cssd_geo.compute.workers import run_side_by_side, threads_for
 from cssd_geo.network import CSSD, MARGIN, Logits
-from cssd_geo.pooling import BLOCK_COLUMNS, BLOCK_ROWS, Pooling
-from cssd_geo.projection import project
-from cssd_geo.rows import Room, Rows
 from cssd_geo.tiles import Halo
-from cssd_geo.workers import run_side_by_side, threads_for
 
 _PANEL_COLUMNS = 256
 """Columns of a tile that flow through together on a CPU; the halo between two panels is computed twice."""

@@ -11,21 +11,21 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 from scipy.ndimage import maximum_filter
 
-from cssd_geo.areas import AreaEstimates
-from cssd_geo.class_fields import MAP_ID_FIELD
-from cssd_geo.class_rasters import classes_of, count_pixels, open_class_map, parts_of, read_ids
+from cssd_geo.accuracy.areas import AreaEstimates
+from cssd_geo.accuracy.class_rasters import classes_of, count_pixels, open_class_map, parts_of, read_ids
+from cssd_geo.accuracy.metrics import Accuracy, confusion_matrix
 from cssd_geo.classes import UNCLASSIFIED, ClassTable, listed
 from cssd_geo.classmap import RECEPTIVE_FIELD_TAG
 from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.grid import Grid, open_raster
 from cssd_geo.labels import Labels, read_labels, read_mask, remap_table
-from cssd_geo.legend import name_key
-from cssd_geo.metrics import Accuracy, confusion_matrix
 from cssd_geo.options import RECEPTIVE_FIELD
-from cssd_geo.remapping import Remapping, read_remapping
 from cssd_geo.tiles import tiles_of_pixels
-from cssd_geo.vector_files import field_names, is_vector
-from cssd_geo.vectors import holds_points
+from cssd_geo.vectors.class_fields import MAP_ID_FIELD
+from cssd_geo.vectors.legend import name_key
+from cssd_geo.vectors.remapping import Remapping, read_remapping
+from cssd_geo.vectors.vector_files import field_names, is_vector
+from cssd_geo.vectors.vectors import holds_points
 
 _WARP_TOLERANCE = 1e-6
 """Pixels. With GDAL's default, 0.125, one pixel in 18 was compared with another than its nearest."""

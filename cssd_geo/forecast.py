@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from cssd_geo.inference import TileClassifier
-from cssd_geo.layers import Paths, Room, asked_layers, raw_layers, room_for
-from cssd_geo.outputs import GEOTIFF, check_target
-from cssd_geo.scene import Scene
+from cssd_geo.engine.inference import TileClassifier
+from cssd_geo.files.outputs import GEOTIFF, check_target
+from cssd_geo.runs.layers import Paths, Room, asked_layers, raw_layers, room_for
+from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import TilePlan
 
 _WARM_UP = 64

@@ -22,8 +22,8 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterioWindow
 
 from cssd_geo.errors import SceneError
-from cssd_geo.links import LOCAL_FORMATS, require_inside
-from cssd_geo.locations import is_address
+from cssd_geo.files.links import LOCAL_FORMATS, require_inside
+from cssd_geo.files.locations import is_address
 from cssd_geo.tiles import Window
 
 _PATIENCE = {

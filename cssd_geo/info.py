@@ -7,17 +7,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cssd_geo.band_choice import ranges
 from cssd_geo.bands import segments
 from cssd_geo.classes import ClassTable
+from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.errors import InputError, SceneError
-from cssd_geo.inference import TileClassifier
 from cssd_geo.model import Model, json_ready, load_model
-from cssd_geo.previews import PixelSample, sample_pixels
 from cssd_geo.products import open_scene
-from cssd_geo.scene import Scene
-from cssd_geo.scene_checks import place_of, quantiles, warnings_of
-from cssd_geo.sources import ChosenBands, RasterSource
+from cssd_geo.scenes.previews import PixelSample, sample_pixels
+from cssd_geo.scenes.scene import Scene
+from cssd_geo.scenes.scene_checks import place_of, quantiles, warnings_of
+from cssd_geo.scenes.sources import ChosenBands, RasterSource
+from cssd_geo.spectra.band_choice import ranges
 
 
 def describe_model(path: str | Path) -> dict[str, Any]:

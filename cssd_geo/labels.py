@@ -11,17 +11,17 @@ import shapely
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cssd_geo.burning import burn, datum_notes, parts_of, to_pixels
 from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable, listed
 from cssd_geo.classmap import read_classes
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.grid import Grid, is_whole, open_raster, read_valid, read_window
-from cssd_geo.legend import Entry, entries_of, tabulate
-from cssd_geo.lookup import GeometryLookup
-from cssd_geo.remapping import Remapping
+from cssd_geo.scenes.lookup import GeometryLookup
 from cssd_geo.tiles import Window
-from cssd_geo.vector_files import is_vector
-from cssd_geo.vectors import Shapes, read_geometries, read_shapes
+from cssd_geo.vectors.burning import burn, datum_notes, parts_of, to_pixels
+from cssd_geo.vectors.legend import Entry, entries_of, tabulate
+from cssd_geo.vectors.remapping import Remapping
+from cssd_geo.vectors.vector_files import is_vector
+from cssd_geo.vectors.vectors import Shapes, read_geometries, read_shapes
 
 Indexes = NDArray[np.int64]
 

@@ -14,10 +14,10 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from cssd_geo.alignment import align
 from cssd_geo.errors import SceneError
 from cssd_geo.model import Model
-from cssd_geo.scene import Scene
+from cssd_geo.scenes.scene import Scene
+from cssd_geo.spectra.alignment import align
 from cssd_geo.tiles import Window
 
 Floats = NDArray[np.float64]

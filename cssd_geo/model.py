@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from cssd_geo.alignment import Alignment
 from cssd_geo.bands import Bands
 from cssd_geo.calibration import Calibration
 from cssd_geo.classes import ClassTable, listed
 from cssd_geo.errors import InputError, ModelFileError
+from cssd_geo.files.outputs import write_whole
 from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.options import LARGEST_WINDOW
-from cssd_geo.outputs import write_whole
+from cssd_geo.spectra.alignment import Alignment
 
 FORMAT_VERSION = 2
 _HEADER_KEY = "cssd_geo"

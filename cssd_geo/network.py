@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cssd_geo.dilation import Dilation
+from cssd_geo.compute.dilation import Dilation
 from cssd_geo.errors import InputError
 from cssd_geo.tiles import Halo
 

@@ -12,12 +12,12 @@ from matplotlib.image import imsave
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from cssd_geo.accuracy.metrics import Accuracy
+from cssd_geo.accuracy.reliability import Reliability
 from cssd_geo.bands import Bands
 from cssd_geo.classes import ClassTable, shortened
-from cssd_geo.metrics import Accuracy
-from cssd_geo.previews import every_nth
-from cssd_geo.reliability import Reliability
-from cssd_geo.scene import Scene
+from cssd_geo.scenes.previews import every_nth
+from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import Window
 
 _FALSE_COLOUR_NM = (860.0, 650.0, 550.0)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from cssd_geo.band_choice import choose_bands, ranges
 from cssd_geo.errors import InputError
 from cssd_geo.formats import cf, desis, emit, enmap, neon, prisma
-from cssd_geo.masks import open_aoi, open_valid_mask
-from cssd_geo.scene import Scene, scene_of_raster
+from cssd_geo.scenes.masks import open_aoi, open_valid_mask
+from cssd_geo.scenes.scene import Scene, scene_of_raster
+from cssd_geo.spectra.band_choice import choose_bands, ranges
 
 
 class Format(Protocol):

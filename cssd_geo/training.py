@@ -11,26 +11,26 @@ import torch
 from numpy.typing import NDArray
 
 import cssd_geo
-from cssd_geo.baselines import BASELINES
 from cssd_geo.calibration import Calibration, fit_calibration
 from cssd_geo.classes import listed
-from cssd_geo.discriminant import Discriminant
+from cssd_geo.engine.inference import TileClassifier, choose_device, predict_pixels
 from cssd_geo.errors import InputError
-from cssd_geo.fitting import Epoch, fit
-from cssd_geo.inference import TileClassifier, choose_device, predict_pixels
-from cssd_geo.labelled_pixels import read_labelled_pixels
-from cssd_geo.labelled_scenes import LabelledScene, LabelledScenes, unite
 from cssd_geo.labels import Labels, read_labels, require_trainable
+from cssd_geo.learning.baselines import BASELINES
+from cssd_geo.learning.discriminant import Discriminant
+from cssd_geo.learning.fitting import Epoch, fit
+from cssd_geo.learning.labelled_pixels import read_labelled_pixels
+from cssd_geo.learning.labelled_scenes import LabelledScene, LabelledScenes, unite
+from cssd_geo.learning.sampling import Fold, Sampling, draw
+from cssd_geo.learning.validation import HoldOut, Predictions, judge
+from cssd_geo.learning.whitening import choose_whitening
+from cssd_geo.learning.windows import TrainingWindows
 from cssd_geo.model import Model, fingerprint, json_ready
 from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
-from cssd_geo.remapping import Remapping, read_remapping
-from cssd_geo.sampling import Fold, Sampling, draw
-from cssd_geo.scene import Scene
-from cssd_geo.validation import HoldOut, Predictions, judge
-from cssd_geo.whitening import choose_whitening
-from cssd_geo.windows import TrainingWindows
+from cssd_geo.scenes.scene import Scene
+from cssd_geo.vectors.remapping import Remapping, read_remapping
 
 Pair = tuple[str | Path | Scene, str | Path | Labels]
 """A scene and its labels."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from cssd_geo import kernels
+from cssd_geo.compute import kernels
 
 settings.register_profile("search", deadline=None)
 settings.register_profile("gate", deadline=None, derandomize=True)  # what lands does not hang on luck

@@ -21,9 +21,9 @@ import rasterio
 import torch
 from scenes import random_model, write_raster
 
-from cssd_geo import unfinished
 from cssd_geo.classification import classify
 from cssd_geo.model import Model
+from cssd_geo.runs import unfinished
 
 OUTPUTS = ("map.tif", "probabilities.tif")
 LASTING = ("fsync", "write", "replace", "unlink", "mkdir", "rmdir")

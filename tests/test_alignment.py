@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sensors import ENMAP, HYMAP
 
-from cssd_geo.alignment import Alignment, align
 from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
 from cssd_geo.products import open_scene
-from cssd_geo.resampling import MATCH_TOLERANCE_NM, centres, widths
+from cssd_geo.spectra.alignment import Alignment, align
+from cssd_geo.spectra.resampling import MATCH_TOLERANCE_NM, centres, widths
 
 
 def bands(*wavelength_nm: float, good: tuple[bool, ...] | None = None, fwhm_nm: float | None = None) -> Bands:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cssd_geo.areas import AreaEstimates
+from cssd_geo.accuracy.areas import AreaEstimates
+from cssd_geo.accuracy.metrics import Accuracy
 from cssd_geo.errors import InputError
-from cssd_geo.metrics import Accuracy
 
 NAMES = ("deforestation", "forest gain", "stable forest", "stable non-forest")
 PIXELS = [200_000, 150_000, 3_200_000, 6_450_000]

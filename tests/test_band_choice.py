@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from scenes import coordinate_cube, random_model, write_raster
 
 import cssd_geo
-from cssd_geo.band_choice import choose_bands, ranges
 from cssd_geo.bands import Bands
 from cssd_geo.errors import InputError
 from cssd_geo.products import open_scene
-from cssd_geo.scene import scene_of_array
+from cssd_geo.scenes.scene import scene_of_array
+from cssd_geo.spectra.band_choice import choose_bands, ranges
 from cssd_geo.tiles import Window
 
 UNKNOWN = Bands(good=(True,) * 12)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cssd_geo.band_names import read_names
+from cssd_geo.headers.band_names import read_names
 
 tenths_of_nm = st.lists(st.integers(3_000, 25_000), min_size=1, max_size=12, unique=True)
 STYLES: dict[str, Callable[[int, float], str]] = {

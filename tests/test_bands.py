@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import coordinate_cube, write_raster
 
-from cssd_geo.band_tags import read_bands, read_scale
 from cssd_geo.bands import Bands, to_nanometres, widths_to_nanometres
 from cssd_geo.errors import InputError
+from cssd_geo.headers.band_tags import read_bands, read_scale
 from cssd_geo.products import open_scene
 
 optical_nm = st.lists(st.integers(350_000, 2_500_000).map(lambda v: v / 1000), min_size=1, max_size=9)

@@ -17,8 +17,8 @@ from cssd_geo.classification import classify
 from cssd_geo.cli import main
 from cssd_geo.errors import BatchError, InputError, OutputError, SceneError
 from cssd_geo.model import Model, load_model
-from cssd_geo.scene_lists import ListedScene, Shard, find_scenes
-from cssd_geo.stac import read_items
+from cssd_geo.scenes.scene_lists import ListedScene, Shard, find_scenes
+from cssd_geo.scenes.stac import read_items
 
 
 @pytest.fixture(scope="module")

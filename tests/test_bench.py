@@ -19,10 +19,10 @@ from cssd_geo.bench.rates import operations, read_from_disk
 from cssd_geo.cli import main
 from cssd_geo.cli.bench import _LAYOUTS
 from cssd_geo.dense import DenseNetwork
-from cssd_geo.inference import TileClassifier
+from cssd_geo.engine.inference import TileClassifier
+from cssd_geo.engine.streaming import read_tiles
 from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.products import open_scene
-from cssd_geo.streaming import read_tiles
 
 SMALL = NetworkConfig(bands=9, classes=4, window=5, spectral_features=16, spatial_features=5)
 

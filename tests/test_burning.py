@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from rasterio.features import geometry_mask
 from scenes import NORTH_UP, ROTATED, UTM
 
-from cssd_geo.burning import burn, datum_notes, parts_of, to_pixels
 from cssd_geo.errors import LabelError
 from cssd_geo.grid import Grid
 from cssd_geo.labels import read_labels
+from cssd_geo.vectors.burning import burn, datum_notes, parts_of, to_pixels
 
 HEIGHT, WIDTH = 31, 47
 CRSS = {

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cssd_geo.busy import Busy
+from cssd_geo.engine.busy import Busy
 
 
 class Clock:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cssd_geo.class_fields import ClassColumn, read_classes
 from cssd_geo.errors import LabelError
+from cssd_geo.vectors.class_fields import ClassColumn, read_classes
 
 NAMES = ["oats", "maize", "oats", "wheat", "maize"]
 IDS = [9, 4, 9, 300, 4]

@@ -25,11 +25,11 @@ import cssd_geo
 from cssd_geo.bands import Bands
 from cssd_geo.budget import parse_size
 from cssd_geo.classification import classify
+from cssd_geo.engine.inference import TileClassifier, choose_device, predict_pixels
 from cssd_geo.errors import InputError, OutputError, SceneError
-from cssd_geo.inference import TileClassifier, choose_device, predict_pixels
 from cssd_geo.model import Model
 from cssd_geo.products import open_scene
-from cssd_geo.scene import scene_of_array
+from cssd_geo.scenes.scene import scene_of_array
 from cssd_geo.tiles import TilePlan, Window
 
 CPU = torch.device("cpu")
@@ -38,7 +38,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """With it, `auto` would not be exact."""
-    monkeypatch.setattr("cssd_geo.inference._has_bfloat16", lambda _: False)
+    monkeypatch.setattr("cssd_geo.engine.inference._has_bfloat16", lambda _: False)
 
 
 def noisy_scene(
@@ -418,7 +418,7 @@ def test_progress_counts_every_pixel_once(tmp_path: Path) -> None:
 def test_scattered_pixels_are_those_of_the_whole_map(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile_size: int
 ) -> None:
-    monkeypatch.setattr("cssd_geo.inference._SCATTERED_TILE", tile_size)
+    monkeypatch.setattr("cssd_geo.engine.inference._SCATTERED_TILE", tile_size)
     scene = open_scene(noisy_scene(tmp_path / "s.tif"))
     classifier = TileClassifier(random_model(bands=5), scene, CPU)
     whole = classifier.logits(*scene.read(classifier.plan(scene, 100)[0].padded, np.arange(5)))

@@ -26,8 +26,8 @@ from cssd_geo import classmap
 from cssd_geo.classes import ClassTable
 from cssd_geo.classmap import Layer, RasterWriter, read_classes
 from cssd_geo.errors import InputError, OutputError, SceneError
+from cssd_geo.files.outputs import GEOTIFF, check_target
 from cssd_geo.grid import Grid
-from cssd_geo.outputs import GEOTIFF, check_target
 from cssd_geo.tiles import Halo, Window, plan_tiles
 
 UTM = CRS.from_epsg(32633)
@@ -323,7 +323,7 @@ def test_missing_pixels_are_not_finalised(target: Path) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
 @pytest.mark.parametrize(
-    "place", ["rasterio.shutil.copy", "cssd_geo.pam.serialise", "cssd_geo.classmap._checksum", "os.fsync"]
+    "place", ["rasterio.shutil.copy", "cssd_geo.files.pam.serialise", "cssd_geo.classmap._checksum", "os.fsync"]
 )
 def test_failures_while_finalising_leave_nothing(
     target: Path, monkeypatch: pytest.MonkeyPatch, place: str, error: BaseException

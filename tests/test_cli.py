@@ -27,7 +27,7 @@ from cssd_geo.calibration import Calibration
 from cssd_geo.cli import main
 from cssd_geo.cli.progress import PixelProgress
 from cssd_geo.cli.train import EpochLines
-from cssd_geo.fitting import Epoch
+from cssd_geo.learning.fitting import Epoch
 from cssd_geo.model import load_model
 
 COMMANDS = ("batch", "bench", "classify", "demo", "evaluate", "info", "sample", "train")

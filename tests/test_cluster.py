@@ -16,15 +16,15 @@ from distributed import Client
 from numpy.typing import NDArray
 from scenes import random_model, write_raster
 
-from cssd_geo import cluster
 from cssd_geo.classification import classify
 from cssd_geo.cli.clients import client_of
-from cssd_geo.cluster import cluster_of, connected, threads_by_host
+from cssd_geo.engine import cluster
+from cssd_geo.engine.cluster import cluster_of, connected, threads_by_host
+from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.errors import ClusterError, InputError, SceneError
-from cssd_geo.inference import TileClassifier
 from cssd_geo.model import Model
 from cssd_geo.products import open_scene
-from cssd_geo.scene import Scene
+from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import Tile, TilePlan
 
 CPU = torch.device("cpu")

@@ -111,7 +111,7 @@ def cut_into(columns: int, pixels: int) -> Iterator[None]:
         patch.setattr("cssd_geo.dense._PANEL_COLUMNS", columns)
         patch.setattr("cssd_geo.dense._BAND_PIXELS", pixels)
         patch.setattr("cssd_geo.dense._LEAST_ROWS", 4)
-        patch.setattr("cssd_geo.dilation._STRIP_VALUES", 1)
+        patch.setattr("cssd_geo.compute.dilation._STRIP_VALUES", 1)
         yield
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from cssd_geo.discriminant import Discriminant
+from cssd_geo.learning.discriminant import Discriminant
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]

@@ -17,7 +17,7 @@ from cssd_geo.classification import classify
 from cssd_geo.model import Model
 from cssd_geo.options import RECEPTIVE_FIELD, TrainingOptions
 from cssd_geo.products import open_scene
-from cssd_geo.scene import Scene
+from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import Window
 from cssd_geo.training import train
 

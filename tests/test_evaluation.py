@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 from scenes import NORTH_UP, ROTATED, UTM, pixel_box, write_polygons, write_raster, write_two_fields
 from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix
 
-from cssd_geo import class_rasters
+from cssd_geo.accuracy import class_rasters
 from cssd_geo.classes import ClassTable
 from cssd_geo.classmap import RasterWriter, class_map_layer
 from cssd_geo.errors import InputError, LabelError, SceneError

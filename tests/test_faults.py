@@ -28,14 +28,14 @@ from numpy.typing import NDArray
 from scenes import random_model, write_raster
 from scipy import ndimage
 
-from cssd_geo import unfinished
 from cssd_geo.classification import Classification, classify
 from cssd_geo.classmap import RasterWriter
 from cssd_geo.cli import main
 from cssd_geo.cli.progress import PixelProgress
+from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.errors import InputError, OutputError, SceneError
-from cssd_geo.inference import TileClassifier
 from cssd_geo.products import open_scene
+from cssd_geo.runs import unfinished
 from cssd_geo.tiles import Window
 
 MODEL = random_model(bands=5, seed=5)
@@ -145,14 +145,14 @@ def test_counts_and_tags_are_those_of_an_undisturbed_run(scene: Path, tmp_path: 
 
 
 def test_a_run_without_a_finished_tile_leaves_nothing(scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cssd_geo.runs.Run.put", lambda *_: stop())
+    monkeypatch.setattr("cssd_geo.runs.run.Run.put", lambda *_: stop())
     with pytest.raises(Stopped):
         run(scene)
     assert sorted(path.name for path in scene.parent.iterdir()) == ["scene.tif"]
 
 
 def test_an_array_that_has_no_file_is_begun_anew(scene: Path, tmp_path: Path, undisturbed: Pixels) -> None:
-    from cssd_geo.scene import scene_of_array  # noqa: PLC0415 - only here
+    from cssd_geo.scenes.scene import scene_of_array  # noqa: PLC0415 - only here
 
     cube = scene_of_array(open_scene(scene).cube.compute())
     options: dict[str, Any] = {"confidence": tmp_path / "c.tif", "tile_size": TILE, "precision": "float32"}
@@ -526,7 +526,7 @@ def test_a_full_disk_while_outputs_are_made(scene: Path, tmp_path: Path, undistu
         (disk / "map.tif").write_bytes(b"the old one")
         last = run_until_assembled(disk, leave)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("cssd_geo.unfinished.Unfinished.require_whole", last)
+            patch.setattr("cssd_geo.runs.unfinished.Unfinished.require_whole", last)
             with pytest.raises(OutputError, match=r"(map|c)\.tif cannot be \w+: "):
                 run(scene, disk, overwrite=True)
         assert (disk / "map.tif").read_bytes() == b"the old one"

@@ -10,12 +10,12 @@ from scenes import random_model
 
 from cssd_geo.classification import classify
 from cssd_geo.cli.forecast import show
+from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.errors import OutputError
 from cssd_geo.forecast import Forecast, Trial, forecast
-from cssd_geo.inference import TileClassifier
-from cssd_geo.layers import Room
 from cssd_geo.products import open_scene
-from cssd_geo.unfinished import folder_of
+from cssd_geo.runs.layers import Room
+from cssd_geo.runs.unfinished import folder_of
 
 MODEL = random_model(bands=5, seed=5)
 

@@ -20,14 +20,14 @@ from rasterio.crs import CRS
 from scenes import NORTH_UP, ROTATED, UTM, coordinate_cube, random_model, write_raster
 from stores import Variable, write_aviris3, write_netcdf, write_pace_l2
 
-from cssd_geo import array_source
 from cssd_geo.budget import Blocks
 from cssd_geo.classification import classify
 from cssd_geo.errors import SceneError
-from cssd_geo.lookup import NOWHERE
 from cssd_geo.model import fingerprint
 from cssd_geo.products import open_scene
-from cssd_geo.scene import scene_of_array
+from cssd_geo.scenes import array_source
+from cssd_geo.scenes.lookup import NOWHERE
+from cssd_geo.scenes.scene import scene_of_array
 from cssd_geo.tiles import Window
 
 BANDS, HEIGHT, WIDTH = 6, 21, 34

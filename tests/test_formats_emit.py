@@ -15,10 +15,10 @@ from stores import EMIT_ATTRS, EMIT_TRANSFORM, emit_variables, turned_table, wri
 
 from cssd_geo.classification import classify
 from cssd_geo.errors import SceneError
-from cssd_geo.lookup import NOWHERE, GeometryLookup
 from cssd_geo.model import Model
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
+from cssd_geo.scenes.lookup import NOWHERE, GeometryLookup
 from cssd_geo.tiles import Window
 from cssd_geo.training import train
 

@@ -34,14 +34,14 @@ from scenes import NORTH_UP, write_two_fields
 from test_training import QUICK
 from test_xml_products import assert_the_same
 
-from cssd_geo import hdf5
 from cssd_geo.classification import classify
 from cssd_geo.cli import main
 from cssd_geo.errors import SceneError
+from cssd_geo.formats import hdf5
 from cssd_geo.formats import neon as neon_format
-from cssd_geo.hdf5 import Hdf5Source, Part
+from cssd_geo.formats.hdf5 import Hdf5Source, Part
 from cssd_geo.products import open_scene
-from cssd_geo.scene import Scene, scene_of_array
+from cssd_geo.scenes.scene import Scene, scene_of_array
 from cssd_geo.tiles import Window
 from cssd_geo.training import train
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scenes import ROTATED, coordinate_cube, write_raster
 
 from cssd_geo.errors import SceneError
-from cssd_geo.identity import SceneWatch, scene_files, scene_key
 from cssd_geo.products import open_scene
-from cssd_geo.scene import Scene, scene_of_array
+from cssd_geo.runs.identity import SceneWatch, scene_files, scene_key
+from cssd_geo.scenes.scene import Scene, scene_of_array
 from cssd_geo.tiles import Window
 
 

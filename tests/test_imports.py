@@ -1,97 +1,94 @@
 """The architecture, as a table: imports go downward only, and library code keeps out of some things altogether."""
 
 import ast
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 
 import cssd_geo
 
-# Lowest first, a layer between two lines. A module imports from layers below its own, never from its own or above.
+# Lowest first, a layer a line, after the package that it is of (`.`: none). A module imports from lines above its
+# own, never from its own or below; the lines of a package stand together, so that packages obey the same order.
 LAYERS = """
-errors
--- values: numpy and the standard library
-options bands classes tiles metrics reliability split_search discriminant validity locks shapefiles hdf5_files
-xml_files stores locations band_names envi_header busy workers projection kernels
---
-splits resampling machine wavelengths band_choice stac outputs pam pooling rows dilation budget areas raw_layers
-legend vector_files
---
-links alignment band_tags journal cf_axes class_fields remapping
---
-grid unfinished vectors
--- the outside world: rasters and vectors in, rasters out
-cube classmap strata scene_lists lookup cf_grids burning raw_files
---
-raster_facts labels class_rasters
---
-sources
---
-array_source lazy_rasters
---
-scene
---
-masks unreadable hdf5 xml_products formats.cf previews
---
-formats.desis formats.enmap formats.neon formats.prisma formats.emit scene_checks
---
-products
--- from here on torch may be needed
-network calibration whitening sampling windows transfer
---
-losses model baselines validation dense labelled_scenes
---
-inference fitting magnitude identity layers labelled_pixels
---
-lazy streaming info pictures evaluation reference_sample forecast runs cluster
--- one verb each
-training classification
---
-batch
---
-bench.made bench.patches
---
-bench.rates
---
-demo.spectra demo.layout
---
-demo.landscape
---
-demo.files
---
-demo.run
---
-cli.options cli.progress cli.forecast cli.interrupts cli.clients
---
-cli.train
---
-cli.batch cli.bench cli.classify cli.demo cli.evaluate cli.info cli.sample
---
-cli
---
-cli.__main__ bench.peak
+.         errors
+.         bands classes options tiles
+.         budget
+files     locations outputs xml_files
+files     pam
+files     links
+.         grid
+headers   band_names envi_header wavelengths
+headers   band_tags
+headers   raw_files
+headers   raster_facts
+spectra   band_choice resampling
+spectra   alignment
+vectors   burning legend shapefiles
+vectors   class_fields remapping vector_files
+vectors   vectors
+.         classmap
+accuracy  class_rasters metrics reliability split_search
+accuracy  areas splits
+accuracy  strata
+scenes    cube lookup sources stac validity
+scenes    array_source lazy_rasters masks scene_lists
+scenes    scene
+scenes    previews unreadable
+scenes    scene_checks
+formats   hdf5_files stores xml_products
+formats   cf_axes desis enmap hdf5
+formats   cf_grids neon prisma
+formats   cf
+formats   emit
+.         labels products
+compute   kernels projection rows transfer workers
+compute   dilation pooling
+.         calibration network
+.         dense losses model
+learning  baselines discriminant sampling validation windows
+learning  fitting labelled_scenes whitening
+learning  labelled_pixels
+engine    busy machine
+engine    inference
+engine    cluster lazy streaming
+runs      identity journal locks raw_layers
+runs      unfinished
+runs      layers
+runs      run
+.         evaluation forecast info magnitude pictures reference_sample
+.         classification training
+.         batch
+bench     made patches
+bench     rates
+demo      layout spectra
+demo      landscape
+demo      files
+demo      run
+cli       clients forecast interrupts options progress
+cli       train
+cli       batch bench classify demo evaluate info sample
+.         cli
+cli       __main__
+bench     peak
 """
 UNSAFE_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "runpy"}
 UNSAFE_CALLS = {"print", "eval", "exec", "compile", "__import__"}
 
 ROOT = Path(cssd_geo.__file__).parent
+LINES = [line.split() for line in LAYERS.strip().splitlines()]
 LEVEL = {
-    module: level
-    for level, layer in enumerate(re.split("^--.*$", LAYERS, flags=re.MULTILINE))
-    for module in layer.split()
+    name if package == "." else f"{package}.{name}": level
+    for level, (package, *names) in enumerate(LINES)
+    for name in names
 }
 WITHOUT_TORCH = [
-    *(
-        name
-        for name, level in LEVEL.items()
-        if level < LEVEL["network"]
-        and name not in {"pooling", "projection", "kernels", "dilation", "rows", "workers"}
-    ),
-    *("calibration", "sampling", "validation", "baselines", "pictures", "evaluation", "reference_sample"),
+    *(name for name, level in LEVEL.items() if level < LEVEL["compute.kernels"]),
+    *("calibration", "learning.sampling", "learning.validation", "learning.baselines"),
+    *("pictures", "evaluation", "reference_sample"),
     *("cli", "cli.options", "cli.progress", "cli.interrupts"),
 ]
 
@@ -101,7 +98,7 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-PACKAGES = ("", "demo", "bench", "formats")
+PACKAGES = {"", *(package for package, *_ in LINES)} - {".", "cli"}
 SOURCES = {name_of(path): path for path in sorted(ROOT.rglob("*.py")) if name_of(path) not in PACKAGES}
 
 
@@ -131,7 +128,18 @@ def own_modules(tree: ast.AST) -> set[str]:
 
 def test_the_table_names_every_module_once() -> None:
     assert sorted(LEVEL) == sorted(SOURCES)
-    assert len(re.sub("(?m)^--.*$", "", LAYERS).split()) == len(LEVEL)
+    assert sum(len(names) for _, *names in LINES) == len(LEVEL)
+
+
+def test_packages_stand_together() -> None:
+    packages = [package for package, _ in groupby(package for package, *_ in LINES[: LEVEL["cli"]])]
+    named = [package for package in packages if package != "."]
+    assert len(named) == len(set(named))
+
+
+def test_packages_hold_nothing_but_a_description() -> None:
+    bodies = [ast.parse((ROOT / package / "__init__.py").read_text()).body for package in PACKAGES - {""}]
+    assert all(len(body) == 1 and isinstance(body[0], ast.Expr) for body in bodies)
 
 
 @pytest.mark.parametrize("module", SOURCES)

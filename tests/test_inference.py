@@ -18,14 +18,14 @@ from scipy.special import softmax
 from torch import Tensor
 
 from cssd_geo.bench.made import untrained_model
+from cssd_geo.compute.transfer import Loaded
+from cssd_geo.engine.inference import TileClassifier, choose_precision, cpu_flags
 from cssd_geo.errors import InputError
-from cssd_geo.inference import TileClassifier, choose_precision, cpu_flags
 from cssd_geo.network import Logits
 from cssd_geo.options import DEFAULT_MEMORY
 from cssd_geo.products import open_scene
-from cssd_geo.scene import Scene, scene_of_array
+from cssd_geo.scenes.scene import Scene, scene_of_array
 from cssd_geo.tiles import Halo
-from cssd_geo.transfer import Loaded
 
 CPU = torch.device("cpu")
 X86 = """processor\t: 0
@@ -81,7 +81,7 @@ def test_a_system_that_does_not_tell_has_no_flags(tmp_path: Path) -> None:
 def test_auto_is_bfloat16_where_the_processor_has_it(
     monkeypatch: pytest.MonkeyPatch, flags: set[str], dtype: torch.dtype
 ) -> None:
-    monkeypatch.setattr("cssd_geo.inference.cpu_flags", lambda: flags)
+    monkeypatch.setattr("cssd_geo.engine.inference.cpu_flags", lambda: flags)
     assert choose_precision("auto", CPU) == dtype
     assert choose_precision("float32", CPU) == torch.float32
     assert choose_precision("bfloat16", CPU) == torch.bfloat16
@@ -93,7 +93,7 @@ def test_auto_asks_a_gpu_and_not_the_processor(monkeypatch: pytest.MonkeyPatch, 
         assert not including_emulation
         return known
 
-    monkeypatch.setattr("cssd_geo.inference.cpu_flags", lambda: set() if known else {"bf16"})
+    monkeypatch.setattr("cssd_geo.engine.inference.cpu_flags", lambda: set() if known else {"bf16"})
     monkeypatch.setattr("torch.cuda.is_bf16_supported", supported)
     assert choose_precision("auto", torch.device("cuda")) == (torch.bfloat16 if known else torch.float32)
 
@@ -271,7 +271,7 @@ def test_compressed_scenes_of_many_bands_need_no_memory_to_be_given(
     """On a machine of 16 GB blocks are whole and decoded once, 512 columns at a time; only they make it more."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: processors)
     monkeypatch.setattr("os.cpu_count", lambda: processors)
-    monkeypatch.setattr("cssd_geo.machine.memory_limit", lambda: 16 * 10**9)
+    monkeypatch.setattr("cssd_geo.engine.machine.memory_limit", lambda: 16 * 10**9)
     size = {"width": 4000, "height": 3000, "count": bands, "dtype": "int16"}
     blocks = {
         "tiled": True,

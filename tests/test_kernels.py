@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from cssd_geo import kernels
-from cssd_geo.dilation import dilate
+from cssd_geo.compute import kernels
+from cssd_geo.compute.dilation import dilate
 
 KINDS = [torch.float64, torch.float32, torch.bfloat16]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 1 / 128}

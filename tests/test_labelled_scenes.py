@@ -18,15 +18,15 @@ import cssd_geo
 from cssd_geo.classes import ClassTable
 from cssd_geo.cli import main
 from cssd_geo.errors import InputError, LabelError, SceneError
-from cssd_geo.labelled_pixels import read_labelled_pixels
-from cssd_geo.labelled_scenes import LabelledScene, LabelledScenes, unite
 from cssd_geo.labels import Labels
+from cssd_geo.learning.labelled_pixels import read_labelled_pixels
+from cssd_geo.learning.labelled_scenes import LabelledScene, LabelledScenes, unite
+from cssd_geo.learning.windows import read_windows
 from cssd_geo.network import MARGIN
 from cssd_geo.options import LARGEST_WINDOW, TrainingOptions
 from cssd_geo.products import open_scene
-from cssd_geo.scene import Scene
+from cssd_geo.scenes.scene import Scene
 from cssd_geo.training import train
-from cssd_geo.windows import read_windows
 
 QUICK = TrainingOptions(epochs=6, batch_size=16, window=4, windows_per_class=24, baseline=False)
 SIZES = ((7, 11), (9, 5), (6, 8))

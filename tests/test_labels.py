@@ -22,11 +22,11 @@ from cssd_geo.classmap import RasterWriter, class_map_layer
 from cssd_geo.errors import LabelError
 from cssd_geo.grid import Grid
 from cssd_geo.labels import Labels, read_labels, read_mask, require_trainable
-from cssd_geo.legend import Entry
 from cssd_geo.products import open_scene
-from cssd_geo.remapping import Remapping, Rule
 from cssd_geo.tiles import Window
-from cssd_geo.vector_files import is_vector
+from cssd_geo.vectors.legend import Entry
+from cssd_geo.vectors.remapping import Remapping, Rule
+from cssd_geo.vectors.vector_files import is_vector
 
 HEIGHT, WIDTH = 40, 55
 SOUTH_UP = Affine(30.0, 0.0, 400_000.5, 0.0, 30.0, 5_800_000.25)

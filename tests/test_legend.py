@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cssd_geo.classes import palette
 from cssd_geo.errors import LabelError
-from cssd_geo.legend import Entry, entries_of, name_key, tabulate
+from cssd_geo.vectors.legend import Entry, entries_of, name_key, tabulate
 
 ENTRIES = st.lists(
     st.builds(

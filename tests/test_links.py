@@ -7,7 +7,7 @@ import pytest
 from scenes import coordinate_cube, write_raster
 
 from cssd_geo.errors import SceneError
-from cssd_geo.links import require_inside
+from cssd_geo.files.links import require_inside
 from cssd_geo.products import open_scene
 from cssd_geo.tiles import Window
 

@@ -13,11 +13,11 @@ from rasterio.crs import CRS
 from scenes import coordinate_cube, pixel_box, write_polygons, write_raster
 from stores import turned_table
 
-from cssd_geo import lookup as lookup_module
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid
 from cssd_geo.labels import Labels, read_labels, read_mask
-from cssd_geo.lookup import NOWHERE, GeometryLookup
+from cssd_geo.scenes import lookup as lookup_module
+from cssd_geo.scenes.lookup import NOWHERE, GeometryLookup
 from cssd_geo.tiles import Window
 
 HEIGHT, WIDTH = 31, 22

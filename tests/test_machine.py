@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cssd_geo.machine import default_memory, memory_limit
+from cssd_geo.engine.machine import default_memory, memory_limit
 from cssd_geo.options import DEFAULT_MEMORY
 
 

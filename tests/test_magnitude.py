@@ -20,7 +20,7 @@ from cssd_geo.magnitude import recognise_scale
 from cssd_geo.model import Model, load_model
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
-from cssd_geo.scene import Scene, scene_of_array
+from cssd_geo.scenes.scene import Scene, scene_of_array
 from cssd_geo.tiles import Window
 from cssd_geo.training import train
 

@@ -33,14 +33,14 @@ from scenes import (
 )
 
 import cssd_geo
+from cssd_geo.engine.streaming import read_tiles
 from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.grid import Grid
-from cssd_geo.masks import ShapeMask, open_aoi, open_valid_mask
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
-from cssd_geo.scene import scene_of_array
-from cssd_geo.sources import Source
-from cssd_geo.streaming import read_tiles
+from cssd_geo.scenes.masks import ShapeMask, open_aoi, open_valid_mask
+from cssd_geo.scenes.scene import scene_of_array
+from cssd_geo.scenes.sources import Source
 from cssd_geo.tiles import Halo, TilePlan, Window, plan_tiles
 
 HEIGHT, WIDTH = 21, 34

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as oracle
 
+from cssd_geo.accuracy.metrics import Accuracy, confusion_matrix
 from cssd_geo.errors import InputError
-from cssd_geo.metrics import Accuracy, confusion_matrix
 
 TABLE = """\
 class                   n    PA %    UA %    F1 %

@@ -9,7 +9,7 @@ from scenes import randomise
 from torch import Tensor
 from torch.nn import functional
 
-from cssd_geo.dilation import Dilation, dilate
+from cssd_geo.compute.dilation import Dilation, dilate
 from cssd_geo.errors import InputError
 from cssd_geo.network import CSSD, NetworkConfig, _MaskedNorm, _StridedSpectral
 
@@ -127,7 +127,7 @@ def test_the_dilation_has_the_gradient_of_a_maximum(
     monkeypatch: pytest.MonkeyPatch, values_at_a_time: int
 ) -> None:
     for limit in ("_STRIP_VALUES", "_BACKWARD_VALUES"):
-        monkeypatch.setattr(f"cssd_geo.dilation.{limit}", values_at_a_time)
+        monkeypatch.setattr(f"cssd_geo.compute.dilation.{limit}", values_at_a_time)
     torch.manual_seed(0)
     values = torch.randn(2, 3, 6, 5, dtype=torch.float64, requires_grad=True)
     element = torch.rand(3, 3, dtype=torch.float64, requires_grad=True)
@@ -135,7 +135,7 @@ def test_the_dilation_has_the_gradient_of_a_maximum(
 
 
 def test_dilation_of_bfloat16_is_rounded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cssd_geo.dilation._STRIP_VALUES", 100)
+    monkeypatch.setattr("cssd_geo.compute.dilation._STRIP_VALUES", 100)
     values, element = torch.randn(2, 8, 7, 5).to(torch.bfloat16), torch.rand(3, 3).to(torch.bfloat16)
     values = values.contiguous(memory_format=torch.channels_last)
     exact = dilate(values.float(), element.float(), torch.empty(2, 8, 5, 3))

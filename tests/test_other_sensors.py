@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from scenes import NORTH_UP, random_model, randomise, with_bands, write_raster
 from sensors import ENMAP, FINE_NM, HYMAP, PATCH, ground, seen_by, write_seen
 
-from cssd_geo.alignment import align
 from cssd_geo.bands import Bands
 from cssd_geo.classification import classify
 from cssd_geo.cli import main
-from cssd_geo.inference import TileClassifier
+from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.model import Model
 from cssd_geo.network import CSSD
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
-from cssd_geo.resampling import centres
-from cssd_geo.scene import Scene, scene_of_array
+from cssd_geo.scenes.scene import Scene, scene_of_array
+from cssd_geo.spectra.alignment import align
+from cssd_geo.spectra.resampling import centres
 from cssd_geo.tiles import Window
 from cssd_geo.training import train
 

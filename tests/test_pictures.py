@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from scenes import write_raster
 
+from cssd_geo.accuracy.metrics import Accuracy
 from cssd_geo.bands import Bands
 from cssd_geo.classes import ClassTable
-from cssd_geo.metrics import Accuracy
 from cssd_geo.pictures import (
     Panel,
     confusion_png,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from cssd_geo.pooling import Pooling
+from cssd_geo.compute.pooling import Pooling
 
 pytestmark = pytest.mark.usefixtures("kernels_or_torch")
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from scenes import coordinate_cube, write_raster
 from test_scene import LAYOUTS, holed_cube
 
-from cssd_geo import previews
-from cssd_geo.masks import ShapeMask
-from cssd_geo.previews import every_nth, sample_pixels
 from cssd_geo.products import open_scene
-from cssd_geo.scene import Scene, scene_of_array
+from cssd_geo.scenes import previews
+from cssd_geo.scenes.masks import ShapeMask
+from cssd_geo.scenes.previews import every_nth, sample_pixels
+from cssd_geo.scenes.scene import Scene, scene_of_array
 
 BANDS, HEIGHT, WIDTH = 4, 21, 34
 EVERY = np.arange(BANDS)

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cssd_geo import projection
-from cssd_geo.projection import project, project_groups
+from cssd_geo.compute import projection
+from cssd_geo.compute.projection import project, project_groups
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.1}
 

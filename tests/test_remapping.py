@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cssd_geo.errors import InputError, LabelError
-from cssd_geo.legend import Entry, name_key, tabulate
-from cssd_geo.remapping import Remapping, Rule, read_remapping
+from cssd_geo.vectors.legend import Entry, name_key, tabulate
+from cssd_geo.vectors.remapping import Remapping, Rule, read_remapping
 
 CSV = "from,to,id,colour\nwinter wheat,cereals,3,#102030\noats,cereals,,\npond,,,\nmaize,maize,7,\n"
 RULES = (

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sensors import ENMAP, FINE_NM, HYMAP, ground, seen_by
 
 from cssd_geo.bands import Bands
-from cssd_geo.resampling import MATCH_TOLERANCE_NM, SpectralAxis, centres, widths
+from cssd_geo.spectra.resampling import MATCH_TOLERANCE_NM, SpectralAxis, centres, widths
 
 Floats = NDArray[np.float64]
 

@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import torch
 from hypothesis import given
 
-from cssd_geo.rows import Room, Rows
+from cssd_geo.compute.rows import Room, Rows
 
 LIKE = torch.empty(0, dtype=torch.float64)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scenes import pixel_box, write_polygons
 
 from cssd_geo.errors import LabelError
-from cssd_geo.shapefiles import has_fitting_index
-from cssd_geo.vector_files import Layer, is_vector, read_layer
+from cssd_geo.vectors.shapefiles import has_fitting_index
+from cssd_geo.vectors.vector_files import Layer, is_vector, read_layer
 
 BOXES = [(pixel_box(3 * i, 2 * i, 1 + i, 2), f"crop {i}") for i in range(6)]
 NOTE = "has no index (.shx) that fits it"

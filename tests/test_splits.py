@@ -6,9 +6,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cssd_geo import split_search, splits
+from cssd_geo.accuracy import split_search, splits
+from cssd_geo.accuracy.splits import Split, few_shot, near_folds, polygon_folds, random_folds, split_polygons
 from cssd_geo.errors import InputError, LabelError
-from cssd_geo.splits import Split, few_shot, near_folds, polygon_folds, random_folds, split_polygons
 
 Labels = dict[str, NDArray[np.int64]]
 SEEDS = st.integers(0, 2**31)

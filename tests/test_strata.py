@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cssd_geo.accuracy.strata import allocate, sample_size
 from cssd_geo.errors import InputError
-from cssd_geo.strata import allocate, sample_size
 
 PIXELS = np.array([200_000, 150_000, 3_200_000, 6_450_000])
 EXPECTED = np.array([0.70, 0.60, 0.90, 0.95])

@@ -20,12 +20,12 @@ from scenes import coordinate_cube, random_model, write_raster
 from test_scene import LAYOUTS
 
 from cssd_geo.budget import Blocks
+from cssd_geo.engine.inference import TileClassifier
+from cssd_geo.engine.streaming import classified_tiles, one_ahead, read_tiles
 from cssd_geo.errors import SceneError
-from cssd_geo.inference import TileClassifier
 from cssd_geo.products import open_scene
-from cssd_geo.scene import Scene, scene_of_array
-from cssd_geo.sources import Source
-from cssd_geo.streaming import classified_tiles, one_ahead, read_tiles
+from cssd_geo.scenes.scene import Scene, scene_of_array
+from cssd_geo.scenes.sources import Source
 from cssd_geo.tiles import Halo, TilePlan, Window, plan_tiles
 
 BANDS, HEIGHT, WIDTH = 4, 45, 61

@@ -16,15 +16,15 @@ from torch import nn
 import cssd_geo
 from cssd_geo import training
 from cssd_geo.calibration import Calibration
-from cssd_geo.discriminant import Discriminant
 from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.evaluation import evaluate
-from cssd_geo.fitting import Epoch, _pace
+from cssd_geo.learning.discriminant import Discriminant
+from cssd_geo.learning.fitting import Epoch, _pace
+from cssd_geo.learning.whitening import Whitening, choose_whitening
 from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
 from cssd_geo.training import train
-from cssd_geo.whitening import Whitening, choose_whitening
 
 QUICK = TrainingOptions(epochs=6, batch_size=16, window=4, windows_per_class=24, baseline=False)
 

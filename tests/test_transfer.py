@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import coordinate_cube, random_model, write_raster
 
-from cssd_geo import streaming
-from cssd_geo.inference import TileClassifier
+from cssd_geo.compute.transfer import load
+from cssd_geo.engine import streaming
+from cssd_geo.engine.inference import TileClassifier
+from cssd_geo.engine.streaming import classified_tiles
 from cssd_geo.products import open_scene
-from cssd_geo.streaming import classified_tiles
-from cssd_geo.transfer import load
 
 CPU = torch.device("cpu")
 

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cssd_geo import journal, unfinished
 from cssd_geo.errors import OutputError, SceneError
-from cssd_geo.raw_layers import RawLayer
+from cssd_geo.runs import journal, unfinished
+from cssd_geo.runs.raw_layers import RawLayer
+from cssd_geo.runs.unfinished import Unfinished, folder_of
 from cssd_geo.tiles import Halo, TilePlan, Window, plan_tiles
-from cssd_geo.unfinished import Unfinished, folder_of
 
 HEIGHT, WIDTH, BANDS = 13, 17, 3
 PLAN = plan_tiles(height=HEIGHT, width=WIDTH, tile_height=4, tile_width=6, halo=Halo(before=2, after=1))

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
+from cssd_geo.accuracy.metrics import clustered_interval
+from cssd_geo.accuracy.reliability import BINS, Reliability
 from cssd_geo.classes import ClassTable
-from cssd_geo.metrics import clustered_interval
+from cssd_geo.learning.validation import Predictions, judge
 from cssd_geo.pictures import reliability_png
-from cssd_geo.reliability import BINS, Reliability
-from cssd_geo.validation import Predictions, judge
 
 TABLE = ClassTable.from_names(["a", "b", "c"])
 

@@ -11,7 +11,7 @@ import shapely
 from scenes import pixel_box, write_polygons
 
 from cssd_geo.errors import LabelError
-from cssd_geo.vector_files import field_names, is_vector, read_layer
+from cssd_geo.vectors.vector_files import field_names, is_vector, read_layer
 
 A, B = pixel_box(3, 4, 6, 9), pixel_box(20, 30, 8, 5)
 PARTS = (".shp", ".shx", ".dbf", ".prj", ".cpg")

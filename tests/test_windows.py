@@ -13,11 +13,11 @@ from scenes import coordinate_cube, write_raster
 from cssd_geo.classes import ClassTable
 from cssd_geo.errors import LabelError
 from cssd_geo.labels import Labels
+from cssd_geo.learning.sampling import draw
+from cssd_geo.learning.windows import TrainingWindows, read_pixels, read_windows
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
-from cssd_geo.sampling import draw
 from cssd_geo.tiles import Halo, Window
-from cssd_geo.windows import TrainingWindows, read_pixels, read_windows
 
 HEIGHT, WIDTH = 19, 31
 HALO = Halo(before=4, after=3)

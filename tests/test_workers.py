@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from cssd_geo.workers import run_side_by_side, threads_for
+from cssd_geo.compute.workers import run_side_by_side, threads_for
 
 
 @pytest.fixture(params=[1, 2, 4, 6])

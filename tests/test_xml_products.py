@@ -34,13 +34,13 @@ from rasterio.transform import xy
 from scenes import NORTH_UP, write_raster, write_two_fields
 from test_training import QUICK
 
-from cssd_geo import xml_products
 from cssd_geo.classification import classify
 from cssd_geo.cli import main
 from cssd_geo.errors import SceneError
 from cssd_geo.formats import enmap as enmap_format
+from cssd_geo.formats import xml_products
 from cssd_geo.products import open_scene
-from cssd_geo.scene import Scene, scene_of_array
+from cssd_geo.scenes.scene import Scene, scene_of_array
 from cssd_geo.tiles import Window
 from cssd_geo.training import train
 

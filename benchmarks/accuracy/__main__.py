@@ -27,13 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 from public import PublicSceneError
 
+from cssd_geo.accuracy.splits import few_shot, split_polygons
 from cssd_geo.errors import CssdGeoError
 from cssd_geo.labels import Labels
+from cssd_geo.learning.windows import read_pixels
 from cssd_geo.options import RECEPTIVE_FIELD
-from cssd_geo.scene import Scene
-from cssd_geo.splits import few_shot, split_polygons
+from cssd_geo.scenes.scene import Scene
 from cssd_geo.training import LEAST_PIXELS
-from cssd_geo.windows import read_pixels
 
 SEEDS = (1330, 1220, 1336, 1337, 1224, 1236, 1226, 1235, 1233, 1229)
 SPLITS = ("random", "apart")

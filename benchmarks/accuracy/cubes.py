@@ -18,7 +18,7 @@ from cssd_geo.demo.files import write_scene
 from cssd_geo.demo.landscape import make_landscape
 from cssd_geo.labels import Labels, read_labels
 from cssd_geo.products import open_scene
-from cssd_geo.scene import Scene
+from cssd_geo.scenes.scene import Scene
 
 FOLDERS = {
     "pines_like": ("scene.tif", "fields.shp", "class_name"),

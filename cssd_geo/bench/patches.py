@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from cssd_geo.dilation import dilate
+from cssd_geo.compute.dilation import dilate
 from cssd_geo.network import CSSD
 
 BATCH = 100

@@ -20,18 +20,18 @@ import rasterio
 import torch
 from torch import Tensor
 
-from cssd_geo import kernels
 from cssd_geo.bench.made import LAYOUTS, made_scene, untrained_model
 from cssd_geo.bench.patches import classify_as_toolboxes_do, classify_windows
 from cssd_geo.classification import Classification, classify
+from cssd_geo.compute import kernels
+from cssd_geo.compute.projection import project
+from cssd_geo.engine.inference import TileClassifier, choose_precision, precision_name
+from cssd_geo.engine.streaming import one_ahead, read_tiles
 from cssd_geo.errors import OutputError
-from cssd_geo.inference import TileClassifier, choose_precision, precision_name
 from cssd_geo.model import Model
 from cssd_geo.network import NetworkConfig
 from cssd_geo.products import open_scene
-from cssd_geo.projection import project
-from cssd_geo.scene import Scene
-from cssd_geo.streaming import one_ahead, read_tiles
+from cssd_geo.scenes.scene import Scene
 
 _WINDOWS = 64
 _TOOLBOX_SIDE = 20

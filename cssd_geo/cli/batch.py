@@ -67,7 +67,7 @@ def command(
     """
     from cssd_geo.batch import BatchOptions, classify_batch  # noqa: PLC0415 - --help does not wait for torch
     from cssd_geo.model import find_model, load_model  # noqa: PLC0415 - likewise
-    from cssd_geo.scene_lists import Shard, find_scenes  # noqa: PLC0415 - likewise
+    from cssd_geo.scenes.scene_lists import Shard, find_scenes  # noqa: PLC0415 - likewise
 
     found = find_scenes(scenes, asset=asset, follow_links=follow_links)
     asked = {"confidence": confidence, "disagreement": disagreement, "probabilities": probabilities}

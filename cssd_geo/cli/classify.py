@@ -14,9 +14,9 @@ from cssd_geo.options import ON_ERROR
 
 if TYPE_CHECKING:
     from cssd_geo.classification import Classification
-    from cssd_geo.layers import Paths
     from cssd_geo.model import Model
-    from cssd_geo.scene import Scene
+    from cssd_geo.runs.layers import Paths
+    from cssd_geo.scenes.scene import Scene
     from cssd_geo.tiles import Window
 
 _LISTED = 20
@@ -126,13 +126,13 @@ def _show_plan(
     device: str,
     precision: str,
 ) -> None:
-    from cssd_geo.forecast import forecast  # noqa: PLC0415 - so that --help does not wait for torch
-    from cssd_geo.inference import (  # noqa: PLC0415 - likewise
+    from cssd_geo.engine.inference import (  # noqa: PLC0415 - likewise
         TileClassifier,
         choose_device,
         choose_precision,
         precision_name,
     )
+    from cssd_geo.forecast import forecast  # noqa: PLC0415 - so that --help does not wait for torch
     from cssd_geo.magnitude import recognise_scale  # noqa: PLC0415 - likewise
 
     scene = recognise_scale(scene, model)

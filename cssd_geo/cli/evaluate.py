@@ -52,7 +52,7 @@ def command(
     CRS; a raster on another grid is looked up at its nearest pixel.
     """
     from cssd_geo.evaluation import evaluate  # noqa: PLC0415 - so that --help does not wait for numpy and GDAL
-    from cssd_geo.outputs import check_target, write_whole  # noqa: PLC0415 - likewise
+    from cssd_geo.files.outputs import check_target, write_whole  # noqa: PLC0415 - likewise
     from cssd_geo.pictures import confusion_png  # noqa: PLC0415 - likewise
 
     for path, suffix in ((csv_path, ".csv"), (png_path, ".png")):

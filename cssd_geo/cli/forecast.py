@@ -8,7 +8,7 @@ from cssd_geo.budget import shown
 
 if TYPE_CHECKING:
     from cssd_geo.forecast import Forecast, Trial
-    from cssd_geo.layers import Room
+    from cssd_geo.runs.layers import Room
 
 _MINUTE, _HOUR = 60, 3600
 

@@ -11,7 +11,7 @@ import click
 
 from cssd_geo.budget import parse_size
 from cssd_geo.errors import InputError
-from cssd_geo.locations import is_address
+from cssd_geo.files.locations import is_address
 from cssd_geo.options import DEVICES, PRECISIONS, TrainingOptions
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]

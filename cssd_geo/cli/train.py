@@ -14,9 +14,9 @@ from cssd_geo.errors import InputError
 from cssd_geo.options import TrainingOptions
 
 if TYPE_CHECKING:
-    from cssd_geo.fitting import Epoch
+    from cssd_geo.learning.fitting import Epoch
+    from cssd_geo.learning.validation import HoldOut
     from cssd_geo.training import Training
-    from cssd_geo.validation import HoldOut
 
 _LOG_SECONDS = 10.0
 """Between two lines in a log; a terminal gets every epoch."""
@@ -61,7 +61,7 @@ def command(
     whole polygons are held out, apart from those trained on, and the accuracy on them is reported, fold by fold;
     then the model is trained on all labels.
     """
-    from cssd_geo.outputs import check_target, write_whole  # noqa: PLC0415 - so that --help does not wait for torch
+    from cssd_geo.files.outputs import check_target, write_whole  # noqa: PLC0415 - so that --help does not wait for torch
     from cssd_geo.pictures import reliability_png  # noqa: PLC0415 - likewise
     from cssd_geo.products import open_scene  # noqa: PLC0415 - likewise
     from cssd_geo.training import train  # noqa: PLC0415 - likewise

@@ -17,9 +17,9 @@ from cssd_geo.demo.files import SceneFiles, is_made_up, write_scene
 from cssd_geo.demo.landscape import make_landscape
 from cssd_geo.errors import OutputError
 from cssd_geo.evaluation import Evaluation, evaluate
-from cssd_geo.fitting import Epoch
+from cssd_geo.files.outputs import GEOTIFF, check_target, write_whole
+from cssd_geo.learning.fitting import Epoch
 from cssd_geo.options import TrainingOptions
-from cssd_geo.outputs import GEOTIFF, check_target, write_whole
 from cssd_geo.pictures import (
     Panel,
     confusion_png,

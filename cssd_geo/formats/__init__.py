@@ -1,4 +1,5 @@
-"""Sensor products: one module each. `products.open_scene` chooses among them.
+"""Sensor products: one module each, and what several of them share. `products.open_scene` chooses among them.
 
-A module has `recognises(path)`, quick and without a guess, and `open_product(path)`, which returns the Scene.
+A product's own module has `recognises(path)`, quick and without a guess, and `open_product(path)`, which returns
+the Scene.
 """

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cssd_geo.array_source import ArraySource
-from cssd_geo.cf_axes import SpectralVariable, spectral_variable, spectral_variables, wavelengths_elsewhere
-from cssd_geo.cf_grids import grid_of_variable, places_of_variable
-from cssd_geo.cube import build_cube, with_nodata, with_scale
 from cssd_geo.errors import SceneError
+from cssd_geo.formats.cf_axes import SpectralVariable, spectral_variable, spectral_variables, wavelengths_elsewhere
+from cssd_geo.formats.cf_grids import grid_of_variable, places_of_variable
+from cssd_geo.formats.stores import Store, described, intact, is_store, open_store, text
 from cssd_geo.grid import Grid
-from cssd_geo.lookup import GeometryLookup
-from cssd_geo.scene import Scene
-from cssd_geo.stores import Store, described, intact, is_store, open_store, text
+from cssd_geo.scenes.array_source import ArraySource
+from cssd_geo.scenes.cube import build_cube, with_nodata, with_scale
+from cssd_geo.scenes.lookup import GeometryLookup
+from cssd_geo.scenes.scene import Scene
 
 _PREFERRED = ("reflectance", "surface_reflectance", "rfl", "rhos", "rrs", "radiance", "toa_radiance", "rhot")
 _CHUNK_PIXELS = 512 * 512

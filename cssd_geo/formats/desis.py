@@ -6,8 +6,8 @@ water) are not applied: they say what a pixel shows, not that it was not measure
 
 import re
 
-from cssd_geo.scene import Scene
-from cssd_geo.xml_products import XmlProduct
+from cssd_geo.formats.xml_products import XmlProduct
+from cssd_geo.scenes.scene import Scene
 
 _PRODUCT = XmlProduct(
     sensor="DESIS L2A",

@@ -16,10 +16,10 @@ from rasterio.errors import CRSError
 
 from cssd_geo.errors import SceneError
 from cssd_geo.formats.cf import find_cube, scene_of_variable
+from cssd_geo.formats.stores import Store, intact, is_store, open_store, text
 from cssd_geo.grid import Grid
-from cssd_geo.lookup import GeometryLookup
-from cssd_geo.scene import Scene
-from cssd_geo.stores import Store, intact, is_store, open_store, text
+from cssd_geo.scenes.lookup import GeometryLookup
+from cssd_geo.scenes.scene import Scene
 
 _ELEMENTS = 6
 """Numbers of a geotransform."""

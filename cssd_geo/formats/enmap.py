@@ -12,8 +12,8 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from numpy.typing import NDArray
 
-from cssd_geo.scene import Scene
-from cssd_geo.xml_products import XmlProduct, number_in
+from cssd_geo.formats.xml_products import XmlProduct, number_in
+from cssd_geo.scenes.scene import Scene
 
 _EMPTY_MEAN = -1_000_000
 """Mean in `product/bandStatistics` of a band without data: most water-vapour bands, in every scene."""

@@ -18,10 +18,10 @@ from rasterio.errors import CRSError
 
 from cssd_geo.bands import Bands, to_nanometres, widths_to_nanometres
 from cssd_geo.errors import SceneError
+from cssd_geo.formats.hdf5 import Hdf5Source, Part
+from cssd_geo.formats.hdf5_files import cube_of, dataset_of, number_of, numbers_of, reading_hdf5, text_of
 from cssd_geo.grid import Grid
-from cssd_geo.hdf5 import Hdf5Source, Part
-from cssd_geo.hdf5_files import cube_of, dataset_of, number_of, numbers_of, reading_hdf5, text_of
-from cssd_geo.scene import Scene, scene_of_source
+from cssd_geo.scenes.scene import Scene, scene_of_source
 
 _NAME = re.compile(r"NEON_.+_reflectance\.h5", re.IGNORECASE)
 _CUBE = "Reflectance/Reflectance_Data"

@@ -22,10 +22,10 @@ from rasterio.errors import CRSError
 
 from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
+from cssd_geo.formats.hdf5 import Hdf5Source, Part
+from cssd_geo.formats.hdf5_files import cube_of, dataset_of, number_of, numbers_of, reading_hdf5
 from cssd_geo.grid import Grid
-from cssd_geo.hdf5 import Hdf5Source, Part
-from cssd_geo.hdf5_files import cube_of, dataset_of, number_of, numbers_of, reading_hdf5
-from cssd_geo.scene import Scene, scene_of_source
+from cssd_geo.scenes.scene import Scene, scene_of_source
 
 _NAME = re.compile(r"PRS_(L\d\w?)_.+\.he5", re.IGNORECASE)
 _FIELDS = "HDFEOS/SWATHS/PRS_L2D_HCO/Data Fields"

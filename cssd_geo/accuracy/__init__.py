@@ -1,0 +1,1 @@
+"""How good a map is: honest splits, figures with their intervals, areas of a stratified sample."""

@@ -1,0 +1,1 @@
+"""What the network computes with on this machine: compiled loops, products, threads, a GPU."""

@@ -1,0 +1,263 @@
+"""A model at work on one tile: stored values in, classes and confidence out. What every engine calls."""
+
+from collections.abc import Collection
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cssd_geo.budget import Needs, least_memory, plan_within
+from cssd_geo.classmap import PERCENT_NODATA
+from cssd_geo.compute.transfer import Loaded, load
+from cssd_geo.dense import DenseNetwork
+from cssd_geo.engine.machine import default_memory
+from cssd_geo.errors import InputError
+from cssd_geo.model import Model
+from cssd_geo.network import Logits
+from cssd_geo.options import DEVICES, PRECISIONS
+from cssd_geo.scenes.scene import Scene
+from cssd_geo.spectra.alignment import align
+from cssd_geo.tiles import Halo, TilePlan, plan_tiles, tiles_of_pixels
+
+_SCATTERED_TILE = 128
+"""Side length of the tiles that are read for scattered pixels."""
+_ROWS_AT_ONCE = 32
+"""Of a panel, when a CPU makes classes of logits: few enough to stay in the cache."""
+_BYTES_A_CLASS = 16
+"""For a pixel that is computed, in float32: both heads, and the probabilities of two tiles."""
+_SLACK = 1.25
+"""What is freed goes back to the system late: measured as up to a quarter, on Linux."""
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+"""Names in /proc/cpuinfo, of x86 and ARM, for hardware that multiplies bfloat16."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileResult:
+    """Results for the core of a tile, (height, width)."""
+
+    class_map: NDArray[Any]
+    """Class ids, 0 where not valid."""
+    confidence: NDArray[np.uint8]
+    """Percent 0..100, 255 where not valid."""
+    disagreement: NDArray[np.uint8] | None
+    """How far the heads are apart: percent 0..100, 255 where not valid; None unless asked for."""
+    probabilities: NDArray[np.float32] | None
+    """(K, height, width), NaN where not valid; None unless asked for."""
+
+
+class TileClassifier:
+    """A model made ready for the scenes of one product, on one device. Can be sent to other processes.
+
+    Attributes:
+        bands: (B,) indexes from 0 of the scene's bands that tiles must hold, in this order.
+        notes: how they become the model's bands, where they are not the same.
+    """
+
+    def __init__(
+        self, model: Model, scene: Scene, device: torch.device, precision: torch.dtype = torch.float32
+    ) -> None:
+        """Prepare; `scene` tells how its stored values become reflectance.
+
+        Raises:
+            SceneError: if the scene's bands do not cover the model's.
+        """
+        alignment = align(scene.bands, model.bands, scene.name)
+        gain, bias = model.normalisation(alignment, scene.scale, scene.offset)
+        weights = next(model.network.parameters()).dtype
+        self.model = model
+        self.bands, self.notes = alignment.bands, alignment.notes
+        self._affine = torch.from_numpy(gain), torch.from_numpy(bias)
+        self._dtype = weights if precision == torch.float32 else precision
+        self._move(device)
+
+    def _move(self, device: torch.device) -> None:
+        self.device = device
+        self.network = DenseNetwork(self.model.network, *self._affine, dtype=self._dtype, device=device)
+
+    def on(self, device: torch.device) -> Self:
+        """Return the same on another device."""
+        if device == self.device:
+            return self
+        there = copy(self)
+        there._move(device)  # noqa: SLF001 - of the same class
+        return there
+
+    @property
+    def halo(self) -> Halo:
+        """Pixels that are needed around a tile."""
+        return self.network.halo
+
+    def plan(self, scene: Scene, tile_size: int | None = None, memory: int | None = None) -> TilePlan:
+        """Plan the tiles of a scene with this network's halo.
+
+        Args:
+            scene: what to classify.
+            tile_size: side length of square tiles; None: from the blocks of the file, and `memory`.
+            memory: budget in bytes; None: `usual_memory`.
+
+        Raises:
+            InputError: if `tile_size` is below 1, or `memory` too little.
+        """
+        height, width, halo = scene.grid.height, scene.grid.width, self.network.halo
+        if tile_size is not None:
+            return plan_tiles(height=height, width=width, tile_height=tile_size, tile_width=tile_size, halo=halo)
+        budget = self.usual_memory(scene) if memory is None else int(memory)
+        return plan_within(budget, self.needs(scene), scene.source.blocks, height=height, width=width, halo=halo)
+
+    def usual_memory(self, scene: Scene) -> int:
+        """Budget in bytes where the user gives none; large where blocks are and the machine has the memory."""
+        height, width, halo = scene.grid.height, scene.grid.width, self.network.halo
+        least = least_memory(self.needs(scene), scene.source.blocks, height=height, width=width, halo=halo)
+        return default_memory(least)
+
+    def needs(self, scene: Scene) -> Needs:
+        """Memory that classifying a scene takes."""
+        source, classes = scene.source, len(self.model.classes)
+        return Needs(
+            fixed=int(_SLACK * (self.network.working_bytes + source.cache_bytes + source.decoding_bytes)),
+            pixel_in=int(_SLACK * (len(self.bands) * scene.cube.dtype.itemsize + 1)),
+            pixel_out=int(_SLACK * classes * _BYTES_A_CLASS),
+        )
+
+    def load(self, values: NDArray[Any], valid: NDArray[np.bool_], shape: tuple[int, int] | None = None) -> Loaded:
+        """Bring a tile to the device: see `transfer.load`."""
+        return load(values, valid, self.device, shape)
+
+    def logits(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> Logits:
+        """Run the network on a tile.
+
+        Args:
+            values: (B, h + halo, v + halo) stored values of `bands`.
+            valid: (h + halo, v + halo), True means usable.
+
+        Returns:
+            Both heads, (h, v, K), on the device; without meaning where the pixel is not valid.
+        """
+        return self.network(*self.load(values, valid)[:2])
+
+    def __call__(
+        self, values: NDArray[Any], valid: NDArray[np.bool_], *, parts: Collection[str] = ()
+    ) -> TileResult:
+        """Classify a tile; arguments as for `logits` and `classify`."""
+        return self.classify(self.load(values, valid), parts=parts)
+
+    @torch.inference_mode()
+    def classify(self, tile: Loaded, *, parts: Collection[str] = ()) -> TileResult:
+        """Classify a tile that `load` has brought to the device; `parts` names what the result must have."""
+        before, height, width = self.halo.before, tile.height - self.halo.total, tile.width - self.halo.total
+        core = tile.valid[before : before + height, before : before + width]
+        result = self._nothing(core.shape, parts)
+        step = _ROWS_AT_ONCE if self.device.type == "cpu" else height
+
+        def take(columns: slice, heads: Logits) -> None:
+            within = slice(min(columns.start, width), min(columns.stop, width))  # `load` may have added more
+            for top in range(0, height, step):
+                rows = slice(top, min(top + step, height))
+                some = Logits(*(head[rows, : within.stop - within.start].float() for head in heads))
+                self._write(result, (rows, within), some, core[rows, within])
+
+        if core.any():
+            self.network.each_panel(tile.stored, tile.valid, take)
+        return result
+
+    def _write(self, result: TileResult, place: tuple[slice, slice], heads: Logits, core: Tensor) -> None:
+        """Write what follows from logits of (r, v, K) to their place in the results of a tile."""
+        if result.disagreement is not None:
+            result.disagreement[place] = _percent(self._apart(heads), core)
+        shares = torch.softmax(self.model.calibration.combine(*heads), dim=2)  # (r,v,K)
+        best, index = shares.max(dim=2)
+        result.class_map[place] = self.model.classes.index_to_id[index.masked_fill_(~core, -1).cpu().numpy()]
+        result.confidence[place] = _percent(best, core)
+        if result.probabilities is not None:
+            every = shares.masked_fill_(~core[..., None], torch.nan).permute(2, 0, 1)
+            result.probabilities[:, *place] = every.cpu().numpy()
+
+    def _apart(self, heads: Logits) -> Tensor:
+        """Total variation distance, 0 to 1, of what the two heads say: (h, v)."""
+        main, spectral = (torch.softmax(head, dim=2) for head in self.model.calibration.alone(*heads))
+        return (main - spectral).abs_().sum(dim=2) / 2
+
+    def _nothing(self, shape: tuple[int, ...], parts: Collection[str]) -> TileResult:
+        classes, percent = self.model.classes, np.full(shape, PERCENT_NODATA, np.uint8)
+        every = np.full((len(classes), *shape), np.nan, np.float32) if "probabilities" in parts else None
+        return TileResult(
+            class_map=np.zeros(shape, classes.dtype),
+            confidence=percent,
+            disagreement=percent.copy() if "disagreement" in parts else None,
+            probabilities=every,
+        )
+
+
+def _percent(shares: Tensor, core: Tensor) -> NDArray[np.uint8]:
+    rounded = torch.round(100 * shares).to(torch.uint8).masked_fill_(~core, PERCENT_NODATA)
+    percent: NDArray[np.uint8] = rounded.cpu().numpy()
+    return percent
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of that name; `auto` is a GPU where torch sees one.
+
+    Raises:
+        InputError: if the name is unknown, or CUDA is asked for and not there.
+    """
+    if name not in DEVICES:
+        raise InputError(f"device {name!r} is unknown; choose from {', '.join(DEVICES)}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device cuda was asked for, but torch sees no CUDA GPU: use --device cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the precision of that name; `auto` is bfloat16 where the device multiplies it in hardware.
+
+    Raises:
+        InputError: if the name is unknown.
+    """
+    if name not in PRECISIONS:
+        raise InputError(f"precision {name!r} is unknown; choose from {', '.join(PRECISIONS)}")
+    if name == "auto":
+        name = "bfloat16" if _has_bfloat16(device) else "float32"
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def precision_name(precision: torch.dtype) -> str:
+    """Return the name under which `choose_precision` knows it."""
+    return str(precision).removeprefix("torch.")
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(_BFLOAT16_FLAGS & cpu_flags())
+
+
+def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> set[str]:
+    """What the processor says that it can do; nothing where the system does not tell."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line.split(":")[1] for line in lines if line.startswith(("flags", "Features"))), "").split())
+
+
+def predict_pixels(
+    classifier: TileClassifier, scene: Scene, rows: NDArray[np.int64], cols: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Logits of both heads at scattered pixels, (n, K) each, as the map of the whole scene would have them.
+
+    Raises:
+        SceneError: if the scene cannot be read.
+    """
+    shape = (len(rows), len(classifier.model.classes))
+    main, spectral = np.empty(shape), np.empty(shape)
+    for tile, chosen in tiles_of_pixels(classifier.plan(scene, _SCATTERED_TILE), rows, cols):
+        heads = classifier.logits(*scene.read(tile.padded, classifier.bands))
+        at = rows[chosen] - tile.core.row, cols[chosen] - tile.core.col
+        main[chosen] = heads.main.double().cpu().numpy()[at]
+        spectral[chosen] = heads.spectral.double().cpu().numpy()[at]
+    return main, spectral

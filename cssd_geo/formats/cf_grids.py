@@ -1,0 +1,161 @@
+"""CF conventions: where the pixels of a variable lie, by its coordinates and its grid mapping."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyproj
+import xarray as xr
+from affine import Affine
+from numpy.typing import NDArray
+from pyproj.exceptions import CRSError as ProjCRSError
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+
+from cssd_geo.errors import SceneError
+from cssd_geo.formats.cf_axes import SpectralVariable, along
+from cssd_geo.formats.stores import Store, text
+from cssd_geo.grid import Grid
+
+_UNEVEN = 0.1
+"""Of a pixel: coordinates of 32 bits are off by as much."""
+_MAPPINGS = ("spatial_ref", "crs", "projection", "transverse_mercator")
+_CRS_ATTRIBUTES = ("crs_wkt", "spatial_ref", "grid_mapping_name")
+_KILOMETRES = {"km", "kilometer", "kilometers", "kilometre", "kilometres"}
+_ELEMENTS = 6
+"""Numbers of a GeoTransform."""
+_HALF_TURN = 180
+
+Axis = tuple[float, float]
+"""Step, and begin of the first pixel."""
+
+
+def grid_of_variable(store: Store, cube: SpectralVariable) -> tuple[Grid, list[str]]:
+    """Return the grid of a variable, and notes for the analyst.
+
+    Coordinates are pixel centres and decide, whichever way they run; a GeoTransform gives the exact numbers,
+    stands in where there are no coordinates, and alone can say that a grid is rotated.
+
+    Raises:
+        SceneError: if pixels are not evenly spaced, or the CRS cannot be understood.
+    """
+    notes: list[str] = []
+    mapping = _grid_mapping(store, cube)
+    crs = _crs(store, mapping)
+    height, width = cube.variable.sizes[cube.y], cube.variable.sizes[cube.x]
+    down, across = _axis(store, cube, cube.y), _axis(store, cube, cube.x)
+    if crs is None and _in_degrees(down) and _in_degrees(across):
+        crs = CRS.from_epsg(4326)
+        notes.append("The file names no CRS: latitudes and longitudes are taken as WGS 84.")
+    stored = _geotransform(store, mapping)
+    transform = stored
+    if down is not None and across is not None and (stored is None or stored.b == stored.d == 0):
+        y, x = (
+            _step(store, axis, single)
+            for axis, single in ((down, stored and stored.e), (across, stored and stored.a))
+        )
+        actual = None if y is None or x is None else Affine(x[0], 0.0, x[1], 0.0, y[0], y[1])
+        if actual is not None and not _alike(actual, stored, height, width):
+            if stored is not None:
+                notes.append("The GeoTransform contradicts the coordinates, which are used.")
+            transform = actual
+    if transform is not None and crs is not None and crs.is_geographic and transform.c >= _HALF_TURN:
+        transform = Affine.translation(-2 * _HALF_TURN, 0) * transform
+    return Grid(height=height, width=width, transform=transform, crs=crs if transform is not None else None), notes
+
+
+def places_of_variable(store: Store, cube: SpectralVariable) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """Return longitude and latitude (y, x) of each pixel, where the store has them; reads them."""
+    shape = cube.variable.sizes[cube.y], cube.variable.sizes[cube.x]
+    found: dict[str, xr.Variable] = {}
+    for path, variable in store.variables(cube.group):
+        name = path.rpartition("/")[2].lower()
+        if variable.shape == shape and name in {"lon", "longitude", "lat", "latitude"}:
+            found.setdefault(name[:3], variable)
+    return (found["lon"].values, found["lat"].values) if len(found) == 2 else None  # noqa: PLR2004 - both
+
+
+def _grid_mapping(store: Store, cube: SpectralVariable) -> Mapping[str, Any]:
+    """Return the attributes of the grid mapping: the one that the variable names, else the only one there is."""
+    named = text(cube.variable.attrs.get("grid_mapping", "")).split(":")[0].split(" ")[0]
+    scalars = [(p.rpartition("/")[2], v) for p, v in store.variables(cube.group) if v.size == 1]
+    for name in (named, *_MAPPINGS):
+        for other, variable in scalars:
+            if other == name and ("GeoTransform" in variable.attrs or _tells_crs(variable)):
+                return variable.attrs
+    others = [variable.attrs for _, variable in scalars if _tells_crs(variable)]
+    return others[0] if len(others) == 1 else {}
+
+
+def _tells_crs(variable: xr.Variable) -> bool:
+    return any(key in variable.attrs for key in _CRS_ATTRIBUTES)
+
+
+def _crs(store: Store, mapping: Mapping[str, Any]) -> CRS | None:
+    written = next((text(mapping[key]) for key in _CRS_ATTRIBUTES[:2] if mapping.get(key)), None)
+    try:
+        if written is not None:
+            return CRS.from_user_input(written)
+        if "grid_mapping_name" in mapping:
+            plain = {key: np.asarray(value).tolist() for key, value in mapping.items()}
+            return CRS.from_wkt(pyproj.CRS.from_cf(plain).to_wkt())
+    except (CRSError, ProjCRSError, KeyError, TypeError, ValueError) as error:
+        raise SceneError(f"{store.name}: its grid mapping is no CRS that PROJ knows: {error}") from error
+    return None
+
+
+def _geotransform(store: Store, mapping: Mapping[str, Any]) -> Affine | None:
+    given = mapping.get("GeoTransform")
+    if given is None:
+        return None
+    try:
+        numbers = [float(v) for v in (text(given).split() if np.ndim(given) == 0 else given)]
+    except ValueError:
+        numbers = []
+    if len(numbers) != _ELEMENTS or not np.isfinite(numbers).all():
+        raise SceneError(f"{store.name}: its GeoTransform is not six numbers but {text(given)!r}")
+    transform = Affine.from_gdal(*numbers)
+    return None if transform.is_identity else transform
+
+
+def _axis(store: Store, cube: SpectralVariable, dimension: str) -> xr.Variable | None:
+    """Return the coordinate of a dimension: that of its name, else one that says that it is a coordinate."""
+    size = cube.variable.sizes[dimension]
+    known = list(along(store, cube.group, dimension, size))
+    told = [v for _, v in known if {"axis", "standard_name"} & set(v.attrs)]
+    found = next((v for name, v in known if name == dimension), told[0] if told else None)
+    return found if found is not None and found.dtype.kind in "uif" else None
+
+
+def _in_degrees(axis: xr.Variable | None) -> bool:
+    if axis is None:
+        return False
+    about = {text(axis.attrs.get(key, "")).lower() for key in ("units", "standard_name")} | {
+        str(axis.dims[0]).lower()
+    }
+    return any(word.startswith(("degree", "lat", "lon")) for word in about)
+
+
+def _step(store: Store, axis: xr.Variable, single: float | None) -> Axis | None:
+    """Step and begin of the first pixel in metres or degrees; one pixel alone needs the step of a transform."""
+    centres = np.asarray(axis.values, np.float64)
+    if text(axis.attrs.get("units", "")).lower() in _KILOMETRES:
+        centres = centres * 1000
+    if len(centres) == 1:
+        return None if single is None else (single, float(centres[0]) - single / 2)
+    steps = np.diff(centres)
+    step = float(centres[-1] - centres[0]) / (len(centres) - 1)
+    if not np.isfinite(centres).all() or step == 0 or np.abs(steps - step).max() > _UNEVEN * abs(step):
+        raise SceneError(
+            f"{store.name}: pixels are not evenly spaced along {axis.dims[0]}: warp it to a regular grid first"
+        )
+    return step, float(centres[0]) - step / 2
+
+
+def _alike(actual: Affine, stored: Affine | None, height: int, width: int) -> bool:
+    """Whether two transforms put all corners at the same place, to a tenth of a pixel."""
+    if stored is None:
+        return False
+    corners = [(0, 0), (width, 0), (0, height), (width, height)]
+    moved = [(~stored * (actual * corner), corner) for corner in corners]
+    return all(abs(x - u) < _UNEVEN and abs(y - v) < _UNEVEN for (x, y), (u, v) in moved)

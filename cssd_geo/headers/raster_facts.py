@@ -1,0 +1,146 @@
+"""What an open raster says of itself beside its pixels: bands, scale, nodata, sensor, and what is doubtful."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
+
+from cssd_geo.bands import Bands
+from cssd_geo.errors import SceneError
+from cssd_geo.headers.band_tags import FoundBands, Tags, read_bands, read_scale
+from cssd_geo.headers.envi_header import EnviHeader
+from cssd_geo.headers.raw_files import check_length, envi_header
+
+_REAL = ("int", "uint", "float")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RasterFacts:
+    """What a raster says of its spectral bands."""
+
+    bands: Bands
+    dtype: np.dtype[Any]
+    nodata: NDArray[np.float64]
+    """(band,) NaN where a band declares none."""
+    scale: NDArray[np.float64]
+    """(band,) reflectance (or radiance) = scale * value + offset."""
+    offset: NDArray[np.float64]
+    """(band,) see `scale`."""
+    sensor: str | None
+    notes: tuple[str, ...]
+    """What was decided or is missing, for the analyst."""
+
+
+def spectral_indexes(dataset: Any) -> list[int]:
+    """Return the bands, counted from 1, that hold measurements: all but transparency.
+
+    Raises:
+        SceneError: if there is none.
+    """
+    alpha = alpha_indexes(dataset)
+    indexes = [index for index in dataset.indexes if index not in alpha]
+    if not indexes:
+        raise SceneError(f"{dataset.name} holds transparency only (alpha): it is no scene")
+    return indexes
+
+
+def alpha_indexes(dataset: Any) -> list[int]:
+    """Return the bands, counted from 1, that hold transparency."""
+    kinds = dataset.colorinterp
+    return [index for index, kind in zip(dataset.indexes, kinds, strict=True) if kind is ColorInterp.alpha]
+
+
+def read_facts(dataset: Any) -> RasterFacts:
+    """Read what an open rasterio dataset says, and check that its file is whole; reads no pixel.
+
+    Raises:
+        SceneError: if it is no scene, holds complex numbers or bands of several types, or a raw file is cut short.
+    """
+    header = envi_header(dataset)
+    length = check_length(dataset, header)
+    indexes = spectral_indexes(dataset)
+    dtype = _dtype(dataset, indexes)
+    envi = dataset.tags(ns="ENVI")
+    found = _bands(dataset, envi, indexes)
+    nodata, doubts = _nodata(dataset, header, dtype, indexes)
+    pairs = [(dataset.scales[i - 1], dataset.offsets[i - 1]) for i in indexes]
+    scale, offset = np.array(read_scale(envi, *zip(*pairs, strict=True)), np.float64).T
+    return RasterFacts(
+        bands=found.bands,
+        dtype=dtype,
+        nodata=nodata,
+        scale=scale,
+        offset=offset,
+        sensor=None if header is None else header.sensor,
+        notes=length + _alpha_notes(dataset) + found.notes + doubts + _place_notes(dataset),
+    )
+
+
+def _bands(dataset: Any, envi: Tags, indexes: list[int]) -> FoundBands:
+    """Tags of a band in the domains that say something of wavelengths; ENVI's and FORCE's before the default."""
+    try:
+        names = [dataset.descriptions[i - 1] for i in indexes]
+    except UnicodeDecodeError:  # a header in another encoding: the names are lost, and nothing else
+        names = []
+    imagery = [dataset.tags(i, ns="IMAGERY") for i in indexes]
+    plain = [dataset.tags(i) | dataset.tags(i, ns="FORCE") | dataset.tags(i, ns="ENVI") for i in indexes]
+    return read_bands(envi, imagery, plain, dataset=dataset.tags(), names=names)
+
+
+def _dtype(dataset: Any, indexes: list[int]) -> np.dtype[Any]:
+    """Return the type of all bands; raises a SceneError if there is none, or it is not real."""
+    names = sorted({dataset.dtypes[i - 1] for i in indexes})
+    if not all(name.startswith(_REAL) for name in names):
+        raise SceneError(f"{dataset.name} holds {names[0]} values; a scene has real numbers")
+    if len(names) > 1:
+        raise SceneError(
+            f"{dataset.name} has bands of several types ({', '.join(names)}): convert it to one, "
+            "such as gdal_translate -ot Float32"
+        )
+    dtype: np.dtype[Any] = np.dtype(names[0])
+    return dtype
+
+
+def _nodata(
+    dataset: Any, header: EnviHeader | None, dtype: np.dtype[Any], indexes: list[int]
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Values that mean nodata; notes on those that cannot be what was meant."""
+    declared = [dataset.nodatavals[i - 1] for i in indexes]
+    if header is not None and not header.nodata_is_number:  # GDAL takes it for 0
+        return np.full(len(indexes), np.nan), ("The header's data ignore value is no number: it is not used.",)
+    nodata = np.array([np.nan if value is None else value for value in declared], np.float64)
+    strange = sorted({value for value in nodata.tolist() if not (np.isnan(value) or _holds(dtype, value))})
+    notes = tuple(
+        f"The nodata value {value:g} cannot occur in {dtype} data: no pixel has it." for value in strange
+    )
+    return nodata, notes
+
+
+def _holds(dtype: np.dtype[Any], value: float) -> bool:
+    if dtype.kind == "f":
+        return True
+    limits = np.iinfo(dtype)
+    return value.is_integer() and limits.min <= value <= limits.max
+
+
+def _alpha_notes(dataset: Any) -> tuple[str, ...]:
+    alpha = ", ".join(map(str, alpha_indexes(dataset)))
+    return (
+        (f"Band {alpha} is transparency (alpha): it says which pixels are valid, and is no band.",)
+        if alpha
+        else ()
+    )
+
+
+def _place_notes(dataset: Any) -> tuple[str, ...]:
+    """What is missing of the scene's place on the Earth."""
+    if dataset.transform.is_identity and not dataset.gcps[0]:
+        also = " but rational polynomials (RPC), which are not used" if dataset.rpcs else ""
+        return (f"The scene has no georeference{also}: its map will have none either.",)
+    if dataset.crs is None and dataset.gcps[1] is None:
+        return (
+            "The scene has a georeference without a coordinate system: labels must be in the same coordinates.",
+        )
+    return ()

@@ -1,0 +1,249 @@
+"""One or several scenes with their labels, as one set of labelled pixels to split, train on and test."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+from numpy.typing import NDArray
+from pyproj.exceptions import ProjError
+
+from cssd_geo.bands import Bands
+from cssd_geo.classes import ClassTable, listed
+from cssd_geo.errors import SceneError
+from cssd_geo.grid import Grid
+from cssd_geo.labels import Labels
+from cssd_geo.learning.windows import PixelTable, read_windows
+from cssd_geo.options import LARGEST_WINDOW
+from cssd_geo.scenes.scene import Scene
+from cssd_geo.spectra.resampling import MATCH_TOLERANCE_NM
+from cssd_geo.vectors.legend import Entry, entries_of, name_key, tabulate
+
+_GAP = 2 * LARGEST_WINDOW
+"""Columns between two scenes: more than the receptive field of any window."""
+
+Indexes = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelledScene:
+    """A scene and the labels that belong to it."""
+
+    scene: Scene
+    labels: Labels
+    path: Path | None = None
+    """The label file, for labels that come from one."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelledScenes:
+    """Scenes side by side in one plane of pixels, in which columns are counted on from scene to scene.
+
+    Between two of them lies a gap that is wider than any receptive field. So no window and no buffer reaches from
+    one into another, and what splits pixels by their distance need not know of scenes. With one scene the plane is
+    the scene.
+    """
+
+    members: tuple[LabelledScene, ...]
+    """As they were given, except that all scenes have the same good bands."""
+    labels: Labels
+    """Of all scenes, in the plane, with one table of classes. Polygons of one file are the same in all scenes."""
+
+    @property
+    def bands(self) -> Bands:
+        """The bands that all scenes have."""
+        return self.members[0].scene.bands
+
+    def by_scene(self, cols: Indexes) -> Iterator[tuple[Scene, NDArray[np.intp], Indexes]]:
+        """Yield each scene that columns (n,) of the plane lie in, with their indexes, and as its own columns."""
+        starts = _starts([member.scene for member in self.members])
+        owners = np.searchsorted(starts, cols, side="right") - 1
+        for i, member in enumerate(self.members):
+            chosen = np.flatnonzero(owners == i)
+            if chosen.size:
+                yield member.scene, chosen, cols[chosen] - starts[i]
+
+    def read_windows(self, labels: Labels, reach: int) -> PixelTable:
+        """Read the good bands of the squares around labelled pixels, values in reflectance; see `windows`.
+
+        Raises:
+            SceneError: if a scene cannot be read.
+        """
+        good, side = self.bands.good_indexes, 2 * reach + 1
+        values, lookup, count = [np.zeros((1, len(good)))], np.zeros((len(labels), side, side), np.int64), 1
+        for scene, chosen, cols in self.by_scene(labels.cols):
+            table = read_windows(scene, labels.rows[chosen], cols, good, reach)
+            lookup[chosen] = np.where(table.lookup > 0, table.lookup + (count - 1), 0)
+            values.append(reflectance(table.values[1:], scene, good))
+            count += len(table.values) - 1
+        return PixelTable(values=np.concatenate(values), lookup=lookup)
+
+    def without_bands(self, bad: NDArray[np.bool_]) -> "LabelledScenes":
+        """Mark bands, (band,), as bad in all scenes.
+
+        Raises:
+            SceneError: if none is left.
+        """
+        members = tuple(replace(member, scene=member.scene.without_bands(bad)) for member in self.members)
+        _require_good_bands([member.scene for member in members])
+        return replace(self, members=members)
+
+
+def unite(members: Sequence[LabelledScene]) -> tuple[LabelledScenes, tuple[str, ...]]:
+    """Lay scenes side by side and give their labels one table of classes, united by name.
+
+    Returns:
+        The scenes, and notes on how they were united.
+
+    Raises:
+        SceneError: if scenes have other bands than the first, or no good band in common.
+    """
+    scenes, notes = _with_common_bands([member.scene for member in members])
+    table, classes, more = _one_table([member.labels for member in members])
+    polygons, shared = _polygons(members)
+    starts = _starts(scenes)
+    joined = [(member.labels, start) for member, start in zip(members, starts.tolist(), strict=True)]
+    labels = Labels(
+        rows=np.concatenate([labels.rows for labels, _ in joined]),
+        cols=np.concatenate([labels.cols + start for labels, start in joined]),
+        classes=np.concatenate(
+            [index[labels.classes] for (labels, _), index in zip(joined, classes, strict=True)]
+        ),
+        polygons=polygons,
+        table=table,
+        ids_given=any(labels.ids_given for labels, _ in joined),
+    )
+    placed = tuple(replace(member, scene=scene) for member, scene in zip(members, scenes, strict=True))
+    return LabelledScenes(members=placed, labels=labels), (*notes, *more, *shared, *_overlaps(members))
+
+
+def _starts(scenes: Sequence[Scene]) -> Indexes:
+    """First column of each scene in the plane."""
+    widths = [scene.grid.width + _GAP for scene in scenes[:-1]]
+    return np.cumsum([0, *widths])
+
+
+def reflectance(stored: NDArray[Any], scene: Scene, bands: NDArray[np.intp]) -> Floats:
+    """Bring values (n, S) of some bands from what is stored to reflectance."""
+    values: Floats = stored * scene.scale[bands] + scene.offset[bands]
+    return values
+
+
+# Bands
+
+
+def _with_common_bands(scenes: Sequence[Scene]) -> tuple[list[Scene], tuple[str, ...]]:
+    """Mark bands as bad that are bad in any scene."""
+    first = scenes[0]
+    for scene in scenes[1:]:
+        _require_same(scene, first)
+    good = np.array([scene.bands.good for scene in scenes])  # (scene, band)
+    common = good.all(axis=0)
+    lost = np.flatnonzero(good.any(axis=0) & ~common)
+    notes = (f"Bands that are bad in one of the scenes were dropped in all: {listed(lost + 1, 40)}.",)
+    bad = np.logical_not(common)
+    united = [scene.without_bands(bad) if lost.size else scene for scene in scenes]
+    _require_good_bands(united)
+    return united, notes * bool(lost.size)
+
+
+def _require_good_bands(scenes: Sequence[Scene]) -> None:
+    if any(scenes[0].bands.good):
+        return
+    if len(scenes) == 1:
+        raise SceneError(f"{scenes[0].name} marks every band as bad: check the bad-band list (bbl) in its header")
+    raise SceneError("no band is good in all of the scenes: check the bad-band lists (bbl) in their headers")
+
+
+def _require_same(scene: Scene, first: Scene) -> None:
+    """Check that two scenes have the same bands in the same order."""
+    ours, theirs = scene.bands, first.bands
+    advice = "train on scenes of one sensor and product"
+    if len(ours) != len(theirs):
+        raise SceneError(f"{scene.name} has {len(ours)} bands but {first.name} has {len(theirs)}: {advice}")
+    if ours.wavelength_nm is None or theirs.wavelength_nm is None:
+        return
+    apart = np.abs(np.subtract(ours.wavelength_nm, theirs.wavelength_nm))
+    off = np.flatnonzero((apart > MATCH_TOLERANCE_NM) & np.array(ours.good) & np.array(theirs.good))
+    if off.size:
+        i = int(off[0])
+        raise SceneError(
+            f"{scene.name}: {off.size} of {len(ours)} bands lie elsewhere than those of {first.name}, first band "
+            f"{i + 1} at {ours.wavelength_nm[i]:.1f} nm, not {theirs.wavelength_nm[i]:.1f} nm (tolerance "
+            f"{MATCH_TOLERANCE_NM:g} nm): {advice}"
+        )
+
+
+# Classes and polygons
+
+
+def _one_table(parts: Sequence[Labels]) -> tuple[ClassTable, list[Indexes], tuple[str, ...]]:
+    """Unite tables by name: the table, for each the new index of its classes, and notes."""
+    if len(parts) == 1:
+        return parts[0].table, [np.arange(len(parts[0].table))], ()
+    legends = [entries_of(labels.table, with_ids=labels.ids_given) for labels in parts]
+    every = [entry for legend in legends for entry in legend]
+    notes, agree = tuple[str, ...](), _ids_agree(every)
+    if not agree:
+        every = [replace(entry, id=None) for entry in every]
+    table, index = tabulate(every)
+    if not agree:
+        shown = listed(f"{i} = {name}" for i, name in zip(table.ids, table.names, strict=True))
+        notes = (f"The label files number their classes differently, so they were renumbered by name: {shown}.",)
+    return table, np.split(index, np.cumsum([len(legend) for legend in legends])[:-1]), notes
+
+
+def _ids_agree(entries: Sequence[Entry]) -> bool:
+    """Whether each class has one id, and each id is of one class."""
+    pairs = {(name_key(entry.name), entry.id) for entry in entries if entry.id is not None}
+    return len(pairs) == len({key for key, _ in pairs}) == len({number for _, number in pairs})
+
+
+def _polygons(members: Sequence[LabelledScene]) -> tuple[Indexes, tuple[str, ...]]:
+    """Number the polygons of all scenes; those of a file that labels several are the same polygons in each.
+
+    They show the same places, so that they must be held out together.
+    """
+    first: dict[Path, int] = {}
+    found, count, shared = list[Indexes](), 0, list[str]()
+    for member in members:
+        start = count
+        if member.path is not None:
+            start = first.setdefault(member.path.resolve(), count)
+        if start < count and member.path is not None:
+            shared.append(member.path.name)
+        found.append(member.labels.polygons + start)
+        count = max(count, int(found[-1].max(initial=-1)) + 1)
+    note = f"{listed(dict.fromkeys(shared))} labels several scenes: a polygon is held out in all of them together."
+    return np.concatenate(found), (note,) * bool(shared)
+
+
+def _overlaps(members: Sequence[LabelledScene]) -> Iterator[str]:
+    """Tell which scenes show the same place with other label files: what trains in one may test in the other."""
+    for (one, ours), (other, theirs) in combinations([(m, _degrees(m.scene.map_grid)) for m in members], 2):
+        if ours is None or theirs is None or (one.path is not None and one.path == other.path):
+            continue
+        (west, south, east, north), (left, bottom, right, top) = ours, theirs
+        if west < right and left < east and south < top and bottom < north:
+            yield (
+                f"{one.scene.name} and {other.scene.name} show the same place in part: if their labels do, the "
+                "accuracy is overrated, unless one label file serves both."
+            )
+
+
+def _degrees(grid: Grid) -> tuple[float, float, float, float] | None:
+    """West, south, east and north of a scene; None where they are not known."""
+    if grid.crs is None or grid.transform is None:
+        return None
+    corners = [(0, 0), (grid.width, 0), (0, grid.height), (grid.width, grid.height)]
+    x, y = np.transpose([grid.transform * corner for corner in corners])
+    try:
+        to_degrees = pyproj.Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True)
+        bounds = to_degrees.transform_bounds(x.min(), y.min(), x.max(), y.max())
+    except ProjError:  # a CRS of a building, or of the moon
+        return None
+    return bounds if np.isfinite(bounds).all() else None

@@ -1,0 +1,154 @@
+"""Which labels train and which test, as the options ask."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cssd_geo.accuracy.splits import Split, few_shot, near_folds, polygon_folds, random_folds
+from cssd_geo.classes import listed
+from cssd_geo.errors import LabelError
+from cssd_geo.labels import Labels
+from cssd_geo.options import TrainingOptions
+
+Indexes = NDArray[np.intp]
+
+_ENOUGH = 50
+"""Held-out pixels that suffice to weigh the two heads; where there are fewer, more are held out for that."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """Indexes of labelled pixels; none is in both."""
+
+    train: Indexes
+    test: Indexes
+    apart: bool
+    """True: no pixel that tests is so near one that trains that their windows would overlap."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """What the final model trains on, and the folds that say how good it is."""
+
+    train: Indexes
+    """Of the labelled pixels, for the final model."""
+    folds: tuple[Fold, ...]
+    """Empty where nothing is held out. No pixel is tested twice."""
+    description: str
+    """How the test labels were held out, in a sentence or two."""
+
+
+def draw(labels: Labels, options: TrainingOptions, receptive_field: int) -> Sampling:
+    """Draw what trains, and hold out labels for testing, fold by fold.
+
+    Where polygons cannot be held out apart, or hardly any pixels, further folds hold out labels beside those that
+    train: they weigh the heads, and judge the map only where nothing else does, which the description then says.
+
+    Args:
+        labels: all labelled pixels.
+        options: split, folds, shots, pixels_per_class and seed count here.
+        receptive_field: pixels that decide one pixel's class, as a side length; held-out polygons keep this
+            distance to training pixels.
+
+    Raises:
+        LabelError: if nothing can be held out, or a class has nothing left to train on.
+    """
+    apart, near = _hold_out(labels, options, receptive_field)
+    return Sampling(
+        train=_limited(labels, np.arange(len(labels)), options),
+        folds=(*_folds(labels, apart, options, apart=True), *_folds(labels, near, options, apart=False)),
+        description=_describe(labels, options, apart, near),
+    )
+
+
+def _hold_out(labels: Labels, options: TrainingOptions, receptive_field: int) -> tuple[list[Split], list[Split]]:
+    """Labels held out at a distance, and, where these are few, others held out without one."""
+    if options.split == "none":
+        return [], []
+    if options.split == "random":
+        return [], random_folds(classes=labels.classes, folds=options.folds, seed=options.seed)
+    apart = _apart(labels, options, receptive_field)
+    tested = _tested(labels, apart)
+    if tested.sum() >= _ENOUGH:
+        return apart, []
+    near = near_folds(
+        classes=labels.classes, polygons=labels.polygons, tested=tested, folds=options.folds, seed=options.seed
+    )
+    return apart, near
+
+
+def _apart(labels: Labels, options: TrainingOptions, receptive_field: int) -> list[Split]:
+    """Whole polygons held out at a distance; nothing where they are too few or too close together."""
+    try:
+        return polygon_folds(
+            rows=labels.rows,
+            cols=labels.cols,
+            classes=labels.classes,
+            polygons=labels.polygons,
+            buffer=receptive_field,
+            folds=options.folds,
+            seed=options.seed,
+        )
+    except LabelError:
+        return []
+
+
+def _tested(labels: Labels, splits: list[Split]) -> NDArray[np.bool_]:
+    tested = np.zeros(len(labels), np.bool_)
+    for split in splits:
+        tested |= split.test
+    return tested
+
+
+def _folds(labels: Labels, splits: list[Split], options: TrainingOptions, *, apart: bool) -> Iterator[Fold]:
+    for split in splits:
+        train = _limited(labels, np.flatnonzero(split.train), options)
+        yield Fold(train=train, test=np.flatnonzero(split.test), apart=apart)
+
+
+def _limited(labels: Labels, chosen: Indexes, options: TrainingOptions) -> Indexes:
+    """Those of the chosen pixels that train: few shots, or at most so many of each class."""
+    classes = labels.classes[chosen]
+    if options.shots is not None:
+        kept = chosen[few_shot(classes=classes, shots=options.shots, seed=options.seed)]
+    else:
+        order = np.random.default_rng(options.seed).permutation(chosen)
+        members = (order[labels.classes[order] == k] for k in range(len(labels.table)))
+        kept = np.sort(np.concatenate([pixels[: options.pixels_per_class] for pixels in members]))
+    counts = np.bincount(labels.classes[kept], minlength=len(labels.table))
+    lost = [name for name, count in zip(labels.table.names, counts, strict=True) if not count]
+    if lost:
+        raise LabelError(f"nothing is left to train {listed(lost)} on: label more polygons, farther apart")
+    return kept
+
+
+def _describe(labels: Labels, options: TrainingOptions, apart: list[Split], near: list[Split]) -> str:
+    tested, beside = _tested(labels, apart), int(_tested(labels, near).sum())
+    if not apart and not near:
+        return "Nothing was held out: the accuracy is not known and the confidence is not calibrated."
+    if options.split == "random":
+        return (
+            f"Cross-validation, {len(near)} folds of random pixels ({beside} of {len(labels)}): their "
+            "neighbours trained, so the accuracy is overrated and does not carry over to other places."
+        )
+    if not apart:
+        return (
+            "No polygon could be held out at a distance from those that train, so "
+            f"{len(near)} folds of labels were held out beside them ({beside} of {len(labels)} pixels): the "
+            "accuracy is overrated and does not carry over to other places. Draw more polygons of each class, "
+            "farther apart, to know it."
+        )
+    held, of = len(np.unique(labels.polygons[tested])), len(np.unique(labels.polygons))
+    text = (
+        f"Cross-validation, {len(apart)} folds of whole polygons: {held} of {of} were held out ({tested.sum()} "
+        f"of {len(labels)} pixels), and what lay so near that windows would overlap did not train. The model "
+        "itself was then trained on all labels."
+    )
+    if near:
+        text += (
+            f" As these are few, {beside} more pixels were held out beside those that train, to weigh the two "
+            "heads; the accuracy does not count them."
+        )
+    return text

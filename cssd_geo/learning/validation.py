@@ -1,0 +1,100 @@
+"""What cross-validation says: accuracy with its interval, reliability, and how the usual methods do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cssd_geo.accuracy.metrics import Accuracy, clustered_interval, confusion_matrix
+from cssd_geo.accuracy.reliability import Reliability
+from cssd_geo.calibration import cross_fitted
+from cssd_geo.classes import ClassTable
+
+Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions:
+    """What was said of held-out pixels by models that did not see them; arrays (n, ...)."""
+
+    main: Floats
+    """(n, K) logits of the main head."""
+    spectral: Floats
+    """(n, K) logits of the spectral head."""
+    baselines: dict[str, Ids]
+    """(n,) class indexes by the name of the method."""
+    classes: Ids
+    """(n,) true class indexes."""
+    polygons: Ids
+    """(n,) polygon of each pixel."""
+    apart: NDArray[np.bool_]
+    """(n,) False: its neighbours were trained on, so it only helps to weigh the heads where others are apart."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Those of several folds as one."""
+        return cls(
+            main=np.concatenate([part.main for part in parts]),
+            spectral=np.concatenate([part.spectral for part in parts]),
+            baselines={name: np.concatenate([p.baselines[name] for p in parts]) for name in parts[0].baselines},
+            classes=np.concatenate([part.classes for part in parts]),
+            polygons=np.concatenate([part.polygons for part in parts]),
+            apart=np.concatenate([part.apart for part in parts]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldOut:
+    """Accuracy on held-out pixels, for the map (both heads, weights cross-fitted) and each head alone."""
+
+    description: str
+    """How the pixels were held out."""
+    map: Accuracy
+    interval: tuple[float, float]
+    """95 % confidence interval of the map's overall accuracy, 0 to 1; NaN with fewer than two polygons."""
+    reliability: Reliability
+    """Of the map's confidence."""
+    main: Accuracy
+    spectral: Accuracy
+    baselines: dict[str, Accuracy]
+    """By the name of the method, trained and tested on the same pixels; empty if not asked for."""
+
+    @property
+    def best_baseline(self) -> str | None:
+        """Name of the method with the highest overall accuracy."""
+        return max(self.baselines, key=lambda name: self.baselines[name].overall_accuracy, default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        low, high = (None if np.isnan(end) else end for end in self.interval)
+        return {
+            "split": self.description,
+            "map": self.map.to_json() | {"overall_accuracy_95": [low, high]},
+            "reliability": self.reliability.to_json(),
+            "main": self.main.to_json(),
+            "spectral": self.spectral.to_json(),
+            "baselines": {name: accuracy.to_json() for name, accuracy in self.baselines.items()},
+        }
+
+
+def judge(found: Predictions, table: ClassTable, description: str) -> HoldOut:
+    """Sum up predictions of held-out pixels: of those apart from training ones; of all where none is."""
+    judged = found.apart if found.apart.any() else ~found.apart
+    classes = found.classes[judged]
+    logits = cross_fitted(found.main, found.spectral, found.classes, found.polygons, apart=found.apart)[judged]
+
+    def accuracy(predicted: Ids) -> Accuracy:
+        return Accuracy(confusion=confusion_matrix(classes, predicted, len(table)), names=table.names)
+
+    return HoldOut(
+        description=description,
+        map=accuracy(logits.argmax(1)),
+        interval=clustered_interval(logits.argmax(1) == classes, found.polygons[judged]),
+        reliability=Reliability.of(logits, classes),
+        main=accuracy(found.main[judged].argmax(1)),
+        spectral=accuracy(found.spectral[judged].argmax(1)),
+        baselines={name: accuracy(predicted[judged]) for name, predicted in found.baselines.items()},
+    )

@@ -1,0 +1,95 @@
+"""Which rasters a run writes, what describes them, and what room they take."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cssd_geo
+from cssd_geo.classmap import RECEPTIVE_FIELD_TAG, Layer, class_map_layer, percent_layer, probability_layer
+from cssd_geo.errors import OutputError
+from cssd_geo.grid import Grid
+from cssd_geo.model import Model, fingerprint
+from cssd_geo.runs.raw_layers import RawLayer
+from cssd_geo.runs.unfinished import folder_of
+from cssd_geo.scenes.scene import Scene
+
+SCENE_TAG, MODEL_TAG = "CSSD_GEO_SCENE_FINGERPRINT", "CSSD_GEO_MODEL"
+"""Tags of every output: which content the scene had, the digest of the model."""
+_OVERVIEWS = 4 / 3
+"""Pixels of a raster with its overviews, for each of its own."""
+
+Paths = Mapping[str, str | Path | None]
+"""The raster of each part of a `TileResult`, None where it is not wanted."""
+
+
+def asked_layers(paths: Paths, scene: Scene, model: Model, precision: str) -> dict[str, Layer]:
+    """Return the layer of each part that is wanted, the class map first.
+
+    Raises:
+        OutputError: if two of them, or one and the scene, are the same file.
+    """
+    tags = _provenance_tags(scene, model) | {"CSSD_GEO_PRECISION": precision}
+    layers = {part: _layer(part, Path(path), model, tags) for part, path in paths.items() if path is not None}
+    _require_different([layer.path for layer in layers.values()], scene)
+    return layers
+
+
+def raw_layers(layers: Mapping[str, Layer], grid: Grid) -> dict[str, RawLayer]:
+    """Return where the pixels of each layer lie until all are there."""
+    folder, size = folder_of(layers["class_map"].path), {"height": grid.height, "width": grid.width}
+    return {
+        part: RawLayer(folder / f"{part}.raw", layer.dtype, bands=len(layer.band_names), **size)
+        for part, layer in layers.items()
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """Bytes on the disk of the class map."""
+
+    unfinished: int
+    """That the unfinished run will still take."""
+    finished: int
+    """That the rasters take at most, while they are made; mostly they are compressed to a small part of it."""
+    free: int
+
+
+def room_for(raw: Mapping[str, RawLayer]) -> Room:
+    """Look what room is needed and free. The folder need not exist, the one that it will lie in must."""
+    sizes = [layer.size for layer in raw.values()]
+    return Room(
+        unfinished=sum(max(0, layer.size - layer.allocated) for layer in raw.values()),
+        finished=int(_OVERVIEWS * sum(sizes)) + max(sizes),
+        free=shutil.disk_usage(raw["class_map"].path.parent.parent).free,
+    )
+
+
+def _layer(part: str, path: Path, model: Model, tags: Mapping[str, str]) -> Layer:
+    match part:
+        case "class_map":
+            return class_map_layer(path, model.classes, tags)
+        case "probabilities":
+            return probability_layer(path, model.classes, tags)
+        case _:
+            return percent_layer(path, part, tags)
+
+
+def _require_different(outputs: list[Path], scene: Scene) -> None:
+    paths = [path.resolve() for path in (*outputs, *([] if scene.path is None else [scene.path]))]
+    if len(set(paths)) < len(paths):
+        raise OutputError(
+            "scene, map, confidence, disagreement and probabilities need different files: two of them are the same"
+        )
+
+
+def _provenance_tags(scene: Scene, model: Model) -> dict[str, str]:
+    trained_on = (model.provenance.get("scene") or {}).get("name", "unknown")
+    return {
+        "TIFFTAG_SOFTWARE": f"cssd-geo {cssd_geo.__version__}",
+        "CSSD_GEO_SCENE": scene.name,
+        MODEL_TAG: model.digest(),
+        **({} if scene.path is None else {SCENE_TAG: fingerprint(scene.path)}),
+        "CSSD_GEO_TRAINED_ON": str(trained_on),
+        RECEPTIVE_FIELD_TAG: str(model.network.config.receptive_field),
+    }

@@ -1,0 +1,254 @@
+"""One classification on its way into files: what it depends on, its tiles, and the rasters at its end.
+
+put(tile) ... put(tile)    into the folder of the unfinished run, see `unfinished`; killed here, it goes on here
+assemble()                 each raster is made whole beside its target and verified
+                           all are renamed, the class map last: where it is, all is done
+                           the folder goes
+"""
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+import cssd_geo
+from cssd_geo.budget import shown
+from cssd_geo.classes import UNCLASSIFIED
+from cssd_geo.classmap import BLOCK, Layer, RasterWriter
+from cssd_geo.engine.inference import TileClassifier, TileResult
+from cssd_geo.errors import InputError, OutputError
+from cssd_geo.files.outputs import GEOTIFF, check_target
+from cssd_geo.options import ON_ERROR
+from cssd_geo.runs.identity import SceneWatch, scene_key
+from cssd_geo.runs.layers import Paths, asked_layers, raw_layers, room_for
+from cssd_geo.runs.unfinished import Unfinished, folder_of
+from cssd_geo.scenes.scene import Scene
+from cssd_geo.scenes.unreadable import Readable, Tolerant
+from cssd_geo.tiles import Tile, TilePlan, Window
+
+_FORMAT = "1"
+"""Of what lies in the folder of an unfinished run."""
+_STRIP_BYTES = 1 << 25
+"""Of a layer that are in memory while it is assembled."""
+_LISTED = 100
+"""Unreadable blocks that the tag of a map names one by one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What concerns the run as a whole."""
+
+    device: str
+    precision: str
+    tile_size: int | None
+    memory: int
+    overwrite: bool
+    restart: bool
+    on_error: str
+
+    def __post_init__(self) -> None:
+        if self.on_error not in ON_ERROR:
+            raise InputError(f"on_error {self.on_error!r} is unknown; choose from {', '.join(ON_ERROR)}")
+
+
+class Run:
+    """The rasters of one run, fed with each tile's result; a context manager."""
+
+    def __init__(
+        self, classifier: TileClassifier, scene: Scene, plan: TilePlan, paths: Paths, options: RunOptions
+    ) -> None:
+        """Check what can be checked before any work; nothing is written yet.
+
+        Args:
+            classifier: what computes.
+            scene: what is classified.
+            plan: its tiles, unless an unfinished run has others.
+            paths: of the rasters.
+            options: further ones.
+
+        Raises:
+            OutputError: if a target cannot be written, or exists.
+        """
+        self._scene, self._model, self._plan, self._options = scene, classifier.model, plan, options
+        self._layers = asked_layers(paths, scene, classifier.model, options.precision)
+        self._target = self._layers["class_map"].path
+        there = folder_of(self._target).exists()
+        for layer in self._layers.values():  # which of those that exist are ours, only the journal can tell
+            check_target(layer.path, overwrite=options.overwrite or there, suffixes=GEOTIFF)
+        self._raw = raw_layers(self._layers, scene.grid)
+        self._unfinished = Unfinished(self._target, self._raw, guard=SceneWatch(scene).check)
+        self._tolerant = Tolerant(scene) if options.on_error == "skip" else None
+        self._counts = np.zeros(classifier.model.classes.ids[-1] + 1, np.int64)
+        self.pixels_done = 0
+        """Pixels of the tiles that are done, or put."""
+
+    def __enter__(self) -> Self:
+        restart, about = self._options.restart, {"memory": self._options.memory}
+        with ExitStack() as stack:
+            stack.enter_context(self._unfinished)
+            self._unfinished.begin(self._key(), self._plan, restart=restart, about=about)
+            self._require_memory()
+            self._require_free_targets()
+            self._require_room()
+            self._stack = stack.pop_all()
+        self.pixels_done = sum(self.plan[index].core.pixels for index in self.done)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    @property
+    def scene(self) -> Readable:
+        """What to read tiles from."""
+        return self._scene if self._tolerant is None else self._tolerant
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """What each result must have."""
+        return frozenset(self._layers)
+
+    @property
+    def plan(self) -> TilePlan:
+        """The tiles: those of the unfinished run, where it goes on with one."""
+        return self._unfinished.plan
+
+    @property
+    def done(self) -> frozenset[int]:
+        """Indexes of the tiles that need not be computed any more."""
+        return self._unfinished.done
+
+    @property
+    def unreadable(self) -> tuple[Window, ...]:
+        """Blocks of the scene that could not be read, from top to bottom."""
+        return tuple(sorted(self._unfinished.unreadable, key=lambda window: (window.row, window.col)))
+
+    @property
+    def pixels(self) -> dict[str, int]:
+        """Pixels of each class by name, once the map is assembled; all others under "unclassified"."""
+        named = zip(self._model.classes.names, self._model.classes.ids, strict=True)
+        counts = {name: int(self._counts[value]) for name, value in named}
+        return counts | {"unclassified": int(self._counts[UNCLASSIFIED])}
+
+    def put(self, tile: Tile, result: TileResult) -> None:
+        """Take the result of a tile.
+
+        Raises:
+            OutputError: if it cannot be written.
+            SceneError: if the scene has changed since the run began.
+        """
+        unreadable = [] if self._tolerant is None else self._tolerant.unreadable(tile.padded)
+        self._unfinished.put(tile, {part: getattr(result, part) for part in self._layers}, unreadable=unreadable)
+        self.pixels_done += tile.core.pixels
+
+    def assemble(self) -> None:
+        """Make the rasters of what was put, give them their names, and end the run.
+
+        Raises:
+            OutputError: if tiles are missing, a raster cannot be written, or a target has come to be meanwhile.
+            SceneError: if the scene has changed since the run began.
+        """
+        self._unfinished.require_whole()
+        with ExitStack() as stack:
+            writers = {part: RasterWriter(self._tagged(layer), self._scene.map_grid, token=self._token)
+                       for part, layer in self._layers.items()}  # fmt: skip
+            made = [self._made(part, stack.enter_context(writer)) for part, writer in writers.items()]
+            self._require_free_targets()
+            self._unfinished.publishes(made)
+            for writer in reversed(writers.values()):
+                writer.publish()
+        with self._unfinished.failures("finalised"):
+            self._unfinished.remove()
+
+    @property
+    def _token(self) -> str:
+        """Always the same, so that what a run leaves that is killed while it assembles is found again."""
+        return f"{zlib.crc32(os.fsencode(self._target.resolve())):08x}"
+
+    def _made(self, part: str, writer: RasterWriter) -> Path:
+        for window in self._strips(part):
+            block = self._read(part, window)
+            writer.write(block, window)
+            if part == "class_map":
+                self._counts += np.bincount(block.ravel(), minlength=len(self._counts))
+        return writer.prepare()
+
+    def _read(self, part: str, window: Window) -> NDArray[Any]:
+        """Results for a window of the map; those of a scene in sensor geometry go through its look-up table."""
+        lookup, layer, read = self._scene.lookup, self._layers[part], partial(self._unfinished.read, part)
+        return (
+            read(window) if lookup is None else lookup.take(read, window, nodata=layer.nodata, dtype=layer.dtype)
+        )
+
+    def _strips(self, part: str) -> Iterator[Window]:
+        """Cut the map into windows of whole blocks of the raster."""
+        height, width = self._scene.map_grid.height, self._scene.map_grid.width
+        column = BLOCK * BLOCK * self._raw[part].size // (self._plan.height * self._plan.width)
+        across = max(1, _STRIP_BYTES // column) * BLOCK
+        for row in range(0, height, BLOCK):
+            for col in range(0, width, across):
+                yield Window(row=row, col=col, height=min(BLOCK, height - row), width=min(across, width - col))
+
+    def _tagged(self, layer: Layer) -> Layer:
+        """Say in the raster's tags what could not be read."""
+        if self._tolerant is None:
+            return layer
+        listed = "; ".join(f"{w.row},{w.col},{w.height},{w.width}" for w in self.unreadable[:_LISTED])
+        tags = {"CSSD_GEO_UNREADABLE_PIXELS": str(sum(window.pixels for window in self.unreadable))}
+        tags |= {"CSSD_GEO_UNREADABLE": f"row,column,height,width: {listed}"} if listed else {}
+        return replace(layer, tags={**layer.tags, **tags})
+
+    # ---- what must hold before any tile is computed
+
+    def _key(self) -> dict[str, str] | None:
+        """What the pixels depend on; None where the scene cannot be told from others."""
+        scene, options = scene_key(self._scene), self._options
+        if scene is None:
+            return None
+        header = json.dumps(self._model.header(), sort_keys=True)
+        model = hashlib.sha256(header.encode() + self._model.digest().encode()).hexdigest()
+        return scene | {
+            "the model": model,
+            "the list of rasters": ", ".join(sorted(self._layers)),
+            "the size of tiles": str(options.tile_size or "automatic"),
+            "the precision": options.precision,
+            "the device": options.device,
+            "--on-error": options.on_error,
+            "the version of cssd-geo": f"{cssd_geo.__version__} (format {_FORMAT})",
+        }
+
+    def _require_memory(self) -> None:
+        """Refuse to go on in less memory than the tiles were planned for, if that would have made them others."""
+        planned = self._unfinished.head.get("memory")
+        if self.plan != self._plan and isinstance(planned, int) and planned > self._options.memory:
+            raise OutputError(
+                f"the tiles of the unfinished run to {self._target} were planned for {shown(planned)} of memory, "
+                f"more than {shown(self._options.memory)}: give as much to go on, or start afresh with --restart"
+            )
+
+    def _require_free_targets(self) -> None:
+        """Refuse to replace what is there and not ours. Again at the end: a run takes long."""
+        if not self._options.overwrite:
+            for layer in self._layers.values():
+                if os.path.lexists(layer.path) and not self._unfinished.owns(layer.path):
+                    check_target(layer.path, overwrite=False, suffixes=GEOTIFF)
+
+    def _require_room(self) -> None:
+        room = room_for(self._raw)
+        if room.unfinished > room.free:
+            raise OutputError(
+                f"{self._target} cannot be written: its pixels take {shown(room.unfinished)} until all are there, "
+                f"but {shown(room.free)} are free in {self._target.parent}: make room for "
+                f"{shown(room.unfinished - room.free)} more, or write to another disk"
+            )

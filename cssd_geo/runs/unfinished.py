@@ -1,0 +1,338 @@
+"""The results of a run that is not finished: what is done, and what is put there, in a folder beside the target.
+
+    .map.tif.unfinished/
+        lock             held while a program is at work here
+        journal          what the run depends on; each tile that is done, with its checksums
+        class_map.raw    and a file for each further layer
+
+Tiles come in any order, from wherever they were computed. A tile is done once its pixels and then its line in the
+journal are on the disk; whatever was under way when the power went is done again.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from numpy.typing import NDArray
+
+from cssd_geo.errors import CssdGeoError, OutputError, SceneError
+from cssd_geo.files.outputs import free_space, sync
+from cssd_geo.runs import journal
+from cssd_geo.runs.locks import Lock
+from cssd_geo.runs.raw_layers import RawLayer
+from cssd_geo.tiles import Tile, TilePlan, Window, plan_tiles
+
+_SYNC_SECONDS = 1.0
+"""Results wait for the disk so long at most: all that a power cut costs, and little where tiles come quickly."""
+_DIGEST = 64
+"""Letters of a SHA-256, which nobody wants to read."""
+
+Key = Mapping[str, str]
+"""What a run's pixels depend on, by names for the analyst: values, or SHA-256 where these are long."""
+
+
+def folder_of(target: Path) -> Path:
+    """Where the results of an unfinished run to this target lie."""
+    return target.parent / f".{target.name}.unfinished"
+
+
+class Unfinished:
+    """The folder, locked; a context manager. Left with an error it stays if any tile is done, else it goes."""
+
+    plan: TilePlan
+    """That of the unfinished run, once it has begun."""
+
+    def __init__(self, target: Path, layers: Mapping[str, RawLayer], *, guard: Callable[[], None]) -> None:
+        """Describe it; nothing is touched before the `with` statement.
+
+        Args:
+            target: the file that the run is for.
+            layers: by name; their files lie in `folder_of(target)`.
+            guard: called before tiles are recorded; a SceneError says that no tile can be trusted any more.
+        """
+        self.target, self.folder, self._layers, self._guard = target, folder_of(target), layers, guard
+        self.head: journal.Entry = {}
+        """The first line of the journal."""
+        self.unreadable: set[Window] = set()
+        """Blocks of the scene that tiles could not read."""
+        self._tiles: dict[int, journal.Entry] = {}
+        self._pending: dict[int, journal.Entry] = {}
+        self._published: list[Any] = []
+        self._keep = self._begun = False
+        self._synced = time.monotonic()
+        self._stack = ExitStack()
+
+    @property
+    def done(self) -> frozenset[int]:
+        """Indexes of the tiles that are recorded."""
+        return frozenset(self._tiles)
+
+    # ---- opening and closing
+
+    def __enter__(self) -> Self:
+        with self.failures("written"):
+            if self.folder.is_symlink():
+                raise OutputError(f"{self.folder} is a link, not a folder of an unfinished run: remove it")
+            self.folder.mkdir(exist_ok=True)
+            self._lock = Lock(self.folder / "lock", str(self.target))
+        self._stack.callback(self._lock.release)  # the last that goes
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stack:
+            if not self._lock.in_place():
+                return
+            with suppress(CssdGeoError):
+                self.commit()
+            if not (self._keep and self._tiles) if self._begun else not self._journal_path.exists():
+                with suppress(OSError):  # what cannot be removed is no news beside `error`
+                    self.remove()
+            elif error is not None and self._begun:
+                error.add_note(f"{self.progress()}: the same command goes on from there.")
+
+    def begin(
+        self, key: Key | None, plan: TilePlan, *, restart: bool = False, about: Mapping[str, Any] | None = None
+    ) -> None:
+        """Go on with what is there, if it has the same key; else begin.
+
+        Args:
+            key: what the pixels depend on; None if that cannot be told: then nothing is kept or gone on with.
+            plan: of the tiles; an unfinished run keeps its own, see `plan`.
+            restart: discard what is there.
+            about: further plain values for the head.
+
+        Raises:
+            OutputError: if what is there has another key or a damaged journal, or nothing can be written.
+        """
+        with self.failures("written"):
+            head, entries = journal.read(self._journal_path) if self._journal_path.exists() else (None, [])
+            goes_on = bool(entries) and key is not None and not restart
+            if goes_on:
+                self.head = self._require_same(head, key or {}, sum("tile" in entry for entry in entries))
+                self.plan = self._recorded_plan(plan)
+            else:
+                self._remove_results()
+                self.head, self.plan = {"key": dict(key or {}), "plan": _sizes(plan), **(about or {})}, plan
+                journal.create(self._journal_path, self.head)
+            for layer in self._layers.values():
+                self._stack.enter_context(layer)
+            self._journal = self._stack.enter_context(journal.Journal(self._journal_path))
+            for folder in (self.folder, self.target.parent):
+                sync(folder)
+            self._take(entries if goes_on else [])
+        self._keep, self._begun = key is not None, True
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it, the journal first: without it nothing is there.
+
+        Raises:
+            OSError: if that is not allowed.
+        """
+        self._remove_results()
+        (self.folder / "lock").unlink()
+        with suppress(OSError):  # another program may have come in
+            self.folder.rmdir()
+
+    # ---- tiles
+
+    def put(self, tile: Tile, parts: Mapping[str, NDArray[Any]], *, unreadable: Sequence[Window] = ()) -> None:
+        """Take the results of a tile; within a second, or at `commit`, it is recorded as done.
+
+        Args:
+            tile: of the plan; any order.
+            parts: (band, y, x), or (y, x), of each layer.
+            unreadable: blocks that touch what the tile has read, and could not be read.
+
+        Raises:
+            OutputError: if the disk does not take them, or the folder is gone.
+            SceneError: if the guard says so.
+        """
+        with self.failures("written"):
+            checksums = {part: layer.write(parts[part], tile.core) for part, layer in self._layers.items()}
+        blocks = [[w.row, w.col, w.height, w.width] for w in unreadable]
+        self._pending[tile.index] = {"tile": tile.index, "checksums": checksums, "unreadable": blocks}
+        if time.monotonic() - self._synced >= _SYNC_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Record as done what has been put; raises as `put` does."""
+        if not self._pending:
+            return
+        self._check()
+        with self.failures("written"):
+            for layer in self._layers.values():
+                layer.sync()
+            self._journal.append(self._pending.values())
+        self._note(self._pending.values())
+        self._pending.clear()
+        self._synced = time.monotonic()
+
+    def read(self, part: str, window: Window) -> NDArray[Any]:
+        """Read (band, y, x) of a layer.
+
+        Raises:
+            OutputError: if it cannot be read.
+        """
+        with self.failures("read back"):
+            return self._layers[part].read(window)
+
+    def require_whole(self) -> None:
+        """Check that all tiles are done, and that the disk has kept them.
+
+        Raises:
+            OutputError: if not; those that it lost are done no more.
+            SceneError: if the guard says so.
+        """
+        self.commit()
+        self._check()
+        with self.failures("read back"):
+            self._tiles = {index: entry for index, entry in self._tiles.items() if self._is_kept(entry)}
+        if len(self._tiles) < len(self.plan):
+            raise OutputError(f"{self.target} cannot be finished: the disk did not keep what was written to it")
+
+    def progress(self) -> str:
+        """Say how much is done."""
+        return f"{len(self._tiles)} of {len(self.plan)} tiles are done"
+
+    # ---- targets
+
+    def publishes(self, files: Iterable[Path]) -> None:
+        """Record finished files that are about to become targets, so that whoever goes on knows them as its own.
+
+        Raises:
+            OutputError: if the disk does not take it.
+        """
+        entry = {"publishes": [_identity(file) for file in files]}
+        with self.failures("written"):
+            self._journal.append([entry])
+        self._note([entry])
+
+    def owns(self, path: Path) -> bool:
+        """Whether a file that is there was published by this very run."""
+        return _identity(path) in self._published
+
+    @contextmanager
+    def failures(self, verb: str) -> Iterator[None]:
+        """Turn what the system reports into an error that names the target and the space left."""
+        try:
+            yield
+        except CssdGeoError:
+            raise
+        except OSError as error:
+            reason = f"{error.strerror or error} ({free_space(self.target.parent)})"
+            raise OutputError(f"{self.target} cannot be {verb}: {reason}") from error
+
+    # ---- the journal's lines
+
+    @property
+    def _journal_path(self) -> Path:
+        return self.folder / "journal"
+
+    def _require_same(self, head: journal.Entry | None, key: Key, tiles: int) -> journal.Entry:
+        afresh = "or discard what is done and start afresh with --restart"
+        before = None if head is None else head.get("key")
+        if head is None or not isinstance(before, dict):
+            raise OutputError(
+                f"the journal of an unfinished run to {self.target} is damaged ({self._journal_path}): "
+                f"restore it, {afresh}"
+            )
+        if changes := _changes(before, key):
+            raise OutputError(
+                f"an unfinished run to {self.target} was of something else ({tiles} tiles are done): "
+                f"{'; '.join(changes)}. Give the command that it was begun with to go on, {afresh}"
+            )
+        return head
+
+    def _recorded_plan(self, plan: TilePlan) -> TilePlan:
+        """The plan in the head, which must be of the same pixels; a key that fits vouches for the halo."""
+        sizes = self.head.get("plan")
+        if not isinstance(sizes, dict) or sizes.keys() != _sizes(plan).keys():
+            sizes = {}
+        whole = {type(size) for size in sizes.values()} == {int} and min(sizes.values()) >= 1
+        if not whole or (sizes["height"], sizes["width"]) != (plan.height, plan.width):
+            raise OutputError(f"{self._journal_path} is damaged: start afresh with --restart")
+        return plan_tiles(**sizes, halo=plan.halo)
+
+    def _take(self, entries: Iterable[journal.Entry]) -> None:
+        """Take what an earlier program has recorded, where the disk has kept it."""
+        latest = {entry["tile"]: entry for entry in entries if self._is_tile(entry)}
+        self._note(entry for entry in entries if "publishes" in entry)
+        self._note(entry for entry in latest.values() if self._is_kept(entry))
+
+    def _note(self, entries: Iterable[journal.Entry]) -> None:
+        for entry in entries:
+            if "tile" in entry:
+                self._tiles[entry["tile"]] = entry
+                self.unreadable |= {Window(row=r, col=c, height=h, width=w) for r, c, h, w in entry["unreadable"]}
+            elif isinstance(entry["publishes"], list):
+                self._published += entry["publishes"]
+
+    def _is_tile(self, entry: journal.Entry) -> bool:
+        index, checksums, blocks = (entry.get(name) for name in ("tile", "checksums", "unreadable"))
+        return (
+            type(index) is int
+            and 0 <= index < len(self.plan)
+            and isinstance(checksums, dict)
+            and isinstance(blocks, list)
+            and all(isinstance(block, list) and _is_window(block) for block in blocks)
+        )
+
+    def _is_kept(self, entry: journal.Entry) -> bool:
+        core = self.plan[entry["tile"]].core
+        found = {part: layer.checksum(core) for part, layer in self._layers.items()}
+        return bool(found == entry["checksums"])
+
+    def _check(self) -> None:
+        if not self._lock.in_place():
+            raise OutputError(
+                f"{self.folder} has been removed or moved while tiles were written to it: start again"
+            )
+        try:
+            self._guard()
+        except SceneError:
+            self._keep = False
+            raise
+
+    def _remove_results(self) -> None:
+        self._journal_path.unlink(missing_ok=True)
+        for path in self.folder.iterdir():
+            if path.name != "lock":
+                path.unlink()
+
+
+def _sizes(plan: TilePlan) -> dict[str, int]:
+    names = ("height", "width", "tile_height", "tile_width", "abreast")
+    return {name: getattr(plan, name) for name in names}
+
+
+def _identity(file: Path) -> list[int]:
+    """What a file keeps when it is renamed and no other one has: size and nanosecond of its last change."""
+    found = file.stat()
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _is_window(numbers: list[Any]) -> bool:
+    row, col, height, width = numbers if len(numbers) == 4 else (-1, 0, 0, 0)  # noqa: PLR2004 - row, col, height, width
+    return {type(n) for n in numbers} == {int} and min(row, col) >= 0 and min(height, width) >= 1
+
+
+def _changes(before: Mapping[str, Any], now: Key) -> list[str]:
+    """Say what is not the same, one phrase each."""
+    return [
+        _change(name, before.get(name), now.get(name))
+        for name in [*now, *(name for name in before if name not in now)]
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _change(name: str, before: Any, now: str | None) -> str:
+    if before is None or now is None:
+        return f"{name} is {'new' if before is None else 'gone'}"
+    if len(str(before)) == len(now) == _DIGEST:
+        return f"{name} {'have' if ',' in name else 'has'} changed"
+    return f"{name} was {before} and is {now} now"

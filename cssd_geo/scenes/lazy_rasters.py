@@ -1,0 +1,55 @@
+"""Windows of rasters as dask arrays: the lazy face of what is read window by window."""
+
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from cssd_geo.scenes.sources import Source
+from cssd_geo.tiles import Window
+
+
+class LazyRaster:
+    """Just enough of an array, (band, y, x), for dask to slice: each slice is one read of its window."""
+
+    ndim = 3
+
+    def __init__(self, source: Source, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+        self._source, self.shape, self.dtype = source, shape, dtype
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        parts = [slice(part, part + 1) if isinstance(part, Integral) else part for part in index]
+        values = self._slice(np.arange(self.shape[0])[parts[0]], *parts[1:])
+        return values[tuple(0 if isinstance(part, Integral) else slice(None) for part in index)]
+
+    def _slice(self, bands: NDArray[np.intp], down: slice, across: slice) -> NDArray[Any]:
+        rows, cols = range(self.shape[1])[down], range(self.shape[2])[across]
+        if not (len(bands) and len(rows) and len(cols)):
+            return np.empty((len(bands), len(rows), len(cols)), self.dtype)
+        top, left = min(rows[0], rows[-1]), min(cols[0], cols[-1])
+        window = Window(row=top, col=left, height=abs(rows[-1] - rows[0]) + 1, width=abs(cols[-1] - cols[0]) + 1)
+        return self._read(window, bands)[:, :: rows.step, :: cols.step]
+
+    def _read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
+        out = np.empty((len(bands), window.height, window.width), self.dtype)
+        self._source.read(window, bands, out)
+        return out
+
+
+class LazyMask(LazyRaster):
+    """The same for a mask, (1, y, x), by what reads a window (y, x) of it."""
+
+    def __init__(self, read: Callable[[Window], Any], height: int, width: int) -> None:
+        self._read_mask, self.shape, self.dtype = read, (1, height, width), np.dtype(np.bool_)
+
+    def _read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
+        mask = self._read_mask(window)
+        return np.ones((len(bands), window.height, window.width), np.bool_) if mask is None else mask[None][bands]
+
+
+def lazy(raster: LazyRaster, block_shape: tuple[int, int]) -> da.Array:
+    """Make a dask array in chunks of whole blocks and all bands."""
+    return da.from_array(raster, chunks=(-1, *block_shape), name=False, asarray=False, inline_array=True)

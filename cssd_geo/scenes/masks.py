@@ -1,0 +1,186 @@
+"""Which pixels count, said beside the scene: a raster on its grid or polygons in any CRS; read by windows."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.features import rasterize
+
+from cssd_geo.errors import LabelError, SceneError
+from cssd_geo.grid import Grid, read_valid, read_window, unplaced
+from cssd_geo.scenes.sources import RasterSource
+from cssd_geo.tiles import Window
+from cssd_geo.vectors.burning import to_pixels
+from cssd_geo.vectors.vector_files import is_vector
+from cssd_geo.vectors.vectors import read_geometries
+
+_SEGMENTS = 100
+"""Pieces of an edge as long as all shapes, before it is brought to another CRS, where straight lines bend."""
+_POLYGON = 3
+"""Shapely's type id; those above it are collections."""
+
+
+class RasterMask:
+    """A raster on the scene's grid: pixels count where it is neither 0 nor nodata."""
+
+    def __init__(self, source: RasterSource) -> None:
+        self._source = source
+
+    def read(self, window: Window) -> NDArray[np.bool_]:
+        """Return (y, x), True means usable; `window` lies within the scene.
+
+        Raises:
+            SceneError: if the file cannot be read there.
+        """
+        dataset = self._source.dataset()
+        values = read_window(dataset, window)
+        told: NDArray[np.bool_] = np.isfinite(values) & (values != 0) & read_valid(dataset, window)
+        return told
+
+
+class ShapeMask:
+    """Polygons in pixel coordinates (x = column, y = row): pixels count whose centre lies inside of any."""
+
+    def __init__(self, polygons: NDArray[Any]) -> None:
+        self._polygons = polygons
+        self._tree = shapely.STRtree(polygons)
+
+    def __reduce__(self) -> tuple[type["ShapeMask"], tuple[NDArray[Any]]]:
+        return ShapeMask, (self._polygons,)
+
+    def read(self, window: Window) -> NDArray[np.bool_]:
+        """Return (y, x), True means usable."""
+        box = shapely.box(window.col, window.row, window.col + window.width, window.row + window.height)
+        near = self._tree.query(box)
+        if not len(near):
+            return np.zeros((window.height, window.width), np.bool_)
+        with unplaced():  # at the scene's corner, pixel coordinates look like no georeference
+            burnt = rasterize(
+                self._polygons[near],
+                out_shape=(window.height, window.width),
+                transform=Affine.translation(window.col, window.row),
+                dtype=np.uint8,
+            )
+        inside: NDArray[np.bool_] = burnt > 0
+        return inside
+
+
+def open_valid_mask(path: str | Path, grid: Grid) -> tuple[RasterMask, str]:
+    """Open a raster on the scene's grid as a mask, and say so in a sentence; reads no pixel.
+
+    Raises:
+        SceneError: if it is no raster of one band, or lies on another grid.
+    """
+    source = _open_mask_raster(path)
+    dataset = source.dataset()
+    if dataset.count != 1 or dataset.dtypes[0].startswith("complex"):
+        held = f"{dataset.count} bands of {dataset.dtypes[0]}"
+        raise SceneError(f"{path} holds {held}; a valid mask has one band: 0 or nodata where pixels do not count")
+    differences = _differences(Grid.of(dataset), grid)
+    if differences:
+        raise SceneError(
+            f"{path} is not on the scene's grid: {'; '.join(differences)}. Resample it (nearest) to the scene, "
+            "or give polygons (--aoi)"
+        )
+    return RasterMask(source), f"Pixels count only where {path} is neither 0 nor nodata."
+
+
+def open_aoi(path: str | Path, grid: Grid, layer: str | None = None) -> tuple[ShapeMask, str]:
+    """Read an area of interest, polygons of any vector in any CRS, and say in a sentence what of it counts.
+
+    Args:
+        path: anything that GDAL reads as a vector.
+        grid: of the scene.
+        layer: needed where there are several.
+
+    Raises:
+        SceneError: if it is no vector, has no CRS, no such layer or no area, or lies elsewhere than the scene.
+    """
+    try:
+        if not is_vector(path):
+            raise SceneError(f"{path} is no vector that GDAL can read; a raster is given as --valid-mask")
+        geometries, crs = read_geometries(path, layer)
+        polygons = _polygons(geometries)
+        if not len(polygons):
+            raise SceneError(f"{path} holds {len(geometries)} shapes but no area: an area of interest is polygons")
+        pixels = to_pixels(_bendable(polygons, crs, grid), crs, grid, Path(path).name)
+    except LabelError as error:
+        raise SceneError(str(error).replace("--layer", "--aoi-layer")) from error
+    meeting = _meet(pixels, grid)
+    if not meeting.any():
+        raise SceneError(f"{path} lies elsewhere than the scene, {_apart(pixels, grid)}: check its CRS")
+    note = f"Pixels count only inside of {path}: {meeting.sum()} of its {len(pixels)} polygons meet the scene"
+    lost = int((~np.isfinite(shapely.bounds(pixels)).all(axis=1)).sum())
+    if lost:
+        note += f", {lost} cannot be brought to its CRS and do not count"
+    return ShapeMask(pixels[meeting]), f"{note}."
+
+
+def _open_mask_raster(path: str | Path) -> RasterSource:
+    source = RasterSource(str(path))
+    try:
+        source.dataset()
+    except SceneError as error:
+        if Path(path).exists() and is_vector(path):
+            raise SceneError(f"{path} is a vector, not a raster: give it as area of interest (--aoi)") from error
+        raise
+    return source
+
+
+def _polygons(geometries: NDArray[Any]) -> NDArray[Any]:
+    """Return the polygons among geometries, their parts and the parts of collections."""
+    parts = shapely.get_parts(geometries)
+    while (shapely.get_type_id(parts) > _POLYGON).any():
+        parts = shapely.get_parts(parts)
+    chosen: NDArray[Any] = parts[(shapely.get_type_id(parts) == _POLYGON) & (shapely.area(parts) > 0)]
+    return chosen
+
+
+def _meet(pixels: NDArray[Any], grid: Grid) -> NDArray[np.bool_]:
+    """Tell which polygons in pixel coordinates share more than an edge with the scene."""
+    left, top, right, bottom = shapely.bounds(pixels).T
+    beside = (right <= 0) | (bottom <= 0) | (left >= grid.width) | (top >= grid.height)
+    near: NDArray[np.bool_] = np.isfinite(left + top + right + bottom) & ~beside
+    near[near] = shapely.intersects(pixels[near], shapely.box(0, 0, grid.width, grid.height))
+    return near
+
+
+def _bendable(polygons: NDArray[Any], crs: str | None, grid: Grid) -> NDArray[Any]:
+    """Give long edges more points, where the scene's CRS is another, in which they may be curves."""
+    if crs is None or grid.crs is None or pyproj.CRS(crs) == pyproj.CRS(grid.crs.to_wkt()):
+        return polygons
+    left, bottom, right, top = shapely.total_bounds(polygons)
+    return np.asarray(shapely.segmentize(polygons, max(right - left, top - bottom) / _SEGMENTS))
+
+
+def _apart(pixels: NDArray[Any], grid: Grid) -> str:
+    """Say where shapes lie, in pixels of the scene."""
+    left, top, right, bottom = shapely.total_bounds(pixels)
+    if not np.isfinite([left, top, right, bottom]).all():
+        return "at a place that does not exist in the scene's CRS"
+    where = f"at columns {left:,.0f} to {right:,.0f} and rows {top:,.0f} to {bottom:,.0f}"
+    return f"{where}, while the scene has {grid.width:,} columns and {grid.height:,} rows"
+
+
+def _differences(theirs: Grid, ours: Grid) -> list[str]:
+    """Say how two grids differ, theirs first."""
+    if theirs.same_as(ours):
+        return []
+    found = []
+    if (theirs.height, theirs.width) != (ours.height, ours.width):
+        found.append(f"{theirs.height} x {theirs.width} pixels against {ours.height} x {ours.width}")
+    if theirs.crs != ours.crs:
+        names = ("no CRS" if grid.crs is None else grid.crs.to_string() for grid in (theirs, ours))
+        found.append(" against ".join(names))
+    if theirs.transform != ours.transform:
+        shown = (
+            "no transform" if grid.transform is None else str(grid.transform.to_gdal()) for grid in (theirs, ours)
+        )
+        found.append("transform " + " against ".join(shown))
+    if theirs.gcps or ours.gcps:
+        found.append(f"{len(theirs.gcps)} ground control points against {len(ours.gcps)}, or others")
+    return found

@@ -1,0 +1,145 @@
+"""All of a scene by reading little of it: every n-th pixel of a few bands, or all bands of spread windows."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from cssd_geo.scenes.scene import Scene
+from cssd_geo.scenes.validity import usable
+from cssd_geo.tiles import Window
+
+_MOST_VALUES = 8_000_000
+"""Values of a sample at most; scenes with fewer are read whole."""
+_MOST_DECODED = 400_000_000
+"""Values in the blocks of the file that a sample is taken from."""
+_MOST_WINDOWS, _FEWEST_WINDOWS = 40, 4
+_TRIES = 10
+"""Windows that are looked at for each that is read: masks may leave nothing in most."""
+_SECONDS = 10.0
+"""After which no further window is read, however little has been seen: files on slow disks, or far away."""
+_STEPS = 0.7548776662466927, 0.5698402909980532
+"""Multiples of these, less their whole parts, fill a square evenly, however many are taken (Roberts 2018, R2)."""
+_ROWS, _COLUMNS = 64, 1024
+"""Pixels that are read at once, where that costs little more than every n-th of them."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PixelSample:
+    """Pixels of a scene, N, all or spread over it, in some bands, S."""
+
+    values: NDArray[np.generic]
+    """(S, N) as stored; without meaning where masks exclude the pixel."""
+    data: NDArray[np.bool_]
+    """(S, N) True where the value is data: finite, not nodata, and no mask excludes the pixel."""
+    unmasked: NDArray[np.bool_]
+    """(N,) True where no mask excludes the pixel."""
+    unmasked_share: float
+    """Of all pixels that were looked at, more than N where masks leave little."""
+    exact: bool
+    """Whether it is every pixel of the scene."""
+
+    @property
+    def empty(self) -> NDArray[np.bool_]:
+        """(S,) True for bands without data at any pixel, as the water-vapour bands of many products."""
+        return np.asarray(~self.data.any(axis=1))
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """(N,) True for pixels with data in every band that is not empty."""
+        return np.asarray(self.data[~self.empty].all(axis=0) & self.unmasked)
+
+
+def sample_pixels(scene: Scene, bands: NDArray[np.intp]) -> PixelSample:
+    """Read all pixels of a small scene, or spread windows of a large one: seconds, whatever its size.
+
+    Args:
+        scene: where to read.
+        bands: indexes from 0.
+
+    Raises:
+        SceneError: if the scene cannot be read.
+    """
+    height, width = scene.grid.height, scene.grid.width
+    exact = height * width * len(bands) <= _MOST_VALUES
+    windows = [Window(row=0, col=0, height=height, width=width)] if exact else _spread_windows(scene, len(bands))
+    most = len(windows) if exact else max(1, len(windows) // _TRIES)
+    values, masks, looked_at, until = [], [], [], time.monotonic() + _SECONDS
+    with rasterio.Env(GDAL_CACHEMAX=scene.source.cache_bytes):
+        for window in windows:
+            unmasked = scene.unmasked(window)
+            looked_at.append(unmasked.mean())
+            if unmasked.any() or exact:
+                values.append(scene.read(window, bands)[0].reshape(len(bands), -1))
+                masks.append(unmasked.ravel())
+            if len(values) == most or (values and time.monotonic() > until):
+                break
+    stored = np.concatenate(values, axis=1) if values else np.zeros((len(bands), 0), scene.cube.dtype)
+    seen = np.concatenate(masks) if masks else np.zeros(0, np.bool_)
+    return PixelSample(
+        values=stored,
+        data=usable(stored[:, None], scene.nodata[bands])[:, 0] & seen,
+        unmasked=seen,
+        unmasked_share=float(np.mean(looked_at)),
+        exact=exact,
+    )
+
+
+def _spread_windows(scene: Scene, bands: int) -> list[Window]:
+    """Windows within blocks of the file, evenly spread whether few or many of them are read."""
+    height, width, blocks = scene.grid.height, scene.grid.width, scene.source.blocks
+    pixels = max(64, _MOST_VALUES // bands // _MOST_WINDOWS)
+    rows = min(blocks.height, math.isqrt(pixels), height)
+    cols = min(width if blocks.divisible else blocks.width, pixels // rows, width)
+    block = rows * cols if blocks.divisible else blocks.height * blocks.width
+    count = int(np.clip(_MOST_DECODED // (block * len(scene.bands)), _FEWEST_WINDOWS, _MOST_WINDOWS))
+    across = 1 if blocks.divisible else blocks.width
+    found = {}
+    for i in range(1, _TRIES * count + 1):
+        down, right = (i * step % 1 for step in _STEPS)
+        row, col = int(down * height), int(right * max(1, width - cols if blocks.divisible else width))
+        window = Window(row=row - row % blocks.height, col=col - col % across, height=rows, width=cols)
+        found[window.row, window.col] = window.clip(height=height, width=width)
+    return [window for window in found.values() if window is not None]
+
+
+def every_nth(scene: Scene, bands: NDArray[np.intp], most: int) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """Read every n-th pixel, so that at most `most` lie on the longer side; no block of the file is read twice.
+
+    Args:
+        scene: where to read.
+        bands: indexes from 0.
+        most: pixels.
+
+    Returns:
+        Values (band, height, width) as stored, and valid (height, width).
+
+    Raises:
+        SceneError: if the scene cannot be read.
+    """
+    step = math.ceil(max(scene.grid.height, scene.grid.width) / most)
+    rows, cols = (np.arange(min(step, n) // 2, n, step) for n in (scene.grid.height, scene.grid.width))
+    values = np.zeros((len(bands), len(rows), len(cols)), scene.cube.dtype)
+    valid = np.zeros((len(rows), len(cols)), np.bool_)
+    blocks = scene.source.blocks
+    with rasterio.Env(GDAL_CACHEMAX=scene.source.cache_bytes):
+        for down in _runs(rows, blocks.height * max(1, _ROWS // step // blocks.height)):
+            for across in _runs(cols, blocks.width * max(1, _COLUMNS // blocks.width)):
+                top, left = int(rows[down][0]), int(cols[across][0])
+                height, width = int(rows[down][-1]) - top + 1, int(cols[across][-1]) - left + 1
+                window = Window(row=top, col=left, height=height, width=width)
+                read, usable_here = scene.read(window, bands)
+                values[:, down, across] = read[:, ::step, ::step]
+                valid[down, across] = usable_here[::step, ::step]
+    return values, valid
+
+
+def _runs(positions: NDArray[np.int64], length: int) -> Iterator[slice]:
+    """Cut ascending positions where they pass into the next stretch of `length`."""
+    starts = np.flatnonzero(np.diff(positions // length, prepend=-1)).tolist()
+    for start, stop in zip(starts, [*starts[1:], len(positions)], strict=True):
+        yield slice(start, stop)

@@ -1,0 +1,342 @@
+"""The outside world in: a scene as a lazy xarray cube, read window by window with its valid pixels."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from cssd_geo.bands import Bands
+from cssd_geo.errors import InputError, SceneError
+from cssd_geo.files.locations import file_name, local_path
+from cssd_geo.grid import Grid
+from cssd_geo.headers.raster_facts import read_facts
+from cssd_geo.headers.raw_files import data_of_header
+from cssd_geo.scenes.array_source import ArraySource
+from cssd_geo.scenes.cube import (
+    bands_of,
+    build_cube,
+    grid_of,
+    nodata_of,
+    scale_of,
+    take_bands,
+    with_nodata,
+    with_scale,
+)
+from cssd_geo.scenes.lazy_rasters import LazyMask, LazyRaster, lazy
+from cssd_geo.scenes.lookup import GeometryLookup, SensorMask
+from cssd_geo.scenes.sources import ChosenBands, RasterSource, Source, StoredSource
+from cssd_geo.scenes.validity import valid_pixels
+from cssd_geo.tiles import Window
+
+_REAL = "uif"
+"""Kinds of numpy's types that hold real numbers."""
+_CHUNK_PIXELS = 512 * 512
+"""Pixels of a dask chunk at most; chunks follow the file's blocks."""
+
+
+class Mask(Protocol):
+    """Says which pixels of a scene are usable. Safe to use from several threads."""
+
+    def read(self, window: Window) -> NDArray[np.bool_]:
+        """Return (y, x), True means usable; `window` lies within the scene."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """A hyperspectral scene: lazy values and what is known of them."""
+
+    name: str
+    """File name, or the array's name."""
+    cube: xr.DataArray
+    """(band, y, x), dask-backed, values as stored; coordinates of `band`: wavelength_nm, fwhm_nm, good_bands."""
+    bands: Bands
+    grid: Grid
+    nodata: NDArray[np.float64]
+    """(band,) value that means nodata, NaN where a band declares none. NaN and infinite are never valid."""
+    scale: NDArray[np.float64]
+    """(band,) reflectance (or radiance) = scale * value + offset."""
+    offset: NDArray[np.float64]
+    """(band,) see `scale`."""
+    source: Source
+    block_shape: tuple[int, int]
+    """(height, width) of the dask chunks of `cube`: whole blocks of the file."""
+    path: Path | None = None
+    """The file, for scenes that come from one."""
+    sensor: str | None = None
+    """Sensor and product, where the files say: "EnMAP L2A"."""
+    notes: tuple[str, ...] = ()
+    """What was repaired, decided or dropped when it was opened, one sentence each, for the analyst."""
+    masks: tuple[Mask, ...] = ()
+    """What else says which pixels are usable, beside the values and the source's own mask."""
+    scale_by_hand: bool = False
+    """Whether the analyst has set the scale: then nothing else may."""
+    lookup: GeometryLookup | None = None
+    """Of a scene in sensor geometry, which `grid` then is: the map that labels and results belong to."""
+
+    @property
+    def map_grid(self) -> Grid:
+        """The grid that labels and results belong to."""
+        return self.grid if self.lookup is None else self.lookup.grid
+
+    @property
+    def band_numbers(self) -> NDArray[np.int64]:
+        """(band,) number of each band in its file, from 1; by position where they have no numbers."""
+        numbers = self.cube.coords.get("band")
+        if numbers is None or numbers.dtype.kind not in "iu":
+            return np.arange(1, len(self.bands) + 1)
+        return np.asarray(numbers, np.int64)
+
+    def read(self, window: Window, bands: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Read a window that may reach beyond the scene.
+
+        Args:
+            window: what to read.
+            bands: indexes from 0 of the bands to read; a pixel is valid if each of these is.
+
+        Returns:
+            Values (band, height, width) as stored, and valid (height, width), True means usable. Pixels outside
+            of the scene are 0 and not valid; so are all of a window in which masks leave none.
+
+        Raises:
+            SceneError: if the file cannot be read there.
+        """
+        values, valid = self.blank(window, bands)
+        self.read_into(values, valid, window, bands)
+        return values, valid
+
+    def blank(self, window: Window, bands: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Make arrays for `read_into`: zeros, nothing valid, in the order in which the source is best read."""
+        valid = np.zeros((window.height, window.width), np.bool_)
+        if self.source.bands_last:
+            return np.zeros((*valid.shape, len(bands)), self.cube.dtype).transpose(2, 0, 1), valid
+        return np.zeros((len(bands), *valid.shape), self.cube.dtype), valid
+
+    def read_into(
+        self, values: NDArray[Any], valid: NDArray[np.bool_], window: Window, bands: NDArray[np.intp]
+    ) -> None:
+        """Read a window as `read` does, into parts of arrays that `blank` made."""
+        inside = window.clip(height=self.grid.height, width=self.grid.width)
+        if inside is None:
+            return
+        rows, cols = inside.relative_to(window).slices
+        stored = values[:, rows, cols]
+        unmasked = self.unmasked(inside)
+        if not unmasked.any():
+            return
+        self.source.read(inside, bands, stored)
+        valid[rows, cols] = valid_pixels(stored, self.nodata[bands]) & unmasked
+
+    def unmasked(self, window: Window) -> NDArray[np.bool_]:
+        """Tell for each pixel (y, x) of a window within the scene whether no mask excludes it; reads no value.
+
+        Raises:
+            SceneError: if a mask cannot be read there.
+        """
+        allowed = np.ones((window.height, window.width), np.bool_)
+        for said in (self.source.mask(window), *(mask.read(window) for mask in self.masks)):
+            if said is not None:
+                allowed &= said
+        return allowed
+
+    def with_mask(self, mask: Mask, note: str) -> Self:
+        """Return the scene with a further mask of its map; its cube has it too, lazily, as `valid` (y, x)."""
+        if self.lookup is not None:
+            mask = SensorMask(mask, self.lookup)
+        valid = lazy(LazyMask(mask.read, self.grid.height, self.grid.width), self.block_shape)[0]
+        if "valid" in self.cube.coords:
+            valid &= self.cube.coords["valid"].data
+        cube = self.cube.assign_coords(valid=(("y", "x"), valid))
+        return replace(self, cube=cube, masks=(*self.masks, mask), notes=(*self.notes, note))
+
+    def take_bands(self, indexes: NDArray[np.intp], note: str) -> Self:
+        """Return the scene with only the bands of these indexes from 0, none twice, in this order."""
+        return replace(
+            self,
+            cube=take_bands(self.cube, indexes),
+            bands=self.bands.take(indexes),
+            nodata=self.nodata[indexes],
+            scale=self.scale[indexes],
+            offset=self.offset[indexes],
+            source=ChosenBands(self.source, indexes),
+            notes=(*self.notes, note),
+        )
+
+    def without_bands(self, bad: NDArray[np.bool_]) -> Self:
+        """Return the scene with the bands marked in `bad`, (band,), no longer good."""
+        return replace(self, bands=self.bands.without(bad))
+
+    def with_scale(self, factor: float) -> Self:
+        """Return the scene with reflectance = factor * stored value in every band, whatever its metadata say.
+
+        Raises:
+            InputError: if the factor is not positive and finite.
+        """
+        if not 0 < factor < float("inf"):
+            raise InputError(f"the scale of {self.name} must be positive and finite, not {factor:g}")
+        scale, offset = np.full(len(self.bands), float(factor)), np.zeros(len(self.bands))
+        cube = with_scale(self.cube, scale, offset)
+        return replace(self, cube=cube, scale=scale, offset=offset, scale_by_hand=True)
+
+    def noting(self, note: str) -> Self:
+        """Return the scene with one more note."""
+        return replace(self, notes=(*self.notes, note))
+
+
+def pad(
+    stored: NDArray[Any], valid: NDArray[np.bool_], inside: Window, window: Window
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Extend what was read of `inside` to all of `window`, with pixels that are 0 and not valid.
+
+    Args:
+        stored: (band, y, x) of `inside`, the part of `window` that lies within the scene.
+        valid: (y, x) likewise.
+        inside: where they lie.
+        window: what was asked for.
+    """
+    if inside == window:
+        return stored, valid
+    values = np.zeros((len(stored), window.height, window.width), stored.dtype)
+    seen = np.zeros((window.height, window.width), np.bool_)
+    rows, cols = inside.relative_to(window).slices
+    values[:, rows, cols], seen[rows, cols] = stored, valid
+    return values, seen
+
+
+def scene_of_raster(path: str | Path, *, follow_links: bool = False) -> Scene:
+    """Open a raster that GDAL reads (GeoTIFF, ENVI and others) as a scene; reads no pixel.
+
+    Args:
+        path: of the raster, of the header of a raw file, or an address that GDAL knows: https://, s3://, /vsizip/.
+        follow_links: let a virtual raster refer to files outside of its folder.
+
+    Raises:
+        SceneError: if it does not exist, is no raster, holds complex numbers or bands of several types, or is not
+            as long as its header says.
+    """
+    place, opened = _data_file(path)
+    source = RasterSource(str(place), follow_links)
+    dataset = source.dataset()
+    facts = read_facts(dataset)
+    grid = Grid.of(dataset)
+    return scene_of_source(
+        source,
+        facts.dtype,
+        place,
+        bands=facts.bands,
+        grid=grid,
+        nodata=facts.nodata,
+        scale=facts.scale,
+        offset=facts.offset,
+        sensor=facts.sensor,
+        notes=opened + facts.notes,
+    )
+
+
+def scene_of_source(
+    source: StoredSource,
+    dtype: np.dtype[Any],
+    place: str | Path,
+    *,
+    bands: Bands,
+    grid: Grid,
+    nodata: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    sensor: str | None,
+    notes: tuple[str, ...],
+) -> Scene:
+    """Make a scene of what a source reads from files; reads no pixel.
+
+    Args:
+        source: its values.
+        dtype: theirs.
+        place: the file, or an address.
+        bands: one for each of the source's.
+        grid: where the pixels lie.
+        nodata: (band,), see `Scene`.
+        scale: (band,) likewise.
+        offset: (band,) likewise.
+        sensor: sensor and product, where they are known.
+        notes: for the analyst.
+    """
+    name, blocks = file_name(place), (source.blocks.height, source.blocks.width)
+    block_shape = _reading_block(blocks, height=grid.height, width=grid.width)
+    values = lazy(LazyRaster(source, (len(bands), grid.height, grid.width), dtype), block_shape)
+    mask = LazyMask(source.mask, grid.height, grid.width) if source.has_mask() else None
+    valid = None if mask is None else lazy(mask, block_shape)[0]
+    cube = build_cube(values, bands=bands, grid=grid, name=Path(name).stem, valid=valid)
+    return Scene(
+        name=name,
+        cube=with_scale(with_nodata(cube, nodata), scale, offset),
+        bands=bands,
+        grid=grid,
+        nodata=nodata,
+        scale=scale,
+        offset=offset,
+        source=source,
+        block_shape=block_shape,
+        path=local_path(place),
+        sensor=sensor,
+        notes=notes,
+    )
+
+
+def _data_file(path: str | Path) -> tuple[str | Path, tuple[str, ...]]:
+    """Return what to open, and a note where that is not what was given: headers stand for their data."""
+    local = local_path(path)
+    if local is None or local.suffix.lower() != ".hdr":
+        return path, ()
+    data = data_of_header(local)
+    return data, (f"{local.name} is a header: {data.name}, its data, was opened.",)
+
+
+def scene_of_array(array: xr.DataArray) -> Scene:
+    """Take an xarray DataArray with dimensions band, y, x as a scene; stays lazy if it is.
+
+    What rioxarray knows is used: CRS, transform, ground control points, nodata, scale. So are the coordinates that
+    `Scene.cube` carries, also after slicing.
+
+    Raises:
+        SceneError: if a dimension is missing, pixels are not evenly spaced, or values are no real numbers.
+    """
+    if set(array.dims) != {"band", "y", "x"}:
+        raise SceneError(f"a scene has the dimensions band, y and x, not {', '.join(map(str, array.dims))}")
+    if array.dtype.kind not in _REAL:
+        raise SceneError(f"the array holds {array.dtype} values; a scene has real numbers")
+    stored, array = array, array.transpose("band", "y", "x")
+    grid = grid_of(array)
+    scale, offset = scale_of(array)
+    nodata = nodata_of(array)
+    if "valid" in array.coords:
+        stored = array = array.where(array.coords["valid"])  # becomes float, with NaN where the mask says no
+    source = ArraySource(stored)
+    return Scene(
+        name=str(array.name or "array"),
+        cube=array,
+        bands=bands_of(array),
+        grid=grid,
+        nodata=nodata,
+        scale=scale,
+        offset=offset,
+        source=source,
+        block_shape=(source.blocks.height, source.blocks.width),
+    )
+
+
+def _reading_block(block: tuple[int, int], *, height: int, width: int) -> tuple[int, int]:
+    """Size of dask chunks: whole blocks of a tiled file, about `_CHUNK_PIXELS`; full-width rows of a striped one.
+
+    Args:
+        block: (height, width) in which pixels are stored.
+        height: of the scene in pixels.
+        width: likewise.
+    """
+    block_height, block_width = block
+    if block_width >= width:
+        rows = max(1, _CHUNK_PIXELS // width // block_height) * block_height
+        return min(rows, height), width
+    many = max(1, int((_CHUNK_PIXELS / (block_height * block_width)) ** 0.5))
+    return min(many * block_height, height), min(many * block_width, width)

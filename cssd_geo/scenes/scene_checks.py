@@ -1,0 +1,135 @@
+"""What an analyst should know of a scene before using it: where it lies, how its values look, what looks wrong."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pyproj
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+from rasterio.warp import transform_bounds
+
+from cssd_geo.grid import Grid
+from cssd_geo.scenes.previews import PixelSample
+from cssd_geo.scenes.scene import Scene
+from cssd_geo.spectra.band_choice import ranges
+
+_QUANTILES = {"minimum": 0.0, "2 %": 0.02, "median": 0.5, "98 %": 0.98, "maximum": 1.0}
+_SUSPECT_SHARE = 0.005
+"""Pixels of one value in all bands: a few are shadow or saturation, more are an edge without data."""
+_FEWEST_BANDS = 4
+"""With fewer, pixels of one value in all bands are common."""
+_UNSCALED = 500.0
+"""Reflectance in percent and bytes end below; larger values without a scale are most often times 10,000."""
+
+
+def place_of(grid: Grid) -> dict[str, Any]:
+    """Where a scene lies, as plain values; None for what is not known."""
+    transform, crs = grid.transform, grid.crs
+    facts: dict[str, Any] = {
+        "crs": None if crs is None else crs.to_string(),
+        "crs_name": None if crs is None else pyproj.CRS.from_wkt(crs.to_wkt()).name,
+        "unit": None if crs is None else _unit(crs),
+        "transform": None if transform is None else list(transform)[:6],
+        "gcps": len(grid.gcps),
+        "pixel_size": None,
+        "rotation_degrees": None,
+        "corners": None,
+        "degrees": None,
+    }
+    if transform is None or grid.gcps:
+        return facts
+    names = ("upper_left", "upper_right", "lower_right", "lower_left")
+    ends = ((0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height))
+    corners = {name: list(transform * end) for name, end in zip(names, ends, strict=True)}
+    return facts | {
+        "pixel_size": [math.hypot(transform.a, transform.d), math.hypot(transform.b, transform.e)],
+        "rotation_degrees": math.degrees(math.atan2(transform.d, transform.a)),
+        "corners": corners,
+        "degrees": None if crs is None else _degrees(crs, np.array(list(corners.values()))),
+    }
+
+
+def _unit(crs: CRS) -> str:
+    unit = "degree" if crs.is_geographic else str(crs.linear_units)
+    return "m" if unit.lower() in {"metre", "meter"} else unit
+
+
+def _degrees(crs: CRS, corners: NDArray[np.float64]) -> list[float] | None:
+    """West, south, east, north; None where the CRS has no way there."""
+    try:
+        found = transform_bounds(crs, CRS.from_epsg(4326), *corners.min(axis=0), *corners.max(axis=0))
+    except RasterioError:
+        return None
+    return list(found) if np.isfinite(found).all() else None
+
+
+def quantiles(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> dict[str, float] | None:
+    """How values are spread over all bands, in reflectance or radiance; None without any valid pixel."""
+    stored = sample.values[~sample.empty][:, sample.valid]
+    if not stored.size:
+        return None
+    used = bands[~sample.empty]
+    values = stored.astype(np.float64) * scene.scale[used, None] + scene.offset[used, None]
+    return dict(zip(_QUANTILES, np.quantile(values, list(_QUANTILES.values())).tolist(), strict=True))
+
+
+def warnings_of(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> list[str]:
+    """What looks wrong or will be missed, one sentence each."""
+    return [*_of_header(scene), *_of_pixels(scene, bands, sample)]
+
+
+def _of_header(scene: Scene) -> list[str]:
+    grid, centres, found = scene.grid, scene.bands.wavelength_nm, list[str]()
+    if grid.crs is None:
+        found.append("No CRS is known: polygons can only be given in the scene's own coordinates.")
+    if grid.transform is None and not grid.gcps:
+        found.append("No georeference is known: maps will have none either.")
+    if centres is None:
+        found.append("Wavelengths are not known: bands are told apart by their order alone.")
+    elif (np.diff(centres) <= 0).any():
+        back = scene.band_numbers[1:][np.diff(centres) <= 0]
+        found.append(f"Wavelengths do not ascend at band {ranges(back)}, as where two detectors overlap.")
+    if not any(scene.bands.good):
+        found.append("Every band is marked as bad: check the bad-band list (bbl) of the header.")
+    return found
+
+
+def _of_pixels(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> list[str]:
+    where = "" if sample.exact else " of those read"
+    if not sample.unmasked.any():
+        return [f"Masks or the area of interest exclude every pixel{where}."]
+    if sample.empty.all():
+        return [f"There is no data in any pixel{where}."]
+    found = []
+    if sample.empty.any():
+        empty = ranges(scene.band_numbers[bands[sample.empty]])
+        found.append(f"Bands without data in any pixel{where}: {empty}. Training drops them.")
+    if not sample.valid.any():
+        found.append(f"No pixel{where} has data in all of the other bands.")
+    found += _constant_pixels(sample, where)
+    told = quantiles(scene, bands, sample)
+    if told is not None and (scene.scale == 1).all() and told["98 %"] > _UNSCALED:
+        found.append(
+            f"Values run to {told['98 %']:,.0f} and no scale is declared: if they are reflectance times 10,000, "
+            "models will fit only scenes that are stored so too."
+        )
+    return found
+
+
+def _constant_pixels(sample: PixelSample, where: str) -> list[str]:
+    """Suspect nodata that nobody declared: pixels with one value in all bands, many with the same."""
+    values = sample.values[:, sample.valid][~sample.empty]
+    if len(values) < _FEWEST_BANDS:
+        return []
+    found, counts = np.unique(values[0, (values == values[0]).all(axis=0)], return_counts=True)
+    share = counts.max(initial=0) / sample.unmasked.sum()
+    if share < _SUSPECT_SHARE:
+        return []
+    value = f"{found[counts.argmax()]:g}"
+    suspicion = (
+        f"{100 * share:.1f} % of the pixels{where} are {value} in every band, and that is not declared as nodata"
+    )
+    remedy = f"declare it (gdal_edit -a_nodata {value}, or data ignore value in an ENVI header)"
+    return [f"{suspicion}: if there is no data, {remedy}."]

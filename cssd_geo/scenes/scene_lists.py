@@ -1,0 +1,116 @@
+"""Which scenes a batch has: paths, patterns, text lists, STAC items; each once, in an order that jobs share."""
+
+import glob
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cssd_geo.classes import listed
+from cssd_geo.errors import InputError, SceneError
+from cssd_geo.scenes.stac import is_stac, read_items
+
+_BESIDE_A_SCENE = (".hdr", ".aux.xml", ".ovr", ".msk", ".tfw", ".prj", ".enp")
+"""Ends of the names of files that stand beside a raster: a pattern such as `*` finds them too."""
+_MOST_LINES = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedScene:
+    """One scene of a batch."""
+
+    name: str
+    """What its outputs are named after."""
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One of several jobs that share a list without talking to each other: each takes every `of`-th scene."""
+
+    number: int
+    """From 1."""
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Read "2/8".
+
+        Raises:
+            InputError: if it is not of that form, or the number is not from 1 to the count.
+        """
+        number, slash, of = text.partition("/")
+        if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+            raise InputError(f"shard {text!r} is not I/N with I from 1 to N: the second of eight jobs is 2/8")
+        return cls(number=int(number), of=int(of))
+
+    def pick(self, scenes: Sequence[ListedScene]) -> list[ListedScene]:
+        """Return this job's scenes; those of all jobs together are all, none twice."""
+        return list(scenes[self.number - 1 :: self.of])
+
+
+def find_scenes(
+    given: Iterable[str], *, asset: str | None = None, follow_links: bool = False
+) -> list[ListedScene]:
+    """Find all scenes of a batch, in the order of their names.
+
+    Args:
+        given: paths; patterns with *, ? or ** (quoted, so that the shell leaves them alone); STAC items or
+            collections of them (.json); and @FILE for a text file with one of these a line, as seen from its
+            folder. There, lines that begin with # do not count.
+        asset: key of the asset to take of STAC items; needed where there are several rasters.
+        follow_links: take STAC assets that lie outside of the item's folder, or on a server.
+
+    Raises:
+        InputError: if nothing is found, or two scenes would have outputs of the same name.
+        SceneError: if a list or an item cannot be read.
+    """
+    scenes = {
+        scene.path: scene
+        for path in _paths(given)
+        for scene in _scenes_of(path, asset=asset, follow_links=follow_links)
+    }
+    found = sorted(scenes.values(), key=lambda scene: (scene.name, scene.path))
+    if not found:
+        raise InputError("no scene to classify: give paths, patterns, STAC items or @LIST")
+    twice = [name for name, count in Counter(scene.name for scene in found).items() if count > 1]
+    if twice:
+        where = listed(scene.path for scene in found if scene.name == twice[0])
+        raise InputError(
+            f"{len(twice)} names are those of several scenes, {twice[0]!r} of {where}: run them apart"
+        )
+    return found
+
+
+def _paths(given: Iterable[str]) -> Iterator[str]:
+    for text in given:
+        if text.startswith("@"):
+            yield from _paths(_lines(Path(text[1:])))
+        elif Path(text).exists() or not glob.has_magic(text) or "://" in text:
+            yield text
+        else:
+            found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - Path.glob wants a folder to begin in
+            files = [path for path in found if not path.lower().endswith(_BESIDE_A_SCENE)]
+            if not files:
+                raise InputError(f"no file is named like {text!r}: check the pattern and the folder")
+            yield from files
+
+
+def _lines(path: Path) -> list[str]:
+    """Paths in a list, as seen from where it lies. A list does not refer to other lists."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SceneError(f"the list {path} cannot be read as UTF-8 text: {error}") from error
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if len(lines) > _MOST_LINES or any(line.startswith("@") or "\0" in line for line in lines):
+        raise SceneError(f"{path} is no list of scenes: one path a line, at most {_MOST_LINES:,}, none with @")
+    return [line if "://" in line else str(path.parent / line) for line in lines]
+
+
+def _scenes_of(path: str, *, asset: str | None, follow_links: bool) -> list[ListedScene]:
+    if is_stac(path):
+        items = read_items(path, asset=asset, follow_links=follow_links)
+        return [ListedScene(name=item.id, path=item.path) for item in items]
+    return [ListedScene(name=Path(path).stem, path=path)]

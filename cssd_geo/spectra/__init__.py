@@ -1,0 +1,1 @@
+"""Bands picked by hand; bands of one sensor as those of another."""

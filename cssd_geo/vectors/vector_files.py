@@ -1,0 +1,192 @@
+"""Vector files as GDAL opens them: what lies in a zip, which layer is meant, and what it holds."""
+
+import warnings
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyogrio
+import shapely
+from numpy.typing import NDArray
+from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
+
+from cssd_geo.classes import listed
+from cssd_geo.errors import LabelError
+from cssd_geo.vectors.shapefiles import has_fitting_index, reindexed
+
+_IN_ZIP = (".shp", ".gpkg", ".geojson", ".json", ".fgb", ".kml", ".gml", ".sqlite")
+"""Files that are looked for within a zip, in any folder of it."""
+_LEADS_ELSEWHERE = (b"<OGRVRTDataSource", b"gdal_streamed_alg", b"<OGRWFSDataSource", b"<OGRCSWDataSource")
+"""Begins of files that hold no shapes themselves, but name other files, commands or servers."""
+_LOOK = 2048
+"""Bytes in which GDAL looks for them."""
+_UNREADABLE = (CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A layer as it is stored: nothing is repaired or left out yet."""
+
+    geometries: NDArray[Any]
+    """(n,) shapely geometries; None where there is none, or one of a kind that GEOS lacks."""
+    fields: dict[str, NDArray[Any]]
+    """(n,) values of each attribute."""
+    crs: str | None
+    notes: tuple[str, ...] = ()
+    """What was decided to read it, one sentence each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where GDAL finds a layer."""
+
+    source: str
+    layer: str
+    has_geometries: bool
+
+
+def is_vector(path: str | Path) -> bool:
+    """Whether a file is a vector that GDAL reads, or a zip with one.
+
+    Raises:
+        LabelError: if it does not exist, or leads elsewhere: a virtual layer, a zip with paths out of it.
+    """
+    if not Path(path).exists():
+        raise LabelError(f"{path} does not exist: check the path")
+    try:
+        _places(path)
+    except _UNREADABLE:
+        return False
+    return True
+
+
+def read_layer(path: str | Path, layer: str | None) -> Layer:
+    """Read a layer with its attributes.
+
+    Args:
+        path: a vector that GDAL reads, or a zip with one.
+        layer: needed where there are several with geometries.
+
+    Raises:
+        LabelError: if there is no such layer, it has no geometries, or it cannot be read.
+    """
+    with _opened(path, layer) as (place, notes), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            meta, _, wkb, columns = pyogrio.raw.read(place.source, layer=place.layer, force_2d=True)
+        except UnicodeDecodeError as error:
+            raise LabelError(
+                f"{path} holds texts that are not {error.encoding.upper()}, as it says: write their encoding, "
+                "such as ISO-8859-1, into the .cpg file of a shapefile, or save it anew as GeoPackage"
+            ) from error
+        except _UNREADABLE as error:
+            raise LabelError(f"{path} cannot be read: {error}") from error
+    if wkb is None:
+        raise LabelError(
+            f"{path}, layer {place.layer}, has no geometries: choose another --layer, or save points or polygons "
+            "as GeoPackage"
+        )
+    said = dict.fromkeys(f"GDAL says: {w.message}" for w in caught if issubclass(w.category, RuntimeWarning))
+    fields = dict(zip(meta["fields"].tolist(), columns, strict=True))
+    geometries = np.asarray(shapely.from_wkb(wkb, on_invalid="ignore"), object)
+    return Layer(geometries=geometries, fields=fields, crs=meta["crs"], notes=(*notes, *said))
+
+
+def field_names(path: str | Path, layer: str | None) -> tuple[str, ...]:
+    """Return the names of the attributes of a layer.
+
+    Raises:
+        LabelError: if there is no such layer.
+    """
+    with _opened(path, layer) as (place, _):
+        return tuple(pyogrio.read_info(place.source, layer=place.layer)["fields"].tolist())
+
+
+@contextmanager
+def _opened(path: str | Path, layer: str | None) -> Iterator[tuple[_Place, tuple[str, ...]]]:
+    """Lend a layer to read: of a shapefile without a fitting index, one with an index that was made for it."""
+    if not (Path(path).suffix.lower() == ".shp" and Path(path).is_file()) or has_fitting_index(Path(path)):
+        yield _choose(path, _places(path), layer), ()
+        return
+    with reindexed(Path(path)) as repaired:
+        note = f"{Path(path).name} has no index (.shx) that fits it: one was made for reading, from its shapes."
+        yield _choose(path, _native(str(repaired)), layer), (note,)
+
+
+def _places(path: str | Path) -> dict[str, _Place]:
+    """The layers of a file by the name that a user chooses them with."""
+    if Path(path).is_file():
+        with Path(path).open("rb") as file:
+            _require_own(file.read(_LOOK), str(path))
+    if Path(path).suffix.lower() == ".zip" and zipfile.is_zipfile(path):
+        members = _members(path)
+        if members:
+            return _zipped(path, members)
+    if Path(path).suffix.lower() == ".shp" and Path(path).is_file() and not has_fitting_index(Path(path)):
+        return {Path(path).stem: _Place(source=str(path), layer=Path(path).stem, has_geometries=True)}
+    return _native(str(path))
+
+
+def _native(source: str) -> dict[str, _Place]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # they come again when it is read
+        layers = pyogrio.list_layers(source)
+    return {
+        str(name): _Place(source=source, layer=str(name), has_geometries=kind is not None) for name, kind in layers
+    }
+
+
+def _members(path: str | Path) -> list[str]:
+    """Vector files in a zip; its folders do not matter, nor what macOS adds.
+
+    Raises:
+        LabelError: if a name leads out of the zip.
+    """
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if PurePosixPath(name).suffix.lower() in _IN_ZIP]
+        for name in names:
+            if name.startswith("/") or ".." in PurePosixPath(name).parts or "\\" in name:
+                raise LabelError(f"{path} holds {name!r}, a path that leads out of it: zip the files anew")
+            try:
+                with archive.open(name) as file:
+                    _require_own(file.read(_LOOK), f"{path}: {name} in it")
+            except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+                raise LabelError(f"{path}: {name} in it cannot be read ({error}): unzip it first") from error
+    return sorted(name for name in names if not name.startswith("__MACOSX/"))
+
+
+def _require_own(begin: bytes, name: str) -> None:
+    """Refuse a file that holds no shapes itself: whoever opens it does not mean to read others or ask servers."""
+    if any(word in begin for word in _LEADS_ELSEWHERE):
+        raise LabelError(f"{name} is a virtual layer that refers to others: export it as GeoPackage in your GIS")
+
+
+def _zipped(path: str | Path, members: list[str]) -> dict[str, _Place]:
+    """Layers of the files in a zip, by their name, and by file and name where several files have the same."""
+    found = list[tuple[str, str, _Place]]()
+    for member in members:
+        try:
+            layers = _native(f"/vsizip/{{{Path(path).resolve()}}}/{member}")
+        except _UNREADABLE as error:
+            raise LabelError(f"{path}: {member} in it cannot be read ({error}): unzip it first") from error
+        found += [(member, name, place) for name, place in layers.items()]
+    times = Counter(name for _, name, _ in found)
+    return {name if times[name] == 1 else f"{member}:{name}": place for member, name, place in found}
+
+
+def _choose(path: str | Path, places: dict[str, _Place], wanted: str | None) -> _Place:
+    if wanted in places:
+        return places[str(wanted)]
+    mapped = [name for name, place in places.items() if place.has_geometries]
+    if wanted is None and len(mapped or places) == 1:
+        return places[(mapped or list(places))[0]]
+    if not places:
+        raise LabelError(f"{path} holds no layer: it is empty or damaged, save it anew in your GIS")
+    asked = "name one" if wanted is None else f"{wanted!r} is none of them"
+    raise LabelError(f"{path} has {len(places)} layers ({listed(places)}): {asked} with --layer")

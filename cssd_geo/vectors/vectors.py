@@ -1,0 +1,112 @@
+"""Vectors in: geometries with one class each, repaired, whatever the format."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from cssd_geo.vectors.class_fields import read_classes
+from cssd_geo.vectors.legend import Entry
+from cssd_geo.vectors.vector_files import read_layer
+
+_POINTS = (-1, 0, 4)
+"""Type ids of shapely for a missing geometry, a point and several points."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shapes:
+    """Geometries with one class each, in a CRS of their own."""
+
+    geometries: NDArray[Any]
+    """(n,) shapely geometries, valid, each once a class."""
+    classes: NDArray[np.int64]
+    """(n,) class of each, an index into `legend`."""
+    legend: tuple[Entry, ...]
+    """What the file says of each class."""
+    crs: str | None
+    notes: tuple[str, ...] = ()
+    """What was left out, repaired or decided, one sentence each."""
+
+
+def read_shapes(path: str | Path, *, layer: str | None, class_field: str | None) -> Shapes:
+    """Read the geometries of a layer with their classes.
+
+    Args:
+        path: a vector that GDAL reads, or a zip with one.
+        layer: needed where there are several.
+        class_field: attribute with the class; guessed where only one is plausible.
+
+    Raises:
+        LabelError: if there is no such layer or field, or no geometry, or a value is no class.
+    """
+    found = read_layer(path, layer)
+    usable = _usable(found.geometries)
+    column = read_classes(found.fields, class_field, path=str(path), usable=usable)
+    keep = column.classes >= 0
+    repaired, count = _repair(found.geometries[keep])
+    first = _first_of_each(repaired, column.classes[keep])
+    notes = [f"{np.sum(~keep)} features without a class or a geometry were left out."] * bool((~keep).any())
+    notes += [f"{count} invalid geometries were repaired."] * bool(count)
+    again = len(repaired) - len(first)
+    notes += [f"{again} geometries are there twice with the same class: each counts once."] * bool(again)
+    return Shapes(
+        geometries=repaired[first],
+        classes=column.classes[keep][first],
+        legend=column.legend,
+        crs=found.crs,
+        notes=(*found.notes, *column.notes, *notes),
+    )
+
+
+def read_geometries(path: str | Path, layer: str | None) -> tuple[NDArray[Any], str | None]:
+    """Read the geometries of a layer alone, repaired, and their CRS.
+
+    Raises:
+        LabelError: if there is no such layer or no geometry.
+    """
+    found = read_layer(path, layer)
+    return _repair(found.geometries[_usable(found.geometries)])[0], found.crs
+
+
+def holds_points(path: str | Path, layer: str | None) -> bool:
+    """Whether all geometries of a layer are points.
+
+    Raises:
+        LabelError: if there is no such layer or no geometry.
+    """
+    return bool(np.isin(shapely.get_type_id(read_layer(path, layer).geometries), _POINTS).all())
+
+
+def _usable(geometries: NDArray[Any]) -> NDArray[np.bool_]:
+    """(n,) True: there is a geometry, and its coordinates are numbers."""
+    finite = np.isfinite(shapely.bounds(geometries)).all(axis=1)  # NaN where there is none
+    coordinates, owner = shapely.get_coordinates(geometries, return_index=True)
+    finite[owner[~np.isfinite(coordinates).all(axis=1)]] = False
+    return np.asarray(finite, np.bool_)
+
+
+def _repair(geometries: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    """Make geometries valid; of a repaired polygon only the areas stay, not the lines that it fell into."""
+    invalid = ~shapely.is_valid(geometries)
+    repaired = geometries.copy()
+    for i in np.flatnonzero(invalid):
+        whole = shapely.make_valid(geometries[i])
+        areas = [part for part in shapely.get_parts(whole) if shapely.area(part) > 0]
+        repaired[i] = shapely.union_all(areas) if areas else whole
+    return repaired, int(invalid.sum())
+
+
+def _first_of_each(geometries: NDArray[Any], classes: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Indexes, ascending, of the first of all lines and areas that are the same and of the same class.
+
+    Points stay: several in one pixel are told of later.
+    """
+    shapes = shapely.to_wkb(shapely.normalize(geometries)).tolist()
+    points = shapely.get_dimensions(geometries) == 0
+    first: dict[tuple[Any, ...], int] = {}
+    for i, (shape, k) in enumerate(zip(shapes, classes.tolist(), strict=True)):
+        first.setdefault((i,) if points[i] else (shape, k), i)
+    return np.array(list(first.values()), np.intp)
