@@ -16,9 +16,9 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from sklearn.metrics import roc_auc_score
 
 from cssd_geo.classification import classify
-from cssd_geo.classmap import read_classes
 from cssd_geo.demo.files import write_scene
 from cssd_geo.demo.landscape import make_landscape
+from cssd_geo.maps.class_tables import read_classes
 
 
 def main() -> None:

@@ -12,17 +12,17 @@ from rasterio.vrt import WarpedVRT
 from scipy.ndimage import maximum_filter
 
 from cssd_geo.accuracy.areas import AreaEstimates
-from cssd_geo.accuracy.class_rasters import classes_of, count_pixels, open_class_map, parts_of, read_ids
+from cssd_geo.accuracy.matching import Matching, match_classes, numbering_note
 from cssd_geo.accuracy.metrics import Accuracy, confusion_matrix
-from cssd_geo.classes import UNCLASSIFIED, ClassTable, listed
-from cssd_geo.classmap import RECEPTIVE_FIELD_TAG
+from cssd_geo.classes import UNCLASSIFIED, ClassTable
 from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.grid import Grid, open_raster
 from cssd_geo.labels import Labels, read_labels, read_mask, remap_table
+from cssd_geo.maps.class_rasters import classes_of, count_pixels, open_class_map, parts_of, read_ids
+from cssd_geo.maps.layer import RECEPTIVE_FIELD_TAG
 from cssd_geo.options import RECEPTIVE_FIELD
 from cssd_geo.tiles import tiles_of_pixels
 from cssd_geo.vectors.class_fields import MAP_ID_FIELD
-from cssd_geo.vectors.legend import name_key
 from cssd_geo.vectors.remapping import Remapping, read_remapping
 from cssd_geo.vectors.vector_files import field_names, is_vector
 from cssd_geo.vectors.vectors import holds_points
@@ -57,16 +57,6 @@ class _Pairs:
     """Ids of the map."""
     reference: Ids
     """Ids of the reference."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Matching:
-    """How ids of the map and ids of the reference become indexes of one list of names."""
-
-    names: tuple[str, ...]
-    of_map: NDArray[np.int64]
-    """Lookup from id to index; -1 where it is no class."""
-    of_reference: NDArray[np.int64]
 
 
 def evaluate(
@@ -115,19 +105,19 @@ def evaluate(
     rules = read_remapping(remap) if isinstance(remap, str | Path) else remap
     pairs, table, notes = _reference(dataset, reference, grid, class_field=class_field, layer=layer, remap=rules)
     mapped_classes = classes_of(dataset)
-    matching = _match(mapped_classes, table, str(class_map), str(reference))
+    matching = match_classes(mapped_classes, table, str(class_map), str(reference))
     distance = _receptive_field(dataset) if buffer is None else buffer
     ignored = None if exclude is None else _near(exclude, grid, distance)
     confusion = np.zeros((len(matching.names), len(matching.names) + 1), np.int64)
     for pair in pairs:
-        truth = _lookup(matching.of_reference, pair.reference)
+        truth = matching.reference_indexes(pair.reference)
         counted = (truth >= 0) if ignored is None else (truth >= 0) & ~ignored[pair.rows, pair.cols]
-        mapped = _lookup(matching.of_map, pair.mapped[counted])
+        mapped = matching.map_indexes(pair.mapped[counted])
         confusion += confusion_matrix(truth[counted], mapped, len(matching.names))
     if not confusion.sum():
         reason = "check that they overlap" if exclude is None else f"none is {distance} pixels away from {exclude}"
         raise LabelError(f"{reference} has no pixel to compare with {class_map}: {reason}")
-    notes += _numbering_note(mapped_classes, table)
+    notes += numbering_note(mapped_classes, table)
     if exclude is not None:
         notes = (*notes, f"Pixels nearer than {distance} pixels to {Path(exclude).name} were left out.")
     accuracy = Accuracy(confusion=confusion, names=matching.names)
@@ -155,11 +145,9 @@ def _require_sample(dataset: Any, reference: str | Path, grid: Grid, layer: str 
         )
 
 
-def _areas(
-    dataset: Any, grid: Grid, mapped: ClassTable, matching: "_Matching", accuracy: Accuracy
-) -> AreaEstimates:
+def _areas(dataset: Any, grid: Grid, mapped: ClassTable, matching: Matching, accuracy: Accuracy) -> AreaEstimates:
     pixels = np.zeros(len(matching.names), np.int64)
-    np.add.at(pixels, matching.of_map[list(mapped.ids)], count_pixels(dataset, mapped))
+    np.add.at(pixels, matching.map_indexes(np.array(mapped.ids)), count_pixels(dataset, mapped))
     if grid.pixel_area is None:
         return AreaEstimates(accuracy=accuracy, mapped_pixels=pixels)
     hectares = grid.pixel_area / _SQUARE_METRES
@@ -240,62 +228,6 @@ def _pairs_at(dataset: Any, labels: Labels, grid: Grid) -> Iterator[_Pairs]:
         rows, cols = labels.rows[chosen], labels.cols[chosen]
         mapped = read_ids(dataset, tile.core)[rows - tile.core.row, cols - tile.core.col]
         yield _Pairs(rows=rows, cols=cols, mapped=mapped.astype(np.int64), reference=ids[labels.classes[chosen]])
-
-
-def _match(mapped: ClassTable, reference: ClassTable, map_name: str, reference_name: str) -> _Matching:
-    """Match classes by name, or by id where one side has only numbers for names."""
-    by_id = _only_numbered(mapped) or _only_numbered(reference)
-    map_keys = _keys(mapped, by_id=by_id)
-    reference_keys = _keys(reference, by_id=by_id)
-    keys = list(dict.fromkeys(map_keys + reference_keys))
-    if set(map_keys).isdisjoint(reference_keys):
-        raise LabelError(
-            f"{reference_name} has no class in common with {map_name}: {listed(reference.names)} against "
-            f"{listed(mapped.names)}; name them alike, or choose another --class-field"
-        )
-    shown = dict(zip(reference_keys, reference.names, strict=True))
-    shown |= dict(zip(map_keys, mapped.names, strict=True))
-    return _Matching(
-        names=tuple(shown[key] for key in keys),
-        of_map=_table(mapped, map_keys, keys),
-        of_reference=_table(reference, reference_keys, keys),
-    )
-
-
-def _numbering_note(mapped: ClassTable, reference: ClassTable) -> tuple[str, ...]:
-    """What to check where only one side has names: numberings can differ, and the accuracy then means nothing."""
-    if _only_numbered(mapped) == _only_numbered(reference) or (_in_digits(mapped) and _in_digits(reference)):
-        return ()
-    named = reference if _only_numbered(mapped) else mapped
-    meaning = listed(f"{i} = {name}" for i, name in zip(named.ids, named.names, strict=True))
-    return (f"Matched by id, because one side has no class names: check that both mean {meaning}.",)
-
-
-def _only_numbered(table: ClassTable) -> bool:
-    return table.names == tuple(map(str, table.ids))
-
-
-def _in_digits(table: ClassTable) -> bool:
-    """Whether names are numbers: texts such as "7" mean the id 7, whatever id they were given."""
-    return all(name.strip().isdecimal() for name in table.names)
-
-
-def _keys(table: ClassTable, *, by_id: bool) -> list[str]:
-    if by_id and not _in_digits(table):
-        return [str(i) for i in table.ids]
-    return [str(int(name)) if by_id else name_key(name) for name in table.names]
-
-
-def _table(classes: ClassTable, its_keys: list[str], keys: list[str]) -> Ids:
-    """Lookup from id to the index of its key; -1 for ids that are no class."""
-    table = np.full(classes.ids[-1] + 1, -1, np.int64)
-    table[list(classes.ids)] = [keys.index(key) for key in its_keys]
-    return table
-
-
-def _lookup(table: Ids, ids: Ids) -> Ids:
-    inside = (ids >= 0) & (ids < len(table))
-    return np.where(inside, table[np.where(inside, ids, 0)], -1)
 
 
 def _receptive_field(dataset: Any) -> int:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable, listed
-from cssd_geo.classmap import read_classes
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.grid import Grid, is_whole, open_raster, read_valid, read_window
+from cssd_geo.maps.class_tables import read_classes
 from cssd_geo.scenes.lookup import GeometryLookup
 from cssd_geo.tiles import Window
 from cssd_geo.vectors.burning import burn, datum_notes, parts_of, to_pixels

@@ -18,12 +18,12 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.transform import GCPTransformer
 
-from cssd_geo.accuracy.class_rasters import classes_of, count_ids, count_pixels, open_class_map, parts_of, read_ids
 from cssd_geo.accuracy.strata import allocate, sample_size
 from cssd_geo.classes import ClassTable
 from cssd_geo.errors import InputError, OutputError, SceneError
 from cssd_geo.files.outputs import check_target, write_whole
 from cssd_geo.grid import Grid
+from cssd_geo.maps.class_rasters import classes_of, count_ids, count_pixels, open_class_map, parts_of, read_ids
 from cssd_geo.options import SAMPLE_LEAST, SAMPLE_STANDARD_ERROR, SAMPLE_USERS_ACCURACY
 from cssd_geo.vectors.class_fields import CLASS_FIELD, MAP_ID_FIELD, MAP_NAME_FIELD
 

@@ -16,13 +16,14 @@ from rasterio.crs import CRS
 from scenes import NORTH_UP, ROTATED, UTM, pixel_box, write_polygons, write_raster, write_two_fields
 from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix
 
-from cssd_geo.accuracy import class_rasters
 from cssd_geo.classes import ClassTable
-from cssd_geo.classmap import RasterWriter, class_map_layer
 from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.evaluation import evaluate
 from cssd_geo.grid import Grid
 from cssd_geo.labels import read_labels
+from cssd_geo.maps import class_rasters
+from cssd_geo.maps.layer import class_map_layer
+from cssd_geo.maps.raster_writer import RasterWriter
 from cssd_geo.products import open_scene
 from cssd_geo.tiles import Window
 

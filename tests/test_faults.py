@@ -29,11 +29,11 @@ from scenes import random_model, write_raster
 from scipy import ndimage
 
 from cssd_geo.classification import Classification, classify
-from cssd_geo.classmap import RasterWriter
 from cssd_geo.cli import main
 from cssd_geo.cli.progress import PixelProgress
 from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.errors import InputError, OutputError, SceneError
+from cssd_geo.maps.raster_writer import RasterWriter
 from cssd_geo.products import open_scene
 from cssd_geo.runs import unfinished
 from cssd_geo.tiles import Window

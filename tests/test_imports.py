@@ -30,8 +30,10 @@ spectra   alignment
 vectors   burning legend shapefiles
 vectors   class_fields remapping vector_files
 vectors   vectors
-.         classmap
-accuracy  class_rasters metrics reliability split_search
+maps      layer
+maps      class_tables raster_writer
+maps      class_rasters
+accuracy  matching metrics reliability split_search
 accuracy  areas splits
 accuracy  strata
 scenes    cube lookup sources stac validity

@@ -18,10 +18,11 @@ from scenes import NORTH_UP, ROTATED, UTM, control_points, coordinate_cube, pixe
 from scipy import ndimage
 
 from cssd_geo.classes import ClassTable
-from cssd_geo.classmap import RasterWriter, class_map_layer
 from cssd_geo.errors import LabelError
 from cssd_geo.grid import Grid
 from cssd_geo.labels import Labels, read_labels, read_mask, require_trainable
+from cssd_geo.maps.layer import class_map_layer
+from cssd_geo.maps.raster_writer import RasterWriter
 from cssd_geo.products import open_scene
 from cssd_geo.tiles import Window
 from cssd_geo.vectors.legend import Entry

@@ -15,11 +15,11 @@ from rasterio.crs import CRS
 from scenes import NORTH_UP, ROTATED, control_points, fill_sample, write_raster
 
 from cssd_geo import reference_sample
-from cssd_geo.accuracy import class_rasters
 from cssd_geo.accuracy.areas import AreaEstimates
 from cssd_geo.accuracy.metrics import Accuracy, confusion_matrix
 from cssd_geo.errors import LabelError, OutputError, SceneError
 from cssd_geo.evaluation import Evaluation, evaluate
+from cssd_geo.maps import class_rasters
 from cssd_geo.reference_sample import ReferenceSample, sample
 
 HEIGHT, WIDTH = 90, 130

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from cssd_geo.classes import ClassTable
 from cssd_geo.classification import Classification, classify
-from cssd_geo.classmap import read_classes
 from cssd_geo.demo.files import SceneFiles, is_made_up, write_scene
 from cssd_geo.demo.landscape import make_landscape
 from cssd_geo.errors import OutputError
 from cssd_geo.evaluation import Evaluation, evaluate
 from cssd_geo.files.outputs import GEOTIFF, check_target, write_whole
 from cssd_geo.learning.fitting import Epoch
+from cssd_geo.maps.class_tables import read_classes
 from cssd_geo.options import TrainingOptions
 from cssd_geo.pictures import (
     Panel,

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cssd_geo.budget import Needs, least_memory, plan_within
-from cssd_geo.classmap import PERCENT_NODATA
 from cssd_geo.compute.transfer import Loaded, load
 from cssd_geo.dense import DenseNetwork
 from cssd_geo.engine.machine import default_memory
 from cssd_geo.errors import InputError
+from cssd_geo.maps.layer import PERCENT_NODATA
 from cssd_geo.model import Model
 from cssd_geo.network import Logits
 from cssd_geo.options import DEVICES, PRECISIONS

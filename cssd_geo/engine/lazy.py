@@ -10,8 +10,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from cssd_geo.classes import UNCLASSIFIED
-from cssd_geo.classmap import PERCENT_NODATA
 from cssd_geo.engine.inference import TileClassifier, TileResult
+from cssd_geo.maps.layer import PERCENT_NODATA
 from cssd_geo.model import Model
 from cssd_geo.scenes.scene import pad, scene_of_array
 from cssd_geo.scenes.validity import valid_pixels

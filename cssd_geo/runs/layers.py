@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cssd_geo
-from cssd_geo.classmap import RECEPTIVE_FIELD_TAG, Layer, class_map_layer, percent_layer, probability_layer
 from cssd_geo.errors import OutputError
 from cssd_geo.grid import Grid
+from cssd_geo.maps.layer import RECEPTIVE_FIELD_TAG, Layer, class_map_layer, percent_layer, probability_layer
 from cssd_geo.model import Model, fingerprint
 from cssd_geo.runs.raw_layers import RawLayer
 from cssd_geo.runs.unfinished import folder_of

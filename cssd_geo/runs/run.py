@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 import cssd_geo
 from cssd_geo.budget import shown
 from cssd_geo.classes import UNCLASSIFIED
-from cssd_geo.classmap import BLOCK, Layer, RasterWriter
 from cssd_geo.engine.inference import TileClassifier, TileResult
 from cssd_geo.errors import InputError, OutputError
 from cssd_geo.files.outputs import GEOTIFF, check_target
+from cssd_geo.maps.layer import Layer
+from cssd_geo.maps.raster_writer import BLOCK, RasterWriter
 from cssd_geo.options import ON_ERROR
 from cssd_geo.runs.identity import SceneWatch, scene_key
 from cssd_geo.runs.layers import Paths, asked_layers, raw_layers, room_for

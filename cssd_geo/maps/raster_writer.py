@@ -1,4 +1,4 @@
-"""The outside world out: layers written window by window, finalised as cloud-optimised GeoTIFFs.
+"""Layers written window by window, finalised as cloud-optimised GeoTIFFs.
 
     .map.tif.1f2e3d4c.partial.tif    tiled, filled in any order
       -> .map.tif.1f2e3d4c.whole.tif   GDAL's COG driver: overviews, compressed, in its final layout
@@ -8,12 +8,10 @@ Pixels are written twice because the COG driver cannot be fed window by window, 
 place is none any more.
 """
 
-import json
 import secrets
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Any, Self
@@ -25,18 +23,14 @@ from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError  # no public name; rasterio.shutil lets it out as it is
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from cssd_geo.classes import UNCLASSIFIED, ClassTable, Colour
+from cssd_geo.classes import UNCLASSIFIED, ClassTable
 from cssd_geo.errors import InputError, OutputError
 from cssd_geo.files import pam
 from cssd_geo.files.outputs import free_space, sync
-from cssd_geo.grid import Grid, open_raster
+from cssd_geo.grid import Grid
+from cssd_geo.maps.layer import Layer
 from cssd_geo.tiles import Window
 
-CLASSES_TAG = "CSSD_GEO_CLASSES"
-"""TIFF tag that holds `ClassTable.to_json`, so that a map keeps its names when its side file is lost."""
-RECEPTIVE_FIELD_TAG = "CSSD_GEO_RECEPTIVE_FIELD"
-"""TIFF tag with the side length of the square of pixels that decided each pixel's class."""
-PERCENT_NODATA = 255
 BLOCK = 512
 """Side of the TIFF's tiles, that of GDAL's COG driver. Tiles that are multiples of it are written once."""
 
@@ -50,67 +44,6 @@ _TEMPORARY = {
 _TEMPORARY |= {"compress": "deflate", "zlevel": 1, "bigtiff": "IF_SAFER"}
 _FINAL = {"driver": "COG", "blocksize": BLOCK, "compress": "DEFLATE", "bigtiff": "IF_SAFER"}
 _FINAL |= {"num_threads": "ALL_CPUS"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer:
-    """A raster to be written, but for its grid and its pixels."""
-
-    path: Path
-    dtype: np.dtype[Any]
-    nodata: float
-    band_names: tuple[str, ...]
-    """Description of each band; their number is the number of bands."""
-    overview: str
-    """Resampling of the overviews: "mode" or "average"."""
-    predictor: str
-    """The COG driver's PREDICTOR."""
-    tags: Mapping[str, str] = field(default_factory=dict)
-    classes: ClassTable | None = None
-    """The classes of a class map; its colours, names and pixel counts are written with it."""
-
-
-def class_map_layer(path: Path, classes: ClassTable, tags: Mapping[str, str]) -> Layer:
-    """Return the class map: ids of `classes`, 0 where unclassified.
-
-    A predictor would cost: 6.3 MB instead of 5.6 for 4000 x 4000 pixels of six classes. Ids have no gradient.
-    """
-    return Layer(
-        path=path,
-        dtype=classes.dtype,
-        nodata=UNCLASSIFIED,
-        band_names=("class",),
-        overview="mode",  # the mean of classes 1 and 3 is not class 2
-        predictor="NO",
-        tags={**tags, CLASSES_TAG: json.dumps(classes.to_json())},
-        classes=classes,
-    )
-
-
-def percent_layer(path: Path, name: str, tags: Mapping[str, str]) -> Layer:
-    """Return the confidence, or whatever else is a share: percent 0..100 as uint8, 255 where unclassified."""
-    return Layer(
-        path=path,
-        dtype=np.dtype(np.uint8),
-        nodata=PERCENT_NODATA,
-        band_names=(f"{name} in percent",),
-        overview="average",
-        predictor="NO",  # confidence: 15.4 MB without, 16.0 MB with
-        tags=tags,
-    )
-
-
-def probability_layer(path: Path, classes: ClassTable, tags: Mapping[str, str]) -> Layer:
-    """Return the probabilities: a float32 band a class, in the order of `classes`, NaN where unclassified."""
-    return Layer(
-        path=path,
-        dtype=np.dtype(np.float32),
-        nodata=float("nan"),
-        band_names=classes.names,
-        overview="average",
-        predictor="YES",  # 429 MB with, 464 MB without
-        tags=tags,
-    )
 
 
 class RasterWriter:
@@ -297,44 +230,6 @@ class RasterWriter:
         except (OSError, InputError, RasterioError, CPLE_BaseError) as error:
             path, reason = self._layer.path, error.__cause__ or error
             raise OutputError(f"{path} cannot be {verb}: {reason} ({free_space(path.parent)})") from error
-
-
-def read_classes(source: Any) -> ClassTable | None:
-    """Return the class table of a class map from its tag, else its side file; None where it has neither.
-
-    Args:
-        source: path of a raster, or an open rasterio dataset.
-
-    Raises:
-        SceneError: if it cannot be opened.
-        InputError: if its class table is damaged.
-    """
-    if not isinstance(source, str | Path):
-        return _read_classes(source)
-    with open_raster(source) as dataset:
-        return _read_classes(dataset)
-
-
-def _read_classes(dataset: Any) -> ClassTable | None:
-    tag = dataset.tags().get(CLASSES_TAG)
-    if tag is not None:
-        return _parse_tag(tag, dataset.name)
-    side = pam.side_path(Path(dataset.name))
-    return pam.read_classes(side, _read_colours(dataset)) if side.is_file() else None
-
-
-def _parse_tag(text: str, name: str) -> ClassTable:
-    try:
-        return ClassTable.from_json(json.loads(text))
-    except (ValueError, RecursionError) as error:  # InputError and JSONDecodeError are ValueErrors
-        raise InputError(f"{name}: its tag {CLASSES_TAG} is damaged: {error}") from error
-
-
-def _read_colours(dataset: Any) -> dict[int, Colour]:
-    try:
-        return {value: (r, g, b) for value, (r, g, b, _) in dataset.colormap(1).items()}
-    except ValueError:  # rasterio's way to say that there is no colour table
-        return {}
 
 
 def _colormap(classes: ClassTable) -> dict[int, tuple[int, int, int, int]]:

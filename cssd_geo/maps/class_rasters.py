@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cssd_geo.classes import UNCLASSIFIED, ClassTable
-from cssd_geo.classmap import read_classes
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.grid import Grid, is_whole, open_raster, read_valid, read_window
+from cssd_geo.maps.class_tables import read_classes
 from cssd_geo.tiles import Halo, TilePlan, Window, plan_tiles
 
 _STEP = 2048

@@ -22,12 +22,14 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 
-from cssd_geo import classmap
 from cssd_geo.classes import ClassTable
-from cssd_geo.classmap import Layer, RasterWriter, read_classes
 from cssd_geo.errors import InputError, OutputError, SceneError
 from cssd_geo.files.outputs import GEOTIFF, check_target
 from cssd_geo.grid import Grid
+from cssd_geo.maps import raster_writer
+from cssd_geo.maps.class_tables import read_classes
+from cssd_geo.maps.layer import Layer, class_map_layer, percent_layer, probability_layer
+from cssd_geo.maps.raster_writer import RasterWriter
 from cssd_geo.tiles import Halo, Window, plan_tiles
 
 UTM = CRS.from_epsg(32633)
@@ -63,7 +65,7 @@ def _write(layer: Layer, grid: Grid, pixels: NDArray[Any], tile: int = 256, seed
 
 
 def _class_map(path: Path, table: ClassTable = TABLE) -> Layer:
-    return classmap.class_map_layer(path, table, TAGS)
+    return class_map_layer(path, table, TAGS)
 
 
 def _gdalinfo(path: Path) -> Any:
@@ -185,7 +187,7 @@ def test_a_crs_beyond_geotiff_is_kept_beside_the_class_table(tmp_path: Path) -> 
     crs = CRS.from_string(rotated_pole)
     path, grid = tmp_path / "map.tif", _grid(40, 70, crs=crs)
     _write(_class_map(path), grid, _ids(TABLE, 40, 70))
-    _write(classmap.percent_layer(tmp_path / "c.tif", "confidence", TAGS), grid, np.zeros((40, 70), np.uint8))
+    _write(percent_layer(tmp_path / "c.tif", "confidence", TAGS), grid, np.zeros((40, 70), np.uint8))
     for name in ("map.tif", "c.tif"):
         with rasterio.open(tmp_path / name) as dataset:
             assert dataset.crs == _as_tiff_states(crs, tmp_path)
@@ -227,7 +229,7 @@ def test_percent(tmp_path: Path, name: str) -> None:
     path = tmp_path / f"{name}.TIF"
     percent = np.random.default_rng(1).integers(0, 101, (600, 530)).astype(np.uint8)
     percent[:300, :300] = 255
-    _write(classmap.percent_layer(path, name, TAGS), _grid(600, 530), percent)
+    _write(percent_layer(path, name, TAGS), _grid(600, 530), percent)
     with rasterio.open(path) as dataset:
         np.testing.assert_array_equal(dataset.read(1), percent)
         assert dataset.nodata == 255
@@ -244,7 +246,7 @@ def test_probabilities(tmp_path: Path) -> None:
     path = tmp_path / "probabilities.tif"
     values = np.random.default_rng(1).random((3, 530, 600), np.float32)
     values[:, :200, :300] = np.nan
-    _write(classmap.probability_layer(path, TABLE, TAGS), _grid(530, 600), values, tile=200)
+    _write(probability_layer(path, TABLE, TAGS), _grid(530, 600), values, tile=200)
     with rasterio.open(path) as dataset:
         np.testing.assert_array_equal(dataset.read(), values)
         assert np.isnan(dataset.nodata)
@@ -323,7 +325,8 @@ def test_missing_pixels_are_not_finalised(target: Path) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
 @pytest.mark.parametrize(
-    "place", ["rasterio.shutil.copy", "cssd_geo.files.pam.serialise", "cssd_geo.classmap._checksum", "os.fsync"]
+    "place",
+    ["rasterio.shutil.copy", "cssd_geo.files.pam.serialise", "cssd_geo.maps.raster_writer._checksum", "os.fsync"],
 )
 def test_failures_while_finalising_leave_nothing(
     target: Path, monkeypatch: pytest.MonkeyPatch, place: str, error: BaseException
@@ -368,7 +371,7 @@ def test_pixels_that_the_disk_lost_are_noticed(target: Path, monkeypatch: pytest
 
 
 def test_a_failure_to_open_leaves_nothing(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classmap, "_colormap", _fail(KeyboardInterrupt()))
+    monkeypatch.setattr(raster_writer, "_colormap", _fail(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt), RasterWriter(_class_map(target), _grid(40, 70)):
         pass
 
@@ -399,7 +402,7 @@ def test_overwriting_replaces_the_map_and_all_that_described_it(tmp_path: Path) 
     for name in ("c.tif", "c.tif.aux.xml", "c.tif.ovr", "c.tif.msk", "c.txt"):
         (tmp_path / name).write_bytes(b"old")
     values = np.full((40, 70), 50, np.uint8)
-    _write(classmap.percent_layer(tmp_path / "c.tif", "confidence", TAGS), _grid(40, 70), values)
+    _write(percent_layer(tmp_path / "c.tif", "confidence", TAGS), _grid(40, 70), values)
     assert _names(tmp_path) == {"c.tif", "c.txt"}
     with rasterio.open(tmp_path / "c.tif") as dataset:
         assert dataset.files == [str(tmp_path / "c.tif")]

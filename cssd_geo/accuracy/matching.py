@@ -1,0 +1,90 @@
+"""Classes of a map and of its reference, matched by name, or by id where one side has only numbers for names."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cssd_geo.classes import ClassTable, listed
+from cssd_geo.errors import LabelError
+from cssd_geo.vectors.legend import name_key
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matching:
+    """One list of names for the classes of both."""
+
+    names: tuple[str, ...]
+    of_map: Ids
+    """Lookup from id to index; -1 where it is no class."""
+    of_reference: Ids
+
+    def map_indexes(self, ids: Ids) -> Ids:
+        """Which of `names` the map's ids (n,) mean; -1 where they are no class."""
+        return _lookup(self.of_map, ids)
+
+    def reference_indexes(self, ids: Ids) -> Ids:
+        """Which of `names` the reference's ids (n,) mean; -1 where they are no class."""
+        return _lookup(self.of_reference, ids)
+
+
+def match_classes(mapped: ClassTable, reference: ClassTable, map_name: str, reference_name: str) -> Matching:
+    """Match classes by name, or by id where one side has only numbers for names.
+
+    Raises:
+        LabelError: if they have none in common; the names of both files are for its text.
+    """
+    by_id = _only_numbered(mapped) or _only_numbered(reference)
+    map_keys = _keys(mapped, by_id=by_id)
+    reference_keys = _keys(reference, by_id=by_id)
+    keys = list(dict.fromkeys(map_keys + reference_keys))
+    if set(map_keys).isdisjoint(reference_keys):
+        raise LabelError(
+            f"{reference_name} has no class in common with {map_name}: {listed(reference.names)} against "
+            f"{listed(mapped.names)}; name them alike, or choose another --class-field"
+        )
+    shown = dict(zip(reference_keys, reference.names, strict=True))
+    shown |= dict(zip(map_keys, mapped.names, strict=True))
+    return Matching(
+        names=tuple(shown[key] for key in keys),
+        of_map=_table(mapped, map_keys, keys),
+        of_reference=_table(reference, reference_keys, keys),
+    )
+
+
+def numbering_note(mapped: ClassTable, reference: ClassTable) -> tuple[str, ...]:
+    """What to check where only one side has names: numberings can differ, and the accuracy then means nothing."""
+    if _only_numbered(mapped) == _only_numbered(reference) or (_in_digits(mapped) and _in_digits(reference)):
+        return ()
+    named = reference if _only_numbered(mapped) else mapped
+    meaning = listed(f"{i} = {name}" for i, name in zip(named.ids, named.names, strict=True))
+    return (f"Matched by id, because one side has no class names: check that both mean {meaning}.",)
+
+
+def _only_numbered(table: ClassTable) -> bool:
+    return table.names == tuple(map(str, table.ids))
+
+
+def _in_digits(table: ClassTable) -> bool:
+    """Whether names are numbers: texts such as "7" mean the id 7, whatever id they were given."""
+    return all(name.strip().isdecimal() for name in table.names)
+
+
+def _keys(table: ClassTable, *, by_id: bool) -> list[str]:
+    if by_id and not _in_digits(table):
+        return [str(i) for i in table.ids]
+    return [str(int(name)) if by_id else name_key(name) for name in table.names]
+
+
+def _table(classes: ClassTable, its_keys: list[str], keys: list[str]) -> Ids:
+    """Lookup from id to the index of its key; -1 for ids that are no class."""
+    table = np.full(classes.ids[-1] + 1, -1, np.int64)
+    table[list(classes.ids)] = [keys.index(key) for key in its_keys]
+    return table
+
+
+def _lookup(table: Ids, ids: Ids) -> Ids:
+    inside = (ids >= 0) & (ids < len(table))
+    return np.where(inside, table[np.where(inside, ids, 0)], -1)
