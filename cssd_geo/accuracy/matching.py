@@ -20,6 +20,7 @@ class Matching:
     of_map: Ids
     """Lookup from id to index; -1 where it is no class."""
     of_reference: Ids
+    """Likewise."""
 
     def map_indexes(self, ids: Ids) -> Ids:
         """Which of `names` the map's ids (n,) mean; -1 where they are no class."""

@@ -126,13 +126,13 @@ def _show_plan(
     device: str,
     precision: str,
 ) -> None:
-    from cssd_geo.engine.inference import (  # noqa: PLC0415 - likewise
+    from cssd_geo.engine.inference import (  # noqa: PLC0415 - so that --help does not wait for torch
         TileClassifier,
         choose_device,
         choose_precision,
         precision_name,
     )
-    from cssd_geo.forecast import forecast  # noqa: PLC0415 - so that --help does not wait for torch
+    from cssd_geo.forecast import forecast  # noqa: PLC0415 - likewise
     from cssd_geo.magnitude import recognise_scale  # noqa: PLC0415 - likewise
 
     scene = recognise_scale(scene, model)

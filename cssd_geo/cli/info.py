@@ -62,8 +62,8 @@ def _of_model(path: str | Path) -> dict[str, Any]:
 def _of_scene(
     path: str | Path, choice: dict[str, Any], model: Path | None, quicklook: Path | None, *, overwrite: bool
 ) -> dict[str, Any]:
-    from cssd_geo.files.outputs import check_target, write_whole  # noqa: PLC0415 - likewise
-    from cssd_geo.info import describe_scene  # noqa: PLC0415 - --help does not wait for torch
+    from cssd_geo.files.outputs import check_target, write_whole  # noqa: PLC0415 - --help does not wait for torch
+    from cssd_geo.info import describe_scene  # noqa: PLC0415 - likewise
     from cssd_geo.model import load_model  # noqa: PLC0415 - likewise
     from cssd_geo.products import open_scene  # noqa: PLC0415 - likewise
 

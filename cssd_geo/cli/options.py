@@ -43,7 +43,7 @@ class _SceneType(_PathType):
         return value if isinstance(value, str) and is_address(value) else super().convert(value, param, ctx)
 
 
-class _SizeType(click.ParamType):  # type: ignore[type-arg] # a class of its values' type from click 8.4 only
+class _SizeType(click.ParamType):  # type: ignore[type-arg] # a generic class from click 8.4 on only
     """An amount of memory, such as 800MB."""
 
     name = "SIZE"
