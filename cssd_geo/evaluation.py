@@ -12,7 +12,7 @@ from rasterio.vrt import WarpedVRT
 from scipy.ndimage import maximum_filter
 
 from cssd_geo.accuracy.areas import AreaEstimates
-from cssd_geo.accuracy.matching import Matching, match_classes, numbering_note
+from cssd_geo.accuracy.matching import Ids, Matching, look_up, match_classes, numbering_note
 from cssd_geo.accuracy.metrics import Accuracy, confusion_matrix
 from cssd_geo.classes import UNCLASSIFIED, ClassTable
 from cssd_geo.errors import InputError, LabelError, SceneError
@@ -33,8 +33,6 @@ _SQUARE_METRES = 10_000
 """In a hectare."""
 _TRUE_AREA = 0.01
 """A projection that shows areas larger or smaller by more than this share is worth a note."""
-
-Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,8 +210,7 @@ def _pairs_of(dataset: Any, reference: Any, grid: Grid, new_ids: Ids | None) -> 
     for tile in parts_of(grid):
         truth = read_ids(reference, tile.core).astype(np.int64)
         if new_ids is not None:
-            known = (truth >= 0) & (truth < len(new_ids))
-            truth = np.where(known, new_ids[np.where(known, truth, 0)], UNCLASSIFIED)
+            truth = look_up(new_ids, truth, otherwise=UNCLASSIFIED)
         rows, cols = np.nonzero(truth)
         mapped = read_ids(dataset, tile.core)[rows, cols].astype(np.int64)
         yield _Pairs(

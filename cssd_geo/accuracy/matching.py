@@ -24,11 +24,11 @@ class Matching:
 
     def map_indexes(self, ids: Ids) -> Ids:
         """Which of `names` the map's ids (n,) mean; -1 where they are no class."""
-        return _lookup(self.of_map, ids)
+        return look_up(self.of_map, ids, otherwise=-1)
 
     def reference_indexes(self, ids: Ids) -> Ids:
         """Which of `names` the reference's ids (n,) mean; -1 where they are no class."""
-        return _lookup(self.of_reference, ids)
+        return look_up(self.of_reference, ids, otherwise=-1)
 
 
 def match_classes(mapped: ClassTable, reference: ClassTable, map_name: str, reference_name: str) -> Matching:
@@ -64,6 +64,12 @@ def numbering_note(mapped: ClassTable, reference: ClassTable) -> tuple[str, ...]
     return (f"Matched by id, because one side has no class names: check that both mean {meaning}.",)
 
 
+def look_up(table: Ids, ids: Ids, *, otherwise: int) -> Ids:
+    """Entries of a lookup from id to something, of any shape of ids; `otherwise` where it does not reach."""
+    inside = (ids >= 0) & (ids < len(table))
+    return np.where(inside, table[np.where(inside, ids, 0)], otherwise)
+
+
 def _only_numbered(table: ClassTable) -> bool:
     return table.names == tuple(map(str, table.ids))
 
@@ -84,8 +90,3 @@ def _table(classes: ClassTable, its_keys: list[str], keys: list[str]) -> Ids:
     table = np.full(classes.ids[-1] + 1, -1, np.int64)
     table[list(classes.ids)] = [keys.index(key) for key in its_keys]
     return table
-
-
-def _lookup(table: Ids, ids: Ids) -> Ids:
-    inside = (ids >= 0) & (ids < len(table))
-    return np.where(inside, table[np.where(inside, ids, 0)], -1)
