@@ -4,7 +4,7 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,21 +12,19 @@ from numpy.typing import NDArray
 
 import cssd_geo
 from cssd_geo.calibration import Calibration, fit_calibration
-from cssd_geo.classes import listed
+from cssd_geo.classes import ClassTable, listed
 from cssd_geo.engine.inference import TileClassifier, choose_device, predict_pixels
 from cssd_geo.errors import InputError
 from cssd_geo.labels import Labels, read_labels, require_trainable
 from cssd_geo.learning.baselines import BASELINES
-from cssd_geo.learning.discriminant import Discriminant
-from cssd_geo.learning.fitting import Epoch, fit
+from cssd_geo.learning.fitting import Epoch
 from cssd_geo.learning.labelled_pixels import read_labelled_pixels
 from cssd_geo.learning.labelled_scenes import LabelledScene, LabelledScenes, unite
-from cssd_geo.learning.sampling import Fold, Sampling, draw
+from cssd_geo.learning.sampling import Fold, draw
+from cssd_geo.learning.trainer import Trainer
 from cssd_geo.learning.validation import HoldOut, Predictions, judge
-from cssd_geo.learning.whitening import choose_whitening
-from cssd_geo.learning.windows import TrainingWindows
 from cssd_geo.model import Model, fingerprint, json_ready
-from cssd_geo.network import CSSD, NetworkConfig
+from cssd_geo.network import NetworkConfig
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
 from cssd_geo.scenes.scene import Scene
@@ -79,7 +77,8 @@ def train(
             are if None.
         options: how to train; the defaults if None.
         device: auto, cpu or cuda.
-        on_epoch: called after each pass over the training windows.
+        on_epoch: called after each pass over the training windows of any model. Several are trained side by side,
+            in threads of their own, of which one at a time calls.
 
     Raises:
         SceneError: if a scene cannot be read, or has other bands than the first.
@@ -103,19 +102,13 @@ def train(
     config = NetworkConfig(bands=sum(scenes.bands.good), classes=len(scenes.labels.table), window=options.window)
     config = config.as_published() if options.published else config
     sampling = draw(scenes.labels, options, config.receptive_field)
-    trainer = _Trainer(
-        scenes=scenes,
-        config=config,
-        options=options,
-        device=place,
-        runs=len(sampling.folds) + 1,
-        on_epoch=on_epoch,
-    )
-    chosen = scenes.labels.select(sampling.train)
-    model = trainer.fit(chosen, run=1)
-    hold_out, calibration = _cross_validate(trainer.as_for(model), spectra, sampling)
-    notes = (*_notes(members), *united, sampling.description, *notes, *model.provenance.values())
-    provenance = model.provenance | _provenance(scenes, chosen, options, hold_out)
+    trainer = Trainer(scenes=scenes, config=config, options=options, device=place)
+    parts = [scenes.labels.select(part) for part in (sampling.train, *(fold.train for fold in sampling.folds))]
+    model, *judges = trainer.fit_all(parts, on_epoch)
+    found = [_predict(trainer, spectra, *pair) for pair in zip(sampling.folds, judges, strict=True)]
+    hold_out, calibration = _cross_validate(found, scenes.labels.table, sampling.description)
+    notes = (*_notes(members), *united, sampling.description, *notes, model.provenance["whitening"])
+    provenance = model.provenance | _provenance(scenes, parts[0], options, hold_out)
     model = replace(model, calibration=calibration, provenance=provenance)
     if output is not None:
         model.save(output)
@@ -159,98 +152,17 @@ def _notes(members: Sequence[LabelledScene]) -> Iterator[str]:
         yield from (f"{of}{note}" for note in (*member.scene.notes, *member.labels.notes))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Trainer:
-    """Trains models of one architecture from different labels of the same scenes."""
-
-    scenes: LabelledScenes
-    config: NetworkConfig
-    options: TrainingOptions
-    device: torch.device
-    runs: int
-    on_epoch: Callable[[Epoch], None] | None
-
-    def fit(self, labels: Labels, run: int) -> Model:
-        """Train one model. The labels may decide whether it learns in whitened bands, and so on its network.
-
-        The model's provenance says what they decided, in a sentence, and nothing else.
-        """
-        windows, mean, std = self._read(labels)
-        spectra = windows.pixels[windows.centre_rows].numpy()
-        discriminant = Discriminant.fit(spectra, labels.classes, windows.neighbour_differences())
-        choice = "never" if self.options.published else self.options.whitening
-        whitening, why = choose_whitening(choice, discriminant, spectra)
-        if whitening is None:
-            network, discriminant = self._untrained(self.config.for_plain_bands()), discriminant.less_trusted()
-        else:
-            network = self._untrained(self.config)
-            windows = replace(windows, pixels=whitening.apply(windows.pixels))
-        fit(
-            network,
-            windows,
-            torch.from_numpy(labels.classes),
-            options=self.options,
-            device=self.device,
-            run=run,
-            runs=self.runs,
-            on_epoch=self.on_epoch,
-        )
-        if whitening is not None and network.spectral_map is not None:
-            whitening.fold_into(network.spectral_map)
-        network.set_discriminant(torch.from_numpy(discriminant.weight), torch.from_numpy(discriminant.bias))
-        return Model(
-            network=network,
-            bands=self.scenes.bands,
-            mean=mean,
-            std=std,
-            classes=labels.table,
-            calibration=Calibration(),
-            provenance={"whitening": why},
-        )
-
-    def as_for(self, model: Model) -> Self:
-        """Train others as that model was, so that they can vouch for it: what labels decide is decided."""
-        choice = "always" if model.network.config == self.config else "never"
-        return replace(self, options=replace(self.options, whitening=choice))
-
-    def _read(self, labels: Labels) -> tuple[TrainingWindows, Floats, Floats]:
-        """Read the windows, normalised, and the mean and deviation of each band that they are normalised by."""
-        table = self.scenes.read_windows(labels, self.config.halo.before)
-        reflectance = table.values[1:]
-        mean, std = reflectance.mean(0), reflectance.std(0)
-        std = np.where(std > 0, std, 1.0)
-        pixels = np.zeros(table.values.shape, np.float32)
-        pixels[1:] = (reflectance - mean) / std
-        lookup = torch.from_numpy(table.lookup)
-        return TrainingWindows(pixels=torch.from_numpy(pixels), lookup=lookup, halo=self.config.halo), mean, std
-
-    def _untrained(self, config: NetworkConfig) -> CSSD:
-        """Build a network with the random weights of the seed."""
-        with torch.random.fork_rng():
-            torch.manual_seed(self.options.seed)
-            return CSSD(config)
-
-
-def _cross_validate(trainer: _Trainer, spectra: Floats, sampling: Sampling) -> tuple[HoldOut | None, Calibration]:
-    """Train without each fold and predict it as the map would; judge, and calibrate on all folds together."""
-    parts = [_predict(trainer, spectra, fold, run) for run, fold in enumerate(sampling.folds, start=2)]
-    if not parts:
-        return None, Calibration()
-    found = Predictions.joined(parts)
-    hold_out = judge(found, trainer.scenes.labels.table, sampling.description)
-    return hold_out, fit_calibration(found.main, found.spectral, found.classes, apart=found.apart)
-
-
-def _predict(trainer: _Trainer, spectra: Floats, fold: Fold, run: int) -> Predictions:
-    train, test = trainer.scenes.labels.select(fold.train), trainer.scenes.labels.select(fold.test)
-    model = trainer.fit(train, run)
+def _predict(trainer: Trainer, spectra: Floats, fold: Fold, model: Model) -> Predictions:
+    """What a fold's model says of labels that it did not see, as a map would, and what the usual methods say."""
+    labels, options = trainer.scenes.labels, trainer.options
+    test = labels.select(fold.test)
     main, spectral = (np.empty((len(test), len(test.table))) for _ in range(2))
     for scene, chosen, cols in trainer.scenes.by_scene(test.cols):
         classifier = TileClassifier(model, scene, trainer.device)
         main[chosen], spectral[chosen] = predict_pixels(classifier, scene, test.rows[chosen], cols)
     baselines = {
-        name: method(spectra[fold.train], train.classes, spectra[fold.test], trainer.options.seed)
-        for name, method in (BASELINES.items() if trainer.options.baseline else ())
+        name: method(spectra[fold.train], labels.classes[fold.train], spectra[fold.test], options.seed)
+        for name, method in (BASELINES.items() if options.baseline else ())
     }
     return Predictions(
         main=main,
@@ -260,6 +172,17 @@ def _predict(trainer: _Trainer, spectra: Floats, fold: Fold, run: int) -> Predic
         polygons=test.polygons,
         apart=np.full(len(test), fold.apart),
     )
+
+
+def _cross_validate(
+    found: Sequence[Predictions], table: ClassTable, description: str
+) -> tuple[HoldOut | None, Calibration]:
+    """Judge what was said of held-out labels, and calibrate on all of it together."""
+    if not found:
+        return None, Calibration()
+    every = Predictions.joined(found)
+    calibration = fit_calibration(every.main, every.spectral, every.classes, apart=every.apart)
+    return judge(every, table, description), calibration
 
 
 def _provenance(

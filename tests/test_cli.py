@@ -8,6 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,7 @@ from cssd_geo import __version__
 from cssd_geo.budget import parse_size
 from cssd_geo.calibration import Calibration
 from cssd_geo.cli import main
-from cssd_geo.cli.progress import PixelProgress
-from cssd_geo.cli.train import EpochLines
+from cssd_geo.cli.progress import EpochProgress, PixelProgress
 from cssd_geo.learning.fitting import Epoch
 from cssd_geo.model import load_model
 
@@ -635,21 +635,45 @@ def test_a_real_terminal_sees_the_same(world: World, tmp_path: Path) -> None:
 # ---- progress -----------------------------------------------------------------------------------------------
 
 
-def epoch(number: int, epochs: int = 50) -> Epoch:
-    return Epoch(run=1, runs=1, number=number, epochs=epochs, loss=1.0, accuracy=0.5, windows=100)
+def epochs_of_two() -> Iterator[Epoch]:
+    """Those of two trainings, taking turns, as if side by side."""
+    figures: dict[str, Any] = {"epochs": 50, "loss": 1.0, "accuracy": 0.5, "windows": 100, "runs": 2}
+    for number in range(1, 51):
+        yield from (Epoch(run=run, number=number, **figures) for run in (1, 2))
 
 
-def test_epochs_in_a_log_are_few_and_on_a_terminal_all(
+def test_epochs_in_a_log_are_few(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with EpochProgress() as progress:
+        for epoch in epochs_of_two():
+            now += 0.5
+            progress(epoch)
+    lines = capsys.readouterr().err.splitlines()
+    state = "loss 1.000, right on training windows 50.0 %, 200 windows/s"
+    assert lines == [
+        f"{run:<10}  epoch {number:>3}/50  {state}, {left} s left"
+        for run, number, left in (
+            ("all labels", 1, 50),
+            ("fold 1/1", 1, 49),
+            ("fold 1/1", 31, 19),
+            ("all labels", 50, 1),  # of the other one
+            ("fold 1/1", 50, 0),
+        )
+    ]
+
+
+def test_epochs_on_a_terminal_are_a_bar(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = EpochLines()
-    for number in range(1, 51):
-        lines(epoch(number))
-    assert [line[12:24] for line in capsys.readouterr().err.splitlines()] == ["epoch   1/50", "epoch  50/50"]
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    for number in range(1, 51):
-        lines(epoch(number))
-    assert len(capsys.readouterr().err.splitlines()) == 50
+    with EpochProgress() as progress:
+        for epoch in epochs_of_two():
+            progress(epoch)
+    text = capsys.readouterr().err
+    assert "train 2 models: 100%" in text
+    assert "100/100" in text
+    assert "right on training windows 50.0 %" in text
 
 
 def test_pixels_in_a_log_are_told_now_and_then(

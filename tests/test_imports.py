@@ -53,7 +53,7 @@ compute   dilation pooling
 .         dense losses model
 learning  baselines discriminant sampling validation windows
 learning  fitting labelled_scenes whitening
-learning  labelled_pixels
+learning  labelled_pixels trainer
 engine    busy machine
 engine    inference
 engine    cluster lazy streaming

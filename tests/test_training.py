@@ -1,7 +1,9 @@
 """Training end to end on small scenes: it learns, is honest, repeats itself, and says what it left out."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,12 @@ from scenes import pixel_box, write_polygons, write_raster, write_two_fields
 from torch import nn
 
 import cssd_geo
-from cssd_geo import training
 from cssd_geo.calibration import Calibration
 from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.evaluation import evaluate
+from cssd_geo.learning import trainer
 from cssd_geo.learning.discriminant import Discriminant
-from cssd_geo.learning.fitting import Epoch, _pace
+from cssd_geo.learning.fitting import Epoch, _pace, fit
 from cssd_geo.learning.whitening import Whitening, choose_whitening
 from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.options import TrainingOptions
@@ -97,7 +99,7 @@ def test_few_pixels_held_out_apart_are_judged_and_others_help_to_weigh_the_heads
     assert 0 < hold_out.map.total < trained.model.calibration.pixels == 30
     assert {accuracy.total for accuracy in hold_out.baselines.values()} == {hold_out.map.total}
     assert "the accuracy does not count them" in hold_out.description
-    assert [epoch.run for epoch in told] == list(range(1, told[0].runs + 1))
+    assert sorted(epoch.run for epoch in told) == list(range(1, told[0].runs + 1))
 
 
 def test_epochs_are_told(tmp_path: Path) -> None:
@@ -105,11 +107,61 @@ def test_epochs_are_told(tmp_path: Path) -> None:
     train(made.scene, made.labels, options=QUICK, on_epoch=told.append)
     runs = told[0].runs
     assert runs > 1, "folds, and then all labels"
-    assert [(epoch.run, epoch.number) for epoch in told] == [
-        (r, n) for r in range(1, runs + 1) for n in range(1, 7)
-    ]
+    for run in range(1, runs + 1):
+        mine = [epoch for epoch in told if epoch.run == run]
+        assert [epoch.number for epoch in mine] == list(range(1, 7))
+        assert mine[-1].loss < mine[0].loss
     assert {epoch.windows for epoch in told} == {48}, "24 of each class"
-    assert told[-1].loss < told[-6].loss
+
+
+@pytest.fixture
+def four_threads() -> Iterator[None]:
+    usual = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(usual)
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_models_trained_side_by_side_are_those_trained_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, options = write_two_fields(tmp_path), replace(QUICK, seed=3)
+    side_by_side = [train(made.scene, made.labels, options=options) for _ in range(2)]
+    monkeypatch.setattr(trainer, "_MOST_BYTES", 1)  # no memory for more than one
+    torch.set_num_threads(1)
+    for trained in side_by_side:
+        again = train(made.scene, made.labels, options=options)
+        assert again.model.calibration == trained.model.calibration
+        assert again.model.provenance == trained.model.provenance, "the accuracy of the folds is in there"
+        weights = again.model.network.state_dict()
+        assert all(torch.equal(weights[name], w) for name, w in trained.model.network.state_dict().items())
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_four_models_are_trained_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, told, meet = write_two_fields(tmp_path), list[Epoch](), Barrier(4)
+
+    def fit_together(*given: Any, **options: Any) -> None:
+        meet.wait(60)
+        fit(*given, **options)
+
+    monkeypatch.setattr(trainer, "fit", fit_together)
+    train(made.scene, made.labels, options=replace(QUICK, epochs=2), on_epoch=told.append)
+    assert sorted(epoch.run for epoch in told) == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_an_interrupted_training_ends_the_others(tmp_path: Path) -> None:
+    made, told = write_two_fields(tmp_path), list[Epoch]()
+
+    def interrupt(epoch: Epoch) -> None:
+        told.append(epoch)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(made.scene, made.labels, options=replace(QUICK, epochs=1000), on_epoch=interrupt)
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 5, 10])
@@ -251,7 +303,7 @@ def test_folds_are_trained_as_the_model_that_they_vouch_for(
         asked.append(said)
         return choose_whitening(said, discriminant, spectra)
 
-    monkeypatch.setattr(training, "choose_whitening", spy)
+    monkeypatch.setattr(trainer, "choose_whitening", spy)
     trained = train(made.scene, made.labels, options=replace(QUICK, epochs=1, whitening=choice))
     whitened = trained.model.provenance["whitening"].startswith("Bands were whitened")
     assert asked[0] == choice

@@ -58,6 +58,29 @@ def test_an_error_of_any_part_is_raised(at_once: int) -> None:
         run_side_by_side(work, range(9), at_once)
 
 
+@pytest.mark.usefixtures("threads")
+def test_results_come_in_the_order_of_the_parts() -> None:
+    assert run_side_by_side(lambda part: part**2, range(20), threads_for(20)) == [part**2 for part in range(20)]
+
+
+def test_an_error_does_not_wait_for_parts_before_it() -> None:
+    over, begun = threading.Event(), list[int]()
+
+    def work(part: int) -> None:
+        begun.append(part)
+        if part == 1:
+            raise KeyError(part)
+        over.wait(60)
+
+    try:
+        with pytest.raises(KeyError, match="1"):
+            run_side_by_side(work, range(9), 2)
+        assert not over.is_set()
+        assert len(begun) < 9, "what has not begun is not done"
+    finally:
+        over.set()
+
+
 def test_no_more_threads_than_memory_is_counted_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 96)
     assert threads_for(1000) == 4

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from cssd_geo.cli import options
+from cssd_geo.cli.progress import EpochProgress
 from cssd_geo.options import DEMO_EPOCHS, TrainingOptions
 
 
@@ -24,17 +25,17 @@ def command(*, output: Path, epochs: int, seed: int, device: str) -> None:
     Everything lands in one folder; files of an earlier demo there are replaced. The accuracy is that on truth that
     was not trained on.
     """
-    from cssd_geo.cli.train import EpochLines  # noqa: PLC0415 - so that --help does not wait for torch
-    from cssd_geo.demo.run import run_demo  # noqa: PLC0415 - likewise
+    from cssd_geo.demo.run import run_demo  # noqa: PLC0415 - so that --help does not wait for torch
 
     started = time.monotonic()
-    demo = run_demo(
-        output,
-        options=TrainingOptions(epochs=epochs, seed=seed),
-        device=device,
-        say=click.echo,
-        on_epoch=EpochLines(),
-    )
+    with EpochProgress() as progress:
+        demo = run_demo(
+            output,
+            options=TrainingOptions(epochs=epochs, seed=seed),
+            device=device,
+            say=click.echo,
+            on_epoch=progress,
+        )
     for note in demo.training.notes:
         click.echo(f"* {note}")
     click.echo(f"\nThe map on truth away from the labelled polygons\n\n{demo.evaluation.accuracy.to_text()}\n")

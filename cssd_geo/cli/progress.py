@@ -3,23 +3,24 @@
 import sys
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from cssd_geo.learning.fitting import Epoch
 
 _LOG_SECONDS = 30.0
 """Between two lines in a log."""
 
 
-class PixelProgress:
-    """Shows pixels done of pixels in all; give it as a callback, use it as a context."""
+class _Progress:
+    """A bar that is closed where the context ends; none before the first call, or in a log."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self) -> None:
         self._bar: Any = None
         self._started = self._said = time.monotonic()
-        self._before: int | None = 0
 
     def __enter__(self) -> Self:
         return self
@@ -29,6 +30,15 @@ class PixelProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+class PixelProgress(_Progress):
+    """Shows pixels done of pixels in all; give it as a callback, use it as a context."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self._what = what
+        self._before: int | None = 0
 
     def go_on(self, tiles: int, total: int) -> None:
         """Say that so many of all tiles were done before."""
@@ -62,3 +72,43 @@ class PixelProgress:
         rate = (done - (self._before or 0)) / (self._said - self._started)
         left = (total - done) / rate if rate else float("inf")
         click.echo(f"{self._what}: {100 * done / total:.0f} %, {rate:,.0f} pixels/s, {left:.0f} s left", err=True)
+
+
+class EpochProgress(_Progress):
+    """Shows how far all trainings together are; give it as a callback, use it as a context."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._epochs = self._windows = 0
+
+    def __call__(self, epoch: "Epoch") -> None:
+        """Show that one more epoch of one of them is done."""
+        self._epochs, self._windows = self._epochs + 1, self._windows + epoch.windows
+        if sys.stderr.isatty():
+            self._draw(epoch)
+        elif epoch.number in (1, epoch.epochs) or time.monotonic() - self._said >= _LOG_SECONDS:
+            self._say(epoch)
+
+    def _draw(self, epoch: "Epoch") -> None:
+        if self._bar is None:
+            what = "train" if epoch.runs == 1 else f"train {epoch.runs} models"
+            self._bar = tqdm(total=epoch.runs * epoch.epochs, desc=what, unit="epoch", dynamic_ncols=True)
+        self._bar.set_postfix_str(f"{_state(epoch)}, {self._rate():.0f} windows/s", refresh=False)
+        self._bar.update()
+
+    def _say(self, epoch: "Epoch") -> None:
+        self._said = time.monotonic()
+        left = (epoch.runs * epoch.epochs / self._epochs - 1) * (self._said - self._started)
+        which = "all labels" if epoch.run == 1 else f"fold {epoch.run - 1}/{epoch.runs - 1}"
+        number = f"epoch {epoch.number:>3}/{epoch.epochs}"
+        click.echo(
+            f"{which:<10}  {number}  {_state(epoch)}, {self._rate():.0f} windows/s, {left:.0f} s left", err=True
+        )
+
+    def _rate(self) -> float:
+        """Windows a second, of all trainings together."""
+        return self._windows / max(time.monotonic() - self._started, 1e-9)
+
+
+def _state(epoch: "Epoch") -> str:
+    return f"loss {epoch.loss:.3f}, right on training windows {100 * epoch.accuracy:.1f} %"

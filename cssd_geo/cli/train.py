@@ -2,24 +2,19 @@
 
 import json
 import math
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cssd_geo.cli import options
+from cssd_geo.cli.progress import EpochProgress
 from cssd_geo.errors import InputError
 from cssd_geo.options import TrainingOptions
 
 if TYPE_CHECKING:
-    from cssd_geo.learning.fitting import Epoch
     from cssd_geo.learning.validation import HoldOut
     from cssd_geo.training import Training
-
-_LOG_SECONDS = 10.0
-"""Between two lines in a log; a terminal gets every epoch."""
 
 
 @click.command("train", short_help="Train a model from a scene and labelled polygons.")
@@ -73,18 +68,19 @@ def command(
     for path, suffix in {output: ".safetensors", **told}.items():
         check_target(path, overwrite=overwrite, suffixes=(suffix,))
     pairs = [(open_scene(scene, **choice), labels) for scene, labels in _pairs(paths)]
-    training = train(
-        pairs,
-        None,
-        output,
-        class_field=class_field,
-        layer=layer,
-        remap=remap,
-        all_touched=all_touched,
-        options=chosen,
-        device=device,
-        on_epoch=EpochLines(),
-    )
+    with EpochProgress() as progress:
+        training = train(
+            pairs,
+            None,
+            output,
+            class_field=class_field,
+            layer=layer,
+            remap=remap,
+            all_touched=all_touched,
+            options=chosen,
+            device=device,
+            on_epoch=progress,
+        )
     show(training)
     click.echo(f"\nModel written to {output}")
     held = training.hold_out
@@ -102,29 +98,6 @@ def _pairs(paths: tuple[str | Path, ...]) -> list[tuple[str | Path, str | Path]]
             f"{paths[-1]} has no partner"
         )
     return list(zip(paths[::2], paths[1::2], strict=True))
-
-
-class EpochLines:
-    """Prints a line an epoch, with the time left of all trainings; in a log the first of each and a few more."""
-
-    def __init__(self) -> None:
-        self._started = self._said = time.monotonic()
-
-    def __call__(self, epoch: "Epoch") -> None:
-        """Print a line where it is time for one."""
-        now = time.monotonic()
-        first, last = epoch.number == 1, (epoch.run, epoch.number) == (epoch.runs, epoch.epochs)
-        if not (first or last or sys.stderr.isatty() or now - self._said >= _LOG_SECONDS):
-            return
-        done = (epoch.run - 1) * epoch.epochs + epoch.number
-        self._said, seconds = now, max(now - self._started, 1e-9)
-        left = seconds / done * (epoch.runs * epoch.epochs - done)
-        of = "all labels  " if epoch.run == 1 else f"fold {epoch.run - 1}/{epoch.runs - 1}  "
-        click.echo(
-            f"{of}epoch {epoch.number:>3}/{epoch.epochs}  loss {epoch.loss:6.3f}  on training windows "
-            f"{100 * epoch.accuracy:5.1f} %  {epoch.windows * done / seconds:5.0f} windows/s  {left:4.0f} s left",
-            err=True,
-        )
 
 
 def show(training: "Training") -> None:

@@ -6,7 +6,7 @@ the next tile, holds up all of them: half the rate was seen. Threads that wait f
 
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import cache
 from threading import Barrier
 from typing import TypeVar
@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _MOST = 4
 """Each takes working memory; on larger machines each has several of torch's threads."""
@@ -24,15 +25,23 @@ def threads_for(parts: int) -> int:
     return max(1, min(torch.get_num_threads(), _MOST, parts))
 
 
-def run_side_by_side(work: Callable[[T], None], parts: Iterable[T], at_once: int) -> None:
-    """Do the work for all parts, so many at a time; an error of any is raised."""
+def run_side_by_side(work: Callable[[T], R], parts: Iterable[T], at_once: int) -> list[R]:
+    """Do the work for all parts, so many at a time, and return the results in the order of the parts.
+
+    The first error of any is raised at once: parts that have not begun are not done, others go on unheard.
+    """
     if at_once == 1:
-        for part in parts:
-            work(part)
-    else:
-        pool = _pool(at_once, max(1, torch.get_num_threads() // at_once), os.getpid())
-        for _ in pool.map(work, parts):
-            pass
+        return [work(part) for part in parts]
+    pool = _pool(at_once, max(1, torch.get_num_threads() // at_once), os.getpid())
+    waiting = [pool.submit(work, part) for part in parts]
+    try:
+        ended = wait(waiting, return_when=FIRST_EXCEPTION).done
+        for part in ended:
+            part.result()
+        return [part.result() for part in waiting]
+    finally:
+        for part in waiting:
+            part.cancel()
 
 
 @cache

@@ -18,9 +18,6 @@ from cssd_geo.options import TrainingOptions
 class Epoch:
     """One pass over the training windows, for whoever shows progress."""
 
-    run: int
-    """Which of the trainings, from 1: the first one on all labels, and one for each fold."""
-    runs: int
     number: int
     """From 1."""
     epochs: int
@@ -29,6 +26,9 @@ class Epoch:
     accuracy: float
     """Of the main head on the windows as drawn, 0..1: a sign of life, not an accuracy of the map."""
     windows: int
+    run: int = 1
+    """Which of those side by side, from 1: the first one on all labels, and one for each fold."""
+    runs: int = 1
 
 
 def fit(
@@ -38,8 +38,6 @@ def fit(
     *,
     options: TrainingOptions,
     device: torch.device,
-    run: int = 1,
-    runs: int = 1,
     on_epoch: Callable[[Epoch], None] | None,
 ) -> None:
     """Train in place; the network ends on `device`, in evaluation mode.
@@ -50,8 +48,6 @@ def fit(
         classes: (n,) class index of each window's centre.
         options: how to train.
         device: where.
-        run: for `on_epoch`, likewise `runs`.
-        runs: see `Epoch`.
         on_epoch: called after each epoch.
 
     Raises:
@@ -91,8 +87,8 @@ def fit(
             )
         if on_epoch is not None:
             n = len(drawn)
-            of = {"run": run, "runs": runs, "number": number, "epochs": options.epochs}
-            on_epoch(Epoch(**of, loss=loss / n, accuracy=right / n, windows=n))
+            of = {"number": number, "epochs": options.epochs, "windows": n}
+            on_epoch(Epoch(**of, loss=loss / n, accuracy=right / n))
     network.eval()
 
 

@@ -41,6 +41,11 @@ class TrainingWindows:
         """(n,) row in `pixels` of each window's centre; 0 where it is not valid."""
         return self.lookup[:, self.halo.before, self.halo.before]
 
+    @property
+    def nbytes(self) -> int:
+        """Of memory."""
+        return self.pixels.nbytes + self.lookup.nbytes
+
     def neighbour_differences(self, most: int = 20_000) -> NDArray[np.float32]:
         """(m, S) differences between pixels that lie side by side, at most so many, drawn at random."""
         left, right = self.lookup[:, :, :-1].flatten(), self.lookup[:, :, 1:].flatten()

@@ -1,0 +1,175 @@
+"""Models of one architecture from different labels of the same scenes, trained side by side.
+
+Torch's threads share a single training badly, as its steps are many and small: two are 1.2 times as fast as one.
+So several models are trained at a time, each with its share of the processors.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from threading import Event, Lock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cssd_geo.calibration import Calibration
+from cssd_geo.compute.workers import run_side_by_side, threads_for
+from cssd_geo.labels import Labels
+from cssd_geo.learning.discriminant import Discriminant
+from cssd_geo.learning.fitting import Epoch, fit
+from cssd_geo.learning.labelled_scenes import LabelledScenes
+from cssd_geo.learning.whitening import Whitening, choose_whitening
+from cssd_geo.learning.windows import TrainingWindows
+from cssd_geo.model import Model
+from cssd_geo.network import CSSD, NetworkConfig
+from cssd_geo.options import TrainingOptions
+
+_MOST_BYTES = 2_000_000_000
+"""Of the windows of all models that are trained at a time."""
+
+Floats = NDArray[np.float64]
+_preparing = Lock()
+"""Held while a training is prepared: that takes several times the memory of its windows, and torch has but one
+source of initial weights."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Start:
+    """All that a training begins with."""
+
+    labels: Labels
+    windows: TrainingWindows
+    """Whitened if the network learns in whitened bands."""
+    mean: Floats
+    std: Floats
+    network: CSSD
+    """With random weights."""
+    discriminant: Discriminant
+    whitening: Whitening | None
+    why: str
+    """What decided on the whitening, in a sentence."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trainer:
+    """Trains models from labels of these scenes."""
+
+    scenes: LabelledScenes
+    config: NetworkConfig
+    options: TrainingOptions
+    device: torch.device
+
+    def fit_all(self, parts: Sequence[Labels], on_epoch: Callable[[Epoch], None] | None = None) -> list[Model]:
+        """Train a model from each of several parts of the labels, a few at a time.
+
+        What the labels decide, the first part decides for all: the others can vouch for the first model only if
+        they are trained as it was. The provenance of each says under "whitening" what was decided, in a sentence.
+
+        Args:
+            parts: of the labels; each class has a pixel in every part.
+            on_epoch: called after each epoch of any, from the thread that trains it, by one thread at a time.
+
+        Raises:
+            SceneError: if a scene cannot be read.
+            InputError: if a training diverges. The others then end with their epoch.
+        """
+        choice = "never" if self.options.published else self.options.whitening
+        first = self._prepare(parts[0], choice)
+        choice = "never" if first.whitening is None else "always"
+        with _one_at_a_time(on_epoch) as tell:
+
+            def fit_part(i: int) -> Model:
+                start = self._prepare(parts[i], choice) if i else first
+                return self._fit(start, lambda epoch: tell(replace(epoch, run=i + 1, runs=len(parts))))
+
+            return run_side_by_side(fit_part, range(len(parts)), self._at_once(len(parts), first.windows))
+
+    def _at_once(self, parts: int, windows: TrainingWindows) -> int:
+        """How many are trained at a time."""
+        if self.device.type != "cpu":
+            return 1
+        return max(1, min(threads_for(parts), _MOST_BYTES // windows.nbytes))
+
+    def _prepare(self, labels: Labels, choice: str) -> _Start:
+        """Read the windows, whiten them if the choice or the labels say so, and build the network for them."""
+        with _preparing:
+            windows, mean, std = self._read(labels)
+            spectra = windows.pixels[windows.centre_rows].numpy()
+            discriminant = Discriminant.fit(spectra, labels.classes, windows.neighbour_differences())
+            whitening, why = choose_whitening(choice, discriminant, spectra)
+            if whitening is None:
+                config, discriminant = self.config.for_plain_bands(), discriminant.less_trusted()
+            else:
+                config, windows = self.config, replace(windows, pixels=whitening.apply(windows.pixels))
+            return _Start(
+                labels=labels,
+                windows=windows,
+                mean=mean,
+                std=std,
+                network=self._untrained(config),
+                discriminant=discriminant,
+                whitening=whitening,
+                why=why,
+            )
+
+    def _read(self, labels: Labels) -> tuple[TrainingWindows, Floats, Floats]:
+        """Read the windows, normalised, and the mean and deviation of each band that they are normalised by."""
+        table = self.scenes.read_windows(labels, self.config.halo.before)
+        reflectance = table.values[1:]
+        mean, std = reflectance.mean(0), reflectance.std(0)
+        std = np.where(std > 0, std, 1.0)
+        pixels = np.zeros(table.values.shape, np.float32)
+        pixels[1:] = (reflectance - mean) / std
+        lookup = torch.from_numpy(table.lookup)
+        return TrainingWindows(pixels=torch.from_numpy(pixels), lookup=lookup, halo=self.config.halo), mean, std
+
+    def _untrained(self, config: NetworkConfig) -> CSSD:
+        """Build a network with the random weights of the seed."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.options.seed)
+            return CSSD(config)
+
+    def _fit(self, start: _Start, on_epoch: Callable[[Epoch], None]) -> Model:
+        network = start.network
+        classes = torch.from_numpy(start.labels.classes)
+        fit(network, start.windows, classes, options=self.options, device=self.device, on_epoch=on_epoch)
+        if start.whitening is not None and network.spectral_map is not None:
+            start.whitening.fold_into(network.spectral_map)
+        weight, bias = start.discriminant.weight, start.discriminant.bias
+        network.set_discriminant(torch.from_numpy(weight), torch.from_numpy(bias))
+        return Model(
+            network=network,
+            bands=self.scenes.bands,
+            mean=start.mean,
+            std=start.std,
+            classes=start.labels.table,
+            calibration=Calibration(),
+            provenance={"whitening": start.why},
+        )
+
+
+@contextmanager
+def _one_at_a_time(on_epoch: Callable[[Epoch], None] | None) -> Iterator[Callable[[Epoch], None]]:
+    """Let several threads tell their epochs. If the context ends with an error, each ends with its next one."""
+    turn, over = Lock(), Event()
+
+    def tell(epoch: Epoch) -> None:
+        with turn, _setting(over):
+            if over.is_set():
+                raise RuntimeError("another training has failed, so nobody waits for this one")
+            if on_epoch is not None:
+                on_epoch(epoch)
+
+    with _setting(over):
+        yield tell
+
+
+@contextmanager
+def _setting(event: Event) -> Iterator[None]:
+    """Set the event if there is an error."""
+    try:
+        yield
+    except BaseException:
+        event.set()
+        raise
