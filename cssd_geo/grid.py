@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterioWindow
 
 from cssd_geo.errors import SceneError
-from cssd_geo.files.links import LOCAL_FORMATS, require_inside
+from cssd_geo.files.links import LOCAL_FORMATS, files_led_to, is_description, named_file, require_own_pixels
 from cssd_geo.files.locations import is_address
 from cssd_geo.tiles import Window
 
@@ -61,6 +62,23 @@ class Grid:
         corners = [(0, 0), (self.width, 0), (0, self.height), (self.width, self.height)]
         moved = [(shift * corner, corner) for corner in corners]
         return all(abs(x - u) + abs(y - v) < tolerance for (x, y), (u, v) in moved)
+
+    def differences(self, other: "Grid", tolerance: float = 1e-6) -> list[str]:
+        """Say how this grid differs from another one; nothing where they are the same (see `same_as`)."""
+        if self.same_as(other, tolerance):
+            return []
+        grids, found = (self, other), list[str]()
+        if (self.height, self.width) != (other.height, other.width):
+            found.append(f"{self.height} x {self.width} pixels against {other.height} x {other.width}")
+        if self.crs != other.crs:
+            names = ("no CRS" if grid.crs is None else grid.crs.to_string() for grid in grids)
+            found.append(" against ".join(names))
+        if self.transform != other.transform:
+            shown = ("no transform" if grid.transform is None else str(grid.transform.to_gdal()) for grid in grids)
+            found.append("transform " + " against ".join(shown))
+        if self.gcps or other.gcps:
+            found.append(f"{len(self.gcps)} ground control points against {len(other.gcps)}, or others")
+        return found
 
     @classmethod
     def of(cls, dataset: Any) -> "Grid":
@@ -116,29 +134,56 @@ def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
     """Open a raster with rasterio; the lack of a georeference is a fact to handle, not a warning to print.
 
     Args:
-        path: a file, or whatever else GDAL opens: a URL, a subdataset. Files are opened only in `LOCAL_FORMATS`.
-        follow_links: let a virtual raster refer to files outside of its folder.
+        path: a file, or whatever else GDAL opens: a URL, a subdataset. Files and folders are opened only in
+            `LOCAL_FORMATS`.
+        follow_links: let it lead to files outside of its folder.
 
     Raises:
         SceneError: if it does not exist, is no raster, or leads outside of its folder.
     """
-    if not follow_links:
-        require_inside(path)
+    local, named = Path(path).exists(), named_file(path)
+    if not local and Path(path).is_absolute() and not is_address(path):
+        raise SceneError(f"{path} does not exist: check the path")
+    if named is not None and not follow_links:
+        for other in files_led_to(named):
+            _require_raster(str(other), other.stat().st_mtime_ns)
     try:
         with unplaced(), rasterio.Env(**_patience()):
-            local = Path(path).is_file()
-            dataset = DatasetReader(str(path), driver=list(LOCAL_FORMATS)) if local else rasterio.open(path)
-    except RasterioError as error:
+            dataset = _open_file(Path(path)) if local else rasterio.open(path)
+    except RasterioError as error:  # not the cause of what is raised: it cannot be sent between processes
         if ":" not in str(path) and not is_address(path) and not Path(path).exists():
-            raise SceneError(f"{path} does not exist: check the path") from error
-        raise SceneError(f"{path} is not a raster that GDAL can read: {cause(error)}") from error
+            raise SceneError(f"{path} does not exist: check the path") from None
+        raise SceneError(f"{path} is not a raster that GDAL can read: {cause(error)}") from None
     except UnicodeDecodeError as error:
         raise SceneError(
             f"{path}: its header holds text that is not UTF-8, {error.object!r}: correct it"
         ) from error
+    if local and not follow_links:
+        require_own_pixels(dataset)
     if dataset.count == 0:
         raise SceneError(f"{path} holds no band itself: open one of its subdatasets: {dataset.subdatasets}")
     return dataset
+
+
+def _open_file(path: Path) -> Any:
+    """Open a file by its whole path, which GDAL takes for nothing else."""
+    return DatasetReader(str(path.absolute()), driver=list(LOCAL_FORMATS))
+
+
+@lru_cache(maxsize=4096)
+def _require_raster(path: str, _changed: int) -> None:
+    """Check, once until it changes, what another raster leads to: GDAL would open it there in any format."""
+    try:
+        with unplaced(), rasterio.Env(**_patience()), _open_file(Path(path)) as dataset:
+            require_own_pixels(dataset)
+            plain = not is_description(dataset)
+    except (RasterioError, UnicodeDecodeError):
+        plain = False
+    if not plain:
+        raise SceneError(
+            f"{path}, to which another raster leads, is of no format that holds its pixels itself: remove it or, "
+            "if you trust it, allow that with --follow-links"
+        )
 
 
 def _patience() -> dict[str, str]:
@@ -178,7 +223,7 @@ def _reading(dataset: Any, window: Window) -> Iterator[RasterioWindow]:
         yield RasterioWindow(window.col, window.row, window.width, window.height)
     except RasterioError as error:
         where = f"row {window.row}, column {window.col} ({window.height} x {window.width} pixels)"
-        raise SceneError(f"{dataset.name} cannot be read at {where}: {cause(error)}") from error
+        raise SceneError(f"{dataset.name} cannot be read at {where}: {cause(error)}") from None
 
 
 def is_whole(dtype: str) -> bool:

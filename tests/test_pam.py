@@ -10,7 +10,7 @@ import pytest
 
 from cssd_geo.classes import ClassTable
 from cssd_geo.errors import InputError
-from cssd_geo.files import pam
+from cssd_geo.maps import pam
 
 TABLE = ClassTable(ids=(1, 2, 7), names=("Wald & <Moor>", 'Äcker "brach"', "水"), colours=((1, 2, 3),) * 3)
 COUNTS = np.array([5, 10, 20, 0, 0, 0, 0, 2**40], np.uint64)

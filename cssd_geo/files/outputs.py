@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         OutputError: if it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
     try:
         partial.write_bytes(data)
         sync(partial)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from cssd_geo.budget import Blocks
 from cssd_geo.errors import SceneError
-from cssd_geo.formats.hdf5_files import UNREADABLE, dataset_of, open_hdf5, words_of
+from cssd_geo.files.hdf5_links import UNREADABLE
+from cssd_geo.formats.hdf5_files import dataset_of, open_hdf5, words_of
 from cssd_geo.tiles import Window
 
 _PIECE_BYTES = 1 << 25

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cssd_geo.errors import SceneError
+from cssd_geo.files.hdf5_links import UNREADABLE
 
-UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
-"""What h5py raises for files that are damaged, at any access."""
 _REAL = "uif"
 """Kinds of numpy's types that hold real numbers."""
-_MOST = {"b": 65_535, "y": 10_000_000, "x": 10_000_000}
+MOST = {"b": 65_535, "y": 10_000_000, "x": 10_000_000}
 """Bands, rows and columns; damaged files claim more."""
 
 
@@ -84,7 +83,7 @@ def cube_of(file: Any, name: str, axes: str) -> tuple[int, int, int]:
             f"numbers and {len(axes)} dimensions, none of them 0"
         )
     sizes = dict(zip(axes, dataset.shape, strict=True))
-    if any(sizes[axis] > _MOST[axis] for axis in axes):
+    if any(sizes[axis] > MOST[axis] for axis in axes):
         raise SceneError(f"{file.filename}: {name} is damaged: it claims a shape of {dataset.shape}")
     return sizes["b"], sizes["y"], sizes["x"]
 

@@ -1,23 +1,36 @@
 """NetCDF, HDF5 and Zarr: a store as groups of variables, opened lazily by xarray, values as stored."""
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import xarray as xr
+import zarr
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
 
 from cssd_geo.errors import SceneError
+from cssd_geo.files.hdf5_links import require_own_values
+from cssd_geo.formats.hdf5_files import MOST
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _CLASSIC = (b"CDF\x01", b"CDF\x02")
 _ZARR = ("zarr.json", ".zgroup", ".zmetadata", ".zarray")
+_OF_ARRAYS = (".zarray", "zarr.json")
+_OF_CODE = {"pickle", "numcodecs.pickle"}
+"""Names of a codec of Zarr's whose data are a program, which runs when they are read."""
 _OF_GDAL = {".kea", ".bag"}
 """Rasters inside HDF5 files, which GDAL knows better."""
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, NotImplementedError)
 """What readers raise at files that are cut off, damaged or foreign."""
 _MOST_LISTED = 12
+_ELSEWHERE = re.compile(r"\s*(\w+://|/)")
+"""How a text begins that GDAL would take for a server's address or a file, and read the CRS there."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,6 +78,17 @@ class Store:
             )
         return found
 
+    def unwritten(self, path: str) -> float:
+        """Return what a variable has where nothing was written, beside its attributes; 0 where nobody chose."""
+        if self.path.is_dir():
+            fill = zarr.open_array(str(self.path), path=path.lstrip("/"), mode="r").fill_value
+        elif _is_classic(self.path):
+            fill = None
+        else:
+            with h5py.File(self.path) as file:
+                fill = file[path].fillvalue
+        return 0.0 if fill is None else float(fill)
+
     def contents(self) -> str:
         """One sentence: the variables of three and more dimensions and their sizes, or all if there are none."""
         every = list(self.variables())
@@ -99,11 +123,13 @@ def open_store(path: str) -> Store:
     """Open a store: reads coordinates, no pixel.
 
     Raises:
-        SceneError: if it is damaged or cut off.
+        SceneError: if it is damaged or cut off, keeps values in other files, claims coordinates that no scene has,
+            or would run code.
     """
     raw: dict[str, Any] = {"mask_and_scale": False, "decode_times": False, "decode_coords": False, "cache": False}
     place = Path(path)
     with intact(path):
+        _require_coordinates_of_scenes(path)
         if place.is_dir():
             groups = xr.open_groups(place, engine="zarr", consolidated=False, **raw)
         elif _is_classic(place):
@@ -129,6 +155,56 @@ def text(value: Any) -> str:
     """Return an attribute as text; some writers store bytes, or arrays of one."""
     value = value.item() if getattr(value, "shape", None) in ((), (1,)) else value
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def crs_of(written: str) -> CRS:
+    """Return the CRS that a text states; one that only says where it is to be found is refused.
+
+    Raises:
+        CRSError: if it is none.
+    """
+    if _ELSEWHERE.match(written):
+        raise CRSError(f"{written} is an address or a path, which is not followed")
+    return CRS.from_user_input(written)
+
+
+def _require_coordinates_of_scenes(path: str) -> None:
+    """Check the sizes of what xarray reads at once: an array may claim any, and have no values stored."""
+    place = Path(path)
+    if place.is_dir():
+        shapes = {str(each.relative_to(place)): shape for each, shape in _zarr_arrays(place)}
+    else:
+        shapes = {} if _is_classic(place) else require_own_values(place)
+    most = max(MOST.values())
+    for name, shape in shapes.items():
+        if len(shape) == 1 and shape[0] > most:
+            raise SceneError(f"{path}: {name} claims {shape[0]:,} values in a line; scenes have {most:,} at most")
+
+
+def _zarr_arrays(folder: Path) -> Iterator[tuple[Path, tuple[int, ...]]]:
+    """The arrays of a Zarr store and their shapes; raises a SceneError at one that would run code."""
+    found = [json.loads((folder / name).read_bytes()) for name in _OF_ARRAYS if (folder / name).is_file()]
+    for metadata in found:
+        if not _OF_CODE.isdisjoint(_words(metadata)):
+            raise SceneError(
+                f"{folder} is stored by the codec 'pickle', which runs code when it is read: it is not read here. "
+                "Store it by another codec"
+            )
+        if metadata.get("node_type") != "group":
+            yield folder, tuple(metadata["shape"])
+    if (folder / ".zgroup").is_file() or any(metadata.get("node_type") == "group" for metadata in found):
+        for child in folder.iterdir():
+            if child.is_dir():
+                yield from _zarr_arrays(child)
+
+
+def _words(metadata: Any) -> Iterator[str]:
+    """All texts that are values in a JSON document."""
+    if isinstance(metadata, str):
+        yield metadata
+    elif isinstance(metadata, dict | list):
+        for each in metadata.values() if isinstance(metadata, dict) else metadata:
+            yield from _words(each)
 
 
 def _holds(outer: str, inner: str) -> bool:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cssd_geo.classes import listed
 from cssd_geo.errors import SceneError
+from cssd_geo.files.locations import is_address
+from cssd_geo.messages import listed
 
 _RASTERS = (
     "image/tiff",
@@ -29,7 +30,7 @@ class Item:
     id: str
     """Fit for a file's name."""
     path: str
-    """Of the raster: a file, or a URL where links were to be followed."""
+    """Of the raster: the whole path of a file, or a URL where links were to be followed."""
 
 
 def is_stac(path: str) -> bool:
@@ -96,11 +97,16 @@ def _is_raster(asset: dict[str, Any]) -> bool:
 
 
 def _resolve(href: str, path: Path, *, follow_links: bool) -> str:
-    """Where a reference leads. Paths in files are data of strangers: they stay in the folder unless asked."""
-    remote = "://" in href or href.startswith("/vsi")
-    target = href if remote else str(path.parent / href.removeprefix("file://"))
-    folder = path.parent.resolve()
-    if not follow_links and (remote or not Path(target).resolve().is_relative_to(folder)):
+    """Where a reference leads. Paths in files are data of strangers: they stay in the folder unless asked.
+
+    What lies on this machine becomes a whole path, which GDAL takes for nothing else.
+    """
+    if is_address(href.removeprefix("file://")):
+        target, inside = href, False
+    else:
+        place = (path.parent / href.removeprefix("file://")).absolute()
+        target, inside = str(place), place.resolve().is_relative_to(path.parent.resolve())
+    if not follow_links and (not inside or is_address(target)):
         raise SceneError(
             f"{path} points to {href}, outside of its folder: if you trust it, allow that with --follow-links"
         )
