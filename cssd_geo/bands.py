@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from cssd_geo.errors import InputError
 
+_LARGEST_METRES = 1e-3
 _LARGEST_MICROMETRES = 100.0
-"""Optical wavelengths are below 100 in micrometres and above it in nanometres, whatever a header says."""
+"""Optical wavelengths are below 0.001 in metres, below 100 in micrometres and above it in nanometres, whatever a
+header says."""
 _GAP = 4.0
 """Usual steps between bands; where more lie between two, some were left out, as in water vapour."""
 _NOT_A_LENGTH = ("index", "ghz", "mhz", "wavenumber", "cm-1", "year", "date", "day")
@@ -110,26 +112,18 @@ def segments(bands: Bands) -> list[NDArray[np.intp]]:
 def to_nanometres(values: Sequence[float], units: str = "") -> tuple[float, ...] | None:
     """Convert wavelengths to nanometres; None where they are not lengths or not usable.
 
-    The magnitude decides between nanometres and micrometres, because headers that say one above values in the
-    other exist; `units` only tells what is no length at all (index, frequency, wavenumber, time), and ångströms.
+    The size decides between nanometres, micrometres and metres, because headers that say one above values in
+    another exist; `units` only tells what is no length at all (index, frequency, wavenumber, time), and ångströms.
     """
     numbers = np.asarray(values, np.float64)
     if any(word in units.lower() for word in _NOT_A_LENGTH) or not numbers.size:
         return None
     if not (np.isfinite(numbers).all() and (numbers > 0).all()):
         return None
-    factor = 1000.0 if numbers.max() < _LARGEST_MICROMETRES else 1.0
+    factor = 1e3 if numbers.max() < _LARGEST_MICROMETRES else 1.0
+    factor = 1e9 if numbers.max() < _LARGEST_METRES else factor
     if "ngstrom" in units.lower():
         factor = 1 / _ANGSTROMS
-    return tuple(float(v) for v in np.round(numbers * factor, 6))
-
-
-def widths_to_nanometres(widths: Sequence[float], raw_wavelengths: Sequence[float]) -> tuple[float, ...] | None:
-    """Convert FWHM to nanometres in the unit of the wavelengths that stand beside them."""
-    numbers = np.asarray(widths, np.float64)
-    if numbers.size != len(raw_wavelengths) or not (np.isfinite(numbers).all() and (numbers > 0).all()):
-        return None
-    factor = 1000.0 if max(raw_wavelengths) < _LARGEST_MICROMETRES else 1.0
     return tuple(float(v) for v in np.round(numbers * factor, 6))
 
 

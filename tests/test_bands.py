@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import coordinate_cube, write_raster
 
-from cssd_geo.bands import Bands, to_nanometres, widths_to_nanometres
+from cssd_geo.bands import Bands, to_nanometres
 from cssd_geo.errors import InputError
 from cssd_geo.headers.band_tags import read_bands, read_scale
+from cssd_geo.headers.wavelengths import resolve_wavelengths
 from cssd_geo.products import open_scene
 
 optical_nm = st.lists(st.integers(350_000, 2_500_000).map(lambda v: v / 1000), min_size=1, max_size=9)
@@ -39,13 +40,30 @@ def test_what_is_no_length_is_no_wavelength(units: str) -> None:
 def test_unusable_wavelengths_are_unknown(values: list[float]) -> None:
     assert to_nanometres(values) is None
     if values:
-        assert widths_to_nanometres(values, [1.0] * len(values)) is None
+        assert resolve_wavelengths([500.0] * len(values), values, "nm").fwhm_nm is None
 
 
-def test_widths_follow_the_unit_of_the_wavelengths_beside_them() -> None:
-    assert widths_to_nanometres([0.01, 0.02], [0.46, 2.4]) == (10.0, 20.0)
-    assert widths_to_nanometres([10.0, 20.0], [460.0, 2400.0]) == (10.0, 20.0)
-    assert widths_to_nanometres([10.0], [460.0, 2400.0]) is None
+@pytest.mark.parametrize(
+    ("widths", "unit", "notes"),
+    [
+        ([0.01, 0.02], "", ()),
+        ([0.01, 0.02], "um", ()),
+        ([10.0, 20.0], "nm", ()),
+        ([1e-8, 2e-8], "m", ()),
+        (
+            [10.0, 20.0],
+            "",
+            ("The band widths (FWHM) from 10 to 20 are read as nanometres, unlike the wavelengths.",),
+        ),
+        ([10.0, 20.0], "um", ("The file says um for band widths (FWHM) from 10 to 20: read as nanometres.",)),
+    ],
+)
+def test_widths_have_their_own_unit_or_that_of_the_wavelengths_beside_them(
+    widths: list[float], unit: str, notes: tuple[str, ...]
+) -> None:
+    found = resolve_wavelengths([0.46, 2.4], widths, "um", width_units=unit)
+    assert found.fwhm_nm == pytest.approx((10.0, 20.0))
+    assert found.notes == notes
 
 
 ENVI = {"wavelength": "{0.46, 0.4715}", "fwhm": "{0.0052, 0.0061}", "wavelength_units": "Micrometers"}
@@ -86,6 +104,26 @@ def test_a_unit_that_is_no_length_is_not_overruled_by_another_convention() -> No
 
 def test_bad_bands_are_those_that_the_header_multiplies_by_zero() -> None:
     assert read_bands(ENVI | {"bbl": "{ 1, 0 }"}, NOTHING, NOTHING).bands.good == (True, False)
+
+
+def test_a_comma_after_the_last_number_is_no_number_more() -> None:
+    found = read_bands(ENVI | {"wavelength": "{0.46, 0.4715,}", "bbl": "{1, 0, }"}, NOTHING, NOTHING)
+    assert found.bands == read_bands(ENVI | {"bbl": "{1, 0}"}, NOTHING, NOTHING).bands
+    assert found.notes == ()
+
+
+def test_a_list_with_a_gap_is_used_by_no_convention() -> None:
+    found = read_bands({"wavelength": "{700,, 800}"}, NOTHING, BAND)
+    assert found.bands.wavelength_nm is None
+    assert "list wavelength does not hold one number" in found.notes[0]
+
+
+def test_lists_of_the_dataset_say_what_headers_and_bands_do_not() -> None:
+    assert read_bands({}, NOTHING, BAND, dataset={"bbl": "1,0"}).bands.good == (True, False)
+    assert read_bands({"bbl": "{0,1}"}, NOTHING, BAND, dataset={"bbl": "1,0"}).bands.good == (False, True)
+    wrong = read_bands({}, NOTHING, BAND, dataset={"bbl": "1,0,1", "wavelength": "700"})
+    assert wrong.bands.good == (True, True)
+    assert wrong.notes == ("The list bbl does not hold one number for each of 2 bands: it is not used.",)
 
 
 def test_scales_of_the_file_come_before_the_headers_factor() -> None:

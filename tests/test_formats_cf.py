@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+import zarr
 from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ from stores import Variable, write_aviris3, write_netcdf, write_pace_l2
 from cssd_geo.budget import Blocks
 from cssd_geo.classification import classify
 from cssd_geo.errors import SceneError
-from cssd_geo.model import fingerprint
+from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.products import open_scene
 from cssd_geo.scenes import array_source
 from cssd_geo.scenes.lookup import NOWHERE
@@ -244,6 +245,143 @@ def test_wavelengths_and_widths_by_magnitude(tmp_path: Path, factor: float, unit
     assert bands.good == (True, True, False, True, True, False)
 
 
+@pytest.mark.parametrize(
+    ("factor", "width", "units", "note"),
+    [
+        (1e-3, 6.5, ("um", "nm"), None),
+        (1, 0.0065, ("nm", "um"), None),
+        (1e-3, 6.5, ("um", None), "(FWHM) from 6.5 to 6.5 are read as nanometres, unlike the wavelengths"),
+        (1, 0.0065, ("nm", "nm"), "says nm for band widths (FWHM) from 0.0065 to 0.0065: read as micrometres"),
+        (1, 6.5, (None, None), "gives no unit for wavelengths from 450 to 2200: read as nanometres"),
+        (1e-3, 0.0065, ("nm", None), "says nm for wavelengths from 0.45 to 2.2: read as micrometres"),
+        (1, np.nan, ("nm", None), "are no widths: they are not used"),
+    ],
+)
+def test_widths_in_another_unit_than_the_wavelengths(
+    tmp_path: Path, factor: float, width: float, units: tuple[str | None, str | None], note: str | None
+) -> None:
+    data = dataset().drop_vars("wavelength")
+    told = [{} if unit is None else {"units": unit} for unit in units]
+    data["wavelength"] = ("wavelength", np.array(NM) * factor, told[0])
+    data["fwhm"] = ("wavelength", np.full(BANDS, width), told[1])
+    scene = open_scene(save(data, tmp_path / "s.nc"))
+    np.testing.assert_allclose(scene.bands.wavelength_nm or (), NM, rtol=1e-9)
+    assert scene.bands.fwhm_nm == (None if np.isnan(width) else pytest.approx((6.5,) * BANDS))
+    assert len(scene.notes) == (note is not None)
+    assert note is None or note in scene.notes[0]
+
+
+def test_names_of_variables_tell_their_unit(tmp_path: Path) -> None:
+    data = dataset().drop_vars("wavelength")
+    data["wavelength_um"] = ("wavelength", np.array(NM) / 1000)
+    data["fwhm_nm"] = ("wavelength", np.full(BANDS, 6.5))
+    scene = open_scene(save(data, tmp_path / "s.nc"))
+    assert (scene.bands.wavelength_nm, scene.bands.fwhm_nm) == (NM, (6.5,) * BANDS)
+    assert scene.notes == ()
+
+
+def _with_hole(path: Path, dtype: str, fill: float | None) -> Path:
+    """A store of HDF5 or Zarr 3 in which the pixels from row 8 and column 8 on were never written."""
+    cube, shape = CUBE % 900, CUBE.shape
+    wavelengths = np.array(NM)
+    if path.suffix == ".zarr":
+        root = zarr.create_group(str(path), zarr_format=3)
+        names = ["wavelength", "y", "x"]
+        made = root.create_array("c", shape=shape, chunks=(2, 8, 8), dtype=dtype, fill_value=fill or 0,
+                                 dimension_names=names)  # fmt: skip
+        made[:, :8, :8] = cube[:, :8, :8]
+        root.create_array("wavelength", data=wavelengths, dimension_names=names[:1]).attrs["units"] = "nm"
+        return path
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset("c", shape, dtype, chunks=(2, 8, 8), fillvalue=fill)
+        made[:, :8, :8] = cube[:, :8, :8]
+        for axis, (name, values) in enumerate({"wavelength": wavelengths, "y": None, "x": None}.items()):
+            scale = file.create_dataset(name, data=np.arange(shape[axis]) * 1.0 if values is None else values)
+            scale.make_scale(name)
+            made.dims[axis].attach_scale(scale)
+        file["wavelength"].attrs["units"] = "nm"
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+@pytest.mark.parametrize(
+    ("dtype", "fill", "is_hole"),
+    [
+        ("float32", 9.969209968386869e36, True),
+        ("float64", -9999.0, True),
+        ("int16", -32767, True),
+        ("float32", None, False),  # zeros, which nobody chose
+        ("int16", 0, False),
+        ("uint8", 255, False),  # of a whole range that all may be data
+    ],
+)
+def test_what_was_never_written_is_no_data_where_a_fill_value_was_chosen(
+    tmp_path: Path, suffix: str, dtype: str, fill: float | None, *, is_hole: bool
+) -> None:
+    scene = open_scene(_with_hole(tmp_path / f"s{suffix}", dtype, fill))
+    expected = np.ones((HEIGHT, WIDTH), np.bool_)
+    if is_hole:
+        expected[:] = False
+        expected[:8, :8] = True
+    for each in (scene, scene_of_array(scene.cube)):
+        np.testing.assert_array_equal(each.read(WHOLE, EVERY)[1], expected)
+
+
+def test_the_default_fill_of_netcdf_is_no_data_in_classic_files(tmp_path: Path) -> None:
+    data = dataset()
+    values = CUBE.astype(np.float32)
+    values[3, 4, 5] = 9.969209968386869e36
+    data["refl"] = (("wavelength", "y", "x"), values)
+    data["refl"].encoding["_FillValue"] = None
+    data.to_netcdf(tmp_path / "s.nc", engine="scipy")
+    assert np.argwhere(~open_scene(tmp_path / "s.nc").read(WHOLE, EVERY)[1]).tolist() == [[4, 5]]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"valid_min": np.int32(1000), "valid_max": np.int32(5_020_000)},
+        {"valid_range": np.array([1000, 5_020_000], np.int32)},
+        {"valid_range": np.array([1000, 5_020_000], np.int32), "_FillValue": np.int32(-7)},
+        {"valid_range": np.array([1000.0, 5_020_000.0])},
+        {"valid_range": np.array([1000, 5_020_000], np.int32), "missing_value": np.int32(3_003)},
+    ],
+)
+@pytest.mark.parametrize("dtype", ["int32", "float64"])
+def test_values_beyond_the_valid_range_are_no_data(tmp_path: Path, dtype: str, told: dict[str, Any]) -> None:
+    data = dataset()
+    data["refl"] = (("wavelength", "y", "x"), CUBE.astype(dtype), told)
+    scene = open_scene(save(data, tmp_path / "s.nc", (2, 8, 8)))
+    bad = (CUBE < 1000) | (CUBE > 5_020_000) | np.isin(CUBE, told.get("missing_value", -1))
+    for each in (scene, scene_of_array(scene.cube)):
+        values, valid = each.read(WHOLE, EVERY)
+        np.testing.assert_array_equal(valid, ~bad.any(axis=0))
+        np.testing.assert_array_equal(values[~bad], CUBE[~bad])
+    assert scene.notes == (
+        "Stored values below 1000 or above 5.02e+06 are no data, as the valid range of refl says.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "note"),
+    [
+        ({"valid_range": np.array([0.0, 1.0]), "scale_factor": 1e-4}, "may be of scaled values: it is not used"),
+        ({"valid_range": np.array([1, 2, 3])}, "is not two numbers: it is not used"),
+        ({"valid_min": np.int32(5), "valid_max": np.int32(4)}, "No value is within the valid range of refl"),
+        ({"_FillValue": np.array(-9999.5)}, "nodata value -9999.5 cannot occur in int32 data"),
+    ],
+)
+def test_ranges_and_fills_that_cannot_be_meant_are_not_used(
+    tmp_path: Path, told: dict[str, Any], note: str
+) -> None:
+    path = save(dataset(), tmp_path / "s.nc")
+    with h5py.File(path, "r+") as file:
+        file["refl"].attrs.update(told)
+    scene = open_scene(path)
+    assert scene.read(WHOLE, EVERY)[1].all()
+    assert [each for each in scene.notes if note in each]
+
+
 def test_two_fill_values_are_both_no_data(tmp_path: Path) -> None:
     fills = {"_FillValue": np.int32(2_003_004), "missing_value": np.int32(1_001_001)}
     data = dataset()
@@ -316,6 +454,26 @@ BROKEN: dict[str, tuple[dict[str, Variable], str]] = {
     "bad fill": (
         _small() | {"c": (("wl", "y", "x"), np.zeros((2, 3, 4)), {"missing_value": np.array([1.0, 2.0])})},
         "missing_value of c",
+    ),
+    "scale of 0": (
+        _small() | {"c": (("wl", "y", "x"), np.zeros((2, 3, 4)), {"scale_factor": 0.0})},
+        "scale_factor of c is 0, by which no value can become",
+    ),
+    "scale of NaN": (
+        _small() | {"c": (("wl", "y", "x"), np.zeros((2, 3, 4)), {"scale_factor": np.nan})},
+        "scale_factor of c is nan",
+    ),
+    "offset without end": (
+        _small() | {"c": (("wl", "y", "x"), np.zeros((2, 3, 4)), {"add_offset": np.inf})},
+        "add_offset of c is inf",
+    ),
+    "frequencies": (
+        _small() | {"wl": (("wl",), np.array([500.0, 600.0]), {"units": "GHz"})},
+        "wl cannot be used: they must be positive lengths of 200 to 20,000 nm",
+    ),
+    "GeoTransform of zeros": (
+        _small() | {"crs": ((), 0, {"GeoTransform": "0 0 0 0 0 0"})},
+        "GeoTransform '0 0 0 0 0 0' gives pixels no size",
     ),
     "signed": (
         _small() | {"c": (("wl", "y", "x"), np.zeros((2, 3, 4), np.int16), {"_Unsigned": "true"})},

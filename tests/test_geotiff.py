@@ -153,6 +153,14 @@ def test_bad_bands_are_read_of_the_list_and_of_each_band(tmp_path: Path) -> None
     )
 
 
+def test_what_rioxarray_keeps_of_an_envi_header_is_read_of_its_copy(tmp_path: Path) -> None:
+    tags = {"bbl": "1,0,1", "reflectance_scale_factor": "10000", "wavelength": "460"}
+    scene = open_scene(_tagged(tmp_path / "s.tif", {"": tags, "*": _per_band(wavelength=NM)}))
+    assert scene.bands.good == (True, False, True)
+    assert scene.scale.tolist() == [1e-4] * 3
+    assert scene.bands.wavelength_nm == pytest.approx(NM)
+
+
 def test_scales_offsets_and_nodata_are_those_of_each_band(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "s.tif", CUBE, nodata=-7)
     with rasterio.open(path, "r+") as dataset:

@@ -284,6 +284,30 @@ def test_neon_as_stored(neon: Path) -> None:
     assert_the_same(scene, scene_of_array(scene.cube))
 
 
+@pytest.mark.parametrize(
+    ("factor", "units", "note"),
+    [
+        (1e-3, "micrometers", None),
+        (1e-3, None, "are read as micrometres, unlike the wavelengths"),
+        (1e-3, "nanometers", "says nanometers for band widths (FWHM)"),
+        (1, "nanometers", None),
+    ],
+)
+def test_neons_widths_in_another_unit_than_its_wavelengths(
+    tmp_path: Path, factor: float, units: str | None, note: str | None
+) -> None:
+    def change(file: Any) -> None:
+        del file[f"{SPECTRAL}/FWHM"]
+        file[f"{SPECTRAL}/FWHM"] = np.full(6, 5.5 * factor)
+        if units is not None:
+            file[f"{SPECTRAL}/FWHM"].attrs["Units"] = units
+
+    scene = open_scene(write_neon(tmp_path / NEON, change=change))
+    assert scene.bands.fwhm_nm == pytest.approx((5.5,) * 6)
+    assert [each for each in scene.notes if note and note in each] or note is None
+    assert len(scene.notes) == 1 + (note is not None)
+
+
 def test_bands_in_the_windows_of_water_vapour_are_bad(tmp_path: Path) -> None:
     scene = open_scene(write_neon(tmp_path / NEON))
     assert np.flatnonzero(~np.array(scene.bands.good)).tolist() == [2, 4]

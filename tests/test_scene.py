@@ -483,6 +483,71 @@ def test_an_array_of_rioxarray_is_the_same_scene(tmp_path: Path) -> None:
         np.testing.assert_array_equal(values[:, valid], cube[:, valid])
 
 
+def _envi_scene(path: Path) -> Path:
+    """Bands that do not ascend, one of them bad, and a scale."""
+    write_raster(path, _cube("int16"), driver="ENVI")
+    header = path.with_suffix(".hdr")
+    lists = {
+        "wavelength": "0.9,0.8,0.6,0.5",
+        "fwhm": ".01,.01,.01,.01",
+        "bbl": "1,1,0,1",
+        "wavelength units": "um",
+    }
+    told = "".join(f"{key} = {{{value}}}\n" for key, value in lists.items()).replace("{um}", "um")
+    header.write_text(f"{header.read_text()}\n{told}reflectance scale factor = 10000\n")
+    return path
+
+
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1), [2], [3, 0, 2]], ids=str)
+def test_an_array_of_an_envi_scene_has_its_bands_also_sliced(tmp_path: Path, order: Any) -> None:
+    path = _envi_scene(tmp_path / "s.dat")
+    scene, array = open_scene(path), rioxarray.open_rasterio(path)
+    assert isinstance(array, xr.DataArray)
+    other = scene_of_array(array.isel(band=order))
+    assert other.bands == scene.bands.take(np.arange(BANDS)[order])
+    assert (other.scale == 1e-4).all()
+    assert other.notes == ()
+    again = scene_of_array(other.with_scale(0.5).cube)
+    assert (again.scale == 0.5).all()
+
+
+def test_a_copy_that_rioxarray_wrote_of_an_envi_scene_is_the_same_scene(tmp_path: Path) -> None:
+    path = _envi_scene(tmp_path / "s.dat")
+    array = rioxarray.open_rasterio(path)
+    assert isinstance(array, xr.DataArray)
+    array.rio.to_raster(tmp_path / "copy.tif")
+    scene, other = open_scene(path), open_scene(tmp_path / "copy.tif")
+    assert (other.bands.wavelength_nm, other.bands.good) == (scene.bands.wavelength_nm, scene.bands.good)
+    np.testing.assert_array_equal(other.scale, scene.scale)
+
+
+def test_what_an_array_says_of_its_bands_in_doubt_is_a_note() -> None:
+    array = xr.DataArray(np.zeros((2, 3, 4)), dims=("band", "y", "x"), attrs={"bbl": "1,0,1", "wavelength": 460.0})
+    scene = scene_of_array(array.assign_coords(wavelength=("band", [0.7, 0.8]), fwhm=("band", [9.0, 9.0])))
+    assert (scene.bands.wavelength_nm, scene.bands.fwhm_nm) == ((700, 800), (9, 9))
+    assert [note.partition(" for ")[0].partition(" from ")[0] for note in scene.notes] == [
+        "The list bbl does not hold one number",
+        "The file gives no unit",
+        "The band widths (FWHM)",
+    ]
+    assert scene_of_array(array).bands.wavelength_nm is None
+
+
+def test_units_of_coordinates_count() -> None:
+    array = xr.DataArray(np.zeros((2, 3, 4)), dims=("band", "y", "x"))
+    told = {"wavelength": ("band", [0.7, 0.8], {"units": "um"}), "fwhm": ("band", [9.0, 9.0], {"units": "nm"})}
+    scene = scene_of_array(array.assign_coords(told))
+    assert (scene.bands.wavelength_nm, scene.bands.fwhm_nm, scene.notes) == ((700, 800), (9, 9), ())
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_nodata_that_an_array_cannot_hold_is_no_pixels(dtype: str) -> None:
+    array = xr.DataArray(np.zeros((2, 3, 4), dtype), dims=("band", "y", "x"), attrs={"_FillValue": -9999})
+    scene = scene_of_array(array)
+    assert np.isnan(scene.nodata).all()
+    assert scene.read(Window(row=0, col=0, height=3, width=4), np.arange(2))[1].all()
+
+
 def test_coordinates_alone_give_the_transform() -> None:
     rows, cols = np.arange(5), np.arange(7)
     array = xr.DataArray(
@@ -502,6 +567,12 @@ def test_coordinates_alone_give_the_transform() -> None:
             lambda: xr.DataArray(np.zeros((2, 3, 4)), dims=("band", "y", "x"), attrs={"scales": (1.0, 2.0, 3.0)}),
             "3 values of scale for 2 bands",
         ),
+        (
+            lambda: xr.DataArray(np.zeros((2, 3, 4)), dims=("band", "y", "x"), attrs={"scale_factor": 0.0}),
+            r"scale is \[0.0, 0.0\] .* no scale 0",
+        ),
+        (lambda: xr.DataArray(np.zeros((2, 0, 4)), dims=("band", "y", "x")), r"empty \(2 band, 0 y, 4 x\)"),
+        (lambda: xr.DataArray(np.zeros((0, 3, 4)), dims=("band", "y", "x")), r"empty \(0 band, 3 y, 4 x\)"),
     ],
 )
 def test_arrays_that_are_no_scene_are_refused(make: Callable[[], xr.DataArray], message: str) -> None:
@@ -518,7 +589,7 @@ def test_what_cannot_be_opened_is_said_in_one_line(tmp_path: Path) -> None:
     for path, message in (
         (tmp_path / "missing.tif", "does not exist"),
         (text, "not a raster that GDAL can read"),
-        (tmp_path, "not a raster that GDAL can read"),
+        (tmp_path, "is a folder, and no sensor product that is known"),
     ):
         with pytest.raises(SceneError, match=message) as caught:
             open_scene(path)

@@ -8,7 +8,6 @@ PACE OCI L3    /Rrs (lat, lon, wavelength)
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -16,6 +15,7 @@ import xarray as xr
 from cssd_geo.errors import SceneError
 from cssd_geo.formats.cf_axes import SpectralVariable, spectral_variable, spectral_variables, wavelengths_elsewhere
 from cssd_geo.formats.cf_grids import grid_of_variable, places_of_variable
+from cssd_geo.formats.cf_values import no_data_of, scale_of
 from cssd_geo.formats.stores import Store, described, intact, is_store, open_store, text
 from cssd_geo.grid import Grid
 from cssd_geo.scenes.array_source import ArraySource
@@ -88,25 +88,21 @@ def scene_of_variable(
     Raises:
         SceneError: if its fill value or scale cannot be understood.
     """
-    attrs = cube.variable.attrs
-    nodata, second = _fill_values(store, cube)
-    scale, offset = (
-        _number(store, cube, key, neutral) for key, neutral in (("scale_factor", 1.0), ("add_offset", 0.0))
-    )
-    if text(attrs.get("_Unsigned", "")).lower() == "true" and cube.variable.dtype.kind == "i":
+    scale, offset = scale_of(store, cube)
+    no_data, remarks = no_data_of(store, cube)
+    if text(cube.variable.attrs.get("_Unsigned", "")).lower() == "true" and cube.variable.dtype.kind == "i":
         raise SceneError(
             f"{store.name}: {cube.path.lstrip('/')} holds unsigned numbers in a signed type (_Unsigned), which is "
             "not read here: store them as an unsigned type"
         )
     stored = _stored_array(cube)
-    source = ArraySource(stored, name=store.name, same=None if second is None else (second, nodata))
+    source = ArraySource(stored, name=store.name, change=None if no_data.is_one_value else no_data.unify)
     block_shape = _block_shape(source, stored.sizes["y"], stored.sizes["x"])
     lazy = stored.chunk({"band": -1, "y": block_shape[0], "x": block_shape[1]}).transpose("band", "y", "x")
-    if second is not None:
-        lazy = lazy.where(lazy != second, stored.dtype.type(nodata))
+    values = lazy.data if no_data.is_one_value else no_data.unify(lazy.data)
     count = len(cube.bands)
-    fills, scales, offsets = (np.full(count, value, np.float64) for value in (nodata, scale, offset))
-    public = build_cube(lazy.data, bands=cube.bands, grid=grid, name=Path(store.name).stem)
+    fills, scales, offsets = (np.full(count, value, np.float64) for value in (no_data.value, scale, offset))
+    public = build_cube(values, bands=cube.bands, grid=grid, name=Path(store.name).stem)
     return Scene(
         name=store.name,
         cube=with_scale(with_nodata(public, fills), scales, offsets),
@@ -119,7 +115,7 @@ def scene_of_variable(
         block_shape=block_shape,
         path=store.path,
         sensor=sensor or _sensor(store),
-        notes=notes,
+        notes=(*notes, *cube.notes, *remarks),
         lookup=lookup,
     )
 
@@ -154,22 +150,6 @@ def _block_shape(source: ArraySource, height: int, width: int) -> tuple[int, int
     if across >= width:
         return min(int(many) * down, height), width
     return min(int(many**0.5) * down, height), min(int(many**0.5) * across, width)
-
-
-def _fill_values(store: Store, cube: SpectralVariable) -> tuple[float, float | None]:
-    """Return the value that means nodata, NaN if none does, and another one that means the same."""
-    given = [_number(store, cube, key, np.nan) for key in ("_FillValue", "missing_value")]
-    known = list(dict.fromkeys(value for value in given if not np.isnan(value)))
-    return (known or [np.nan])[0], known[1] if len(known) > 1 else None
-
-
-def _number(store: Store, cube: SpectralVariable, key: str, absent: float) -> float:
-    value: Any = cube.variable.attrs.get(key, absent)
-    try:
-        return float(np.asarray(value).item())
-    except (TypeError, ValueError) as error:
-        name = cube.path.lstrip("/")
-        raise SceneError(f"{store.name}: {key} of {name} is {value!r}, which is no single number") from error
 
 
 def _sensor(store: Store) -> str | None:

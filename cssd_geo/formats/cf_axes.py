@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from cssd_geo.bands import Bands, to_nanometres, widths_to_nanometres
+from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
 from cssd_geo.formats.stores import Store, described, text
+from cssd_geo.headers.band_tags import FoundBands
+from cssd_geo.headers.wavelengths import PLAUSIBLE_NM, resolve_wavelengths
 
 _WAVELENGTHS = {
     "wavelength",
@@ -31,8 +33,8 @@ _DOWN |= {"downtrack", "along_track", "alongtrack", "number_of_scans", "nrows", 
 _ACROSS = {"x", "lon", "longitude", "easting", "col", "cols", "column", "columns", "sample", "samples", "pixel"}
 _ACROSS |= {"pixels", "crosstrack", "across_track", "acrosstrack", "cross_track", "pixels_per_line"}
 _ACROSS |= {"pixels_per_scan", "ncols", "projection_x_coordinate"}
-_LARGEST_METRES = 1e-3
-"""Optical wavelengths are below it in metres, CF's unit, and above it in micrometres and nanometres."""
+_IN_NAMES = ("nm", "um")
+"""Units that names of variables end with."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,6 +48,8 @@ class SpectralVariable:
     y: str
     x: str
     bands: Bands
+    notes: tuple[str, ...] = ()
+    """What was doubtful of the bands, for the analyst."""
 
     @property
     def group(self) -> str:
@@ -69,8 +73,10 @@ def spectral_variable(store: Store, path: str, variable: xr.Variable, band: str)
     """
     group = path.rpartition("/")[0] or "/"
     y, x = _spatial_dimensions(store, path, variable, band)
-    bands = _bands(store, group, band, variable.sizes[band])
-    return SpectralVariable(path=path, variable=variable, band=band, y=y, x=x, bands=bands)
+    found = _bands(store, group, band, variable.sizes[band])
+    return SpectralVariable(
+        path=path, variable=variable, band=band, y=y, x=x, bands=found.bands, notes=found.notes
+    )
 
 
 def along(store: Store, group: str, dimension: str, size: int) -> Iterator[tuple[str, xr.Variable]]:
@@ -107,25 +113,36 @@ def _is_wavelength(name: str, variable: xr.Variable) -> bool:
     return bool(names & _WAVELENGTHS) and variable.dtype.kind in "uif"
 
 
-def _bands(store: Store, group: str, band: str, size: int) -> Bands:
+def _bands(store: Store, group: str, band: str, size: int) -> FoundBands:
     known = list(along(store, group, band, size))  # the nearest first
     good = next((v.values == 1 for name, v in known if name.lower() in _GOOD), np.ones(size, np.bool_))
     flags = tuple(bool(value) for value in good)
-    name, variable = next(((name, v) for name, v in known if _is_wavelength(name, v)), ("", None))
-    if variable is None:
-        return Bands(good=flags)
-    raw = np.asarray(variable.values, np.float64)
-    factor = 1e6 if 0 < raw.max() < _LARGEST_METRES else 1.0
-    wavelengths = to_nanometres((raw * factor).tolist(), text(variable.attrs.get("units", "")))
-    if wavelengths is None:
-        strange = raw[~(np.isfinite(raw) & (raw > 0))][:3].tolist()
+    centres = next(((name, v) for name, v in known if _is_wavelength(name, v)), None)
+    if centres is None:
+        return FoundBands(bands=Bands(good=flags))
+    widths = next(((name, v) for name, v in known if name.lower() in _WIDTHS and v.dtype.kind in "uif"), None)
+    values = np.asarray(centres[1].values, np.float64)
+    found = resolve_wavelengths(
+        values.tolist(),
+        None if widths is None else np.asarray(widths[1].values, np.float64).tolist(),
+        _unit(*centres),
+        width_units="" if widths is None else _unit(*widths),
+    )
+    if found.wavelength_nm is None:
+        strange = values[~(np.isfinite(values) & (values > 0))][:3].tolist()
         examples = f", such as {', '.join(map(str, strange))}" if strange else ""
         raise SceneError(
-            f"{store.name}: the wavelengths in {name} cannot be used{examples}: they must be positive lengths"
+            f"{store.name}: the wavelengths in {centres[0]} cannot be used{examples}: they must be positive "
+            f"lengths of {PLAUSIBLE_NM[0]:,.0f} to {PLAUSIBLE_NM[1]:,.0f} nm"
         )
-    widths = next((v.values for other, v in known if other.lower() in _WIDTHS), None)
-    fwhm = None if widths is None else widths_to_nanometres((widths * factor).tolist(), (raw * factor).tolist())
-    return Bands(good=flags, wavelength_nm=wavelengths, fwhm_nm=fwhm)
+    bands = Bands(good=flags, wavelength_nm=found.wavelength_nm, fwhm_nm=found.fwhm_nm)
+    return FoundBands(bands=bands, notes=found.notes)
+
+
+def _unit(name: str, variable: xr.Variable) -> str:
+    """Its attribute `units`, else what its name ends with."""
+    ending = name.lower().rpartition("_")[2]
+    return text(variable.attrs.get("units", "")) or (ending if ending in _IN_NAMES else "")
 
 
 def _spatial_dimensions(store: Store, path: str, variable: xr.Variable, band: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from rasterio.errors import CRSError
 
 from cssd_geo.errors import SceneError
 from cssd_geo.formats.cf_axes import SpectralVariable, along
-from cssd_geo.formats.stores import Store, text
+from cssd_geo.formats.stores import Store, crs_of, text
 from cssd_geo.grid import Grid
 
 _UNEVEN = 0.1
@@ -55,7 +55,8 @@ def grid_of_variable(store: Store, cube: SpectralVariable) -> tuple[Grid, list[s
             for axis, single in ((down, stored and stored.e), (across, stored and stored.a))
         )
         actual = None if y is None or x is None else Affine(x[0], 0.0, x[1], 0.0, y[0], y[1])
-        if actual is not None and not _alike(actual, stored, height, width):
+        told, found = (Grid(height=height, width=width, transform=each, crs=crs) for each in (stored, actual))
+        if actual is not None and not found.same_as(told, tolerance=_UNEVEN):
             if stored is not None:
                 notes.append("The GeoTransform contradicts the coordinates, which are used.")
             transform = actual
@@ -95,7 +96,7 @@ def _crs(store: Store, mapping: Mapping[str, Any]) -> CRS | None:
     written = next((text(mapping[key]) for key in _CRS_ATTRIBUTES[:2] if mapping.get(key)), None)
     try:
         if written is not None:
-            return CRS.from_user_input(written)
+            return crs_of(written)
         if "grid_mapping_name" in mapping:
             plain = {key: np.asarray(value).tolist() for key, value in mapping.items()}
             return CRS.from_wkt(pyproj.CRS.from_cf(plain).to_wkt())
@@ -115,6 +116,8 @@ def _geotransform(store: Store, mapping: Mapping[str, Any]) -> Affine | None:
     if len(numbers) != _ELEMENTS or not np.isfinite(numbers).all():
         raise SceneError(f"{store.name}: its GeoTransform is not six numbers but {text(given)!r}")
     transform = Affine.from_gdal(*numbers)
+    if transform.is_degenerate:
+        raise SceneError(f"{store.name}: its GeoTransform {text(given)!r} gives pixels no size: correct it")
     return None if transform.is_identity else transform
 
 
@@ -150,12 +153,3 @@ def _step(store: Store, axis: xr.Variable, single: float | None) -> Axis | None:
             f"{store.name}: pixels are not evenly spaced along {axis.dims[0]}: warp it to a regular grid first"
         )
     return step, float(centres[0]) - step / 2
-
-
-def _alike(actual: Affine, stored: Affine | None, height: int, width: int) -> bool:
-    """Whether two transforms put all corners at the same place, to a tenth of a pixel."""
-    if stored is None:
-        return False
-    corners = [(0, 0), (width, 0), (0, height), (width, height)]
-    moved = [(~stored * (actual * corner), corner) for corner in corners]
-    return all(abs(x - u) < _UNEVEN and abs(y - v) < _UNEVEN for (x, y), (u, v) in moved)

@@ -16,17 +16,21 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
-from cssd_geo.bands import Bands, to_nanometres, widths_to_nanometres
+from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
 from cssd_geo.formats.hdf5 import Hdf5Source, Part
 from cssd_geo.formats.hdf5_files import cube_of, dataset_of, number_of, numbers_of, reading_hdf5, text_of
+from cssd_geo.formats.stores import text
 from cssd_geo.grid import Grid
+from cssd_geo.headers.wavelengths import resolve_wavelengths
 from cssd_geo.scenes.scene import Scene, scene_of_source
 
 _NAME = re.compile(r"NEON_.+_reflectance\.h5", re.IGNORECASE)
 _CUBE = "Reflectance/Reflectance_Data"
 _WINDOWS = ("Band_Window_1_Nanometers", "Band_Window_2_Nanometers")
 _AXES = "yxb"
+_UNITS = "nanometers"
+"""Of wavelengths, where they do not say it themselves."""
 _TURNED = re.compile(r"^(rotation\s*=\s*)?-?[\d.]*[1-9][\d.]*$", re.IGNORECASE)
 """The last part of Map_Info where it is an angle, and not 0."""
 _PLACES = 7
@@ -88,12 +92,16 @@ def _sites(file: Any) -> list[str]:
 
 
 def _read_bands(file: Any, site: str, count: int) -> tuple[Bands, tuple[str, ...]]:
-    raw = [
-        _list(file, f"{site}/Reflectance/Metadata/Spectral_Data/{name}", count) for name in ("Wavelength", "FWHM")
-    ]
-    wavelength, fwhm = to_nanometres(raw[0].tolist()), widths_to_nanometres(raw[1].tolist(), raw[0].tolist())
+    places = [f"{site}/Reflectance/Metadata/Spectral_Data/{name}" for name in ("Wavelength", "FWHM")]
+    wavelengths, widths = (_list(file, place, count).tolist() for place in places)
+    units, width_units = (text(dataset_of(file, place).attrs.get("Units", "")) for place in places)
+    known = resolve_wavelengths(wavelengths, widths, units or _UNITS, width_units=width_units)
+    wavelength, fwhm = known.wavelength_nm, known.fwhm_nm
     if wavelength is None or fwhm is None:
-        raise SceneError(f"{file.filename}: Wavelength or FWHM has values that are not positive and finite")
+        raise SceneError(
+            f"{file.filename}: Wavelength or FWHM has values that are not positive and finite, or no lengths of "
+            "optical bands"
+        )
     bad, centre = np.zeros(count, np.bool_), np.array(wavelength)
     group = file[f"{site}/Reflectance"]
     for name in _WINDOWS:
@@ -102,9 +110,10 @@ def _read_bands(file: Any, site: str, count: int) -> tuple[Bands, tuple[str, ...
             bad |= (centre >= window.min()) & (centre <= window.max())
     bands = Bands(good=(True,) * count, wavelength_nm=wavelength, fwhm_nm=fwhm).without(bad)
     if not bad.any():
-        return bands, ()
+        return bands, known.notes
     numbers = ", ".join(str(i + 1) for i in np.flatnonzero(bad))
-    return bands, (f"Bands in the water-vapour windows that the product names were marked as bad: {numbers}.",)
+    marked = f"Bands in the water-vapour windows that the product names were marked as bad: {numbers}."
+    return bands, (*known.notes, marked)
 
 
 def _list(file: Any, name: str, count: int) -> NDArray[np.float64]:
@@ -120,15 +129,15 @@ def _list(file: Any, name: str, count: int) -> NDArray[np.float64]:
 
 def _read_grid(file: Any, site: str, height: int, width: int) -> Grid:
     place = f"{site}/Reflectance/Metadata/Coordinate_System"
-    text = text_of(file, f"{place}/Map_Info")
-    parts = [part.strip() for part in text.split(",")]
+    info = text_of(file, f"{place}/Map_Info")
+    parts = [part.strip() for part in info.split(",")]
     try:
         column, row, left, top, across, down = map(float, parts[1:_PLACES])
     except ValueError as error:
-        raise SceneError(f"{file.filename}: Map_Info is {text!r}, which does not say where pixels lie") from error
+        raise SceneError(f"{file.filename}: Map_Info is {info!r}, which does not say where pixels lie") from error
     finite = np.isfinite([column, row, left, top, across, down]).all()
     if not finite or across <= 0 or down <= 0 or _TURNED.search(parts[-1]) is not None:
-        raise SceneError(f"{file.filename}: Map_Info is {text!r}; a product of NEON's has north at the top")
+        raise SceneError(f"{file.filename}: Map_Info is {info!r}; a product of NEON's has north at the top")
     code = text_of(file, f"{place}/EPSG Code")
     try:
         crs = CRS.from_epsg(int(code))

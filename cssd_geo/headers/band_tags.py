@@ -4,7 +4,7 @@ Pure: tags in, values out. The first convention that speaks for every band wins:
     ENVI domain      wavelength, fwhm, bbl, reflectance_scale_factor: lists in braces
     IMAGERY domain   CENTRAL_WAVELENGTH_UM, FWHM_UM            GDAL 3.10 and later, any driver
     band tags        wavelength and wavelength_units, fwhm     GDAL's ENVI and Sentinel-2 drivers, EnMAP-Box, FORCE
-    dataset's tags   wavelengths, wavelength_nm: lists         what rioxarray and scripts with rasterio write
+    dataset's tags   wavelengths, wavelength_nm, bbl: lists    what rioxarray and scripts with rasterio write
     band names       band 12 (551.3 nm)                        GDAL's ENVI driver, ENVI, many others
 ENVI comes first because GDAL derives IMAGERY from it, rounded to whole nanometres and trusting the header's unit.
 Keys are compared without regard to case, and with _ for spaces.
@@ -25,6 +25,8 @@ _WAVELENGTH = re.compile(r"(?:cent(?:er|re|ral)_)?wavelengths?(?:_(nm|um))?")
 _WIDTH = re.compile(r"(?:fwhms?|full_?width_?half_?maximum|bandwidths?)(?:_(nm|um))?")
 _FLAG = re.compile("bbl")
 _UNIT = re.compile(r"wavelengths?_units?")
+_WIDTH_UNIT = re.compile(r"(?:fwhms?|bandwidths?)_units?")
+_LISTS = ("wavelength", "wavelengths", "fwhm", "bbl")
 _NUMBER_AND_UNIT = re.compile(r"([^a-z\u00b5\u03bc]+)([a-z\u00b5\u03bc]+)", re.IGNORECASE)  # micro sign, mu
 _NUMPY_SCALAR = re.compile(r"(?:np|numpy)\.float\d+\(([^)]*)\)")
 
@@ -45,6 +47,7 @@ class _Listed:
     values: list[float]
     widths: list[float]
     units: str
+    width_units: str = ""
 
 
 def read_bands(
@@ -64,21 +67,23 @@ def read_bands(
         dataset: tags of the dataset's default domain.
         names: descriptions of the bands.
     """
-    envi, count = plain_keys(envi), len(per_band)
-    found = next(
-        (each for each in _conventions(envi, imagery, per_band, dataset or {}, names) if each.values), None
+    envi, told, count = plain_keys(envi), plain_keys(dataset or {}), len(per_band)
+    found = next((each for each in _conventions(envi, imagery, per_band, told, names) if each.values), None)
+    notes = (*_wrong_lists(envi, _LISTS, count), *_wrong_lists(told, _LISTS if found is None else ("bbl",), count))
+    flags = (
+        numbers_of(envi.get("bbl", ""), count)
+        or _of_each([plain_keys(tags) for tags in per_band], _FLAG)[0]
+        or numbers_of(told.get("bbl", ""), count)
     )
-    notes = tuple(_wrong_counts(envi, count))
-    flags = numbers_of(envi.get("bbl", ""), count) or _of_each([plain_keys(t) for t in per_band], _FLAG)[0]
     good = tuple(flag > 0 for flag in flags) if flags else (True,) * count
     if found is None:
         return FoundBands(bands=Bands(good=good), notes=notes)
-    known = resolve_wavelengths(found.values, found.widths or None, found.units)
+    known = resolve_wavelengths(found.values, found.widths or None, found.units, width_units=found.width_units)
     bands = Bands(good=good, wavelength_nm=known.wavelength_nm, fwhm_nm=known.fwhm_nm)
     return FoundBands(bands=bands, notes=notes + known.notes)
 
 
-def read_scale(envi: Tags, scales: Sequence[float], offsets: Sequence[float]) -> list[tuple[float, float]]:
+def read_scale(tags: Tags, scales: Sequence[float], offsets: Sequence[float]) -> list[tuple[float, float]]:
     """Return scale and offset of each band, so that reflectance or radiance = scale * value + offset.
 
     GDAL does not turn ENVI's `reflectance scale factor` into scales, so it is read here; scales that GDAL
@@ -86,7 +91,7 @@ def read_scale(envi: Tags, scales: Sequence[float], offsets: Sequence[float]) ->
     """
     if any(s != 1 for s in scales) or any(o != 0 for o in offsets):
         return list(zip(scales, offsets, strict=True))
-    factor = numbers_of(plain_keys(envi).get("reflectance_scale_factor", ""), 1)
+    factor = numbers_of(plain_keys(tags).get("reflectance_scale_factor", ""), 1)
     scale = 1 / factor[0] if factor and factor[0] > 0 else 1.0
     return [(scale, 0.0)] * len(scales)
 
@@ -98,20 +103,26 @@ def plain_keys(tags: Tags) -> dict[str, str]:
 
 def numbers_of(text: str, count: int) -> list[float]:
     """Parse `{1, 2, 3}`, `[1. 2.]` or `1,2`; an empty list where it does not hold `count` finite numbers."""
-    plain = _NUMPY_SCALAR.sub(r"\1", text).strip().strip("{}[]()")
-    values = [_number(part) for part in re.split(r"\s*[,;]\s*|\s+", plain.strip())]
+    values = [_number(part) for part in parts_of(text)]
     return values if len(values) == count and all(math.isfinite(v) for v in values) else []
+
+
+def parts_of(text: str) -> list[str]:
+    """Take a list apart, in any brackets, with commas or blanks; a comma after the last part is no part more."""
+    plain = _NUMPY_SCALAR.sub(r"\1", text).strip().strip("{}[]()").strip().rstrip(",;")
+    return re.split(r"\s*[,;]\s*|\s+", plain.strip())
 
 
 def _conventions(
     envi: Tags, imagery: Sequence[Tags], per_band: Sequence[Tags], dataset: Tags, names: Sequence[str | None]
 ) -> Iterator[_Listed]:
     yield _of_lists(envi, len(per_band))
-    if envi.get("wavelength", "").count(",") == len(per_band) - 1 > 0:
+    listed = [part for part in envi.get("wavelength", "").strip("{} ").split(",") if part.strip()]
+    if len(listed) == len(per_band) > 1:
         return  # not all of them are numbers, and what GDAL derives from them has zeros instead
     yield _of_bands([plain_keys(tags) for tags in imagery])
     yield _of_bands([plain_keys(tags) for tags in per_band])
-    yield _of_lists(plain_keys(dataset), len(per_band))
+    yield _of_lists(dataset, len(per_band))
     named = read_names(names) or []
     widths = [width for _, width in named if width is not None]
     widths = widths if len(widths) == len(named) else []
@@ -121,8 +132,8 @@ def _conventions(
 def _of_lists(tags: Tags, count: int) -> _Listed:
     """What tags say of all bands at once."""
     values, units = _list_of(tags, _WAVELENGTH, count)
-    widths, _ = _list_of(tags, _WIDTH, count)
-    return _Listed(values=values, widths=widths, units=units or _units(tags))
+    widths, width_units = _list_of(tags, _WIDTH, count)
+    return _listed(tags, values, units, widths, width_units)
 
 
 def _list_of(tags: Tags, key: re.Pattern[str], count: int) -> tuple[list[float], str]:
@@ -137,8 +148,18 @@ def _list_of(tags: Tags, key: re.Pattern[str], count: int) -> tuple[list[float],
 def _of_bands(tags: Sequence[Tags]) -> _Listed:
     """What each band's tags say."""
     values, units = _of_each(tags, _WAVELENGTH)
-    widths, _ = _of_each(tags, _WIDTH)
-    return _Listed(values=values, widths=widths, units=units or _units(tags[0]))
+    widths, width_units = _of_each(tags, _WIDTH)
+    return _listed(tags[0], values, units, widths, width_units)
+
+
+def _listed(tags: Tags, values: list[float], units: str, widths: list[float], width_units: str) -> _Listed:
+    """Units that stand with the numbers come before those of tags of their own."""
+    return _Listed(
+        values=values,
+        widths=widths,
+        units=units or _text_of(tags, _UNIT),
+        width_units=width_units or _text_of(tags, _WIDTH_UNIT),
+    )
 
 
 def _of_each(tags: Sequence[Tags], key: re.Pattern[str]) -> tuple[list[float], str]:
@@ -162,19 +183,19 @@ def _suffix(match: re.Match[str]) -> str:
     return (match.lastindex and match[match.lastindex]) or ""
 
 
-def _units(tags: Tags) -> str:
-    return next((text.strip() for name, text in tags.items() if _UNIT.fullmatch(name)), "")
+def _text_of(tags: Tags, key: re.Pattern[str]) -> str:
+    return next((text.strip() for name, text in tags.items() if key.fullmatch(name)), "")
 
 
-def _wrong_counts(envi: Tags, count: int) -> Iterator[str]:
-    """Lists of the header that cannot be used as they are."""
-    for key in ("wavelength", "fwhm", "bbl"):
-        text = envi.get(key, "")
+def _wrong_lists(tags: Tags, keys: Sequence[str], count: int) -> Iterator[str]:
+    """Lists of a header or of a dataset's tags that cannot be used as they are."""
+    for key in keys:
+        text = tags.get(key, "")
         if text.strip("{} ") and not numbers_of(text, count):
-            yield f"The header's list {key} does not hold one number for each of {count} bands: it is not used."
-    factor = envi.get("reflectance_scale_factor", "")
+            yield f"The list {key} does not hold one number for each of {count} bands: it is not used."
+    factor = tags.get("reflectance_scale_factor", "")
     if factor.strip("{} ") and not (numbers_of(factor, 1) and numbers_of(factor, 1)[0] > 0):
-        yield f'The header\'s reflectance scale factor "{factor}" is no positive number: it is not used.'
+        yield f'The reflectance scale factor "{factor}" is no positive number: it is not used.'
 
 
 def _number(text: str) -> float:

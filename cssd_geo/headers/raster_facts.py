@@ -66,7 +66,7 @@ def read_facts(dataset: Any) -> RasterFacts:
     found = _bands(dataset, envi, indexes)
     nodata, doubts = _nodata(dataset, header, dtype, indexes)
     pairs = [(dataset.scales[i - 1], dataset.offsets[i - 1]) for i in indexes]
-    scale, offset = np.array(read_scale(envi, *zip(*pairs, strict=True)), np.float64).T
+    scale, offset = np.array(read_scale(dataset.tags() | envi, *zip(*pairs, strict=True)), np.float64).T
     return RasterFacts(
         bands=found.bands,
         dtype=dtype,
@@ -111,14 +111,15 @@ def _nodata(
     if header is not None and not header.nodata_is_number:  # GDAL takes it for 0
         return np.full(len(indexes), np.nan), ("The header's data ignore value is no number: it is not used.",)
     nodata = np.array([np.nan if value is None else value for value in declared], np.float64)
-    strange = sorted({value for value in nodata.tolist() if not (np.isnan(value) or _holds(dtype, value))})
+    strange = sorted({value for value in nodata.tolist() if not (np.isnan(value) or can_hold(dtype, value))})
     notes = tuple(
         f"The nodata value {value:g} cannot occur in {dtype} data: no pixel has it." for value in strange
     )
     return nodata, notes
 
 
-def _holds(dtype: np.dtype[Any], value: float) -> bool:
+def can_hold(dtype: np.dtype[Any], value: float) -> bool:
+    """Whether a type can hold a value at all; nodata like -9999 in unsigned files exists."""
     if dtype.kind == "f":
         return True
     limits = np.iinfo(dtype)

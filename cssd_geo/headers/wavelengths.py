@@ -24,8 +24,9 @@ _NAMES = {
         "micron",
         "microns",
     ),
+    "metres": ("m", "meter", "meters", "metre", "metres"),
 }
-_FACTORS = {"ångströms": 0.1, "nanometres": 1.0, "micrometres": 1000.0}
+_FACTORS = {"ångströms": 0.1, "nanometres": 1.0, "micrometres": 1e3, "metres": 1e9}
 _NAME_OF = {spelling: name for name, spellings in _NAMES.items() for spelling in spellings}
 _NARROWEST, _WIDEST = 1e-4, 1.0
 """FWHM as parts of the wavelength: from fluorescence imagers to panchromatic bands."""
@@ -41,17 +42,19 @@ class Wavelengths:
     """What was doubtful, and how it was decided."""
 
 
-def resolve_wavelengths(values: Sequence[float], widths: Sequence[float] | None, units: str) -> Wavelengths:
+def resolve_wavelengths(
+    values: Sequence[float], widths: Sequence[float] | None, units: str, *, width_units: str = ""
+) -> Wavelengths:
     """Bring wavelengths and widths (FWHM, None where unknown) to nanometres, and say what was doubtful.
 
     Args:
         values: one a band.
-        widths: one a band, in the unit of the wavelengths, or None.
-        units: as the file names them; "" where it does not.
+        widths: one a band, or None.
+        units: of the wavelengths, as the file names them; "" where it does not.
+        width_units: of the widths likewise; without it they have that of the wavelengths, if they can.
     """
     wavelength_nm = to_nanometres(values, units)
-    least, most = min(values), max(values)
-    stated = f"wavelengths from {least:g} to {most:g}" + (f" {units}" if units else "")
+    stated = f"wavelengths {_span(values)}" + (f" {units}" if units else "")
     if wavelength_nm is None:
         return Wavelengths(notes=(f"The {stated} are no lengths: they are not used.",))
     if not PLAUSIBLE_NM[0] <= min(wavelength_nm) <= max(wavelength_nm) <= PLAUSIBLE_NM[1]:
@@ -59,29 +62,45 @@ def resolve_wavelengths(values: Sequence[float], widths: Sequence[float] | None,
     factor = wavelength_nm[0] / values[0]
     read_as = min(_FACTORS, key=lambda unit: abs(math.log(_FACTORS[unit] / factor)))
     notes: tuple[str, ...] = ()
-    declared = _NAME_OF.get(units.strip().lower())
+    declared = _unit_named(units)
     if declared is None:
         said = f'gives the unit "{units}"' if units else "gives no unit"
-        notes = (f"The file {said} for wavelengths from {least:g} to {most:g}: read as {read_as}.",)
+        notes = (f"The file {said} for wavelengths {_span(values)}: read as {read_as}.",)
     elif declared != read_as:
-        notes = (f"The file says {units} for wavelengths from {least:g} to {most:g}: read as {read_as}.",)
+        notes = (f"The file says {units} for wavelengths {_span(values)}: read as {read_as}.",)
     if widths is None:
         return Wavelengths(wavelength_nm=wavelength_nm, notes=notes)
-    fwhm_nm, remark = _resolve_widths(widths, wavelength_nm, factor=_FACTORS[read_as])
+    fwhm_nm, remark = _resolve_widths(widths, wavelength_nm, units=width_units, unit_beside=read_as)
     return Wavelengths(wavelength_nm=wavelength_nm, fwhm_nm=fwhm_nm, notes=notes + remark)
 
 
 def _resolve_widths(
-    widths: Sequence[float], wavelength_nm: Sequence[float], *, factor: float
+    widths: Sequence[float], wavelength_nm: Sequence[float], *, units: str, unit_beside: str
 ) -> tuple[tuple[float, ...] | None, tuple[str, ...]]:
-    """Bring widths to nanometres by `factor`, or by the one that makes them widths of these wavelengths."""
+    """Bring widths to nanometres: by their unit, that of the wavelengths, or the one that makes them widths."""
     numbers = np.asarray(widths, np.float64)
-    stated = f"band widths (FWHM) from {numbers.min():g} to {numbers.max():g}"
+    stated = f"band widths (FWHM) {_span(widths)}"
     if not (np.isfinite(numbers).all() and (numbers > 0).all()):
         return None, (f"The {stated} are no widths: they are not used.",)
-    for times, name in ((1.0, ""), (1e-3, "nanometres"), (1e3, "micrometres")):
-        found = numbers * factor * times
-        if _NARROWEST <= float(np.median(found / np.asarray(wavelength_nm))) <= _WIDEST:
-            note = (f"The {stated} are read as {name}, unlike the wavelengths.",) if name else ()
-            return tuple(float(v) for v in np.round(found, 6)), note
+    declared = _unit_named(units)
+    expected = declared or unit_beside
+    for name in (expected, unit_beside, "nanometres", "micrometres"):
+        found = numbers * _FACTORS[name]
+        if not _NARROWEST <= float(np.median(found / np.asarray(wavelength_nm))) <= _WIDEST:
+            continue
+        fwhm_nm = tuple(float(v) for v in np.round(found, 6))
+        if name == expected:
+            return fwhm_nm, ()
+        if declared is not None:
+            return fwhm_nm, (f"The file says {units} for {stated}: read as {name}.",)
+        return fwhm_nm, (f"The {stated} are read as {name}, unlike the wavelengths.",)
     return None, (f"The {stated} do not fit the wavelengths: they are not used.",)
+
+
+def _unit_named(units: str) -> str | None:
+    """The unit that a file names; None where it names none that is known."""
+    return _NAME_OF.get(units.strip().lower())
+
+
+def _span(values: Sequence[float]) -> str:
+    return f"from {min(values):g} to {max(values):g}"

@@ -1,6 +1,6 @@
 """Pixels of an xarray array, lazy or not, read in the order in which they are stored."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from numbers import Integral
 from typing import Any
@@ -29,19 +29,23 @@ class ArraySource:
     """
 
     def __init__(
-        self, array: xr.DataArray, *, name: str | None = None, same: tuple[float, float] | None = None
+        self,
+        array: xr.DataArray,
+        *,
+        name: str | None = None,
+        change: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
     ) -> None:
         """Take an array.
 
         Args:
             array: lazy or not; it is never computed as a whole.
             name: of its file, for errors.
-            same: a stored value, and what is given in its place: some files have two fill values.
+            change: what becomes of stored values: some files have two fill values, or a valid range.
         """
         self._stored = array.variable
         self._axes = [array.dims.index(dimension) for dimension in ("band", "y", "x")]
         self._chunks = _chunks(array)
-        self._name, self._same = name or str(array.name or "array"), same
+        self._name, self._change = name or str(array.name or "array"), change
 
     @property
     def blocks(self) -> Blocks:
@@ -99,8 +103,8 @@ class ArraySource:
         except (OSError, RuntimeError, KeyError) as error:  # KeyError: h5py, of damaged metadata
             where = f"bands {bands.start + 1} to {bands.stop}, rows {rows.start + 1} to {rows.stop}"
             raise SceneError(f"{self._name} cannot be read at {where}: {error}") from error
-        if self._same is not None:
-            values = np.where(values == self._same[0], values.dtype.type(self._same[1]), values)
+        if self._change is not None:
+            values = self._change(values)
         return np.asarray(values.transpose(self._axes))
 
     def mask(self, window: Window) -> None:

@@ -1,7 +1,8 @@
 """A scene as an xarray DataArray: what travels with its values, and how it is found again after slicing.
 
 rioxarray's conventions come first, so that other tools see the same: CRS, transform and ground control points in
-`spatial_ref`, nodata as `_FillValue`, `scale_factor` and `add_offset`. What they cannot say is in coordinates:
+`spatial_ref`, nodata as `_FillValue`, `scale_factor` and `add_offset`. What they cannot say is in coordinates
+(`array_bands.bands_of` reads the bands again):
     (band)  wavelength_nm, fwhm_nm, good_bands; nodata, scale, offset where bands differ
     (y, x)  valid, lazy, where the file has a mask
     (y), (x)  row, col, where no x and y can say which pixels are left: rotated grids, GCPs, no georeference
@@ -19,6 +20,9 @@ from rasterio.control import GroundControlPoint
 from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid
+from cssd_geo.headers.band_tags import plain_keys
+from cssd_geo.headers.raster_facts import can_hold
+from cssd_geo.scenes.array_bands import factor_of
 
 _UNEVEN = 0.1
 """Of a pixel: coordinates of 32 bits are off by as much; pixels that were left out, by more."""
@@ -48,7 +52,7 @@ def with_nodata(cube: xr.DataArray, nodata: NDArray[np.float64]) -> xr.DataArray
     """Say in a cube which value (band,) means nodata; NaN where a band declares none."""
     if np.isnan(nodata).all():
         return cube
-    if np.unique(nodata).size == 1 and _fits(float(nodata[0]), cube.dtype):
+    if np.unique(nodata).size == 1 and can_hold(cube.dtype, float(nodata[0])):
         cube = cube.rio.write_nodata(float(nodata[0]))
     else:
         cube = cube.assign_coords(nodata=("band", nodata))
@@ -57,9 +61,9 @@ def with_nodata(cube: xr.DataArray, nodata: NDArray[np.float64]) -> xr.DataArray
 
 def with_scale(cube: xr.DataArray, scale: NDArray[np.float64], offset: NDArray[np.float64]) -> xr.DataArray:
     """Say in a cube how its values become reflectance or radiance, whatever it said; both are (band,)."""
-    told = {"scale_factor", "add_offset", "scales", "offsets"}
+    told = {"scale_factor", "add_offset", "scales", "offsets", "reflectance_scale_factor"}
     cube = cube.drop_vars(["scale", "offset"], errors="ignore").copy(deep=False)
-    cube.attrs = {name: value for name, value in cube.attrs.items() if name not in told}
+    cube.attrs = {name: value for name, value in cube.attrs.items() if not told & plain_keys({name: ""}).keys()}
     for values, coordinate, attribute, neutral in (
         (scale, "scale", "scale_factor", 1),
         (offset, "offset", "add_offset", 0),
@@ -78,29 +82,29 @@ def take_bands(cube: xr.DataArray, indexes: NDArray[np.intp]) -> xr.DataArray:
     return chosen.assign_attrs({n: tuple(v[indexes].tolist()) for n, v in lists.items() if v.size > 1})
 
 
-def bands_of(cube: xr.DataArray) -> Bands:
-    """Inverse of `build_cube`: the bands, all good and without wavelengths where the cube does not say."""
-    given = {name: cube.coords.get(name) for name in ("good_bands", "wavelength_nm", "fwhm_nm")}
-    known = {name: tuple(c.values.tolist()) for name, c in given.items() if c is not None}
-    return Bands(
-        good=known.get("good_bands", (True,) * cube.sizes["band"]),
-        wavelength_nm=known.get("wavelength_nm"),
-        fwhm_nm=known.get("fwhm_nm"),
-    )
-
-
 def nodata_of(cube: xr.DataArray) -> NDArray[np.float64]:
     """Inverse of `with_nodata`; of an array that rioxarray masked, the value that its file has."""
-    encoded = cube.rio.encoded_nodata
-    value = cube.rio.nodata if encoded is None else encoded
+    try:
+        value = cube.rio.nodata if cube.rio.encoded_nodata is None else cube.rio.encoded_nodata
+    except OverflowError:  # of -9999 in unsigned values, which none of them can have
+        value = None
     return _of_bands(cube, "nodata", np.nan if value is None else value)
 
 
 def scale_of(cube: xr.DataArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Inverse of `with_scale`; knows rioxarray's attributes for bands that differ, `scales` and `offsets`, too."""
-    scale = cube.attrs.get("scales", cube.attrs.get("scale_factor", 1.0))
-    offset = cube.attrs.get("offsets", cube.attrs.get("add_offset", 0.0))
-    return _of_bands(cube, "scale", scale), _of_bands(cube, "offset", offset)
+    """Inverse of `with_scale`; knows rioxarray's attributes too: `scales`, `offsets`, those of an ENVI header.
+
+    Raises:
+        SceneError: if a scale is 0, or one of them is no number.
+    """
+    scale = _of_bands(cube, "scale", cube.attrs.get("scales", cube.attrs.get("scale_factor", 1.0)))
+    offset = _of_bands(cube, "offset", cube.attrs.get("offsets", cube.attrs.get("add_offset", 0.0)))
+    if not (np.isfinite(scale).all() and scale.all() and np.isfinite(offset).all()):
+        raise SceneError(
+            f"the array's scale is {scale.tolist()[:3]} and its offset {offset.tolist()[:3]}: they must be "
+            "finite, and no scale 0; correct its scale_factor and add_offset, or drop them"
+        )
+    return (scale * factor_of(cube) if (scale == 1).all() and (offset == 0).all() else scale), offset
 
 
 def grid_of(cube: xr.DataArray) -> Grid:
@@ -171,14 +175,6 @@ def _moved(point: GroundControlPoint, shift: Affine) -> GroundControlPoint:
     """The same place on the Earth in other pixel coordinates."""
     col, row = shift * (point.col, point.row)
     return GroundControlPoint(row=row, col=col, x=point.x, y=point.y, z=point.z, id=point.id, info=point.info)
-
-
-def _fits(value: float, dtype: np.dtype[Any]) -> bool:
-    """Whether an array can hold a value at all; nodata like -9999 in unsigned files exists."""
-    if dtype.kind == "f":
-        return True
-    limits = np.iinfo(dtype)
-    return value.is_integer() and limits.min <= value <= limits.max
 
 
 def _of_bands(cube: xr.DataArray, coordinate: str, value: Any) -> NDArray[np.float64]:

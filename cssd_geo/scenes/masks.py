@@ -80,7 +80,7 @@ def open_valid_mask(path: str | Path, grid: Grid) -> tuple[RasterMask, str]:
     if dataset.count != 1 or dataset.dtypes[0].startswith("complex"):
         held = f"{dataset.count} bands of {dataset.dtypes[0]}"
         raise SceneError(f"{path} holds {held}; a valid mask has one band: 0 or nodata where pixels do not count")
-    differences = _differences(Grid.of(dataset), grid)
+    differences = Grid.of(dataset).differences(grid)
     if differences:
         raise SceneError(
             f"{path} is not on the scene's grid: {'; '.join(differences)}. Resample it (nearest) to the scene, "
@@ -164,23 +164,3 @@ def _apart(pixels: NDArray[Any], grid: Grid) -> str:
         return "at a place that does not exist in the scene's CRS"
     where = f"at columns {left:,.0f} to {right:,.0f} and rows {top:,.0f} to {bottom:,.0f}"
     return f"{where}, while the scene has {grid.width:,} columns and {grid.height:,} rows"
-
-
-def _differences(theirs: Grid, ours: Grid) -> list[str]:
-    """Say how two grids differ, theirs first."""
-    if theirs.same_as(ours):
-        return []
-    found = []
-    if (theirs.height, theirs.width) != (ours.height, ours.width):
-        found.append(f"{theirs.height} x {theirs.width} pixels against {ours.height} x {ours.width}")
-    if theirs.crs != ours.crs:
-        names = ("no CRS" if grid.crs is None else grid.crs.to_string() for grid in (theirs, ours))
-        found.append(" against ".join(names))
-    if theirs.transform != ours.transform:
-        shown = (
-            "no transform" if grid.transform is None else str(grid.transform.to_gdal()) for grid in (theirs, ours)
-        )
-        found.append("transform " + " against ".join(shown))
-    if theirs.gcps or ours.gcps:
-        found.append(f"{len(theirs.gcps)} ground control points against {len(ours.gcps)}, or others")
-    return found

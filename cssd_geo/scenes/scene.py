@@ -14,9 +14,9 @@ from cssd_geo.files.locations import file_name, local_path
 from cssd_geo.grid import Grid
 from cssd_geo.headers.raster_facts import read_facts
 from cssd_geo.headers.raw_files import data_of_header
+from cssd_geo.scenes.array_bands import bands_of
 from cssd_geo.scenes.array_source import ArraySource
 from cssd_geo.scenes.cube import (
-    bands_of,
     build_cube,
     grid_of,
     nodata_of,
@@ -296,33 +296,38 @@ def _data_file(path: str | Path) -> tuple[str | Path, tuple[str, ...]]:
 def scene_of_array(array: xr.DataArray) -> Scene:
     """Take an xarray DataArray with dimensions band, y, x as a scene; stays lazy if it is.
 
-    What rioxarray knows is used: CRS, transform, ground control points, nodata, scale. So are the coordinates that
-    `Scene.cube` carries, also after slicing.
+    What rioxarray knows is used: CRS, transform, ground control points, nodata, scale, wavelengths, FWHM and bad
+    bands. So are the coordinates that `Scene.cube` carries, also after slicing.
 
     Raises:
-        SceneError: if a dimension is missing, pixels are not evenly spaced, or values are no real numbers.
+        SceneError: if a dimension is missing, pixels are not evenly spaced, values are no real numbers, or there
+            are none.
     """
     if set(array.dims) != {"band", "y", "x"}:
         raise SceneError(f"a scene has the dimensions band, y and x, not {', '.join(map(str, array.dims))}")
     if array.dtype.kind not in _REAL:
         raise SceneError(f"the array holds {array.dtype} values; a scene has real numbers")
+    if not array.size:
+        sizes = ", ".join(f"{size} {name}" for name, size in array.sizes.items())
+        raise SceneError(f"the array is empty ({sizes}): check how it was sliced")
     stored, array = array, array.transpose("band", "y", "x")
     grid = grid_of(array)
     scale, offset = scale_of(array)
     nodata = nodata_of(array)
     if "valid" in array.coords:
         stored = array = array.where(array.coords["valid"])  # becomes float, with NaN where the mask says no
-    source = ArraySource(stored)
+    source, found = ArraySource(stored), bands_of(array)
     return Scene(
         name=str(array.name or "array"),
         cube=array,
-        bands=bands_of(array),
+        bands=found.bands,
         grid=grid,
         nodata=nodata,
         scale=scale,
         offset=offset,
         source=source,
         block_shape=(source.blocks.height, source.blocks.width),
+        notes=found.notes,
     )
 
 

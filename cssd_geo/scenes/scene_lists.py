@@ -2,12 +2,16 @@
 
 import glob
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cssd_geo.classes import listed
 from cssd_geo.errors import InputError, SceneError
+from cssd_geo.files.locations import local_path
+from cssd_geo.files.outputs import GEOTIFF
+from cssd_geo.grid import open_raster
+from cssd_geo.maps.layer import MODEL_TAG
+from cssd_geo.messages import listed
 from cssd_geo.scenes.stac import is_stac, read_items
 
 _BESIDE_A_SCENE = (".hdr", ".aux.xml", ".ovr", ".msk", ".tfw", ".prj", ".enp")
@@ -50,9 +54,15 @@ class Shard:
 
 
 def find_scenes(
-    given: Iterable[str], *, asset: str | None = None, follow_links: bool = False
+    given: Iterable[str],
+    *,
+    asset: str | None = None,
+    follow_links: bool = False,
+    on_note: Callable[[str], None] | None = None,
 ) -> list[ListedScene]:
-    """Find all scenes of a batch, in the order of their names.
+    """Find all scenes of a batch, each once, in the order of their names.
+
+    What `classify` wrote is no scene: where a pattern finds such rasters beside scenes they are left out.
 
     Args:
         given: paths; patterns with *, ? or ** (quoted, so that the shell leaves them alone); STAC items or
@@ -60,16 +70,17 @@ def find_scenes(
             folder. There, lines that begin with # do not count.
         asset: key of the asset to take of STAC items; needed where there are several rasters.
         follow_links: take STAC assets that lie outside of the item's folder, or on a server.
+        on_note: called with a sentence for the analyst, where something was left out.
 
     Raises:
         InputError: if nothing is found, or two scenes would have outputs of the same name.
         SceneError: if a list or an item cannot be read.
     """
-    scenes = {
-        scene.path: scene
-        for path in _paths(given)
-        for scene in _scenes_of(path, asset=asset, follow_links=follow_links)
-    }
+    note = on_note or (lambda _: None)
+    scenes: dict[str, ListedScene] = {}
+    for path in _paths(given, note):
+        for scene in _scenes_of(path, asset=asset, follow_links=follow_links):
+            scenes.setdefault(_place(scene.path), scene)
     found = sorted(scenes.values(), key=lambda scene: (scene.name, scene.path))
     if not found:
         raise InputError("no scene to classify: give paths, patterns, STAC items or @LIST")
@@ -82,10 +93,16 @@ def find_scenes(
     return found
 
 
-def _paths(given: Iterable[str]) -> Iterator[str]:
+def _place(path: str) -> str:
+    """The same for all names of a file."""
+    local = local_path(path)
+    return path if local is None else str(local.resolve())
+
+
+def _paths(given: Iterable[str], note: Callable[[str], None]) -> Iterator[str]:
     for text in given:
         if text.startswith("@"):
-            yield from _paths(_lines(Path(text[1:])))
+            yield from _paths(_lines(Path(text[1:])), note)
         elif Path(text).exists() or not glob.has_magic(text) or "://" in text:
             yield text
         else:
@@ -93,7 +110,27 @@ def _paths(given: Iterable[str]) -> Iterator[str]:
             files = [path for path in found if not path.lower().endswith(_BESIDE_A_SCENE)]
             if not files:
                 raise InputError(f"no file is named like {text!r}: check the pattern and the folder")
-            yield from files
+            yield from _without_our_own(files, text, note)
+
+
+def _without_our_own(files: list[str], pattern: str, note: Callable[[str], None]) -> list[str]:
+    """Leave out maps, confidences and so on that were written beside scenes."""
+    ours = [path for path in files if _is_our_own(path)]
+    if len(ours) == len(files):
+        raise InputError(f"{pattern!r} names rasters that cssd-geo wrote ({listed(ours)}), and no scene")
+    if ours:
+        note(f"Rasters that cssd-geo wrote are no scenes and were left out: {listed(ours)}.")
+    return [path for path in files if path not in ours]
+
+
+def _is_our_own(path: str) -> bool:
+    if not path.lower().endswith(GEOTIFF) or not Path(path).is_file():
+        return False
+    try:
+        with open_raster(path) as dataset:
+            return MODEL_TAG in dataset.tags()
+    except SceneError:  # what is wrong with it is said when it is its turn
+        return False
 
 
 def _lines(path: Path) -> list[str]:

@@ -16,13 +16,13 @@ from scenes import random_model, write_raster, write_two_fields
 from cssd_geo.classification import classify
 from cssd_geo.cli import main
 from cssd_geo.errors import InputError
-from cssd_geo.magnitude import recognise_scale
 from cssd_geo.model import Model, load_model
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
 from cssd_geo.scenes.scene import Scene, scene_of_array
 from cssd_geo.tiles import Window
 from cssd_geo.training import train
+from cssd_geo.value_scale import recognise_scale
 
 BANDS = 12
 MEAN = np.linspace(0.05, 0.45, BANDS)
@@ -171,7 +171,15 @@ def test_a_scene_without_data_and_a_model_without_magnitude_say_nothing(tmp_path
 def test_values_below_zero_fit_no_scale(tmp_path: Path) -> None:
     found = recognise_scale(scene_in(tmp_path, -1), model_in(1))
     np.testing.assert_array_equal(found.scale, 1)
-    assert len(found.notes) == 1
+    assert "are 0 or less" in found.notes[0]
+
+
+@pytest.mark.parametrize("fill", [-9999, 0])
+def test_where_most_is_a_fill_value_that_is_not_declared_the_note_says_so(tmp_path: Path, fill: float) -> None:
+    cube = reflectance()
+    cube[:, :, 10:] = fill
+    (note,) = recognise_scale(scene_in(tmp_path, 1, cube), model_in(1)).notes
+    assert "are 0 or less: it probably has a nodata value that it does not declare" in note
 
 
 def test_data_in_a_corner_are_found(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ _FEW_WINDOWS, _ENOUGH_WINDOWS = 3, 9
 """Of those that hold data, a few suffice where values are like the model's; else more are read."""
 _MOST_WINDOWS = 64
 """That are looked at, where much is nodata."""
+_NOTHING = float(np.finfo(np.float64).tiny)
+"""In place of ratios of 0 and less, which have no logarithm."""
 _R2 = np.array([0.7548776662466927, 0.5698402909980532])
 """Steps of Roberts' R2 sequence, any first part of which is spread evenly over a square."""
 
@@ -56,6 +58,11 @@ def recognise_scale(scene: Scene, model: Model) -> Scene:
     typical = float(np.median(ratio)) if ratio.size else 1.0
     if 1 / _FAR < typical < _FAR:
         return scene
+    if typical <= _NOTHING:
+        return scene.noting(
+            f"Most values of {scene.name} are 0 or less: it probably has a nodata value that it does not declare. "
+            "cssd-geo info tells which, and how to declare it."
+        )
     power = next((power for power in _POWERS if _fits(power, ratio)), None)
     fixed = scene.scale_by_hand or (_declares(scene) and _was_declared(model))
     if power is None or fixed:
@@ -85,7 +92,7 @@ def _ratio(scene: Scene, model: Model) -> Floats:
         for number, stored in enumerate(islice(_windows_with_data(scene, bands), _ENOUGH_WINDOWS), start=1):
             seen = np.concatenate([seen, stored * scene.scale[bands, None] + scene.offset[bands, None]], axis=1)
             bright = np.percentile(weights[:, used] @ seen, 75, axis=1)  # water and shade do not move it
-            ratio = np.maximum(bright / model.mean[chosen], np.finfo(np.float64).tiny)
+            ratio = np.maximum(bright / model.mean[chosen], _NOTHING)
             if number >= _FEW_WINDOWS and _fits(1.0, ratio):
                 break
     return ratio
