@@ -1,36 +1,35 @@
 """Compare a class map with a reference that it was not trained on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
-from rasterio.vrt import WarpedVRT
 from scipy.ndimage import maximum_filter
 
 from cssd_geo.accuracy.areas import AreaEstimates
-from cssd_geo.accuracy.matching import Ids, Matching, look_up, match_classes, numbering_note
+from cssd_geo.accuracy.matching import Matching, match_classes, numbering_note
 from cssd_geo.accuracy.metrics import Accuracy, confusion_matrix
-from cssd_geo.classes import UNCLASSIFIED, ClassTable
-from cssd_geo.errors import InputError, LabelError, SceneError
-from cssd_geo.grid import Grid, open_raster
-from cssd_geo.labels import Labels, read_labels, read_mask, remap_table
-from cssd_geo.maps.class_rasters import classes_of, count_pixels, open_class_map, parts_of, read_ids
+from cssd_geo.accuracy.splits import separation
+from cssd_geo.classes import ClassTable
+from cssd_geo.errors import InputError, LabelError
+from cssd_geo.grid import Grid
+from cssd_geo.labels import read_labels, read_mask
+from cssd_geo.maps.class_rasters import Strays, classes_of, count_pixels, open_class_map
 from cssd_geo.maps.layer import RECEPTIVE_FIELD_TAG
 from cssd_geo.options import RECEPTIVE_FIELD
-from cssd_geo.tiles import tiles_of_pixels
-from cssd_geo.vectors.class_fields import MAP_ID_FIELD
+from cssd_geo.reference import Pairs, pairs_at, read_reference
+from cssd_geo.vectors.class_fields import MAP_ID_FIELD, MAP_NAME_FIELD
 from cssd_geo.vectors.remapping import Remapping, read_remapping
-from cssd_geo.vectors.vector_files import field_names, is_vector
+from cssd_geo.vectors.vector_files import field_names, is_vector, read_layer
 from cssd_geo.vectors.vectors import holds_points
 
-_WARP_TOLERANCE = 1e-6
-"""Pixels. With GDAL's default, 0.125, one pixel in 18 was compared with another than its nearest."""
 _SQUARE_METRES = 10_000
 """In a hectare."""
+_EMPTY = ("None", "nan", "")
+"""How an attribute without a value reads."""
 _TRUE_AREA = 0.01
 """A projection that shows areas larger or smaller by more than this share is worth a note."""
 
@@ -40,21 +39,29 @@ class Evaluation:
     """Accuracy of a map, and what a reader must know of how it was found."""
 
     accuracy: Accuracy
+    """Of the compared pixels, each of which counts the same: not the map's where they are a stratified sample."""
     notes: tuple[str, ...]
     areas: AreaEstimates | None = None
-    """Accuracy and areas by the stratified estimators, where the reference was declared such a sample."""
+    """The map's accuracy and areas, by the stratified estimators, if the reference was declared such a sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Pairs:
-    """Pixels to compare, arrays (n,)."""
+class _Excluded:
+    """Pixels that do not count."""
 
-    rows: Ids
-    cols: Ids
-    mapped: Ids
-    """Ids of the map."""
-    reference: Ids
-    """Ids of the reference."""
+    near: NDArray[np.bool_]
+    """(y, x) True within the excluded polygons and nearer than `distance` to them."""
+    distance: int
+    name: str
+
+    def note(self, left: int, labelled: int) -> str:
+        """Say how many of the labelled pixels were left out."""
+        if not self.near.any():
+            return (
+                f"{self.name} meets no pixel of the map, so nothing was left out: check that both show one place."
+            )
+        near = f" or nearer than {self.distance} pixels to it" if self.distance > 1 else ""
+        return f"{left:,} of {labelled:,} reference pixels lie in {self.name}{near}, and were left out."
 
 
 def evaluate(
@@ -64,6 +71,7 @@ def evaluate(
     class_field: str | None = None,
     layer: str | None = None,
     exclude: str | Path | None = None,
+    exclude_layer: str | None = None,
     buffer: int | None = None,
     stratified: bool = False,
     remap: str | Path | Remapping | None = None,
@@ -79,50 +87,88 @@ def evaluate(
         class_field: attribute of a vector with the class; guessed where only one is plausible.
         layer: layer of a vector with several.
         exclude: polygons, such as those trained on, that do not count.
-        buffer: nor do pixels nearer than this to them (Chebyshev distance). If None, the receptive field that the
-            map says it was made with, 16 if it does not: no counted pixel's window then holds an excluded pixel.
+        exclude_layer: layer of an `exclude` with several.
+        buffer: nor do pixels nearer than this to them (Chebyshev distance). If None, the `separation` that the
+            map's receptive field asks for, 17 if it tells none: no counted pixel's window then shares a pixel with
+            what training reads around an excluded one.
         stratified: the reference holds the points of a stratified random sample of the map's classes, as `sample`
             draws it: also estimate accuracy and areas by area, with confidence intervals.
         remap: what becomes of the reference's classes, a file as `read_remapping` reads it; they stay as they are
             if None.
 
     Raises:
-        SceneError: if the map cannot be read.
-        LabelError: if the reference cannot be read, has no pixel or no class in common with the map, or is no
-            sample of it although `stratified` says so.
-        InputError: if `buffer` is negative, `exclude` is given with `stratified`, or `remap` cannot be read.
+        SceneError: if the map cannot be read or is no class map.
+        LabelError: if the reference cannot be read, has no pixel or no class in common with the map, has only
+            names where the map has only numbers, or is no sample of it although `stratified` says so.
+        InputError: if `buffer` is negative, `exclude` is given with `stratified`, `exclude_layer` without
+            `exclude`, or `remap` cannot be read.
     """
-    if buffer is not None and buffer < 0:
-        raise InputError(f"buffer is a number of pixels from 0, not {buffer}")
-    if stratified and exclude is not None:
-        raise InputError("--stratified is about the whole map, which --exclude is not: leave one of them out")
+    _require_options(exclude, exclude_layer, buffer, stratified=stratified)
     dataset = open_class_map(class_map)
     grid = Grid.of(dataset)
     if stratified:
         _require_sample(dataset, reference, grid, layer)
     rules = read_remapping(remap) if isinstance(remap, str | Path) else remap
-    pairs, table, notes = _reference(dataset, reference, grid, class_field=class_field, layer=layer, remap=rules)
-    mapped_classes = classes_of(dataset)
-    matching = match_classes(mapped_classes, table, str(class_map), str(reference))
-    distance = _receptive_field(dataset) if buffer is None else buffer
-    ignored = None if exclude is None else _near(exclude, grid, distance)
-    confusion = np.zeros((len(matching.names), len(matching.names) + 1), np.int64)
-    for pair in pairs:
-        truth = matching.reference_indexes(pair.reference)
-        counted = (truth >= 0) if ignored is None else (truth >= 0) & ~ignored[pair.rows, pair.cols]
-        mapped = matching.map_indexes(pair.mapped[counted])
-        confusion += confusion_matrix(truth[counted], mapped, len(matching.names))
-    if not confusion.sum():
-        reason = "check that they overlap" if exclude is None else f"none is {distance} pixels away from {exclude}"
-        raise LabelError(f"{reference} has no pixel to compare with {class_map}: {reason}")
-    notes += numbering_note(mapped_classes, table)
+    found = read_reference(dataset, reference, grid, class_field=class_field, layer=layer, remap=rules)
+    mapped = classes_of(dataset)
+    matching = match_classes(mapped, found.table, str(class_map), str(reference), ids_given=found.ids_given)
+    excluded = None
     if exclude is not None:
-        notes = (*notes, f"Pixels nearer than {distance} pixels to {Path(exclude).name} were left out.")
+        distance = separation(_receptive_field(dataset)) if buffer is None else buffer
+        excluded = _exclude(exclude, exclude_layer, grid, distance)
+    strays = Strays(mapped, dataset.nodata)
+    confusion, left = _compare(found.pairs, matching, strays, excluded)
+    if not confusion.sum():
+        reason = "check that they overlap"
+        if excluded is not None and left:
+            reason = f"none is {excluded.distance} pixels away from {exclude}"
+        raise LabelError(f"{reference} has no pixel to compare with {class_map}: {reason}")
+    notes = (*found.notes, *numbering_note(mapped, found.table))
+    notes += () if found.strays is None else found.strays.notes("reference pixels")
+    notes += () if excluded is None else (excluded.note(left, left + int(confusion.sum())),)
     accuracy = Accuracy(confusion=confusion, names=matching.names)
     if not stratified:
-        return Evaluation(accuracy=accuracy, notes=notes)
-    areas = _areas(dataset, grid, mapped_classes, matching, accuracy)
-    return Evaluation(accuracy=accuracy, notes=(*notes, *areas.notes, *_unit_notes(grid)), areas=areas)
+        notes += strays.notes(f"compared pixels of {Path(class_map).name}")
+        return Evaluation(accuracy=accuracy, notes=(*notes, *_sample_notes(reference, layer)))
+    areas, strays = _areas(dataset, grid, mapped, matching, accuracy)
+    notes += (*strays.notes(f"pixels of {Path(class_map).name}"), *areas.notes, *_unit_notes(grid))
+    return Evaluation(accuracy=accuracy, notes=notes, areas=areas)
+
+
+def _require_options(
+    exclude: str | Path | None, exclude_layer: str | None, buffer: int | None, *, stratified: bool
+) -> None:
+    if buffer is not None and buffer < 0:
+        raise InputError(f"buffer is a number of pixels from 0, not {buffer}")
+    if exclude is None and exclude_layer is not None:
+        raise InputError(
+            f"a layer ({exclude_layer!r}) of which excluded polygons? Name their file too (--exclude)"
+        )
+    if stratified and exclude is not None:
+        raise InputError("--stratified is about the whole map, which --exclude is not: leave one of them out")
+
+
+def _compare(
+    pairs: Iterable[Pairs], matching: Matching, strays: Strays, excluded: _Excluded | None
+) -> tuple[NDArray[np.int64], int]:
+    """The confusion matrix, and how many labelled pixels were left out of it."""
+    confusion, left = np.zeros((len(matching.names), len(matching.names) + 1), np.int64), 0
+    for pair in pairs:
+        truth = matching.reference_indexes(pair.reference)
+        labelled = truth >= 0
+        counted = labelled if excluded is None else labelled & ~excluded.near[pair.rows, pair.cols]
+        mapped = matching.map_indexes(strays.sift(pair.mapped[counted], pair.known[counted]))
+        confusion += confusion_matrix(truth[counted], mapped, len(matching.names))
+        left += int(labelled.sum() - counted.sum())
+    return confusion, left
+
+
+def _sample_notes(reference: str | Path, layer: str | None) -> tuple[str, ...]:
+    """Tell where a stratified sample was not declared one: its rare classes then weigh too much."""
+    if not is_vector(reference) or not {MAP_ID_FIELD, MAP_NAME_FIELD} <= set(field_names(reference, layer)):
+        return ()
+    drawn = f"{Path(reference).name} is a sample that `cssd-geo sample` drew, with more points in rare classes"
+    return (f"{drawn}: these figures are not those of the map; give --stratified for them.",)
 
 
 def _require_sample(dataset: Any, reference: str | Path, grid: Grid, layer: str | None) -> None:
@@ -134,8 +180,16 @@ def _require_sample(dataset: Any, reference: str | Path, grid: Grid, layer: str 
         raise LabelError(f"{reference} holds other shapes than points: {advice}")
     if MAP_ID_FIELD not in field_names(reference, layer):
         return
+    drawn_ids = read_layer(reference, layer).fields[MAP_ID_FIELD].tolist()
+    added = sum(str(value) in _EMPTY for value in drawn_ids)
+    if added:
+        raise LabelError(
+            f"{added} of {len(drawn_ids)} points of {reference} were never drawn: their {MAP_ID_FIELD} is empty. "
+            "Whoever chooses points chooses the result: delete them, or draw a larger sample"
+        )
     drawn = read_labels(reference, grid, class_field=MAP_ID_FIELD, layer=layer)
-    changed = sum(np.sum(pair.mapped != pair.reference) for pair in _pairs_at(dataset, drawn, grid))
+    pairs = pairs_at(dataset, drawn, grid)
+    changed = sum(np.sum((pair.mapped != pair.reference) | ~pair.known) for pair in pairs)
     if changed:
         raise LabelError(
             f"{reference} was drawn from another map: {changed} of {len(drawn)} points have another class than in "
@@ -143,13 +197,16 @@ def _require_sample(dataset: Any, reference: str | Path, grid: Grid, layer: str 
         )
 
 
-def _areas(dataset: Any, grid: Grid, mapped: ClassTable, matching: Matching, accuracy: Accuracy) -> AreaEstimates:
+def _areas(
+    dataset: Any, grid: Grid, mapped: ClassTable, matching: Matching, accuracy: Accuracy
+) -> tuple[AreaEstimates, Strays]:
+    counts, strays = count_pixels(dataset, mapped)
     pixels = np.zeros(len(matching.names), np.int64)
-    np.add.at(pixels, matching.map_indexes(np.array(mapped.ids)), count_pixels(dataset, mapped))
+    np.add.at(pixels, matching.map_indexes(np.array(mapped.ids)), counts)
     if grid.pixel_area is None:
-        return AreaEstimates(accuracy=accuracy, mapped_pixels=pixels)
+        return AreaEstimates(accuracy=accuracy, mapped_pixels=pixels), strays
     hectares = grid.pixel_area / _SQUARE_METRES
-    return AreaEstimates(accuracy=accuracy, mapped_pixels=pixels, pixel_area=hectares, unit="ha")
+    return AreaEstimates(accuracy=accuracy, mapped_pixels=pixels, pixel_area=hectares, unit="ha"), strays
 
 
 def _unit_notes(grid: Grid) -> tuple[str, ...]:
@@ -163,79 +220,16 @@ def _unit_notes(grid: Grid) -> tuple[str, ...]:
     return ()
 
 
-def _reference(
-    dataset: Any,
-    reference: str | Path,
-    grid: Grid,
-    *,
-    class_field: str | None,
-    layer: str | None,
-    remap: Remapping | None,
-) -> tuple[Iterator[_Pairs], ClassTable, tuple[str, ...]]:
-    if is_vector(reference):
-        labels = read_labels(reference, grid, class_field=class_field, layer=layer, remap=remap)
-        return _pairs_at(dataset, labels, grid), labels.table, labels.notes
-    try:
-        raster = open_raster(reference)
-    except SceneError as error:
-        raise LabelError(f"{reference} cannot be used as a reference: {error}") from error
-    if raster.dtypes[0].startswith("complex"):
-        raise LabelError(f"{reference} holds {raster.dtypes[0]} values; a reference has whole numbers")
-    table, new_ids, notes = classes_of(raster), None, tuple[str, ...]()
-    if remap is not None:
-        table, new_ids, notes = remap_table(table, remap)
-    if Grid.of(raster).same_as(grid):
-        return _pairs_of(dataset, raster, grid, new_ids), table, notes
-    if grid.crs is None or raster.crs is None or grid.transform is None:
-        raise LabelError(f"{reference} is on another grid than the map, and one of them has no CRS or transform")
-    nearest = WarpedVRT(
-        raster,
-        crs=grid.crs,
-        transform=grid.transform,
-        height=grid.height,
-        width=grid.width,
-        resampling=Resampling.nearest,
-        nodata=UNCLASSIFIED if raster.nodata is None else raster.nodata,
-        tolerance=_WARP_TOLERANCE,
-    )
-    note = f"{Path(reference).name} is on another grid: each pixel of the map was compared with its nearest one."
-    return _pairs_of(dataset, nearest, grid, new_ids), table, (*notes, note)
-
-
-def _pairs_of(dataset: Any, reference: Any, grid: Grid, new_ids: Ids | None) -> Iterator[_Pairs]:
-    """All pixels of two rasters on one grid, part by part; those without a reference are left out.
-
-    `new_ids`, where there are any, is a lookup from ids of the reference to those that they were remapped to.
-    """
-    for tile in parts_of(grid):
-        truth = read_ids(reference, tile.core).astype(np.int64)
-        if new_ids is not None:
-            truth = look_up(new_ids, truth, otherwise=UNCLASSIFIED)
-        rows, cols = np.nonzero(truth)
-        mapped = read_ids(dataset, tile.core)[rows, cols].astype(np.int64)
-        yield _Pairs(
-            rows=rows + tile.core.row, cols=cols + tile.core.col, mapped=mapped, reference=truth[rows, cols]
-        )
-
-
-def _pairs_at(dataset: Any, labels: Labels, grid: Grid) -> Iterator[_Pairs]:
-    """The pixels of some labels, part by part."""
-    ids = np.array(labels.table.ids)
-    for tile, chosen in tiles_of_pixels(parts_of(grid), labels.rows, labels.cols):
-        rows, cols = labels.rows[chosen], labels.cols[chosen]
-        mapped = read_ids(dataset, tile.core)[rows - tile.core.row, cols - tile.core.col]
-        yield _Pairs(rows=rows, cols=cols, mapped=mapped.astype(np.int64), reference=ids[labels.classes[chosen]])
-
-
 def _receptive_field(dataset: Any) -> int:
     text = dataset.tags().get(RECEPTIVE_FIELD_TAG, "")
     return int(text) if text.isdecimal() else RECEPTIVE_FIELD
 
 
-def _near(exclude: str | Path, grid: Grid, buffer: int) -> NDArray[np.bool_]:
-    """(y, x) True within the excluded polygons and nearer than `buffer` to them."""
-    mask = read_mask(exclude, grid)
-    if buffer <= 1:
-        return mask
-    near: NDArray[np.bool_] = maximum_filter(mask, size=2 * buffer - 1, mode="constant", cval=0)
-    return near
+def _exclude(exclude: str | Path, layer: str | None, grid: Grid, distance: int) -> _Excluded:
+    try:
+        mask = read_mask(exclude, grid, layer)
+    except LabelError as error:
+        raise LabelError(str(error).replace("--layer", "--exclude-layer")) from error
+    if distance > 1:
+        mask = maximum_filter(mask, size=2 * distance - 1, mode="constant", cval=0)
+    return _Excluded(near=mask, distance=distance, name=Path(exclude).name)

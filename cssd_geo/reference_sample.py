@@ -46,6 +46,8 @@ class ReferenceSample:
     """(n,) rows in the map, from 0."""
     cols: Ids
     """(n,) columns in the map, from 0."""
+    notes: tuple[str, ...] = ()
+    """What could not be drawn, one sentence each."""
 
 
 def sample(
@@ -77,7 +79,7 @@ def sample(
 
     Raises:
         InputError: if an option cannot be used.
-        SceneError: if the map cannot be read or has no classified pixel.
+        SceneError: if the map cannot be read, has several bands or has no classified pixel.
         LabelError: if the map holds values that are no class ids.
         OutputError: if the output exists and `overwrite` is false, or cannot be written.
     """
@@ -88,7 +90,7 @@ def sample(
     _require_closed(target)
     dataset = open_class_map(class_map)
     table = classes_of(dataset)
-    mapped = count_pixels(dataset, table)
+    mapped, strays = count_pixels(dataset, table)
     if not mapped.any():
         raise SceneError(f"{class_map} has no classified pixel to draw")
     if size is None:
@@ -110,7 +112,13 @@ def sample(
     }
     write_whole(target, _geopackage(shapely.points(x, y), fields, Grid.of(dataset).crs, target.stem))
     return ReferenceSample(
-        output=target, classes=table, mapped_pixels=mapped, samples=samples, rows=rows, cols=cols
+        output=target,
+        classes=table,
+        mapped_pixels=mapped,
+        samples=samples,
+        rows=rows,
+        cols=cols,
+        notes=strays.notes(f"pixels of {Path(class_map).name}"),
     )
 
 

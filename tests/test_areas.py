@@ -19,7 +19,8 @@ SAMPLE = [[66, 0, 5, 4], [0, 55, 8, 12], [1, 0, 153, 11], [2, 1, 9, 313]]
 """Table 8 of Olofsson et al. 2014: rows are the map."""
 
 TEXT = """\
-By area, for a stratified random sample (Olofsson et al. 2014); ± is half of the 95 % interval
+Accuracy of the map, by area, from a stratified random sample (Olofsson et al. 2014)
+± is half of the 95 % interval
 
 class                  n      mapped, ha        area, ha            ±    UA %     ±    PA %     ±
 deforestation         75       18,000.00       21,157.76     6,157.63    88.0   7.4    74.9  21.3
@@ -97,7 +98,10 @@ def test_areas_sum_to_the_whole_and_all_is_defined(found: AreaEstimates) -> None
     for estimate in (found.overall_accuracy, found.users_accuracy, found.producers_accuracy):
         assert ((estimate.value >= 0) & (estimate.value <= 1 + 1e-12)).all()
         assert (estimate.standard_error >= 0).all()
-    assert found.notes == ()
+    by_map = found.accuracy.confusion[:, :-1].T
+    alike = (by_map.max(axis=1) == by_map.sum(axis=1)).any()
+    assert any("rule of three" in note for note in found.notes) == alike
+    assert len(found.notes) == alike
     json.dumps(found.to_json(), allow_nan=False)
 
 
@@ -170,6 +174,17 @@ def test_a_stratum_without_samples_leaves_areas_unknown_and_says_so() -> None:
         "value": None, "standard_error": None, "half_width_95": None,
     }  # fmt: skip
     assert "nan" not in found.to_text()
+
+
+def test_strata_without_an_error_say_how_many_there_may_be() -> None:
+    found = estimates([[50, 0, 0], [0, 20, 0], [1, 2, 97]], [1000, 2000, 9000])
+    assert found.users_accuracy.half_width[:2].tolist() == [0, 0], "by the paper's estimators"
+    assert len(found.notes) == 1
+    assert found.notes[0].startswith(
+        "All sampled pixels mapped as class 0 (50 pixels: 6.0 %), class 1 (20 pixels: 15.0 %) are of one class"
+    )
+    wrong = estimates([[0, 5], [1, 7]], [1000, 2000])
+    assert "class 0 (5 pixels: 60.0 %) are of one class" in wrong.notes[0], "all wrong has no variance either"
 
 
 def test_a_stratum_that_was_drawn_whole_has_no_error() -> None:

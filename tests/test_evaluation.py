@@ -1,9 +1,11 @@
 """Maps against references: scikit-learn counts, and brute force tells which pixels are compared."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pyproj
 import pytest
 import rasterio
@@ -22,7 +24,7 @@ from cssd_geo.evaluation import evaluate
 from cssd_geo.grid import Grid
 from cssd_geo.labels import read_labels
 from cssd_geo.maps import class_rasters
-from cssd_geo.maps.layer import class_map_layer
+from cssd_geo.maps.layer import CLASSES_TAG, MODEL_TAG, class_map_layer, percent_layer
 from cssd_geo.maps.raster_writer import RasterWriter
 from cssd_geo.products import open_scene
 from cssd_geo.tiles import Window
@@ -192,7 +194,9 @@ def test_excluded_polygons_and_what_is_nearer_than_the_buffer_do_not_count(
     counted = (np.min(near, axis=0) >= buffer) & (trained == 0)
     found = evaluate(class_map, reference, exclude=exclude, buffer=buffer)
     np.testing.assert_array_equal(found.accuracy.confusion, _expected(truth * counted, mapped, [1, 2, 7]))
-    assert found.notes == (f"Pixels nearer than {buffer} pixels to {exclude.name} were left out.",)
+    left = f"{(truth[~counted] > 0).sum():,} of {(truth > 0).sum():,} reference pixels lie in {exclude.name}"
+    beside = f" or nearer than {buffer} pixels to it" if buffer > 1 else ""
+    assert found.notes == (f"{left}{beside}, and were left out.",)
 
 
 def test_a_vector_reference_is_excluded_alike(tmp_path: Path) -> None:
@@ -201,6 +205,26 @@ def test_a_vector_reference_is_excluded_alike(tmp_path: Path) -> None:
     exclude = write_polygons(tmp_path / "x.gpkg", [(pixel_box(5, 5, 20, 10), "wheat")])
     found = evaluate(class_map, labels, class_field="class_name", exclude=exclude, buffer=4)
     assert found.accuracy.total == 20 * (20 - 3)
+
+
+def test_excluding_what_lies_elsewhere_or_in_one_of_several_layers(tmp_path: Path) -> None:
+    class_map = _write_map(tmp_path / "map.tif", _ids(1))
+    far = write_polygons(tmp_path / "far.gpkg", [(pixel_box(900, 900, 9, 9), "wheat")])
+    found = evaluate(class_map, class_map, exclude=far)
+    assert found.notes[0].startswith("far.gpkg meets no pixel of the map, so nothing was left out")
+    assert found.accuracy.total == (_ids(1) > 0).sum()
+    two = tmp_path / "two.gpkg"
+    for layer, width in (("a", 30), ("b", 40)):
+        wkb = shapely.to_wkb(np.array([pixel_box(0, 0, 40, width)]))
+        pyogrio.raw.write(
+            two, wkb, [], [], geometry_type="Polygon", crs="EPSG:32633", layer=layer, append=two.exists()
+        )
+    with pytest.raises(LabelError, match=r"two\.gpkg has 2 layers \(a, b\): name one with --exclude-layer"):
+        evaluate(class_map, class_map, exclude=two)
+    found = evaluate(class_map, class_map, exclude=two, exclude_layer="a", buffer=0)
+    assert found.accuracy.total == (_ids(1)[:, 30:] > 0).sum()
+    with pytest.raises(InputError, match=r"a layer \('a'\) of which excluded polygons\? Name their file"):
+        evaluate(class_map, class_map, exclude_layer="a")
 
 
 def test_files_that_cannot_be_compared_say_why(tmp_path: Path) -> None:
@@ -224,6 +248,99 @@ def test_files_that_cannot_be_compared_say_why(tmp_path: Path) -> None:
         evaluate(class_map, write_raster(tmp_path / "h.tif", _ids(1)[None] + np.float32(0.5), nodata=0.5))
     with pytest.raises(LabelError, match="one of them has no CRS"):
         evaluate(class_map, write_raster(tmp_path / "n.tif", _ids(1)[None], crs=None))
+
+
+def test_rasters_that_hold_something_else_than_classes_are_refused(tmp_path: Path) -> None:
+    class_map, ids = _write_map(tmp_path / "map.tif", _ids(1)), _ids(1)
+    scene = write_raster(tmp_path / "scene.tif", np.stack([ids] * 40).astype(np.int16))
+    with pytest.raises(SceneError, match=r"scene\.tif holds 40 bands of int16; a class raster has one"):
+        evaluate(scene, class_map)
+    with pytest.raises(LabelError, match=r"cannot be used as a reference: .* holds 40 bands of int16"):
+        evaluate(class_map, scene)
+    with_alpha = write_raster(tmp_path / "a.tif", np.stack([ids, np.uint8(255) * (ids != 2)]), alpha="YES")
+    found = evaluate(with_alpha, class_map).accuracy
+    assert found.unclassified == (ids == 2).sum()
+    assert evaluate(class_map, with_alpha).accuracy.total == ((ids == 1) | (ids == 7)).sum()
+    grid = Grid(height=HEIGHT, width=WIDTH, transform=NORTH_UP, crs=UTM)
+    with RasterWriter(percent_layer(tmp_path / "c.tif", "confidence", {MODEL_TAG: "0"}), grid) as writer:
+        writer.write(ids, Window(row=0, col=0, height=HEIGHT, width=WIDTH))
+        writer.finalise()
+    with pytest.raises(SceneError, match=r"beside a map and holds confidence in percent: give the class map"):
+        evaluate(tmp_path / "c.tif", class_map)
+    with pytest.raises(LabelError, match=r"beside a map and holds confidence in percent"):
+        evaluate(class_map, tmp_path / "c.tif")
+
+
+def test_swapped_arguments_are_asked_about(tmp_path: Path) -> None:
+    class_map = _write_map(tmp_path / "map.tif", _ids(1))
+    reference = write_raster(tmp_path / "truth.tif", _ids(2)[None], nodata=0)
+    asked = "map.tif is a map by cssd-geo: are the arguments swapped? MAP comes first."
+    assert asked in evaluate(reference, class_map).notes
+    assert not any("swapped" in note for note in evaluate(class_map, reference).notes)
+    assert not any("swapped" in note for note in evaluate(class_map, class_map).notes)
+
+
+def test_names_against_numbers_without_a_key_are_refused(tmp_path: Path) -> None:
+    """A perfect map of someone else's numbers once got 0 %: the names had been numbered by the alphabet."""
+    numbers = np.full((HEIGHT, WIDTH), 1, np.uint8)  # wheat
+    numbers[:, 20:] = 2  # maize
+    class_map = write_raster(tmp_path / "numbers.tif", numbers[None], nodata=0)
+    boxes = [(pixel_box(2, 2, 10, 10), "wheat"), (pixel_box(20, 25, 5, 8), "maize")]
+    names = write_polygons(tmp_path / "names.gpkg", boxes)
+    message = r"only numbers for its classes \(1, 2\), .*names.gpkg only names \(maize, wheat\), .* --classes"
+    with pytest.raises(LabelError, match=message):
+        evaluate(class_map, names)
+    some = write_polygons(tmp_path / "some.gpkg", [*boxes, (pixel_box(30, 30, 2, 2), "1")])
+    with pytest.raises(LabelError, match="nothing says which is which"):
+        evaluate(class_map, some)
+    key = tmp_path / "key.csv"
+    key.write_text("from,to,id\nwheat,wheat,1\nmaize,maize,2\n")
+    numbered = tmp_path / "numbered.gpkg"
+    columns = [np.array(["wheat", "maize"], object), np.array([1, 2])]
+    wkb = shapely.to_wkb(np.array([shape for shape, _ in boxes]))
+    pyogrio.raw.write(numbered, wkb, columns, ["crop", "crop_id"], geometry_type="Polygon", crs="EPSG:32633")
+    for found in (evaluate(class_map, names, remap=key), evaluate(class_map, numbered)):
+        assert (found.accuracy.overall_accuracy, found.accuracy.total) == (1, 140)
+        assert any("check that both mean 1 = wheat, 2 = maize" in note for note in found.notes)
+
+
+def test_values_without_a_name_are_counted_and_told(tmp_path: Path) -> None:
+    odd = _ids(1, (0, 1, 2, 7, 9, 12))
+    plain = _write_map(tmp_path / "plain.tif", _ids(1, (1, 2, 7)))
+    named = write_raster(tmp_path / "map.tif", odd[None], nodata=0)
+    with rasterio.open(named, "r+") as dataset:
+        dataset.update_tags(**{CLASSES_TAG: json.dumps(TABLE.to_json())})
+    stray = np.isin(odd, (9, 12))
+    count = f"{stray.sum():,}"
+    found = evaluate(plain, named)
+    assert found.notes == (
+        f"{count} reference pixels have values without a name, which count as no class: 9, 12.",
+    )
+    assert found.accuracy.total == np.isin(odd, (1, 2, 7)).sum()
+    found = evaluate(named, plain)
+    assert found.notes == (
+        f"{count} compared pixels of map.tif have values without a name, which count as no class: 9, 12.",
+    )
+    assert found.accuracy.unclassified == ((odd == 0) | stray).sum()
+    rules = tmp_path / "c.csv"
+    rules.write_text("from,to\nrape,maize\n")
+    assert any(f"{count} reference pixels" in note for note in evaluate(plain, named, remap=rules).notes)
+
+
+def test_a_class_0_is_told_of_where_nodata_is_another_value(tmp_path: Path) -> None:
+    forest = _ids(1, (0, 1, 255))
+    class_map = write_raster(tmp_path / "map.tif", forest[None], nodata=255)
+    truth = write_raster(tmp_path / "truth.tif", _ids(2, (0, 1, 255))[None], nodata=255)
+    notes = evaluate(class_map, truth).notes
+    means = "have the value 0, which means unlabelled here: number classes from 1 if 0 is a class."
+    compared = (_ids(2, (0, 1, 255)) == 1) & (forest == 0)
+    assert notes == (
+        f"{(_ids(2, (0, 1, 255)) == 0).sum():,} reference pixels {means}",
+        f"{compared.sum():,} compared pixels of map.tif {means}",
+    )
+    for nodata in (0, None):
+        usual = write_raster(tmp_path / "usual.tif", (forest % 255)[None], nodata=nodata)
+        assert evaluate(usual, usual).notes == ()
 
 
 def test_a_damaged_map_says_where(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Samples of maps: drawn at random within classes, whatever the parts; labelled, they tell the true areas."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyogrio
 import pytest
+import rasterio
 import shapely
 from affine import Affine
 from hypothesis import given, settings
@@ -17,9 +19,11 @@ from scenes import NORTH_UP, ROTATED, control_points, fill_sample, write_raster
 from cssd_geo import reference_sample
 from cssd_geo.accuracy.areas import AreaEstimates
 from cssd_geo.accuracy.metrics import Accuracy, confusion_matrix
+from cssd_geo.classes import ClassTable
 from cssd_geo.errors import LabelError, OutputError, SceneError
 from cssd_geo.evaluation import Evaluation, evaluate
 from cssd_geo.maps import class_rasters
+from cssd_geo.maps.layer import CLASSES_TAG
 from cssd_geo.reference_sample import ReferenceSample, sample
 
 HEIGHT, WIDTH = 90, 130
@@ -117,6 +121,7 @@ def test_the_order_tells_nothing_of_the_class_and_the_seed_everything(tmp_path: 
         {"transform": ROTATED},
         {"crs": CRS.from_epsg(4326), "transform": Affine(0.0003, 0, 13.5, 0, -0.0002, 52.3)},
         {"crs": None},
+        {"crs": CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]')},
         {"gcps": control_points(NORTH_UP, HEIGHT, WIDTH), "transform": None},
     ],
 )
@@ -226,6 +231,73 @@ def test_a_sample_of_another_map_is_refused(tmp_path: Path) -> None:
     ):
         evaluate(other, drawn.output, stratified=True)
     assert evaluate(other, drawn.output).areas is None
+
+
+def test_points_that_were_added_to_a_sample_are_refused(tmp_path: Path) -> None:
+    class_map = _write(tmp_path / "map.tif", _mapped(0))
+    drawn = sample(class_map, tmp_path / "p.gpkg", size=40, per_class_least=9)
+    fill_sample(drawn.output, NAMES, _truth())
+    meta, _, geometries, columns = pyogrio.raw.read(drawn.output)
+    again = np.append(np.arange(40), [3, 3, 3])
+    fields = dict(zip(meta["fields"].tolist(), (column[again] for column in columns), strict=True))
+    added = np.arange(43) >= 40
+    empty: list[NDArray[Any]] = [
+        np.where(added, np.nan, fields["map_id"]),
+        np.array([None if new else str(i) for i, new in zip(fields["map_id"], added, strict=True)], object),
+    ]
+    for i, map_id in enumerate(empty):
+        path, changed = tmp_path / f"{i}.gpkg", fields | {"map_id": map_id}
+        names, values = list(changed), list(changed.values())
+        pyogrio.raw.write(path, geometries[again], values, names, geometry_type="Point", crs=meta["crs"])
+        with pytest.raises(LabelError, match=r"^3 of 43 points of .* were never drawn: their map_id is empty"):
+            evaluate(class_map, path, stratified=True)
+        assert evaluate(class_map, path).accuracy.total > 0
+
+
+def test_a_sample_that_is_not_declared_one_is_told_of(tmp_path: Path) -> None:
+    class_map = _write(tmp_path / "map.tif", _mapped(0))
+    path = fill_sample(sample(class_map, tmp_path / "p.gpkg", size=40, per_class_least=9).output, NAMES, _truth())
+    notes = evaluate(class_map, path).notes
+    assert any("p.gpkg is a sample" in note and "give --stratified" in note for note in notes)
+    assert not any("is a sample" in note for note in evaluate(class_map, path, stratified=True).notes)
+
+
+def test_names_do_not_do_for_a_map_of_numbers(tmp_path: Path) -> None:
+    class_map = _write(tmp_path / "map.tif", _mapped(0))
+    drawn = sample(class_map, tmp_path / "p.gpkg", size=40, per_class_least=9)
+    path = fill_sample(drawn.output, {1: "wheat", 2: "maize", 7: "rape"}, _truth())
+    with pytest.raises(LabelError, match="nothing says which is which"):
+        evaluate(class_map, path, stratified=True)
+    key = tmp_path / "key.csv"
+    key.write_text("from,to,id\nwheat,wheat,1\nmaize,maize,2\nrape,rape,7\n")
+    found = evaluate(class_map, path, stratified=True, remap=key)
+    assert found.accuracy.overall_accuracy > 0.6
+
+
+def test_pixels_that_cannot_be_drawn_are_told(tmp_path: Path) -> None:
+    mapped, table = _mapped(0), ClassTable.from_names(["1", "2"])
+    mapped[mapped == 0] = 255
+    mapped[:40, 60:70] = 0
+    tags = {CLASSES_TAG: json.dumps(table.to_json())}
+    class_map = write_raster(tmp_path / "map.tif", mapped[None], nodata=255)
+    with rasterio.open(class_map, "r+") as dataset:
+        dataset.update_tags(**tags)
+    drawn = sample(class_map, tmp_path / "p.gpkg", size=40, per_class_least=9)
+    zero = "have the value 0, which means unlabelled here: number classes from 1 if 0 is a class."
+    notes = (
+        f"{(mapped == 7).sum():,} pixels of map.tif have values without a name, which count as no class: 7.",
+        f"400 pixels of map.tif {zero}",
+    )
+    assert drawn.notes == notes
+    found = evaluate(class_map, fill_sample(drawn.output, NAMES, _truth()), stratified=True)
+    assert set(notes) <= set(found.notes)
+    assert sample(_write(tmp_path / "whole.tif", _mapped(0)), tmp_path / "q.gpkg").notes == ()
+
+
+def test_a_scene_is_no_map_to_draw_from(tmp_path: Path) -> None:
+    scene = write_raster(tmp_path / "scene.tif", np.stack([_mapped(0)] * 3).astype(np.int16))
+    with pytest.raises(SceneError, match=r"scene\.tif holds 3 bands of int16; a class raster has one"):
+        sample(scene, tmp_path / "p.gpkg")
 
 
 def test_other_points_will_do_if_they_are_declared_a_sample(tmp_path: Path) -> None:

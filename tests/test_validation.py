@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax
+from scipy.stats import binomtest
 
 from cssd_geo.accuracy.metrics import clustered_interval
 from cssd_geo.accuracy.reliability import BINS, Reliability
@@ -47,12 +48,40 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
 def test_an_interval_needs_two_polygons() -> None:
     assert np.isnan(clustered_interval([True, False], [4, 4])).all()
     low, high = clustered_interval([True, True, False, False], [4, 4, 9, 9])
-    assert (low, high) == (0.0, 1.0), "two polygons that contradict each other say nothing"
+    assert (low, high) == pytest.approx((0, 1)), "two polygons that contradict each other say nothing"
 
 
-@given(n=st.integers(2, 40), share=st.sampled_from([0, 1]))
-def test_polygons_that_agree_leave_no_doubt(n: int, share: int) -> None:
-    assert clustered_interval(np.full(3 * n, share), np.repeat(np.arange(n), 3)) == (share, share)
+@pytest.mark.parametrize("polygons", [3, 10, 30])
+def test_the_interval_covers_near_100_percent(polygons: int) -> None:
+    """Fields of one size, mostly all right: once all were, and the interval was 100 to 100 %."""
+    random, share = np.random.default_rng(polygons), 0.96
+    clusters, covered = np.repeat(np.arange(polygons), 30), []
+    for _ in range(300):
+        shares = random.beta(share, 1 - share, size=polygons)
+        right = random.random(30 * polygons) < shares[clusters]
+        low, high = clustered_interval(right, clusters)
+        covered.append(low <= share <= high)
+    assert np.mean(covered) >= 0.85
+
+
+@given(sizes=st.lists(st.integers(1, 60), min_size=2, max_size=30), data=st.data())
+def test_the_interval_is_never_empty_and_holds_the_estimate(sizes: list[int], data: st.DataObject) -> None:
+    right = [data.draw(st.integers(0, size)) for size in sizes]
+    pixels = np.concatenate([np.arange(size) < k for size, k in zip(sizes, right, strict=True)])
+    low, high = clustered_interval(pixels, np.repeat(np.arange(len(sizes)), sizes))
+    assert 0 <= low <= sum(right) / sum(sizes) <= high <= 1
+    assert high - low > 0.01
+
+
+@given(n=st.integers(2, 40))
+def test_polygons_that_agree_count_as_one_pixel_each(n: int) -> None:
+    """Clopper and Pearson's interval of n right of n: the lower end is the n-th root of 2.5 %."""
+    clusters = np.repeat(np.arange(n), 3)
+    assert clustered_interval(np.full(3 * n, True), clusters) == pytest.approx((0.025 ** (1 / n), 1))
+    assert clustered_interval(np.full(3 * n, False), clusters) == pytest.approx((0, 1 - 0.025 ** (1 / n)))
+    thirds = clustered_interval(np.tile([True, True, False], n), clusters)
+    expected = binomtest(2 * n // 3, n).proportion_ci(method="exact") if n % 3 == 0 else thirds
+    assert thirds == pytest.approx((expected[0], expected[1]))
 
 
 def test_a_calibrated_confidence_has_no_error_and_a_sharpened_one_does() -> None:

@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cssd_geo.accuracy.metrics import Accuracy
-from cssd_geo.classes import listed
 from cssd_geo.errors import InputError
+from cssd_geo.messages import listed
 
 Z_95 = 1.96
 """Standard errors on either side that make the 95 % confidence interval, as in the paper."""
 LEAST_SAMPLES = 2
 """Sampled pixels of a class without which nothing is known of their variance."""
+_RULE_OF_THREE = 3
+"""Events of a kind that n pixels without one leave possible, of 3 / n of all, at 95 % confidence."""
 
 Fractions = NDArray[np.float64]
 
@@ -159,8 +161,14 @@ class AreaEstimates:
         whole = (sampled >= self.mapped_pixels)[:, None]
         return np.where(whole, 0, rates * (1 - rates) / degrees[:, None])
 
+    @property
+    def _uniform(self) -> NDArray[np.bool_]:
+        """(K,) True: all samples of the stratum are of one class, but there are pixels that were not drawn."""
+        enough = (self.samples >= LEAST_SAMPLES) & (self.samples < self.mapped_pixels)
+        return np.asarray(enough & (self._rates.max(axis=1) == 1), np.bool_)
+
     def _notes(self) -> Iterator[str]:
-        rows = zip(self.accuracy.names, self.samples.tolist(), self.mapped_pixels.tolist(), strict=True)
+        rows = list(zip(self.accuracy.names, self.samples.tolist(), self.mapped_pixels.tolist(), strict=True))
         few = [(name, sampled, size) for name, sampled, size in rows if sampled < min(LEAST_SAMPLES, size)]
         without = listed(f"{name} ({size} pixels)" for name, sampled, size in few if not sampled)
         single = listed(f"{name} ({size} pixels)" for name, sampled, size in few if sampled)
@@ -171,6 +179,14 @@ class AreaEstimates:
                 f"The sample has one pixel mapped as {single}, so what depends on it has no interval: label at "
                 f"least {LEAST_SAMPLES}, better 50."
             )
+        most = np.minimum(1.0, _RULE_OF_THREE / np.maximum(self.samples, 1))
+        uniform = np.flatnonzero(self._uniform).tolist()
+        alike = listed(f"{rows[i][0]} ({self.samples[i]} pixels: {100 * most[i]:.1f} %)" for i in uniform)
+        if uniform:
+            yield (
+                f"All sampled pixels mapped as {alike} are of one class, so their part of the intervals is zero: "
+                "up to about 3/n of what is mapped so, the percentage beside, may be of another (rule of three)."
+            )
         if self.accuracy.unclassified:
             yield (
                 f"{self.accuracy.unclassified} of the sampled pixels are unclassified in the map: they belong to "
@@ -180,6 +196,7 @@ class AreaEstimates:
     def to_json(self) -> dict[str, Any]:
         """Plain values for programs."""
         return {
+            "description": "accuracy of the map, by area (Olofsson et al. 2014)",
             "unit": self.unit,
             "pixel_area": self.pixel_area,
             "total_area": self.total_area,
@@ -208,7 +225,8 @@ class AreaEstimates:
         overall = self.overall_accuracy.scaled(100)
         return "\n".join(
             [
-                "By area, for a stratified random sample (Olofsson et al. 2014); ± is half of the 95 % interval",
+                "Accuracy of the map, by area, from a stratified random sample (Olofsson et al. 2014)",
+                "± is half of the 95 % interval",
                 "",
                 head,
                 *(self._row(index, width) for index in range(len(self.accuracy.names))),

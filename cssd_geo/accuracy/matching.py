@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cssd_geo.classes import ClassTable, listed
+from cssd_geo.classes import ClassTable
 from cssd_geo.errors import LabelError
+from cssd_geo.messages import listed
 from cssd_geo.vectors.legend import name_key
 
 Ids = NDArray[np.int64]
@@ -31,13 +32,28 @@ class Matching:
         return look_up(self.of_reference, ids, otherwise=-1)
 
 
-def match_classes(mapped: ClassTable, reference: ClassTable, map_name: str, reference_name: str) -> Matching:
+def match_classes(
+    mapped: ClassTable, reference: ClassTable, map_name: str, reference_name: str, *, ids_given: bool = True
+) -> Matching:
     """Match classes by name, or by id where one side has only numbers for names.
 
+    Args:
+        mapped: the classes of the map.
+        reference: the classes of the reference.
+        map_name: its file, for messages.
+        reference_name: likewise.
+        ids_given: whether the reference says its ids; else its names were numbered, which no map knows of.
+
     Raises:
-        LabelError: if they have none in common; the names of both files are for its text.
+        LabelError: if they have none in common, or names meet numbers and nothing says which is which.
     """
     by_id = _only_numbered(mapped) or _only_numbered(reference)
+    if by_id and not ids_given and not _in_digits(reference):
+        raise LabelError(
+            f"{map_name} has only numbers for its classes ({listed(mapped.names)}), {reference_name} only names "
+            f"({listed(reference.names)}), and nothing says which is which: write names into the map, ids into a "
+            "field class_id of the reference, or both into a file for --classes (from,to,id)"
+        )
     map_keys = _keys(mapped, by_id=by_id)
     reference_keys = _keys(reference, by_id=by_id)
     keys = list(dict.fromkeys(map_keys + reference_keys))

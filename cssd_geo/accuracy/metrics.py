@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
+from scipy.special import betaincinv, stdtrit
 
 from cssd_geo.errors import InputError
 
@@ -198,27 +198,49 @@ class Accuracy:
 def clustered_interval(right: ArrayLike, clusters: ArrayLike) -> tuple[float, float]:
     """Find a 95 % confidence interval of the share of right pixels, where pixels come in clusters (polygons).
 
-    Pixels of one polygon are right or wrong together, so the polygons count and not their pixels: the interval of
-    a ratio of two totals over clusters (Cochran 1977, Sampling Techniques, 3rd ed., chapter 9A, ratio to size),
-    with Student's t for few clusters, cut at 0 and 1.
+    Pixels of one polygon are right or wrong together, so the polygons count and not their pixels. The variance is
+    that of a ratio of two totals over clusters (Cochran 1977, Sampling Techniques, 3rd ed., chapter 9A, ratio to
+    size). The interval is that of as many independent pixels as have this variance (Korn and Graubard 1998, Survey
+    Methodology 24, 193-201), so that it is never empty: ten polygons without an error do not prove that there is
+    none.
 
     Args:
         right: (n,) whether each pixel is right.
         clusters: (n,) cluster of each pixel; any integers.
 
     Returns:
-        Both ends, 0 to 1; NaN where there are fewer than two clusters.
+        Both ends, 0 to 1, with the share between them; NaN where there are fewer than two clusters.
     """
     _, cluster = np.unique(np.asarray(clusters), return_inverse=True)
     sizes = np.bincount(cluster)
     m = len(sizes)
     if m < 2:  # noqa: PLR2004 - one cluster does not vary
         return math.nan, math.nan
-    correct = np.bincount(cluster, np.asarray(right, np.float64))
-    share = correct.sum() / sizes.sum()
-    variance = ((correct - share * sizes) ** 2).sum() / (m * (m - 1) * sizes.mean() ** 2)
-    reach = float(stdtrit(m - 1, 0.975)) * math.sqrt(variance)
-    return max(0.0, float(share) - reach), min(1.0, float(share) + reach)
+    correct = np.bincount(cluster, np.asarray(right, np.float64)).astype(np.int64)
+    n, n_correct = int(sizes.sum()), int(correct.sum())
+    residuals = (correct * n - n_correct * sizes) / n  # exactly 0 where all polygons have one share
+    variance = float((residuals**2).sum() / (m * (m - 1) * sizes.mean() ** 2))
+    share = n_correct / n
+    return _exact_interval(share, _effective_size(share, variance, pixels=n, clusters=m))
+
+
+def _effective_size(share: float, variance: float, *, pixels: int, clusters: int) -> float:
+    """Independent pixels that tell as much of the share, fewer where few clusters tell little of the variance.
+
+    Clusters that are all alike have no variance; then each counts as one pixel.
+    """
+    if variance <= 0:
+        return clusters
+    few = float(stdtrit(pixels - 1, 0.975) / stdtrit(clusters - 1, 0.975)) ** 2
+    return min(pixels, few * share * (1 - share) / variance)
+
+
+def _exact_interval(share: float, size: float) -> tuple[float, float]:
+    """95 % interval of Clopper and Pearson of a share of `size` independent pixels, whole numbers or not."""
+    right, wrong = share * size, (1 - share) * size
+    low = float(betaincinv(right, wrong + 1, 0.025)) if right > 0 else 0.0
+    high = float(betaincinv(right + 1, wrong, 0.975)) if wrong > 0 else 1.0
+    return low, high
 
 
 def _ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:

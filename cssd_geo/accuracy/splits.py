@@ -28,6 +28,17 @@ class Split:
     """(n,) True: held out for testing. Never one that trains."""
 
 
+def separation(receptive_field: int) -> int:
+    """Distance from which the window of a test pixel shares no pixel with what training reads around its own.
+
+    Training reads a square around a pixel, as windows are flipped: what an even one lacks below, a flip brings.
+
+    Args:
+        receptive_field: side length of the square of pixels that decide one pixel's class.
+    """
+    return receptive_field // 2 * 2 + 1
+
+
 def split_polygons(
     *,
     rows: NDArray[Any],
@@ -50,8 +61,8 @@ def split_polygons(
         cols: (n,) column of each labelled pixel.
         classes: (n,) class index, 0 to K - 1.
         polygons: (n,) id of the polygon (part) that the pixel lies in; any integers.
-        buffer: side length of the receptive field in pixels. Windows of two pixels overlap where both their
-            rows and their columns differ by less.
+        buffer: pixels by which the rows or the columns of training and test pixels differ at least; see
+            `separation`.
         fraction: of the pixels of a class that the search aims to test, between 0 and 1.
         seed: of the random search; the same seed gives the same split.
         tested: (n,) True for pixels whose polygons are not to be held out, because they were before.
@@ -62,7 +73,7 @@ def split_polygons(
     """
     _check(fraction=fraction, rows=rows, cols=cols, classes=classes, polygons=polygons)
     if buffer < 1:
-        raise InputError(f"the buffer is the side length of a receptive field, so at least 1 pixel, not {buffer}")
+        raise InputError(f"the buffer is a distance, so at least 1 pixel, not {buffer}")
     points = np.column_stack([rows, cols]).astype(np.int64)
     may_test = np.ones(len(points), np.bool_) if tested is None else ~tested
     block, search = prepare_search(points, classes, polygons, may_test=may_test, buffer=buffer, fraction=fraction)

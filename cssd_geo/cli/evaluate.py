@@ -7,6 +7,9 @@ import click
 
 from cssd_geo.cli import options
 
+_COUNTS = "Counts of the sample, not weighted by area"
+"""What the first figures are where others are those of the map."""
+
 
 @click.command("evaluate", short_help="Compare a class map with a reference.")
 @click.argument("class_map", metavar="MAP", type=options.PATH)
@@ -15,17 +18,18 @@ from cssd_geo.cli import options
 @options.layer
 @options.classes
 @click.option("--exclude", type=options.PATH, help="Polygons that do not count, such as those trained on.")
+@click.option("--exclude-layer", metavar="NAME", help="Layer of an --exclude with several.")
 @click.option(
     "--buffer",
     type=int,
-    help="Nor do pixels nearer than this to the excluded polygons. Without: the receptive field that the map was "
-    "made with (16), so that windows stay apart.",
+    help="Nor do pixels nearer than this to the excluded polygons. Without: as many as keep the "
+    "windows of the map and of its training apart (17 with the default window).",
 )
 @click.option(
     "--stratified",
     is_flag=True,
-    help="REFERENCE holds the points of `cssd-geo sample MAP`: also print accuracy and areas by area, with "
-    "95 % confidence intervals.",
+    help="REFERENCE holds the points of `cssd-geo sample MAP`: print the map's accuracy and the areas of its "
+    "classes, by area, with 95 % confidence intervals.",
 )
 @options.as_json
 @click.option("--csv", "csv_path", type=options.PATH, help="Also write the confusion matrix (.csv).")
@@ -39,6 +43,7 @@ def command(
     layer: str | None,
     remap: Path | None,
     exclude: Path | None,
+    exclude_layer: str | None,
     buffer: int | None,
     stratified: bool,
     as_json: bool,
@@ -65,6 +70,7 @@ def command(
         layer=layer,
         remap=remap,
         exclude=exclude,
+        exclude_layer=exclude_layer,
         buffer=buffer,
         stratified=stratified,
     )
@@ -74,11 +80,14 @@ def command(
         write_whole(png_path, confusion_png(found.accuracy))
     if as_json:
         facts = found.accuracy.to_json() | {"notes": list(found.notes)}
-        facts |= {} if found.areas is None else {"stratified": found.areas.to_json()}
+        if found.areas is not None:
+            facts = {"description": f"{_COUNTS}: see stratified"} | facts | {"stratified": found.areas.to_json()}
         click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
     for note in found.notes:
         click.echo(f"* {note}")
+    if found.areas is not None:
+        click.echo(f"{_COUNTS}\n")
     click.echo(found.accuracy.to_text())
     if found.areas is not None:
         click.echo(f"\n{found.areas.to_text()}")

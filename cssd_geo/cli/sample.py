@@ -68,6 +68,8 @@ def command(
         seed=seed,
         overwrite=overwrite,
     )
+    for note in drawn.notes:
+        click.echo(f"* {note}")
     _show(drawn)
     click.echo("Fill their field class_name (map_id and map_name hidden), then:\n")
     click.echo(f"  cssd-geo evaluate {class_map} {output} --stratified")

@@ -26,14 +26,17 @@ def random_forest(train: Spectra, classes: Ids, test: Spectra, seed: int) -> Ids
 
 
 def support_vectors(train: Spectra, classes: Ids, test: Spectra, seed: int) -> Ids:
-    """The same with a support vector machine: Gaussian kernel, width and cost by cross-validated grid search."""
+    """The same with a support vector machine: Gaussian kernel, width and cost by cross-validated grid search.
+
+    A class with one pixel cannot be on both sides of a cross-validation, so the search leaves it out.
+    """
     machine = make_pipeline(StandardScaler(), SVC())
     order = np.random.default_rng(seed).permutation(len(classes))
-    present = np.unique(classes)
-    seen = np.concatenate([order[classes[order] == k][:_SEARCHED] for k in present])
-    splits = min(3, int(np.unique(classes[seen], return_counts=True)[1].min()))
-    if splits > 1:
-        folds = StratifiedKFold(splits, shuffle=True, random_state=seed)
+    present, pixels = np.unique(classes, return_counts=True)
+    several = pixels > 1
+    if several.sum() > 1:
+        seen = np.concatenate([order[classes[order] == k][:_SEARCHED] for k in present[several]])
+        folds = StratifiedKFold(min(3, int(pixels[several].min())), shuffle=True, random_state=seed)
         search = GridSearchCV(machine, _GRID, cv=folds, n_jobs=-1, refit=False).fit(train[seen], classes[seen])
         machine.set_params(**search.best_params_)
     return np.asarray(machine.fit(train, classes).predict(test), np.int64)

@@ -1,15 +1,19 @@
 """Rasters of class ids, read part by part: which classes they hold, where, and how many pixels of each."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
 
 from cssd_geo.classes import UNCLASSIFIED, ClassTable
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.grid import Grid, is_whole, open_raster, read_valid, read_window
 from cssd_geo.maps.class_tables import read_classes
+from cssd_geo.maps.layer import CLASSES_TAG, MODEL_TAG
+from cssd_geo.messages import listed
 from cssd_geo.tiles import Halo, TilePlan, Window, plan_tiles
 
 _STEP = 2048
@@ -20,12 +24,31 @@ def open_class_map(path: str | Path) -> Any:
     """Open a map of class ids with rasterio.
 
     Raises:
-        SceneError: if it does not exist, is no raster or holds other than whole numbers.
+        SceneError: if it does not exist, is no raster, holds other than whole numbers or cannot hold classes.
     """
     dataset = open_raster(path)
     if not is_whole(dataset.dtypes[0]):
         raise SceneError(f"{path} holds {dataset.dtypes[0]} values; a class map has whole numbers")
+    require_class_raster(dataset)
     return dataset
+
+
+def require_class_raster(dataset: Any) -> None:
+    """Refuse an open raster that cannot hold classes, whatever its values are.
+
+    Raises:
+        SceneError: if it has several bands, but for alpha, or is another output of `classify` than the map.
+    """
+    if sum(kind != ColorInterp.alpha for kind in dataset.colorinterp) != 1:
+        held = f"{dataset.count} bands of {dataset.dtypes[0]}"
+        raise SceneError(
+            f"{dataset.name} holds {held}; a class raster has one: give another file, or take out the band with "
+            "the classes (gdal_translate -b)"
+        )
+    tags = dataset.tags()
+    if MODEL_TAG in tags and CLASSES_TAG not in tags:
+        held = dataset.descriptions[0] or "no classes"
+        raise SceneError(f"{dataset.name} was written beside a map and holds {held}: give the class map itself")
 
 
 def parts_of(grid: Grid) -> TilePlan:
@@ -53,10 +76,52 @@ def classes_of(dataset: Any) -> ClassTable:
     return ClassTable.from_names([str(int(i)) for i in ids], [int(i) for i in ids])
 
 
+def read_known(dataset: Any, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Values (y, x) of the first band, and (y, x) False where that is nodata or NaN."""
+    values = read_window(dataset, window)
+    return values, read_valid(dataset, window) & np.isfinite(values)
+
+
 def read_ids(dataset: Any, window: Window) -> NDArray[Any]:
     """Values (y, x) of the first band, 0 where it has nodata or NaN."""
-    values = read_window(dataset, window)
-    return np.where(read_valid(dataset, window) & np.isfinite(values), values, UNCLASSIFIED)
+    values, known = read_known(dataset, window)
+    return np.where(known, values, UNCLASSIFIED)
+
+
+class Strays:
+    """Pixels that have data but no class: values without a name, and 0 where another value means nodata.
+
+    What a raster holds passes `sift` part by part; then `notes` says what was no class.
+    """
+
+    def __init__(self, table: ClassTable, nodata: float | None) -> None:
+        """Look for other values than those of `table` in a raster with this nodata value, if it has any."""
+        self._ids = np.array(table.ids)
+        self._zero_is_nodata = nodata is None or nodata == UNCLASSIFIED
+        self._pixels = Counter[float]()
+
+    def sift(self, values: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Ids of classes, in the shape of `values`, and 0 where there is no class or `known` is False."""
+        of_class = known & np.isin(values, self._ids)
+        stray = known & ~of_class & ~(self._zero_is_nodata & (values == UNCLASSIFIED))
+        found, pixels = np.unique(values[stray], return_counts=True)
+        self._pixels.update(dict(zip(found.tolist(), pixels.tolist(), strict=True)))
+        return np.where(of_class, values, UNCLASSIFIED).astype(np.int64)
+
+    def notes(self, pixels: str) -> tuple[str, ...]:
+        """What was found, one sentence each; `pixels` says which were looked at, such as "pixels of map.tif"."""
+        zeros = self._pixels[UNCLASSIFIED]
+        unnamed = {value: count for value, count in self._pixels.items() if value != UNCLASSIFIED}
+        found = list[str]()
+        if unnamed:
+            count, values = sum(unnamed.values()), listed(f"{value:.15g}" for value in sorted(unnamed))
+            found.append(f"{count:,} {pixels} have values without a name, which count as no class: {values}.")
+        if zeros:
+            found.append(
+                f"{zeros:,} {pixels} have the value 0, which means unlabelled here: number classes from 1 if 0 is "
+                "a class."
+            )
+        return tuple(found)
 
 
 def count_ids(ids: NDArray[Any], table: ClassTable) -> NDArray[np.int64]:
@@ -65,9 +130,9 @@ def count_ids(ids: NDArray[Any], table: ClassTable) -> NDArray[np.int64]:
     return np.bincount(known.ravel(), minlength=table.ids[-1] + 1)[list(table.ids)]
 
 
-def count_pixels(dataset: Any, table: ClassTable) -> NDArray[np.int64]:
-    """(K,) pixels of each class in a whole map."""
-    counts = np.zeros(len(table), np.int64)
+def count_pixels(dataset: Any, table: ClassTable) -> tuple[NDArray[np.int64], Strays]:
+    """(K,) pixels of each class in a whole map, and those of none."""
+    counts, strays = np.zeros(len(table), np.int64), Strays(table, dataset.nodata)
     for tile in parts_of(Grid.of(dataset)):
-        counts += count_ids(read_ids(dataset, tile.core), table)
-    return counts
+        counts += count_ids(strays.sift(*read_known(dataset, tile.core)), table)
+    return counts, strays

@@ -1,18 +1,19 @@
-"""The class table that a raster carries: in its tag, else in its side file."""
+"""The class table that a raster carries: in its tag, its side file or its ENVI header."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from cssd_geo.classes import ClassTable, Colour
+from cssd_geo.classes import UNCLASSIFIED, ClassTable, Colour, palette
 from cssd_geo.errors import InputError
-from cssd_geo.files import pam
 from cssd_geo.grid import open_raster
+from cssd_geo.maps import pam
 from cssd_geo.maps.layer import CLASSES_TAG
+from cssd_geo.messages import listed
 
 
 def read_classes(source: Any) -> ClassTable | None:
-    """Return the class table of a class map from its tag, else its side file; None where it has neither.
+    """Return the class table of a class map from its tag, else its side file, else its ENVI header, or None.
 
     Args:
         source: path of a raster, or an open rasterio dataset.
@@ -32,7 +33,46 @@ def _read_classes(dataset: Any) -> ClassTable | None:
     if tag is not None:
         return _parse_tag(tag, dataset.name)
     side = pam.side_path(Path(dataset.name))
-    return pam.read_classes(side, _read_colours(dataset)) if side.is_file() else None
+    named = pam.read_classes(side, _read_colours(dataset)) if side.is_file() else None
+    return _read_header(dataset) if named is None else named
+
+
+def table_of_values(dataset: Any, values: list[int]) -> tuple[ClassTable, tuple[str, ...]]:
+    """The classes of a raster in which these values occur, with what names and colours it has for them, and notes.
+
+    Raises:
+        InputError: if its class table is damaged.
+    """
+    named, found = _read_classes(dataset), _read_colours(dataset)
+    names = {} if named is None else dict(zip(named.ids, named.names, strict=True))
+    colours = found if named is None else found | dict(zip(named.ids, named.colours, strict=True))
+    unnamed = [value for value in values if value not in names]
+    table = ClassTable(
+        ids=tuple(values),
+        names=tuple(names.get(value, str(value)) for value in values),
+        colours=tuple(colours.get(v, spare) for v, spare in zip(values, palette(len(values)), strict=True)),
+    )
+    name = Path(dataset.name).name
+    note = f"{name} names other classes, but not these, so that their number is their name: {listed(unnamed)}."
+    return table, (note,) * bool(names and unnamed)
+
+
+def _read_header(dataset: Any) -> ClassTable | None:
+    """The class names of an ENVI header, in the order of their values from 0, which is no class."""
+    text = dataset.tags(ns="ENVI").get("class_names", "")
+    texts = [" ".join(name.split()) for name in text.strip().strip("{}").split(",")]
+    names = {value: name for value, name in enumerate(texts) if name and value != UNCLASSIFIED}
+    if not names:
+        return None
+    colours, spare = _read_colours(dataset), palette(len(names))
+    try:
+        return ClassTable(
+            ids=tuple(names),
+            names=tuple(names.values()),
+            colours=tuple(colours.get(value, spare[i]) for i, value in enumerate(names)),
+        )
+    except InputError as error:
+        raise InputError(f"{dataset.name}: its header cannot be used: {error}: correct its class names") from error
 
 
 def _parse_tag(text: str, name: str) -> ClassTable:

@@ -25,9 +25,9 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from cssd_geo.classes import UNCLASSIFIED, ClassTable
 from cssd_geo.errors import InputError, OutputError
-from cssd_geo.files import pam
 from cssd_geo.files.outputs import free_space, sync
 from cssd_geo.grid import Grid
+from cssd_geo.maps import pam
 from cssd_geo.maps.layer import Layer
 from cssd_geo.tiles import Window
 
