@@ -2,7 +2,6 @@
 
 import colorsys
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cssd_geo.errors import InputError
+from cssd_geo.messages import has_control_characters
 
 Colour = tuple[int, int, int]
 
@@ -45,9 +45,7 @@ class ClassTable:
             raise InputError(f"class ids must be unique, ascending and within 1..{MAX_CLASS_ID}: {self.ids}")
         if len(set(self.names)) != len(self.names) or not all(self.names):
             raise InputError(f"class names must be unique and not empty: {self.names}")
-        if any(
-            re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", name) for name in self.names
-        ):  # names end up on terminals
+        if any(has_control_characters(name) for name in self.names):
             raise InputError(f"class names must not hold control characters: {self.names!r}")
         if any(not 0 <= part <= 255 for colour in self.colours for part in colour):  # noqa: PLR2004 - a byte
             raise InputError(f"colours are red, green, blue within 0..255: {self.colours}")
@@ -91,17 +89,6 @@ class ClassTable:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"not a class table (id, name, colour): {error!r}") from error
-
-
-def listed(items: Iterable[object], most: int = 10) -> str:
-    """Join for a message: the first ones, and how many there are where that is not all."""
-    texts = [shortened(str(item), 120) for item in items]
-    return ", ".join(texts) if len(texts) <= most else f"{', '.join(texts[:most])}, ... ({len(texts)} in all)"
-
-
-def shortened(text: str, most: int = 40) -> str:
-    """Cut a long name for a picture or a message."""
-    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def parse_colour(text: Any) -> Colour | None:

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 import shapely
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable, listed
+from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.grid import Grid, is_whole, open_raster, read_valid, read_window
-from cssd_geo.maps.class_tables import read_classes
+from cssd_geo.maps.class_rasters import require_class_raster
+from cssd_geo.maps.class_tables import table_of_values
+from cssd_geo.messages import listed
 from cssd_geo.scenes.lookup import GeometryLookup
 from cssd_geo.tiles import Window
 from cssd_geo.vectors.burning import burn, datum_notes, parts_of, to_pixels
@@ -24,6 +27,9 @@ from cssd_geo.vectors.vector_files import is_vector
 from cssd_geo.vectors.vectors import Shapes, read_geometries, read_shapes
 
 Indexes = NDArray[np.int64]
+
+_SAME_PLACE = 0.01
+"""Pixels by which a label raster may lie beside the scene: programs round transforms, and no label is so exact."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,12 +121,14 @@ def read_mask(
     if lookup is not None:
         return lookup.sensor_mask(read_mask(path, lookup.grid, layer))
     if not is_vector(path):
-        return np.asarray(_read_raster(path, grid) != UNCLASSIFIED)
+        return np.asarray(_read_ids(_open_label_raster(path, grid))[0] != UNCLASSIFIED)
     geometries, crs = read_geometries(path, layer)
     mask = np.zeros(grid.height * grid.width, np.bool_)
-    for part in parts_of(to_pixels(geometries, crs, grid, Path(path).name))[0]:
-        burnt = burn(part, grid, all_touched=True)
-        mask[[] if burnt is None else burnt] = True
+    parts, _ = parts_of(to_pixels(geometries, crs, grid, Path(path).name))
+    with rasterio.Env():
+        for part in parts:
+            burnt = burn(part, grid, all_touched=True)
+            mask[[] if burnt is None else burnt] = True
     return mask.reshape(grid.height, grid.width)
 
 
@@ -135,11 +143,14 @@ def _burn(shapes: Shapes, grid: Grid, remap: Remapping | None, *, all_touched: b
         [*shapes.notes, *datum_notes(shapes.crs, grid, name), *renamed],
         "points" if _are_points(parts) else "polygons",
     )
-    burnt = [burn(part, grid, all_touched=all_touched) for part in parts]
-    outside = sum(pixels is None for pixels in burnt)
+    with rasterio.Env():  # one for all: to set it up takes as long as to burn a polygon
+        burnt = [burn(part, grid, all_touched=all_touched) for part in parts]
+    outside = np.array([pixels is None for pixels in burnt], np.bool_)
     empty = sum(pixels is not None and not len(pixels) for pixels in burnt)
-    if outside:
-        notes.append(f"{outside} of {len(parts)} {kind} lie outside of the scene.")
+    if outside.any():
+        away = np.setdiff1d(classes[owners[outside]], classes[owners[~outside]])
+        of = f", among them all of {listed(table.names[k] for k in away)}" if away.size else ""
+        notes.append(f"{outside.sum()} of {len(parts)} {kind} lie outside of the scene{of}.")
     if empty:
         hint = "" if all_touched else " (--all-touched would label the pixels that they touch)"
         notes.append(f"{empty} of {len(parts)} {kind} cover no pixel centre{hint}.")
@@ -203,12 +214,14 @@ def _without_conflicts(labels: Labels, grid: Grid, notes: list[str]) -> Labels:
 
 
 def _read_label_raster(path: str | Path, grid: Grid, remap: Remapping | None) -> Labels:
-    values = _read_raster(path, grid)
-    table = _raster_table(path, values)
+    dataset = _open_label_raster(path, grid)
+    values, notes = _read_ids(dataset)
+    table, more = _raster_table(path, dataset, values)
+    notes = (*notes, *more)
     if remap is None:
-        return labels_of_raster(values, table)
-    new, by_id, notes = remap_table(table, remap)
-    return replace(labels_of_raster(by_id[values], new), notes=notes)
+        return replace(labels_of_raster(values, table), notes=notes)
+    new, by_id, renamed = remap_table(table, remap)
+    return replace(labels_of_raster(by_id[values], new), notes=(*notes, *renamed))
 
 
 def remap_table(table: ClassTable, remap: Remapping) -> tuple[ClassTable, Indexes, tuple[str, ...]]:
@@ -227,43 +240,48 @@ def remap_table(table: ClassTable, remap: Remapping) -> tuple[ClassTable, Indexe
     return new, by_id, notes
 
 
-def _read_raster(path: str | Path, grid: Grid) -> Indexes:
-    """Class ids (y, x) of a raster on the scene's grid, 0 where it has nodata."""
+def _open_label_raster(path: str | Path, grid: Grid) -> Any:
+    """Open a raster of class ids on the scene's grid."""
     try:
         dataset = open_raster(path)
     except SceneError as error:
         raise LabelError(f"{path} is neither a vector nor a raster that GDAL can read") from error
-    theirs = Grid.of(dataset)
-    if not theirs.same_as(grid):
+    differences = Grid.of(dataset).differences(grid, _SAME_PLACE)
+    if differences:
         raise LabelError(
-            f"{path} is not on the scene's grid: {theirs.height} x {theirs.width} pixels against "
-            f"{grid.height} x {grid.width}, or another transform or CRS. Resample it (nearest) to the scene, "
+            f"{path} is not on the scene's grid: {'; '.join(differences)}. Resample it (nearest) to the scene, "
             "or give polygons"
         )
-    if not is_whole(dataset.dtypes[0]):
-        raise LabelError(f"{path} holds {dataset.dtypes[0]} values; a label raster has whole numbers")
-    every = Window(row=0, col=0, height=grid.height, width=grid.width)
     try:
-        values: Indexes = read_window(dataset, every).astype(np.int64)
-        values[~read_valid(dataset, every)] = UNCLASSIFIED
+        require_class_raster(dataset)
     except SceneError as error:
         raise LabelError(str(error)) from error
-    return values
+    if not is_whole(dataset.dtypes[0]):
+        raise LabelError(f"{path} holds {dataset.dtypes[0]} values; a label raster has whole numbers")
+    return dataset
 
 
-def _raster_table(path: str | Path, values: Indexes) -> ClassTable:
+def _read_ids(dataset: Any) -> tuple[Indexes, tuple[str, ...]]:
+    """Class ids (y, x) of a raster, 0 where it has nodata, and notes."""
+    every = Window(row=0, col=0, height=dataset.height, width=dataset.width)
+    try:
+        values: Indexes = read_window(dataset, every).astype(np.int64)
+        valid = read_valid(dataset, every)
+    except SceneError as error:
+        raise LabelError(str(error)) from error
+    zeros = 0 if dataset.nodata in (None, UNCLASSIFIED) else int((valid & (values == UNCLASSIFIED)).sum())
+    values[~valid] = UNCLASSIFIED
+    note = (
+        f"{zeros:,} pixels have the value 0, which means unlabelled here: number classes from 1 if 0 is a class."
+    )
+    return values, (note,) * bool(zeros)
+
+
+def _raster_table(path: str | Path, dataset: Any, values: Indexes) -> tuple[ClassTable, tuple[str, ...]]:
     present = np.unique(values[values != UNCLASSIFIED]).tolist()
     if not present or present[0] < 1 or present[-1] > MAX_CLASS_ID:
         raise LabelError(f"{path}: classes are values 1 to {MAX_CLASS_ID}, 0 is unlabelled; found {present[:5]}")
-    named = read_classes(path)
-    if named is None or not set(present) <= set(named.ids):
-        return ClassTable.from_names([str(v) for v in present], present)
-    keep = [i for i, value in enumerate(named.ids) if value in set(present)]
-    return ClassTable(
-        ids=tuple(named.ids[i] for i in keep),
-        names=tuple(named.names[i] for i in keep),
-        colours=tuple(named.colours[i] for i in keep),
-    )
+    return table_of_values(dataset, present)
 
 
 def labels_of_raster(values: NDArray[Any], table: ClassTable) -> Labels:
@@ -288,8 +306,12 @@ def require_trainable(labels: Labels, least: int) -> None:
     """
     counts = Counter(dict(zip(labels.table.names, labels.counts().tolist(), strict=True)))
     pixels = listed(f"{name}: {count}" for name, count in counts.items())
+    why = "".join(f" {note}" for note in labels.notes)
     if len(counts) < 2:  # noqa: PLR2004 - a classifier tells at least two apart
-        raise LabelError(f"the labels hold one class only ({pixels} pixels): label at least one other")
+        raise LabelError(f"the labels hold one class only ({pixels} pixels): label at least one other.{why}")
     if min(counts.values()) < least:
         few = listed(name for name, count in counts.items() if count < least)
-        raise LabelError(f"too few labelled pixels for {few}; at least {least} are needed. Pixels: {pixels}")
+        raise LabelError(
+            f"too few labelled pixels for {few}; at least {least} are needed. Pixels: {pixels}.{why} Label more, "
+            "or leave a class out (train --classes FILE)"
+        )

@@ -188,3 +188,10 @@ def test_without_attributes_the_advice_fits_the_format() -> None:
     for path, advice in (("l.shp", "its .dbf file is missing or damaged"), ("l.gpkg", "add one with the class")):
         with pytest.raises(LabelError, match=f"has no attributes: {advice}"):
             read_classes({}, None, path=path, usable=np.ones(1, np.bool_))
+
+
+def test_a_name_that_a_terminal_might_obey_is_refused_with_its_file() -> None:
+    with pytest.raises(
+        LabelError, match=r"l\.gpkg: field 'k' holds 'StraÃ\\x9fe', with control characters: .*\.cpg"
+    ):
+        _read("k", k=["Stra\u00c3\x9fe", "b"])

@@ -18,7 +18,7 @@ from scenes import NORTH_UP, ROTATED, UTM, control_points, coordinate_cube, pixe
 from scipy import ndimage
 
 from cssd_geo.classes import ClassTable
-from cssd_geo.errors import LabelError
+from cssd_geo.errors import InputError, LabelError
 from cssd_geo.grid import Grid
 from cssd_geo.labels import Labels, read_labels, read_mask, require_trainable
 from cssd_geo.maps.layer import class_map_layer
@@ -207,6 +207,26 @@ def test_a_polygon_that_is_there_twice_is_one_polygon(tmp_path: Path) -> None:
     assert other.notes == ("54 pixels claimed by two classes were left out.",)
 
 
+def test_where_parts_of_a_multipolygon_overlap_they_label_all_the_same(tmp_path: Path) -> None:
+    boxes = [pixel_box(2, 2, 6, 10), pixel_box(5, 8, 6, 10), pixel_box(3, 4, 2, 2)]  # the last within the first
+    several = [shapely.MultiPolygon(boxes), shapely.GeometryCollection([shapely.MultiPolygon(boxes)]), B]
+    expected = np.logical_or.reduce([_burnt(box, NORTH_UP) for box in boxes])
+    for name, shape in zip(("m", "c"), several[:2], strict=True):
+        path = _write(tmp_path / f"{name}.gpkg", [shape, B], k=["a", "b"])
+        labels = read_labels(path, _grid())
+        np.testing.assert_array_equal(_names(labels) == "a", expected)
+        np.testing.assert_array_equal(
+            read_mask(path, _grid()), read_mask(_write(tmp_path / "x.gpkg", [*boxes, B]), _grid())
+        )
+        assert labels.notes == ("1 invalid geometries were repaired.",)
+
+
+def test_a_polygon_that_fell_flat_still_labels_as_the_line_that_it_is(tmp_path: Path) -> None:
+    flat = shapely.Polygon([NORTH_UP * at for at in ((4.5, 3.5), (12.5, 3.5), (4.5, 3.5))])
+    names = _names(read_labels(_write(tmp_path / "l.gpkg", [flat, B], k=["a", "b"]), _grid()))
+    assert np.argwhere(names == "a").tolist() == [[3, col] for col in range(4, 13)]
+
+
 def test_a_bowtie_is_repaired_and_noted(tmp_path: Path) -> None:
     corners = [(5, 5), (25, 25), (25, 5), (5, 25)]
     bowtie = shapely.Polygon([NORTH_UP * c for c in corners])
@@ -225,6 +245,23 @@ def test_what_lies_outside_or_between_the_centres_is_counted(tmp_path: Path) -> 
     assert labels.notes[0] == "2 of 4 polygons lie outside of the scene."
     assert labels.notes[1].startswith("1 of 4 polygons cover no pixel centre (--all-touched")
     assert read_labels(path, _grid(), all_touched=True).counts()[1] == 1
+
+
+def test_a_class_that_lies_outside_as_a_whole_is_named(tmp_path: Path) -> None:
+    shapes = [A, B, pixel_box(100, 4, 3, 3), pixel_box(3, -50, 3, 3), pixel_box(3, -90, 3, 3)]
+    labels = read_labels(_write(tmp_path / "l.gpkg", shapes, k=["a", "b", "b", "far", "far"]), _grid())
+    assert labels.notes == ("3 of 5 polygons lie outside of the scene, among them all of far.",)
+    with pytest.raises(
+        LabelError,
+        match=r"too few labelled pixels for far; .* among them all of far\. Label more, or leave a class out",
+    ):
+        require_trainable(labels, 3)
+
+
+def test_a_file_without_any_geometry_says_so(tmp_path: Path) -> None:
+    path = _write(tmp_path / "l.gpkg", [None, shapely.Polygon()], k=["a", "b"])
+    with pytest.raises(LabelError, match="has no geometry in any of its 2 features"):
+        read_labels(path, _grid())
 
 
 def test_features_without_a_class_or_a_geometry_are_left_out(tmp_path: Path) -> None:
@@ -416,6 +453,79 @@ def test_names_and_colours_of_a_class_map_are_kept(tmp_path: Path) -> None:
     labels = read_labels(tmp_path / "l.tif", _grid())
     assert labels.table == ClassTable(ids=(3, 8), names=("wheat", "rape"), colours=((1, 2, 3), (7, 8, 9)))
     assert labels.counts().tolist() == [(ids == 3).sum(), (ids == 8).sum()]
+
+
+def _write_envi(path: Path, ids: NDArray[np.uint8], names: str, colours: str) -> Path:
+    write_raster(path, ids[None], driver="ENVI")
+    header = path.with_suffix(".hdr")
+    text = header.read_text().replace("ENVI Standard", "ENVI Classification")
+    header.write_text(
+        f"{text}classes = {names.count(',') + 1}\nclass names = {{{names}}}\nclass lookup = {{{colours}}}\n"
+    )
+    return path
+
+
+def test_an_envi_classification_names_and_colours_its_classes(tmp_path: Path) -> None:
+    ids = np.where(_ids() == 8, 2, np.where(_ids() == 3, 1, 0)).astype(np.uint8)
+    path = _write_envi(tmp_path / "l.img", ids, "Unclassified, Winter  wheat,\n Öl", "0,0,0, 255,0,0, 1,2,3")
+    labels = read_labels(path, _grid())
+    assert labels.table == ClassTable(ids=(1, 2), names=("Winter wheat", "Öl"), colours=((255, 0, 0), (1, 2, 3)))
+    assert labels.counts().tolist() == [(ids == 1).sum(), (ids == 2).sum()]
+    assert labels.notes == ()
+    twice = _write_envi(tmp_path / "m.img", ids, "Unclassified, wheat, wheat", "0,0,0, 255,0,0, 1,2,3")
+    with pytest.raises(InputError, match=r"m\.img: its header cannot be used: .*: correct its class names"):
+        read_labels(twice, _grid())
+
+
+def test_values_without_a_name_are_named_by_their_number(tmp_path: Path) -> None:
+    ids = np.where(_ids() == 255, 0, _ids())
+    path = _write_envi(tmp_path / "l.img", ids, "none, a, b, wheat", "0,0,0, 1,1,1, 2,2,2, 255,0,0")
+    labels = read_labels(path, _grid())
+    assert (labels.table.names, labels.table.colours[0]) == (("wheat", "8"), (255, 0, 0))
+    assert labels.notes == ("l.img names other classes, but not these, so that their number is their name: 8.",)
+
+
+def test_colours_of_a_raster_without_names_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "l.tif"
+    write_raster(path, _ids()[None], nodata=255)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, {3: (9, 8, 7, 255), 8: (6, 5, 4, 255)})
+    assert read_labels(path, _grid()).table.colours == ((9, 8, 7), (6, 5, 4))
+
+
+def test_a_picture_is_no_label_raster(tmp_path: Path) -> None:
+    ids = np.where(_ids() == 255, 0, _ids())
+    path = write_raster(tmp_path / "rgb.tif", np.stack([ids] * 3), photometric="RGB")
+    for read in (read_labels, read_mask):
+        with pytest.raises(LabelError, match="holds 3 bands of uint8; a class raster has one"):
+            read(path, _grid())
+    alpha = np.where(ids == 8, 0, 255)
+    path = write_raster(tmp_path / "a.tif", np.stack([ids, alpha]).astype(np.uint8), alpha="YES")
+    labels = read_labels(path, _grid())
+    assert (labels.table.ids, len(labels)) == ((3,), (ids == 3).sum())
+
+
+def test_a_value_0_beside_nodata_is_told(tmp_path: Path) -> None:
+    ids = np.where(_ids() == 0, 255, np.where(_ids() == 8, 0, _ids()))
+    labels = read_labels(write_raster(tmp_path / "l.tif", ids[None], nodata=255), _grid())
+    assert labels.table.ids == (3,)
+    assert labels.notes == (
+        "30 pixels have the value 0, which means unlabelled here: number classes from 1 if 0 is a class.",
+    )
+    assert read_labels(write_raster(tmp_path / "m.tif", _ids()[None] % 255), _grid()).notes == ()
+
+
+def test_a_label_raster_may_lie_beside_the_scene_by_what_cannot_matter(tmp_path: Path) -> None:
+    for shift, fits in ((0.004, True), (0.02, False)):
+        moved = NORTH_UP * Affine.translation(shift, 0)
+        path = write_raster(tmp_path / "l.tif", _ids()[None], transform=moved, nodata=255)
+        if fits:
+            assert len(read_labels(path, _grid()))
+        else:
+            with pytest.raises(
+                LabelError, match=r"not on the scene's grid: transform \(400001\.1, .* against \(400000\.5"
+            ):
+                read_labels(path, _grid())
 
 
 def test_label_rasters_elsewhere_or_of_other_types_are_refused(tmp_path: Path) -> None:

@@ -154,6 +154,51 @@ def test_a_wrong_encoding_is_told(tmp_path: Path) -> None:
         read_layer(path, None)
 
 
+@pytest.mark.parametrize("language", [0x00, 0x03, 0x57])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_utf8_of_which_a_shapefile_does_not_tell_is_seen(tmp_path: Path, language: int, *, zipped: bool) -> None:
+    names = ["Grünland", "Straße", "Öd", "Wald"]
+    shapes = [(shapely.affinity.translate(A, 300 * i), name) for i, name in enumerate(names)]
+    path = write_polygons(tmp_path / "l.shp", shapes)
+    path.with_suffix(".cpg").unlink()
+    table = bytearray(path.with_suffix(".dbf").read_bytes())
+    table[29] = language  # the byte that may tell the encoding
+    path.with_suffix(".dbf").write_bytes(table)
+    if zipped:
+        path = _zip(tmp_path / "l.zip", {f"l{part}": path.with_suffix(part) for part in PARTS if part != ".cpg"})
+    found = read_layer(path, None)
+    assert found.fields["class_name"].tolist() == names
+    assert found.notes == (f"The texts of {path.name} are UTF-8, whatever is said beside them (.cpg).",)
+
+
+def test_latin1_of_which_a_shapefile_does_not_tell_is_read_as_such(tmp_path: Path) -> None:
+    path = write_polygons(tmp_path / "l.shp", [(A, "Grünland"), (B, "Straße")])
+    path.with_suffix(".cpg").unlink()
+    table = path.with_suffix(".dbf").read_bytes()
+    for name in ("Grünland", "Straße"):
+        table = table.replace(name.encode(), name.encode("latin-1") + b" ")
+    path.with_suffix(".dbf").write_bytes(table)
+    found = read_layer(path, None)
+    assert found.fields["class_name"].tolist() == ["Grünland", "Straße"]
+    assert found.notes == ()
+
+
+def test_layers_that_are_classes_are_to_be_merged(tmp_path: Path) -> None:
+    places = "".join(
+        f"<Folder><name>{name}</name><Placemark><Point><coordinates>13,52</coordinates></Point></Placemark></Folder>"
+        for name in ("forest", "field")
+    )
+    (tmp_path / "l.kml").write_text(
+        f'<kml xmlns="http://www.opengis.net/kml/2.2"><Document>{places}</Document></kml>'
+    )
+    with pytest.raises(
+        LabelError, match=r"2 layers \(forest, field\).*If each layer is a class, merge them first"
+    ):
+        read_layer(tmp_path / "l.kml", None)
+    with pytest.raises(LabelError, match=r"'roads' is none of them with --layer$"):
+        read_layer(tmp_path / "l.kml", "roads")
+
+
 def test_kinds_that_geos_lacks_are_missing_geometries_and_curves_are_drawn_as_lines(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text(
         'WKT,k\n"CURVEPOLYGON(CIRCULARSTRING(0 10,10 0,0 -10,-10 0,0 10))",a\n'

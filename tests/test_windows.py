@@ -15,6 +15,7 @@ from cssd_geo.errors import LabelError
 from cssd_geo.labels import Labels
 from cssd_geo.learning.sampling import draw
 from cssd_geo.learning.windows import TrainingWindows, read_pixels, read_windows
+from cssd_geo.network import NetworkConfig
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
 from cssd_geo.tiles import Halo, Window
@@ -200,7 +201,39 @@ def test_polygons_are_held_out_whole_and_at_a_distance(distance: int) -> None:
         for polygon in set(test.polygons.tolist()):
             assert (test.polygons == polygon).sum() == (labels.polygons == polygon).sum()
         points = [np.column_stack([part.rows, part.cols]) for part in (train, test)]
-        assert np.abs(points[0][:, None] - points[1]).max(axis=2).min() >= 16
+        assert np.abs(points[0][:, None] - points[1]).max(axis=2).min() >= 17
+
+
+@pytest.mark.parametrize("window", [1, 2, 9, 10])
+def test_no_test_window_shares_a_pixel_with_what_a_training_window_holds(tmp_path: Path, window: int) -> None:
+    """Training windows are flipped, so that an even one reaches as far on each side."""
+    height, width, side = 60, 100, 20
+    rows, cols = (a.ravel() for a in np.mgrid[:height, :width])
+    fields = rows // side * (width // side) + cols // side
+    table = ClassTable.from_names(["a", "b"])
+    labels = Labels(rows=rows, cols=cols, classes=fields % 2, polygons=fields, table=table)
+    config = NetworkConfig(bands=1, classes=2, window=window)
+    halo, scene = config.halo, open_scene(write_raster(tmp_path / "s.tif", coordinate_cube(1, height, width) + 1))
+    folds = draw(labels, TrainingOptions(), config.receptive_field).folds
+    assert any(fold.apart for fold in folds)
+    for fold in folds:
+        train, test = labels.select(fold.train), labels.select(fold.test)
+        squares = read_windows(scene, train.rows, train.cols, np.arange(1), halo.before)
+        windows = TrainingWindows(
+            pixels=torch.from_numpy(squares.values), lookup=torch.from_numpy(squares.lookup), halo=halo
+        )
+        trained, random = np.zeros((height, width), np.bool_), torch.Generator().manual_seed(1)
+        for _ in range(12):
+            pixels, _ = windows.augmented(torch.arange(len(train)), CPU, random, context_swap=0.5)
+            trained[tuple(np.divmod(pixels[:, 0].numpy() - 1, 1000))] = True
+        tested = np.zeros((height, width), np.bool_)
+        for row, col in zip(test.rows.tolist(), test.cols.tolist(), strict=True):
+            square = Window(row=row, col=col, height=1, width=1).grow(halo).clip(height=height, width=width)
+            assert square is not None
+            tested[square.slices] = True
+        assert trained.any()
+        assert tested.any()
+        assert not (trained & tested).any()
 
 
 def test_a_cap_leaves_that_many_pixels_of_each_class_drawn_over_all_its_polygons() -> None:

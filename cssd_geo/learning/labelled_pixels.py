@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cssd_geo.bands import Bands
-from cssd_geo.classes import listed
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.labels import Labels
 from cssd_geo.learning.labelled_scenes import LabelledScenes, reflectance
 from cssd_geo.learning.windows import read_pixels, unmasked_pixels
+from cssd_geo.messages import listed
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.validity import usable
 from cssd_geo.spectra.band_choice import ranges

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 
 from cssd_geo.bands import Bands
-from cssd_geo.classes import ClassTable, listed
+from cssd_geo.classes import ClassTable
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid
 from cssd_geo.labels import Labels
 from cssd_geo.learning.windows import PixelTable, read_windows
+from cssd_geo.messages import listed
 from cssd_geo.options import LARGEST_WINDOW
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.spectra.resampling import MATCH_TOLERANCE_NM
@@ -115,6 +116,7 @@ def unite(members: Sequence[LabelledScene]) -> tuple[LabelledScenes, tuple[str, 
         ),
         polygons=polygons,
         table=table,
+        notes=tuple(note for labels, _ in joined for note in labels.notes),
         ids_given=any(labels.ids_given for labels, _ in joined),
     )
     placed = tuple(replace(member, scene=scene) for member, scene in zip(members, scenes, strict=True))

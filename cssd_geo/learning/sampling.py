@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cssd_geo.accuracy.splits import Split, few_shot, near_folds, polygon_folds, random_folds
-from cssd_geo.classes import listed
+from cssd_geo.accuracy.splits import Split, few_shot, near_folds, polygon_folds, random_folds, separation
 from cssd_geo.errors import LabelError
 from cssd_geo.labels import Labels
+from cssd_geo.messages import listed
 from cssd_geo.options import TrainingOptions
 
 Indexes = NDArray[np.intp]
@@ -49,8 +49,8 @@ def draw(labels: Labels, options: TrainingOptions, receptive_field: int) -> Samp
     Args:
         labels: all labelled pixels.
         options: split, folds, shots, pixels_per_class and seed count here.
-        receptive_field: pixels that decide one pixel's class, as a side length; held-out polygons keep this
-            distance to training pixels.
+        receptive_field: pixels that decide one pixel's class, as a side length; held-out polygons keep the
+            `separation` that follows from it to training pixels.
 
     Raises:
         LabelError: if nothing can be held out, or a class has nothing left to train on.
@@ -87,7 +87,7 @@ def _apart(labels: Labels, options: TrainingOptions, receptive_field: int) -> li
             cols=labels.cols,
             classes=labels.classes,
             polygons=labels.polygons,
-            buffer=receptive_field,
+            buffer=separation(receptive_field),
             folds=options.folds,
             seed=options.seed,
         )
@@ -144,7 +144,7 @@ def _describe(labels: Labels, options: TrainingOptions, apart: list[Split], near
     text = (
         f"Cross-validation, {len(apart)} folds of whole polygons: {held} of {of} were held out ({tested.sum()} "
         f"of {len(labels)} pixels), and what lay so near that windows would overlap did not train. The model "
-        "itself was then trained on all labels."
+        "itself is trained on all labels."
     )
     if near:
         text += (

@@ -1,7 +1,7 @@
 """Models of one architecture from different labels of the same scenes, trained side by side.
 
-Torch's threads share a single training badly, as its steps are many and small: two are 1.2 times as fast as one.
-So several models are trained at a time, each with its share of the processors.
+Torch's threads share a single training badly, as its steps are many and small. So several models are trained at a
+time, each with its share of the processors.
 """
 
 from collections.abc import Callable, Iterator, Sequence

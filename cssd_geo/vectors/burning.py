@@ -83,7 +83,10 @@ def _to_crs(
     x: NDArray[np.float64], y: NDArray[np.float64], crs: str, scene: str, name: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     try:
-        found = pyproj.Transformer.from_crs(crs, scene, always_xy=True).transform(x, y)
+        ours, theirs = pyproj.CRS(scene), pyproj.CRS(crs)
+        if ours == theirs:  # PROJ relates no local CRS, not even to itself
+            return x, y
+        found = pyproj.Transformer.from_crs(theirs, ours, always_xy=True).transform(x, y)
     except ProjError as error:
         reason = f"its CRS cannot be used with the scene's ({error})"
         raise LabelError(f"{name}: {reason}: save the labels in the scene's CRS in your GIS") from error

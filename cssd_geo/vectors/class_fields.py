@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cssd_geo.classes import MAX_CLASS_ID, listed, parse_colour, shortened
+from cssd_geo.classes import MAX_CLASS_ID, parse_colour
 from cssd_geo.errors import LabelError
+from cssd_geo.messages import has_control_characters, listed, shortened
 from cssd_geo.vectors.legend import Entry, is_number, name_key, name_order
 
 CLASS_FIELD, MAP_ID_FIELD, MAP_NAME_FIELD = "class_name", "map_id", "map_name"
@@ -57,6 +58,12 @@ def read_classes(fields: Fields, class_field: str | None, *, path: str, usable: 
     if field not in fields:
         raise LabelError(f"{path} has no field {field!r}; choose --class-field from: {_describe(fields)}")
     values = _values(fields[field], field)
+    odd = next((v for v in values.tolist() if isinstance(v, str) and has_control_characters(v)), None)
+    if odd is not None:
+        raise LabelError(
+            f"{path}: field {field!r} holds {odd!r}, with control characters: correct it or, where all texts look "
+            "wrong, write their encoding, such as UTF-8, into the .cpg file of a shapefile"
+        )
     if len(values) and not any(value is not None for value in values):
         raise LabelError(f"{path}: no feature has a class in field {field!r}: fill it, or choose --class-field")
     values[~usable] = None

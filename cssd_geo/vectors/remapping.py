@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
-from cssd_geo.classes import MAX_CLASS_ID, Colour, listed, parse_colour
+from cssd_geo.classes import MAX_CLASS_ID, Colour, parse_colour
 from cssd_geo.errors import InputError, LabelError
+from cssd_geo.messages import listed
 from cssd_geo.vectors.legend import Entry, name_key
 
 _LARGEST_FILE = 100_000

@@ -16,8 +16,8 @@ import shapely
 from numpy.typing import NDArray
 from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
 
-from cssd_geo.classes import listed
 from cssd_geo.errors import LabelError
+from cssd_geo.messages import listed
 from cssd_geo.vectors.shapefiles import has_fitting_index, reindexed
 
 _IN_ZIP = (".shp", ".gpkg", ".geojson", ".json", ".fgb", ".kml", ".gml", ".sqlite")
@@ -79,7 +79,7 @@ def read_layer(path: str | Path, layer: str | None) -> Layer:
     with _opened(path, layer) as (place, notes), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            meta, _, wkb, columns = pyogrio.raw.read(place.source, layer=place.layer, force_2d=True)
+            meta, wkb, columns, more = _read(place, Path(path).name)
         except UnicodeDecodeError as error:
             raise LabelError(
                 f"{path} holds texts that are not {error.encoding.upper()}, as it says: write their encoding, "
@@ -95,7 +95,35 @@ def read_layer(path: str | Path, layer: str | None) -> Layer:
     said = dict.fromkeys(f"GDAL says: {w.message}" for w in caught if issubclass(w.category, RuntimeWarning))
     fields = dict(zip(meta["fields"].tolist(), columns, strict=True))
     geometries = np.asarray(shapely.from_wkb(wkb, on_invalid="ignore"), object)
-    return Layer(geometries=geometries, fields=fields, crs=meta["crs"], notes=(*notes, *said))
+    return Layer(geometries=geometries, fields=fields, crs=meta["crs"], notes=(*notes, *more, *said))
+
+
+def _read(
+    place: _Place, name: str
+) -> tuple[dict[str, Any], NDArray[Any] | None, list[NDArray[Any]], tuple[str, ...]]:
+    """What pyogrio reads, geometries as WKB, and a note where the texts are in another encoding than is said."""
+    meta, _, wkb, columns = pyogrio.raw.read(place.source, layer=place.layer, force_2d=True)
+    if not place.source.lower().endswith(".shp") or not any(_is_misread_utf8(column) for column in columns):
+        return meta, wkb, columns, ()
+    meta, _, wkb, columns = pyogrio.raw.read(place.source, layer=place.layer, force_2d=True, encoding="UTF-8")
+    return meta, wkb, columns, (f"The texts of {name} are UTF-8, whatever is said beside them (.cpg).",)
+
+
+def _is_misread_utf8(column: NDArray[Any]) -> bool:
+    """Whether a text is UTF-8 that was taken for Latin 1, GDAL's guess for a shapefile that does not say.
+
+    Texts that really are Latin 1 with letters beyond ASCII are no UTF-8, but for odd ones like "Ã¼".
+    """
+    texts = {value for value in column.tolist() if isinstance(value, str) and not value.isascii()}
+    return any(_survives(text, encoding) for text in texts for encoding in ("latin-1", "cp1252"))
+
+
+def _survives(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding).decode("utf-8")
+    except UnicodeError:
+        return False
+    return True
 
 
 def field_names(path: str | Path, layer: str | None) -> tuple[str, ...]:
@@ -189,4 +217,11 @@ def _choose(path: str | Path, places: dict[str, _Place], wanted: str | None) -> 
     if not places:
         raise LabelError(f"{path} holds no layer: it is empty or damaged, save it anew in your GIS")
     asked = "name one" if wanted is None else f"{wanted!r} is none of them"
-    raise LabelError(f"{path} has {len(places)} layers ({listed(places)}): {asked} with --layer")
+    merge = (
+        ". If each layer is a class, merge them first (QGIS: Vector, Data Management Tools, Merge Vector Layers), "
+        "then --class-field layer"
+    )
+    raise LabelError(
+        f"{path} has {len(places)} layers ({listed(places)}): {asked} with --layer"
+        f"{merge if wanted is None and len(mapped) > 1 else ''}"
+    )

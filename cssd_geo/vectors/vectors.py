@@ -8,6 +8,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from cssd_geo.errors import LabelError
 from cssd_geo.vectors.class_fields import read_classes
 from cssd_geo.vectors.legend import Entry
 from cssd_geo.vectors.vector_files import read_layer
@@ -44,6 +45,11 @@ def read_shapes(path: str | Path, *, layer: str | None, class_field: str | None)
     """
     found = read_layer(path, layer)
     usable = _usable(found.geometries)
+    if not usable.any():
+        raise LabelError(
+            f"{path} has no geometry in any of its {len(usable)} features: draw polygons or points, or choose "
+            "another --layer"
+        )
     column = read_classes(found.fields, class_field, path=str(path), usable=usable)
     keep = column.classes >= 0
     repaired, count = _repair(found.geometries[keep])
@@ -89,13 +95,16 @@ def _usable(geometries: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _repair(geometries: NDArray[Any]) -> tuple[NDArray[Any], int]:
-    """Make geometries valid; of a repaired polygon only the areas stay, not the lines that it fell into."""
+    """Make geometries valid; of a repaired polygon only the areas stay, not the lines that it fell into.
+
+    What parts or loops of a polygon cover twice belongs to it; where nothing has an area, the lines stay.
+    """
     invalid = ~shapely.is_valid(geometries)
     repaired = geometries.copy()
     for i in np.flatnonzero(invalid):
-        whole = shapely.make_valid(geometries[i])
+        whole = shapely.make_valid(geometries[i], method="structure", keep_collapsed=False)
         areas = [part for part in shapely.get_parts(whole) if shapely.area(part) > 0]
-        repaired[i] = shapely.union_all(areas) if areas else whole
+        repaired[i] = shapely.union_all(areas) if areas else shapely.make_valid(geometries[i])
     return repaired, int(invalid.sum())
 
 

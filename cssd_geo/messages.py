@@ -1,0 +1,20 @@
+"""How names and lists are shown in a message or a picture."""
+
+import re
+from collections.abc import Iterable
+
+
+def listed(items: Iterable[object], most: int = 10) -> str:
+    """Join for a message: the first ones, and how many there are where that is not all."""
+    texts = [shortened(str(item), 120) for item in items]
+    return ", ".join(texts) if len(texts) <= most else f"{', '.join(texts[:most])}, ... ({len(texts)} in all)"
+
+
+def shortened(text: str, most: int = 40) -> str:
+    """Cut a long name for a picture or a message."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def has_control_characters(name: str) -> bool:
+    """Whether a name holds what a terminal, on which names end up, may take for a command."""
+    return re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", name) is not None
