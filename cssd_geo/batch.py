@@ -3,21 +3,25 @@
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cssd_geo.classification import Classification, classify
-from cssd_geo.errors import BatchError, CssdGeoError, InputError, OutputError
+from cssd_geo.errors import BatchError, CssdGeoError, InputError, OutputError, SceneError
 from cssd_geo.files.outputs import free_space
 from cssd_geo.grid import open_raster
-from cssd_geo.model import Model, fingerprint
+from cssd_geo.maps.layer import MODEL_TAG
+from cssd_geo.model import Model
 from cssd_geo.products import open_scene
-from cssd_geo.runs.layers import MODEL_TAG, SCENE_TAG
+from cssd_geo.runs.identity import scene_digest
+from cssd_geo.runs.layers import PRECISION_TAG, SCENE_TAG
+from cssd_geo.runs.unfinished import folder_of
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.scene_lists import ListedScene, Shard
+from cssd_geo.value_scale import recognise_scale
 
 LAYERS = ("confidence", "disagreement", "probabilities")
 """What may be written beside each class map."""
@@ -30,7 +34,7 @@ class Outcome:
     scene: str
     output: str
     status: str
-    """done, skipped (there was a map of this scene by this model) or failed."""
+    """done, skipped (all that was asked for was there, of this scene and by this model) or failed."""
     seconds: float = 0.0
     pixels: int = 0
     classes: dict[str, dict[str, float | None]] | None = None
@@ -40,7 +44,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchOptions:
-    """How all scenes are classified; see `classify`."""
+    """How all scenes are opened and classified; see `open_scene` and `classify`."""
 
     layers: Collection[str] = ()
     """Of `LAYERS`."""
@@ -49,14 +53,32 @@ class BatchOptions:
     device: str = "auto"
     precision: str = "auto"
     overwrite: bool = False
+    """Replace outputs of other scenes or models, or that are not all there; what is done is still skipped."""
     restart: bool = False
+    """Discard unfinished runs; with `overwrite` make again what is done as well."""
+    bands: str | Sequence[int] | None = None
+    valid_mask: str | Path | None = None
+    aoi: str | Path | None = None
+    aoi_layer: str | None = None
+    scale: float | None = None
     follow_links: bool = False
-    """Let virtual rasters refer to files outside of their folder."""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.layers) - set(LAYERS))
         if unknown:
             raise InputError(f"{unknown[0]!r} is no layer; choose from {', '.join(LAYERS)}")
+
+    def open(self, path: str) -> Scene:
+        """Open a scene as all are opened; raises as `open_scene` does."""
+        return open_scene(
+            path,
+            bands=self.bands,
+            valid_mask=self.valid_mask,
+            aoi=self.aoi,
+            aoi_layer=self.aoi_layer,
+            scale=self.scale,
+            follow_links=self.follow_links,
+        )
 
 
 def classify_batch(
@@ -73,7 +95,8 @@ def classify_batch(
     """Classify scenes into a folder, as NAME_map.tif, NAME_confidence.tif and so on.
 
     Each outcome is a line of JSON in the folder's manifest (manifest.jsonl, or manifest-I-of-N.jsonl for a
-    shard), on the disk before the next scene begins. A scene whose map is there, by this model, is skipped.
+    shard), on the disk before the next scene begins. A scene is skipped if all that is asked for is there: of the
+    same content, read in the same way, and by this model.
 
     Args:
         scenes: from `find_scenes`.
@@ -120,20 +143,21 @@ def _classify_one(
     options: BatchOptions,
     run: Callable[..., Classification],
 ) -> tuple[Outcome, CssdGeoError | None]:
-    target, started = folder / f"{scene.name}_map.tif", time.monotonic()
-    blank = Outcome(scene=scene.path, output=str(target), status="failed")
-    layers = {layer: folder / f"{scene.name}_{layer}.tif" for layer in LAYERS if layer in options.layers}
-    if not options.overwrite and _is_done(scene, model, target, layers.values()):
-        return replace(blank, status="skipped"), None
+    started = time.monotonic()
+    paths = {part: folder / f"{scene.name}_{part}.tif" for part in ("map", *LAYERS)}
+    paths = {part: path for part, path in paths.items() if part == "map" or part in options.layers}
+    blank = Outcome(scene=scene.path, output=str(paths["map"]), status="failed")
     try:
-        opened = open_scene(scene.path, follow_links=options.follow_links)
+        opened = options.open(scene.path)
+        if _is_done(scene, opened, model, paths, options):
+            return replace(blank, status="skipped"), None
         done = run(
             opened,
             model,
-            target,
-            confidence=layers.get("confidence"),
-            disagreement=layers.get("disagreement"),
-            probabilities=layers.get("probabilities"),
+            paths["map"],
+            confidence=paths.get("confidence"),
+            disagreement=paths.get("disagreement"),
+            probabilities=paths.get("probabilities"),
             tile_size=options.tile_size,
             memory=options.memory,
             device=options.device,
@@ -159,17 +183,49 @@ def _success(blank: Outcome, done: Classification, scene: Scene) -> Outcome:
     )
 
 
-def _is_done(scene: ListedScene, model: Model, target: Path, layers: Collection[Path]) -> bool:
-    """Whether a whole map of this scene by this model is there: an output exists only once it is whole."""
-    if not all(path.exists() for path in (target, *layers)):
+def _is_done(
+    scene: ListedScene, opened: Scene, model: Model, paths: Mapping[str, Path], options: BatchOptions
+) -> bool:
+    """Whether all that is asked for is there and is what would come out: an output exists only once it is whole.
+
+    Raises:
+        OutputError: if something is there that may not be replaced.
+        SceneError: if the scene cannot be read.
+    """
+    there = {part: path for part, path in paths.items() if os.path.lexists(path)}
+    if not there or (options.overwrite and options.restart):
         return False
+    expected = {MODEL_TAG: model.digest(), SCENE_TAG: scene_digest(recognise_scale(opened, model))}
+    doubts = [doubt for path in there.values() if (doubt := _doubt(path, expected, options.precision))]
+    missing = [part for part in paths if part not in there]
+    if not doubts and not missing:
+        return True
+    if not options.overwrite and not folder_of(paths["map"]).exists():  # else only that run knows what is its own
+        lacks = [f"{scene.name} has {_with_article(there)} but no {' and no '.join(missing)}"] if missing else []
+        raise OutputError(
+            f"{'; '.join(doubts or lacks)}: give --overwrite to make all of it again, or another --output-dir"
+        )
+    return False
+
+
+def _doubt(path: Path, expected: Mapping[str, str | None], precision: str) -> str | None:
+    """Say why an output is not what would come out; None if it is."""
     try:
-        content = fingerprint(scene.path)
-        with open_raster(target) as dataset:
+        with open_raster(path) as dataset:
             tags = dataset.tags()
-    except OSError:  # a SceneError is one: whatever is wrong, it is not done
-        return False
-    return bool(tags.get(MODEL_TAG) == model.digest() and tags.get(SCENE_TAG) == content)
+    except SceneError:
+        return f"{path} is there, but is no raster"
+    if tags.get(MODEL_TAG) != expected[MODEL_TAG]:
+        return f"{path} is there, but by another model"
+    if expected[SCENE_TAG] is None or tags.get(SCENE_TAG) != expected[SCENE_TAG]:
+        return f"{path} is there, but of another scene, or its files, bands, scale or masks have changed"
+    if precision not in ("auto", tags.get(PRECISION_TAG)):
+        return f"{path} is there, but was computed in {tags.get(PRECISION_TAG)}"
+    return None
+
+
+def _with_article(parts: Iterable[str]) -> str:
+    return " and ".join(f"a {part}" for part in parts)
 
 
 def _make(folder: Path) -> None:

@@ -11,12 +11,12 @@ from cssd_geo.tiles import Halo, TilePlan, plan_tiles
 
 _TILES_IN_FLIGHT = 3
 """Two are computed while the next one is read."""
-_FEWEST_ROWS = 256
+_PREFERRED_ROWS = 256
 """Rows of a tile, where memory allows: with fewer, the halo is a large part of the work."""
-_FEWEST_COLUMNS = 512
+_PREFERRED_COLUMNS = 512
 """Likewise, where no budget is given: GDAL decodes a single block slowly, and in one thread."""
-_FEW_ROWS = 96
-"""Rows that are enough where wider tiles save reads."""
+_ROWS_OF_WIDE_TILES = 96
+"""Rows that are enough where wider tiles save reads: those of raw files, a line at a time."""
 _MOST_PIXELS = 1 << 19
 """Pixels of a tile: more of them are not faster, and progress is told tile by tile."""
 _BLOCKS_ACROSS = 8
@@ -109,10 +109,10 @@ def plan_within(memory: int, needs: Needs, blocks: Blocks, *, height: int, width
 
 def least_memory(needs: Needs, blocks: Blocks, *, height: int, width: int, halo: Halo) -> int:
     """Bytes with which tiles are whole blocks, 256 rows or more high and 512 columns wide, where the scene is."""
-    whole = math.ceil(_FEWEST_COLUMNS / blocks.width) * blocks.width
+    whole = math.ceil(_PREFERRED_COLUMNS / blocks.width) * blocks.width
     down, columns = (1, blocks.least_run) if blocks.divisible else (blocks.height, whole)
-    rows = min(math.ceil(_FEWEST_ROWS / down) * down, height)
-    margin = halo.total + halo.after
+    rows = min(math.ceil(_PREFERRED_ROWS / down) * down, height)
+    margin = _margin(halo)
     tile = needs.fixed + (rows + margin) * (min(columns, width) + margin) * needs.per_pixel
     return math.ceil(tile * _KEPT_SHARE / (_KEPT_SHARE - 1))
 
@@ -120,39 +120,78 @@ def least_memory(needs: Needs, blocks: Blocks, *, height: int, width: int, halo:
 def _has_whole_rows(smaller: TilePlan, plan: TilePlan, blocks: Blocks) -> bool:
     """Whether smaller tiles are large enough, and hold whole blocks, which else were decoded for every row."""
     rows, cols = smaller.tile_height, smaller.tile_width
-    if rows < min(plan.tile_height, _FEWEST_ROWS) or cols < min(plan.tile_width, blocks.width):
+    if rows < min(plan.tile_height, _PREFERRED_ROWS) or cols < min(plan.tile_width, blocks.width):
         return False
     return blocks.divisible or rows == plan.height or rows % blocks.height == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Space:
+    """What a tile may take."""
+
+    pixels: int
+    """Its halo included."""
+    margin: int
+    """Rows, and columns, of the halo."""
+
+    def beside(self, other: int, unit: int) -> int:
+        """Rows that fit beside so many columns, or the other way round: whole units, where one fits."""
+        space = max(0, self.pixels // (other + self.margin) - self.margin)
+        return space // unit * unit or space
+
+    @property
+    def side(self) -> int:
+        """Of the largest square that fits; below 1 where none does."""
+        return math.isqrt(max(0, self.pixels)) - self.margin
 
 
 def _one_by_one(memory: int, needs: Needs, blocks: Blocks, *, height: int, width: int, halo: Halo) -> TilePlan:
     """Plan tiles that are visited column by column."""
     down, across = (1, 1) if blocks.divisible else (min(blocks.height, height), min(blocks.width, width))
-    rows = math.ceil(min(_FEWEST_ROWS, height) / down) * down
-    margin = halo.total + halo.after  # the last tile of a row or column may be `after` longer
-    many = 1 if across == width else _BLOCKS_ACROSS
-    wide = min(blocks.least_run, width) if blocks.divisible else many * across
-    useful = max(_MOST_PIXELS, (rows + margin) * (wide + margin))
-    pixels = min(useful, (memory - needs.fixed) // needs.per_pixel)
-
-    def fitting(other: int, unit: int) -> int:
-        """Rows that fit beside so many columns, or the other way round: whole units, where one fits."""
-        space = max(0, pixels // (other + margin) - margin)
-        return space // unit * unit or space
-
-    run = max(1, min(blocks.least_run, fitting(_FEW_ROWS, 1))) if blocks.divisible else across
-    columns = min(max(fitting(rows, across), run), width)
-    if columns % across == 0:  # no thin rest at the right; one block alone GDAL decodes slowly, in one thread
-        columns = math.ceil(math.ceil(width / across) / math.ceil(width / columns)) * across
-    rows = min(fitting(columns, down), height)
+    preferred_rows = math.ceil(min(_PREFERRED_ROWS, height) / down) * down
+    margin = _margin(halo)
+    useful = _useful_pixels(preferred_rows, across, blocks, width=width, margin=margin)
+    space = _Space(pixels=min(useful, (memory - needs.fixed) // needs.per_pixel), margin=margin)
+    columns = _columns(space, preferred_rows, across, blocks, width=width)
+    rows = min(space.beside(columns, down), height)
     if rows < min(halo.total, height) or columns < min(halo.total, width):  # else most of what is read is halo
-        rows = columns = math.isqrt(max(0, pixels)) - margin
+        rows = columns = space.side
     if rows < 1:
         least = needs.fixed + (margin + 1) ** 2 * needs.per_pixel
+        better = least_memory(needs, blocks, height=height, width=width, halo=halo)
         raise InputError(
-            f"{shown(memory)} of memory are too little for this scene and model: give at least {shown(2 * least)}"
+            f"{shown(memory, down=True)} of memory are too little for this scene and model: give at least "
+            f"{shown(least)}, better {shown(better)}: small tiles are slow"
         )
     return plan_tiles(height=height, width=width, tile_height=rows, tile_width=columns, halo=halo)
+
+
+def _margin(halo: Halo) -> int:
+    """What a tile is read beyond its own rows or columns: the last one may itself be `after` longer."""
+    return halo.total + halo.after
+
+
+def _useful_pixels(rows: int, across: int, blocks: Blocks, *, width: int, margin: int) -> int:
+    """Pixels of a tile, its halo included, beyond which it gets no faster."""
+    if blocks.divisible:
+        wide = min(blocks.least_run, width)
+    else:
+        wide = across if across == width else _BLOCKS_ACROSS * across
+    return max(_MOST_PIXELS, (rows + margin) * (wide + margin))
+
+
+def _columns(space: _Space, rows: int, across: int, blocks: Blocks, *, width: int) -> int:
+    """Columns of a tile of so many rows: as many as fit, but never less than what is worth a read of its own."""
+    least = across
+    if blocks.divisible:
+        least = max(1, min(blocks.least_run, space.beside(_ROWS_OF_WIDE_TILES, 1)))
+    columns = min(max(space.beside(rows, across), least), width)
+    return _without_thin_rest(columns, across, width) if columns % across == 0 else columns
+
+
+def _without_thin_rest(columns: int, across: int, width: int) -> int:
+    """Whole blocks for as many tiles, as equal as can be: one block alone GDAL decodes slowly, in one thread."""
+    return math.ceil(math.ceil(width / across) / math.ceil(width / columns)) * across
 
 
 def parse_size(text: str) -> int:
@@ -168,7 +207,8 @@ def parse_size(text: str) -> int:
     return int(Fraction(found[1]) * factor)
 
 
-def shown(size: int) -> str:
-    """Bytes for a reader, rounded up, so that what is enough stays enough."""
-    megabytes = math.ceil(size / 1e6)
-    return f"{math.ceil(megabytes / 10) / 100:.2f} GB" if megabytes >= 1000 else f"{megabytes} MB"  # noqa: PLR2004
+def shown(size: int, *, down: bool = False) -> str:
+    """Bytes for a reader, rounded up, so that what is enough stays enough; or down, for what is too little."""
+    whole = math.floor if down else math.ceil
+    megabytes = whole(size / 1e6)
+    return f"{whole(megabytes / 10) / 100:.2f} GB" if megabytes >= 1000 else f"{megabytes} MB"  # noqa: PLR2004

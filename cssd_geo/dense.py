@@ -1,11 +1,11 @@
 """CSSD for maps: every pixel of a tile at once, equal to `CSSD.forward` window by window, to rounding.
 
 A trained network is rewritten: normalisation, the spectral map and its batch norm become one product, the spatial
-batch norm goes into its convolution. A tile then flows through in bands of rows that fit the processor's cache.
-Each stage keeps the last rows of its input, which the next band needs again, so nothing is computed twice.
+batch norm goes into its convolution. A tile then flows through in strips of rows that fit the processor's cache.
+Each stage keeps the last rows of its input, which the next strip needs again, so nothing is computed twice.
 
 Shapes: S bands of the model, B bands that are read (these, or others that the first product resamples), C spectral
-features, D spatial features, K classes, w window, y x x pixels with their halo, h x v without, r rows of a band,
+features, D spatial features, K classes, w window, y x x pixels with their halo, h x v without, r rows of a strip,
 J groups of n columns (see `pooling`). Channels are last in memory.
 """
 
@@ -31,12 +31,12 @@ _PANEL_COLUMNS = 256
 """Columns of a tile that flow through together on a CPU; the halo between two panels is computed twice."""
 _LEAST_PANEL_COLUMNS = 128
 """Where there are many processors: narrower panels would be mostly halo."""
-_BAND_PIXELS = 8192
-"""Pixels of a band on a CPU: 8 MB a stage with 256 features in float32. Half as many are slower."""
+_STRIP_PIXELS = 8192
+"""Pixels of a strip on a CPU: 8 MB a stage with 256 features in float32. Half as many are slower."""
 _LEAST_ROWS = 16
-"""Of a band, where many are computed side by side: with 4 rows each a pixel takes a fifth longer."""
+"""Of a strip, where many are computed side by side: with 4 rows each a pixel takes a fifth longer."""
 _LIVE_STAGES = 11
-"""Results of C features for each pixel of a band that are in memory at a time, groups for the pooling included.
+"""Results of C features for each pixel of a strip that are in memory at a time, groups for the pooling included.
 
 The first product's comes on top.
 """
@@ -64,9 +64,9 @@ class DenseNetwork:
             device: where to compute.
         """
         self.config, self.dtype, self.device = network.config, dtype, device
-        self._panel_columns, self._band_pixels = _PANEL_COLUMNS, _BAND_PIXELS
+        self._panel_columns, self._strip_pixels = _PANEL_COLUMNS, _STRIP_PIXELS
         if device.type != "cpu":
-            self._panel_columns = self._band_pixels = sys.maxsize
+            self._panel_columns = self._strip_pixels = sys.maxsize
         self._idle: list[_Flow] = []
         first = torch.promote_types(dtype, torch.float32)
         spectral_weight, spectral_bias = network.spectral_affine()  # (C,S) (C,)
@@ -103,10 +103,10 @@ class DenseNetwork:
     def working_bytes(self) -> int:
         """Memory that computing takes on a CPU, whatever the size of the tile."""
         at_once = threads_for(sys.maxsize)
-        first_band = _shared(_BAND_PIXELS, at_once) + self.halo.total * (_PANEL_COLUMNS + self.halo.total)
-        bands_and_mapped = sum(self._spectral_weight.shape) * self._spectral_weight.dtype.itemsize
+        first_strip = _shared(_STRIP_PIXELS, at_once) + self.halo.total * (_PANEL_COLUMNS + self.halo.total)
+        stored_and_mapped = sum(self._spectral_weight.shape) * self._spectral_weight.dtype.itemsize
         features = _LIVE_STAGES * self.config.spectral_features * self.dtype.itemsize
-        return first_band * (bands_and_mapped + features) * at_once
+        return first_strip * (stored_and_mapped + features) * at_once
 
     def __call__(self, stored: Tensor, valid: Tensor) -> Logits:
         """Classify every pixel of a tile's core.
@@ -125,11 +125,13 @@ class DenseNetwork:
             for all_columns, panel in zip(whole, heads, strict=True):
                 all_columns[:, columns] = panel
 
-        self.each_panel(stored, valid, keep)
+        self.each_panel(stored, valid, keep, alone=True)
         return whole
 
     @torch.inference_mode()
-    def each_panel(self, stored: Tensor, valid: Tensor, take: Callable[[slice, Logits], None]) -> None:
+    def each_panel(
+        self, stored: Tensor, valid: Tensor, take: Callable[[slice, Logits], None], *, alone: bool = False
+    ) -> None:
         """Classify a tile panel by panel. Where a GPU's memory is short, smaller pieces are tried.
 
         Args:
@@ -138,38 +140,43 @@ class DenseNetwork:
             take: called with the columns of each panel and its logits, (h, v of the panel, K), which are gone
                 afterwards; several threads call at a time, and after smaller pieces were needed again from the
                 start.
+            alone: whether no other tile is computed meanwhile: then a narrow one gets all processors. Else all
+                tiles share the same threads, so that together they take the working memory of one.
         """
         while True:
             try:
-                return self._each_panel(stored, valid, take)
+                return self._each_panel(stored, valid, take, alone=alone)
             except torch.OutOfMemoryError:
-                smaller = min(self._band_pixels, valid.numel()) // 2
+                smaller = min(self._strip_pixels, valid.numel()) // 2
                 if smaller < _FEWEST_PIXELS:
                     raise
-            self._band_pixels = self._panel_columns = smaller
+            self._strip_pixels = self._panel_columns = smaller
             self._idle.clear()
             _log.warning("out of memory on %s: going on with %s pixels at a time", self.device, f"{smaller:,}")
 
-    def _each_panel(self, stored: Tensor, valid: Tensor, take: Callable[[slice, Logits], None]) -> None:
-        width = valid.shape[1] - self.halo.total
-        at_once = threads_for(width // _LEAST_PANEL_COLUMNS) if self.device.type == "cpu" else 1
-        band = _shared(self._band_pixels, at_once)
+    def _each_panel(
+        self, stored: Tensor, valid: Tensor, take: Callable[[slice, Logits], None], *, alone: bool
+    ) -> None:
+        on_cpu, width = self.device.type == "cpu", valid.shape[1] - self.halo.total
+        side_by_side = threads_for(width // _LEAST_PANEL_COLUMNS) if on_cpu else 1
+        at_once = threads_for(sys.maxsize) if on_cpu and not alone else side_by_side
+        strip = _shared(self._strip_pixels, at_once)
 
         @torch.inference_mode()
         def classify_panel(core: slice) -> None:
             padded, flow = slice(core.start, core.stop + self.halo.total), self._idle_flow()
-            take(core, self._classify_panel(stored[:, :, padded], valid[:, padded], flow, band))
+            take(core, self._classify_panel(stored[:, :, padded], valid[:, padded], flow, strip))
             self._idle.append(flow)
 
-        run_side_by_side(classify_panel, _panels(width, self._panel_columns, at_once), at_once)
+        run_side_by_side(classify_panel, _panels(width, self._panel_columns, side_by_side), at_once)
 
-    def _classify_panel(self, stored: Tensor, valid: Tensor, flow: "_Flow", band_pixels: int) -> Logits:
+    def _classify_panel(self, stored: Tensor, valid: Tensor, flow: "_Flow", strip_pixels: int) -> Logits:
         """Let the rows of (B,y,x) and (y,x) flow through all stages, to two (h,v,K)."""
         height, width = valid.shape
         core = height - self.halo.total, width - self.halo.total, self.config.classes
         main, spectral = (room.take(self._spectral_weight, core) for room in (flow.main, flow.spectral))
         mask, done = _Mask(valid, self.device), 0
-        for start, stop in self._bands(height, width, band_pixels):
+        for start, stop in self._strips(height, width, strip_pixels):
             features, opinions = self._spectral(stored[:, start:stop], flow)  # (r,x,C) (r,x,K)
             self._keep_core(opinions, start, spectral)
             mask.blank(features, stop)
@@ -189,8 +196,8 @@ class DenseNetwork:
         flow.begin()
         return flow
 
-    def _bands(self, height: int, width: int, pixels: int) -> Iterator[tuple[int, int]]:
-        """First row and end of each band; the first has the halo on top, so that each one leads to results."""
+    def _strips(self, height: int, width: int, pixels: int) -> Iterator[tuple[int, int]]:
+        """First row and end of each strip; the first has the halo on top, so that each one leads to results."""
         most = max(_LEAST_ROWS, pixels // (width * BLOCK_ROWS) * BLOCK_ROWS)
         first = min(most + self.halo.total, height)
         yield 0, first
@@ -252,7 +259,7 @@ class DenseNetwork:
 
 
 class _Flow:
-    """What the stages keep from band to band, and their memory, which serves one panel after the other."""
+    """What the stages keep from strip to strip, and their memory, which serves one panel after the other."""
 
     def __init__(self, window: int) -> None:
         self.pixels, self.features, self.main, self.spectral = (Room() for _ in range(4))
@@ -281,9 +288,9 @@ class _Mask:
         return rows
 
 
-def _shared(band_pixels: int, at_once: int) -> int:
-    """Pixels of a band where several are computed side by side: together no more than two of full size."""
-    return band_pixels // max(1, at_once // 2)
+def _shared(strip_pixels: int, at_once: int) -> int:
+    """Pixels of a strip where several are computed side by side: together no more than two of full size."""
+    return strip_pixels // max(1, at_once // 2)
 
 
 def _panels(width: int, most: int, at_once: int) -> list[slice]:

@@ -1,16 +1,22 @@
 """What a classification will take: known from the plan, and from two tiles that are tried."""
 
+import os
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from cssd_geo.engine.inference import TileClassifier
+from cssd_geo.engine.inference import TileClassifier, precision_name
+from cssd_geo.engine.streaming import this_machine
 from cssd_geo.files.outputs import GEOTIFF, check_target
+from cssd_geo.model import Model
 from cssd_geo.runs.layers import Paths, Room, asked_layers, raw_layers, room_for
+from cssd_geo.runs.unfinished import folder_of
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import TilePlan
+from cssd_geo.value_scale import recognise_scale
 
 _WARM_UP = 64
 """Side length of what is computed before the clock runs: the first time, libraries are loaded."""
@@ -47,33 +53,41 @@ class Forecast:
     trial: Trial
     gpu_free: int | None
     """Bytes of the GPU's memory that other programs leave; None on a CPU."""
+    in_the_way: tuple[Path, ...]
+    """Outputs that exist: without `overwrite` the run will be refused."""
+    notes: tuple[str, ...]
+    """What the run will say of the scene and of its bands and scale."""
 
 
 def forecast(
-    classifier: TileClassifier,
     scene: Scene,
+    model: Model,
     paths: Paths,
     *,
-    precision: str,
-    tile_size: int | None,
-    memory: int | None,
+    tile_size: int | None = None,
+    memory: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
 ) -> Forecast:
-    """Plan a run and try two of its tiles; writes nothing.
+    """Plan what `classify` would do with the same arguments, and try two of its tiles; writes nothing.
 
     Args:
-        classifier: what will compute.
-        scene: what will be classified.
+        scene: what would be classified.
+        model: what with.
         paths: of the rasters.
-        precision: that of the classifier.
         tile_size: as for `classify`.
-        memory: as for `classify`.
+        memory: likewise.
+        device: likewise.
+        precision: likewise.
 
     Raises:
         InputError: if an option cannot be used.
         OutputError: if an output cannot be written where it should be.
-        SceneError: if a tile cannot be read.
+        SceneError: if a tile cannot be read, or the scene's bands do not cover the model's.
     """
-    layers = asked_layers(paths, scene, classifier.model, precision)
+    scene, place = recognise_scale(scene, model), this_machine(device, precision)
+    classifier = TileClassifier(model, scene, place.device, place.precision)
+    layers = asked_layers(paths, scene, model, precision_name(place.precision))
     for layer in layers.values():
         check_target(layer.path, overwrite=True, suffixes=GEOTIFF)
     plan = classifier.plan(scene, tile_size, memory)
@@ -85,7 +99,15 @@ def forecast(
         room=room_for(raw_layers(layers, scene.grid)),
         gpu_free=torch.cuda.mem_get_info(classifier.device)[0] if gpu else None,
         trial=_try(classifier, scene, plan, frozenset(layers)),
+        in_the_way=_existing([layer.path for layer in layers.values()]),
+        notes=scene.notes + classifier.notes,
     )
+
+
+def _existing(outputs: list[Path]) -> tuple[Path, ...]:
+    """Outputs that are there, the class map first. Which of them an unfinished run takes as its own, it knows."""
+    goes_on = folder_of(outputs[0]).exists()
+    return () if goes_on else tuple(path for path in outputs if os.path.lexists(path))
 
 
 def _try(classifier: TileClassifier, scene: Scene, plan: TilePlan, parts: Collection[str]) -> Trial:

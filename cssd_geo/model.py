@@ -16,9 +16,10 @@ from safetensors.torch import save
 
 from cssd_geo.bands import Bands
 from cssd_geo.calibration import Calibration
-from cssd_geo.classes import ClassTable, listed
+from cssd_geo.classes import ClassTable
 from cssd_geo.errors import InputError, ModelFileError
 from cssd_geo.files.outputs import write_whole
+from cssd_geo.messages import listed
 from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.options import LARGEST_WINDOW
 from cssd_geo.spectra.alignment import Alignment
@@ -207,23 +208,3 @@ def json_ready(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def fingerprint(path: str | Path) -> str:
-    """SHA-256 of a file's size and of up to 64 pieces of 1 MiB spread over it: quick for files of any size.
-
-    Of a folder, such as a Zarr store: of the names and sizes of its files, and of 64 files spread over them.
-    """
-    if Path(path).is_dir():
-        files = sorted(each for each in Path(path).rglob("*") if each.is_file())
-        named = [f"{each.relative_to(path).as_posix()} {each.stat().st_size}" for each in files]
-        read = [fingerprint(each) for each in files[:: -(-len(files) // 64) or 1]]
-        return hashlib.sha256("\n".join(named + read).encode()).hexdigest()
-    size, piece = Path(path).stat().st_size, 1 << 20
-    digest = hashlib.sha256(str(size).encode())
-    starts = sorted({round(i * max(size - piece, 0) / 63) for i in range(64)})
-    with Path(path).open("rb") as file:
-        for start in starts:
-            file.seek(start)
-            digest.update(file.read(piece))
-    return digest.hexdigest()

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from cssd_geo.errors import InputError
+from cssd_geo.errors import InputError, SceneError
+from cssd_geo.files.locations import local_path
 from cssd_geo.formats import cf, desis, emit, enmap, neon, prisma
 from cssd_geo.scenes.masks import open_aoi, open_valid_mask
 from cssd_geo.scenes.scene import Scene, scene_of_raster
@@ -21,6 +22,7 @@ class Format(Protocol):
         """Open it; reads no pixel."""
 
 
+_VECTORS = (".shp", ".gpkg", ".geojson", ".kml", ".gml", ".fgb")
 _FORMATS: tuple[Format, ...] = (enmap, desis, prisma, neon, emit, cf)
 """Tried in this order; `cf` takes every NetCDF, HDF5 and Zarr store that no other does."""
 
@@ -44,7 +46,7 @@ def open_scene(
         aoi: polygons of any vector, in any CRS; only pixels whose centre they cover are usable.
         aoi_layer: layer of an `aoi` with several.
         scale: reflectance = scale * value, whatever the file says.
-        follow_links: let a virtual raster (VRT) refer to files outside of its folder, or on servers.
+        follow_links: let a raster refer to files outside of its folder, or on servers.
 
     Raises:
         SceneError: if it does not exist, is no raster, holds complex numbers or bands of several types; is a
@@ -68,7 +70,27 @@ def _open(path: str, *, follow_links: bool) -> Scene:
     for each in _FORMATS:
         if each.recognises(path):
             return each.open_product(path)
-    return scene_of_raster(path, follow_links=follow_links)
+    try:
+        return scene_of_raster(path, follow_links=follow_links)
+    except SceneError as error:
+        if (mistaken := _mistaken(path)) is not None:
+            raise SceneError(mistaken) from error
+        raise
+
+
+def _mistaken(path: str) -> str | None:
+    """Say what was given where a scene was expected, if that is plain to see."""
+    local = local_path(path)
+    if local is None or not local.exists():
+        return None
+    if local.is_dir():
+        return (
+            f"{path} is a folder, and no sensor product that is known: name its raster, or several with "
+            f'cssd-geo batch "{local / "*.tif"}"'
+        )
+    if local.suffix.lower() in _VECTORS:
+        return f"{path} is a vector: the scene, a raster, comes first, then labels or a reference"
+    return None
 
 
 def _with_bands(scene: Scene, choice: str | Sequence[int]) -> Scene:

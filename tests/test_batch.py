@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -10,13 +11,15 @@ import rasterio
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
-from scenes import random_model, write_raster
+from made_products import write_enmap
+from scenes import pixel_box, random_model, write_polygons, write_raster
 
 from cssd_geo.batch import BatchOptions, Outcome, classify_batch
 from cssd_geo.classification import classify
 from cssd_geo.cli import main
 from cssd_geo.errors import BatchError, InputError, OutputError, SceneError
 from cssd_geo.model import Model, load_model
+from cssd_geo.products import open_scene
 from cssd_geo.scenes.scene_lists import ListedScene, Shard, find_scenes
 from cssd_geo.scenes.stac import read_items
 
@@ -72,22 +75,86 @@ def test_what_is_done_is_skipped_and_what_is_not_is_done(flights: Path, model: M
     assert [outcome.status for outcome in again] == ["skipped", "skipped", "done"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
     more = list(classify_batch(listed(flights)[:1], model, maps, options=BatchOptions(overwrite=True)))
+    assert [outcome.status for outcome in more] == ["skipped"], "an interrupted batch goes on with --overwrite too"
+    everything = BatchOptions(overwrite=True, restart=True)
+    more = list(classify_batch(listed(flights)[:1], model, maps, options=everything))
     assert [outcome.status for outcome in more] == ["done"]
-    layers = BatchOptions(layers=["confidence"])
-    with pytest.raises(OutputError, match="exists"):  # a map without the confidence that is asked for now
-        list(classify_batch(listed(flights)[:1], model, maps, options=layers))
+
+
+def test_what_is_missing_beside_a_map_is_said_and_made_with_it(
+    flights: Path, model: Model, tmp_path: Path
+) -> None:
+    scenes = listed(flights)[:1]
+    list(classify_batch(scenes, model, tmp_path))
+    layers = ["confidence", "disagreement"]
+    message = r"line0 has a map but no confidence and no disagreement: give --overwrite .* or another --output-dir"
+    with pytest.raises(OutputError, match=message):
+        list(classify_batch(scenes, model, tmp_path, options=BatchOptions(layers=layers)))
+    again = BatchOptions(layers=layers, overwrite=True)
+    assert [o.status for o in classify_batch(scenes, model, tmp_path, options=again)] == ["done"]
+    assert [o.status for o in classify_batch(scenes, model, tmp_path, options=again)] == ["skipped"]
+
+
+def test_layers_of_two_models_are_never_taken_for_done(flights: Path, model: Model, tmp_path: Path) -> None:
+    scenes, both = listed(flights)[:1], BatchOptions(layers=["confidence"])
+    list(classify_batch(scenes, model, tmp_path, options=both))
+    other = random_model(bands=4, seed=1)
+    list(classify_batch(scenes, other, tmp_path, options=BatchOptions(overwrite=True)))
+    with pytest.raises(
+        OutputError, match=r"line0_confidence.tif is there, but by another model: give --overwrite"
+    ):
+        list(classify_batch(scenes, other, tmp_path, options=both))
+
+
+def test_a_scene_whose_header_was_corrected_is_not_done(model: Model, tmp_path: Path) -> None:
+    cube = np.random.default_rng(0).integers(0, 4000, (4, 14, 17)).astype(np.int16)
+    path = write_raster(tmp_path / "line.dat", cube, driver="ENVI", interleave="bip")
+    scenes = find_scenes([str(path)])
+    list(classify_batch(scenes, model, tmp_path))
+    header = path.with_suffix(".hdr")
+    header.write_text(header.read_text() + "data ignore value = 7\n")
+    with pytest.raises(OutputError, match=r"line_map.tif is there, but of another scene, or its files, bands"):
+        list(classify_batch(scenes, model, tmp_path))
+    done = list(classify_batch(scenes, model, tmp_path, options=BatchOptions(overwrite=True)))
+    assert [outcome.status for outcome in done] == ["done"]
+    assert [outcome.status for outcome in classify_batch(scenes, model, tmp_path)] == ["skipped"]
+    scaled = BatchOptions(scale=0.5)
+    with pytest.raises(OutputError, match="scale or masks have changed"):
+        list(classify_batch(scenes, model, tmp_path, options=scaled))
+
+
+def test_headers_archives_and_products_in_folders_are_recognised_as_done(tmp_path: Path) -> None:
+    cube = np.random.default_rng(0).integers(0, 4000, (8, 14, 17)).astype(np.int16)
+    header = write_raster(tmp_path / "raw.dat", cube, driver="ENVI").with_suffix(".hdr")
+    product = write_enmap(tmp_path / "enmap")
+    with ZipFile(tmp_path / "packed.zip", "w") as archive:
+        archive.write(write_raster(tmp_path / "inside.tif", cube), "inside.tif")
+    scenes = find_scenes([str(header), str(product), f"/vsizip/{tmp_path / 'packed.zip'}/inside.tif"])
+    for status in ("done", "skipped"):
+        found = classify_batch(scenes, random_model(bands=8), tmp_path / "maps")
+        assert [outcome.status for outcome in found] == [status] * 3, status
+
+
+def test_a_map_in_another_precision_than_asked_for_is_not_done(
+    flights: Path, model: Model, tmp_path: Path
+) -> None:
+    scenes = listed(flights)[:1]
+    list(classify_batch(scenes, model, tmp_path, options=BatchOptions(precision="bfloat16")))
+    assert [outcome.status for outcome in classify_batch(scenes, model, tmp_path)] == ["skipped"]
+    with pytest.raises(OutputError, match="was computed in bfloat16"):
+        list(classify_batch(scenes, model, tmp_path, options=BatchOptions(precision="float32")))
 
 
 def test_a_map_by_another_model_or_of_a_changed_scene_is_never_taken_for_done(
     flights: Path, model: Model, tmp_path: Path
 ) -> None:
     list(classify_batch(listed(flights), model, tmp_path / "maps"))
-    with pytest.raises(OutputError, match="exists"):
+    with pytest.raises(OutputError, match="but by another model"):
         list(classify_batch(listed(flights), random_model(bands=4, seed=1), tmp_path / "maps"))
     first = Path(listed(flights)[0].path)
     with rasterio.open(first, "r+") as dataset:
         dataset.write(dataset.read() + 7)
-    with pytest.raises(OutputError, match="exists"):
+    with pytest.raises(OutputError, match="but of another scene"):
         list(classify_batch(listed(flights), model, tmp_path / "maps"))
 
 
@@ -177,6 +244,26 @@ def test_lists_that_cannot_be_used(
         find_scenes(given)
 
 
+def test_a_file_named_twice_is_taken_once(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (flights / "list.txt").write_text("day0/line0.tif\nday1/../day0/line0.tif\n")
+    monkeypatch.chdir(flights)
+    found = find_scenes([str(flights / "day0" / "*.tif"), "@list.txt", "day0/line2.tif"])
+    assert [scene.name for scene in found] == ["line0", "line2"]
+
+
+def test_maps_beside_scenes_are_no_scenes(flights: Path, model: Model) -> None:
+    layers, notes = BatchOptions(layers=["confidence"]), list[str]()
+    list(classify_batch(listed(flights)[:1], model, flights / "day0", options=layers))
+    found = find_scenes([str(flights / "**" / "*.tif")], on_note=notes.append)
+    assert [scene.name for scene in found] == ["line0", "line1", "line2"]
+    assert len(notes) == 1
+    assert "left out: " in notes[0]
+    assert "line0_confidence.tif" in notes[0]
+    assert "line0_map.tif" in notes[0]
+    with pytest.raises(InputError, match=r"names rasters that cssd-geo wrote .* and no scene"):
+        find_scenes([str(flights / "day0" / "*_map.tif")])
+
+
 def test_two_scenes_of_one_name_are_refused_before_any_work(flights: Path) -> None:
     (flights / "day1" / "line0.tif").write_bytes(b"")
     with pytest.raises(InputError, match=r"line0.*day0.*day1"):
@@ -221,6 +308,19 @@ def test_items_do_not_lead_out_of_their_folder_unless_asked(href: str, tmp_path:
     assert read_items(str(path), follow_links=True)[0].path.endswith(href.removeprefix("../"))
 
 
+@pytest.mark.parametrize(
+    "words", ["GTIFF_DIR:1:{}", '<VRTDataset><SimpleSource name="{}"/></VRTDataset>', "file://{}"]
+)
+def test_what_an_item_names_is_a_path_and_nothing_else_that_gdal_knows(
+    words: str, flights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "items").mkdir()
+    monkeypatch.chdir(tmp_path / "items")
+    Path("item.json").write_text(json.dumps(item(words.format(flights / "day0" / "line0.tif"))))
+    with pytest.raises(SceneError, match=r"does not exist|outside of its folder"):
+        open_scene(read_items("item.json")[0].path)
+
+
 def test_links_of_the_file_system_do_not_lead_out_either(flights: Path, tmp_path: Path) -> None:
     folder = tmp_path / "items"
     folder.mkdir()
@@ -254,6 +354,19 @@ def test_whatever_an_item_holds_it_is_read_or_refused(
         assert str(path) in str(error)  # noqa: PT017 - either may happen
     else:
         assert all("/" not in each.id and each.path for each in found)
+
+
+def test_bands_scale_and_masks_hold_for_every_scene(flights: Path, model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path / "m.safetensors")
+    area = write_polygons(tmp_path / "area.gpkg", [(pixel_box(2, 3, 5, 6), "here")])
+    pattern = flights / "**" / "*.tif"
+    words = ("-m", tmp_path / "m.safetensors", "--scale", "0.5", "--aoi", area, "--bands", "4,3,2,1")
+    done = call("batch", pattern, "-o", tmp_path / "maps", *words)
+    assert done.exit_code == 0, done.output
+    for number in range(3):
+        with rasterio.open(tmp_path / "maps" / f"line{number}_map.tif") as dataset:
+            found = dataset.read(1) > 0
+        assert (found.sum(), found[2:7, 3:9].all()) == (30, True)
 
 
 def test_the_command(flights: Path, model: Model, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ import itertools
 import logging
 import pickle
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -109,7 +111,7 @@ pieces = st.tuples(st.integers(1, 40), st.integers(1, 200))
 def cut_into(columns: int, pixels: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cssd_geo.dense._PANEL_COLUMNS", columns)
-        patch.setattr("cssd_geo.dense._BAND_PIXELS", pixels)
+        patch.setattr("cssd_geo.dense._STRIP_PIXELS", pixels)
         patch.setattr("cssd_geo.dense._LEAST_ROWS", 4)
         patch.setattr("cssd_geo.compute.dilation._STRIP_VALUES", 1)
         yield
@@ -368,6 +370,24 @@ def test_threads_side_by_side_make_the_same_of_a_tile(
         torch.set_num_threads(usual)
 
 
+def test_tiles_that_are_computed_side_by_side_share_the_same_threads() -> None:
+    """So that narrow tiles, at the edge of a scene, take no working memory of their own."""
+    cases = [case_of(CONFIG, 24, width) for width in (9, 60, 9, 60, 12)]
+    network, seen, usual = ready(cases[0]), set[int](), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as callers:
+            patch.setattr("cssd_geo.dense._LEAST_PANEL_COLUMNS", 16)
+
+            def classify(case: Case) -> None:
+                network.each_panel(case.stored, case.valid, lambda *_: seen.add(threading.get_ident()))
+
+            list(callers.map(classify, cases))
+    finally:
+        torch.set_num_threads(usual)
+    assert 1 <= len(seen) <= 2
+
+
 def test_working_memory_does_not_travel() -> None:
     case = case_of(CONFIG, 40, 30)
     network = ready(case)
@@ -385,16 +405,18 @@ class Scarce:
         self.tried: list[int] = []
         each_panel = DenseNetwork._each_panel
 
-        def each_panel_if_small(network: DenseNetwork, stored: Tensor, valid: Tensor, take: Any) -> None:
-            self.tried.append(network._band_pixels)
-            if max(network._band_pixels, network._panel_columns) > enough_for:
+        def each_panel_if_small(
+            network: DenseNetwork, stored: Tensor, valid: Tensor, take: Any, **how: bool
+        ) -> None:
+            self.tried.append(network._strip_pixels)
+            if max(network._strip_pixels, network._panel_columns) > enough_for:
                 raise torch.OutOfMemoryError
-            each_panel(network, stored, valid, take)
+            each_panel(network, stored, valid, take, **how)
 
         monkeypatch.setattr(DenseNetwork, "_each_panel", each_panel_if_small)
         monkeypatch.setattr("cssd_geo.dense._FEWEST_PIXELS", 100)
         monkeypatch.setattr("cssd_geo.dense._PANEL_COLUMNS", sys.maxsize)
-        monkeypatch.setattr("cssd_geo.dense._BAND_PIXELS", sys.maxsize)
+        monkeypatch.setattr("cssd_geo.dense._STRIP_PIXELS", sys.maxsize)
 
 
 def test_out_of_memory_goes_on_with_smaller_pieces(

@@ -4,13 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from crashing import write_scene
 from scenes import random_model
 
 from cssd_geo.classification import classify
 from cssd_geo.cli.forecast import show
-from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.errors import OutputError
 from cssd_geo.forecast import Forecast, Trial, forecast
 from cssd_geo.products import open_scene
@@ -22,9 +20,8 @@ MODEL = random_model(bands=5, seed=5)
 
 def forecast_of(folder: Path, tile_size: int) -> Forecast:
     scene = open_scene(write_scene(folder))
-    classifier = TileClassifier(MODEL, scene, torch.device("cpu"))
     paths = {"class_map": folder / "map.tif", "confidence": None, "probabilities": folder / "p.tif"}
-    return forecast(classifier, scene, paths, precision="float32", tile_size=tile_size, memory=10**9)
+    return forecast(scene, MODEL, paths, tile_size=tile_size, memory=10**9, device="cpu")
 
 
 @pytest.mark.parametrize(("tile_size", "tiles"), [(8, 2), (50, 2), (64, 2), (100, 1)])
@@ -55,10 +52,23 @@ def test_the_room_is_what_the_run_takes(tmp_path: Path) -> None:
 
 def test_an_output_without_a_folder_is_refused(tmp_path: Path) -> None:
     scene = open_scene(write_scene(tmp_path))
-    classifier = TileClassifier(MODEL, scene, torch.device("cpu"))
     paths = {"class_map": tmp_path / "no" / "map.tif"}
     with pytest.raises(OutputError, match="create it first"):
-        forecast(classifier, scene, paths, precision="float32", tile_size=None, memory=10**9)
+        forecast(scene, MODEL, paths)
+
+
+def test_outputs_for_which_the_run_will_be_refused_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert forecast_of(tmp_path, 50).in_the_way == ()
+    (tmp_path / "map.tif").write_bytes(b"")
+    found = forecast_of(tmp_path, 50)
+    assert found.in_the_way == (tmp_path / "map.tif",)
+    show(found)
+    refused = f"output  {tmp_path / 'map.tif'}: there already, so the run will be refused without --overwrite"
+    assert refused in capsys.readouterr().out.splitlines()
+    show(found, overwrite=True)
+    assert "output" not in capsys.readouterr().out.replace("outputs are made", "")
 
 
 def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from crashing import write_scene
 from numpy.typing import NDArray
-from scenes import ROTATED, coordinate_cube, write_raster
+from scenes import ROTATED, coordinate_cube, random_model, write_raster
 
+from cssd_geo.classification import classify
 from cssd_geo.errors import SceneError
+from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.products import open_scene
-from cssd_geo.runs.identity import SceneWatch, scene_files, scene_key
+from cssd_geo.runs.identity import SceneWatch, scene_digest, scene_files, scene_key
 from cssd_geo.scenes.scene import Scene, scene_of_array
 from cssd_geo.tiles import Window
 
@@ -68,7 +70,7 @@ def test_side_files_count_and_overviews_do_not(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "s.dat", coordinate_cube(3, 20, 30), driver="ENVI")
     before = scene_key(open_scene(path))
     assert {file.name for file in scene_files(open_scene(path))} >= {"s.dat", "s.hdr"}
-    shutil.copy(path, tmp_path / "s.dat.ovr")
+    write_raster(tmp_path / "s.dat.ovr", coordinate_cube(3, 10, 15))
     assert scene_key(open_scene(path)) == before
     header = tmp_path / "s.hdr"
     header.write_text(header.read_text() + "\n; a remark\n")
@@ -102,3 +104,39 @@ def test_a_folder_counts_by_all_names_and_sizes(scene: Scene, tmp_path: Path) ->
     (store / "0" / "chunk").write_bytes(bytes([1] * 10))
     with pytest.raises(SceneError, match=r"has changed while it was read \(chunk, chunk\)"):
         watch.check()
+
+
+def test_a_scene_that_is_gone_is_an_error(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "scene.tif").unlink()
+    for look in (scene_key, scene_digest, SceneWatch):
+        with pytest.raises(SceneError, match=r"scene\.tif is gone since it was opened"):
+            look(scene)
+
+
+def test_a_run_on_a_scene_that_is_gone_is_an_error(scene: Scene, tmp_path: Path) -> None:
+    (tmp_path / "scene.tif").unlink()
+    with pytest.raises(SceneError, match=r"scene\.tif (cannot be read any more|is gone)"):
+        classify(replace(scene, scale_by_hand=True), random_model(bands=5), tmp_path / "map.tif")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_known_by_one_fingerprint(scene: Scene, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    for number in range(100):
+        (store / f"{number:03}").write_bytes(bytes([number]))
+    folder = replace(scene, path=store)
+    before = scene_key(folder), fingerprint(store)
+    (store / "002").write_bytes(b"\xff")  # as long as before
+    assert before[0] is not None
+    assert before[0]["the content of store"] == before[1]
+    assert scene_key(folder) != before[0]
+    assert fingerprint(store) != before[1]
+
+
+def test_a_scene_at_an_address_is_known_by_its_name_and_how_it_is_read(scene: Scene) -> None:
+    there = replace(scene, path=None)
+    others = [replace(there, name="other.tif"), replace(there, scale=scene.scale * 2), scene]
+    assert scene_key(there) is None
+    assert scene_digest(there) == scene_digest(replace(there, notes=("a note",))) is not None
+    assert len({scene_digest(each) for each in (there, *others)}) == 4

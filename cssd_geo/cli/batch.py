@@ -1,7 +1,7 @@
 """`cssd-geo batch`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     help="When a scene fails: stop, or go on with the next one and exit with 7 at the end.",
 )
 @click.option("--asset", metavar="KEY", help="Asset to take of STAC items with several rasters.")
-@click.option("--follow-links", is_flag=True, help="Let STAC items and virtual rasters lead out of their folders.")
+@options.scene_choice
 @options.scheduler
 @options.workers
 @options.memory
@@ -49,7 +49,7 @@ def command(
     shard: str | None,
     on_error: str,
     asset: str | None,
-    follow_links: bool,
+    choice: dict[str, Any],
     scheduler: str | None,
     workers: int | None,
     memory: int | None,
@@ -62,14 +62,20 @@ def command(
     """Classify each SCENE into NAME_map.tif in a folder.
 
     A SCENE is a path, a quoted pattern ("flights/**/*.tif"), a STAC item or collection of items (.json), or
-    @LIST, a text file of these. Scenes whose map by this model is there are skipped. The folder's
-    manifest.jsonl gets a line of JSON for each scene.
+    @LIST, a text file of these. Scenes of which all outputs are there, by this model, are skipped, with
+    --overwrite too; --overwrite --restart makes them again. The folder's manifest.jsonl gets a line of JSON for
+    each scene.
     """
     from cssd_geo.batch import BatchOptions, classify_batch  # noqa: PLC0415 - --help does not wait for torch
     from cssd_geo.model import find_model, load_model  # noqa: PLC0415 - likewise
     from cssd_geo.scenes.scene_lists import Shard, find_scenes  # noqa: PLC0415 - likewise
 
-    found = find_scenes(scenes, asset=asset, follow_links=follow_links)
+    found = find_scenes(
+        scenes,
+        asset=asset,
+        follow_links=choice["follow_links"],
+        on_note=lambda note: click.echo(f"Note: {note}", err=True),
+    )
     asked = {"confidence": confidence, "disagreement": disagreement, "probabilities": probabilities}
     chosen = BatchOptions(
         layers=[layer for layer, wanted in asked.items() if wanted],
@@ -79,7 +85,7 @@ def command(
         precision=precision,
         overwrite=overwrite,
         restart=restart,
-        follow_links=follow_links,
+        **choice,
     )
     with client_of(scheduler, workers) as client, PixelProgress("scene") as progress:
         outcomes = classify_batch(

@@ -15,7 +15,6 @@ from cssd_geo.options import ON_ERROR
 if TYPE_CHECKING:
     from cssd_geo.classification import Classification
     from cssd_geo.model import Model
-    from cssd_geo.runs.layers import Paths
     from cssd_geo.scenes.scene import Scene
     from cssd_geo.tiles import Window
 
@@ -84,11 +83,16 @@ def command(
     ready = load_model(path)
     opened = open_scene(scene, **choice)
     if dry_run:
+        from cssd_geo.forecast import forecast  # noqa: PLC0415 - likewise
+
         paths = {"class_map": output, "confidence": confidence, "disagreement": disagreement}
         paths |= {"probabilities": probabilities}
-        _show_plan(
-            opened, ready, path, paths, tile_size=tile_size, memory=memory, device=device, precision=precision
+        plan = forecast(
+            opened, ready, paths, tile_size=tile_size, memory=memory, device=device, precision=precision
         )
+        _show_scene_and_model(opened, ready, path)
+        _warn(plan.notes)
+        show(plan, overwrite=overwrite)
         return
     with client_of(scheduler, workers) as client, PixelProgress("classify") as progress:
         done = classify(
@@ -115,36 +119,9 @@ def command(
         click.get_current_context().exit(SceneError.exit_code)
 
 
-def _show_plan(
-    scene: "Scene",
-    model: "Model",
-    model_path: Path,
-    paths: "Paths",
-    *,
-    tile_size: int | None,
-    memory: int | None,
-    device: str,
-    precision: str,
-) -> None:
-    from cssd_geo.engine.inference import (  # noqa: PLC0415 - so that --help does not wait for torch
-        TileClassifier,
-        choose_device,
-        choose_precision,
-        precision_name,
-    )
-    from cssd_geo.forecast import forecast  # noqa: PLC0415 - likewise
-    from cssd_geo.magnitude import recognise_scale  # noqa: PLC0415 - likewise
-
-    scene = recognise_scale(scene, model)
-    place = choose_device(device)
-    kind = choose_precision(precision, place)
-    classifier = TileClassifier(model, scene, place, kind)
-    name = precision_name(kind)
-    plan = forecast(classifier, scene, paths, precision=name, tile_size=tile_size, memory=memory)
+def _show_scene_and_model(scene: "Scene", model: "Model", path: Path) -> None:
     click.echo(f"scene   {scene.name}: {scene.grid.height} x {scene.grid.width} pixels, {scene.bands.summary()}")
-    click.echo(f"model   {model_path}: {len(model.mean)} bands, {len(model.classes)} classes")
-    _warn(scene.notes + classifier.notes)
-    show(plan)
+    click.echo(f"model   {path}: {len(model.mean)} bands, {len(model.classes)} classes")
 
 
 def _show(done: "Classification") -> None:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 _MINUTE, _HOUR = 60, 3600
 
 
-def show(forecast: "Forecast") -> None:
-    """Print a forecast, a line a matter."""
+def show(forecast: "Forecast", *, overwrite: bool = False) -> None:
+    """Print a forecast, a line a matter; `overwrite`: whether outputs that exist would be replaced."""
     plan, trial = forecast.plan, forecast.trial
     shape = f"{plan.rows} down, {plan.cols} across, each {plan.tile_height} x {plan.tile_width}"
     click.echo(f"plan    tiles: {len(plan)} ({shape}), halo {plan.halo.before} before, {plan.halo.after} after")
@@ -27,6 +27,9 @@ def show(forecast: "Forecast") -> None:
         )
     click.echo(f"disk    {_room(forecast.room)}")
     click.echo(f"time    {_time(trial)}")
+    if forecast.in_the_way and not overwrite:
+        there = ", ".join(map(str, forecast.in_the_way))
+        click.echo(f"output  {there}: there already, so the run will be refused without --overwrite")
     tried = "1 tile was" if trial.tiles == 1 else f"{trial.tiles} tiles were"
     click.echo(f"{tried} read and classified on trial, nothing was written (--dry-run).")
 

@@ -132,7 +132,9 @@ _SCENE_CHOICE = {
         help="Reflectance of a stored value of 1, such as 0.0001; else from the metadata.",
     ),
     "follow_links": click.option(
-        "--follow-links", is_flag=True, help="Let a virtual raster refer to files outside of its folder."
+        "--follow-links",
+        is_flag=True,
+        help="Let a raster, or a STAC item, refer to files outside of its folder.",
     ),
 }
 """What of a scene is used, and how it is read: the keywords of `open_scene`."""

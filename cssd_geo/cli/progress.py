@@ -84,9 +84,10 @@ class EpochProgress(_Progress):
     def __call__(self, epoch: "Epoch") -> None:
         """Show that one more epoch of one of them is done."""
         self._epochs, self._windows = self._epochs + 1, self._windows + epoch.windows
+        begins_or_ends = epoch.number == 1 or self._epochs == epoch.runs * epoch.epochs
         if sys.stderr.isatty():
             self._draw(epoch)
-        elif epoch.number in (1, epoch.epochs) or time.monotonic() - self._said >= _LOG_SECONDS:
+        elif begins_or_ends or time.monotonic() - self._said >= _LOG_SECONDS:
             self._say(epoch)
 
     def _draw(self, epoch: "Epoch") -> None:

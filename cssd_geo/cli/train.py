@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from tqdm import tqdm
 
 from cssd_geo.cli import options
 from cssd_geo.cli.progress import EpochProgress
@@ -14,7 +15,6 @@ from cssd_geo.options import TrainingOptions
 
 if TYPE_CHECKING:
     from cssd_geo.learning.validation import HoldOut
-    from cssd_geo.training import Training
 
 
 @click.command("train", short_help="Train a model from a scene and labelled polygons.")
@@ -52,9 +52,9 @@ def command(
     """Train a model from SCENE, any raster that GDAL reads, and LABELS.
 
     LABELS is a vector in any CRS with a class attribute, or a raster of class ids on the scene's grid. Several
-    scenes of one sensor, each followed by its labels, train one model. By default
-    whole polygons are held out, apart from those trained on, and the accuracy on them is reported, fold by fold;
-    then the model is trained on all labels.
+    scenes of one sensor, each followed by its labels, train one model. The model that is saved is trained on all
+    labels. Beside it others are trained, by default each without some of the polygons, which then test it: they
+    say how accurate a map will be.
     """
     from cssd_geo.files.outputs import check_target, write_whole  # noqa: PLC0415 - so that --help does not wait for torch
     from cssd_geo.pictures import reliability_png  # noqa: PLC0415 - likewise
@@ -80,10 +80,12 @@ def command(
             options=chosen,
             device=device,
             on_epoch=progress,
+            on_note=_tell,
         )
-    show(training)
-    click.echo(f"\nModel written to {output}")
     held = training.hold_out
+    if held is not None:
+        _show_accuracy(held)
+    click.echo(f"\nModel written to {output}")
     if held is not None and report is not None:
         write_whole(report, json.dumps(held.to_json(), indent=2, allow_nan=False).encode())
     if held is not None and reliability is not None:
@@ -100,13 +102,10 @@ def _pairs(paths: tuple[str | Path, ...]) -> list[tuple[str | Path, str | Path]]
     return list(zip(paths[::2], paths[1::2], strict=True))
 
 
-def show(training: "Training") -> None:
-    """Print what was left out, and the accuracy."""
-    click.echo()
-    for note in training.notes:
+def _tell(note: str) -> None:
+    """Print a note at once, above the bar where there is one."""
+    with tqdm.external_write_mode():
         click.echo(f"* {note}")
-    if training.hold_out is not None:
-        _show_accuracy(training.hold_out)
 
 
 def _show_accuracy(hold_out: "HoldOut") -> None:

@@ -19,6 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+if hasattr(os, "register_at_fork"):  # torch's threads do not survive a fork: the child would wait for them
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
 MOST_CENTRES = 32
 """Of a block of centres that are pooled."""
 

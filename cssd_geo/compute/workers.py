@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import cache
-from threading import Barrier
+from threading import Barrier, Lock
 from typing import TypeVar
 
 import torch
@@ -18,6 +18,8 @@ R = TypeVar("R")
 
 _MOST = 4
 """Each takes working memory; on larger machines each has several of torch's threads."""
+_making = Lock()
+"""Held while threads are made: tiles that begin at the same time share them, and their working memory."""
 
 
 def threads_for(parts: int) -> int:
@@ -32,7 +34,8 @@ def run_side_by_side(work: Callable[[T], R], parts: Iterable[T], at_once: int) -
     """
     if at_once == 1:
         return [work(part) for part in parts]
-    pool = _pool(at_once, max(1, torch.get_num_threads() // at_once), os.getpid())
+    with _making:
+        pool = _pool(at_once, max(1, torch.get_num_threads() // at_once), os.getpid())
     waiting = [pool.submit(work, part) for part in parts]
     try:
         ended = wait(waiting, return_when=FIRST_EXCEPTION).done

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import torch
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
 
-from cssd_geo.classes import listed
 from cssd_geo.engine.busy import Busy
 from cssd_geo.engine.inference import TileClassifier, TileResult, choose_device, choose_precision, precision_name
 from cssd_geo.errors import ClusterError, CssdGeoError, InputError
-from cssd_geo.model import fingerprint
+from cssd_geo.files.fingerprints import fingerprint
+from cssd_geo.messages import listed
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.unreadable import Readable, Tolerant
 from cssd_geo.tiles import Tile, TilePlan, Window
@@ -52,8 +52,8 @@ class Cluster:
     """What workers do is not counted."""
 
     @property
-    def planner(self) -> torch.device:
-        """Where the classifier is made that plans, and that workers move to their device."""
+    def classifier_device(self) -> torch.device:
+        """Of the classifier that plans here; workers move theirs to their own device."""
         return torch.device("cpu")
 
     def results(

@@ -5,47 +5,33 @@ from typing import Any
 import dask
 import dask.array as da
 import numpy as np
-import torch
 import xarray as xr
 from numpy.typing import NDArray
 
 from cssd_geo.classes import UNCLASSIFIED
 from cssd_geo.engine.inference import TileClassifier, TileResult
 from cssd_geo.maps.layer import PERCENT_NODATA
-from cssd_geo.model import Model
-from cssd_geo.scenes.scene import pad, scene_of_array
+from cssd_geo.scenes.scene import Scene, pad
 from cssd_geo.scenes.validity import valid_pixels
 from cssd_geo.tiles import Tile, TilePlan, Window
 
 
 def classify_array(
-    array: xr.DataArray,
-    model: Model,
-    *,
-    tile_size: int | None,
-    memory: int | None,
-    device: torch.device,
-    precision: torch.dtype,
+    scene: Scene, classifier: TileClassifier, *, tile_size: int | None, memory: int | None
 ) -> xr.DataArray:
-    """Build the class map of a scene in xarray; nothing is computed before it is asked for.
+    """Build the class map of a scene in xarray; no tile is computed before it is asked for.
 
     Args:
-        array: (band, y, x), lazy or in memory.
-        model: what to classify with.
+        scene: of an array, lazy or in memory.
+        classifier: made for that scene.
         tile_size: side length of the blocks of the result; None: from the array's chunks and `memory`.
         memory: bytes for one tile at work; None: as `TileClassifier.usual_memory` says.
-        device: where tiles are computed.
-        precision: of the computation.
 
     Returns:
         Class ids (y, x) with the coordinate `confidence` (y, x) in percent, both dask-backed, and all
-        coordinates of the array that do not depend on `band`. Attributes follow the CF conventions for flags.
-
-    Raises:
-        SceneError: if the array has other dimensions, or its bands do not cover the model's.
+        coordinates of the array that do not depend on `band`. Attributes follow the CF conventions for flags;
+        `comment` has what the analyst should know of the scene, its bands and its scale, if anything.
     """
-    scene = scene_of_array(array)
-    classifier = TileClassifier(model, scene, device, precision)
     plan = classifier.plan(scene, tile_size, memory)
     cube = scene.cube if scene.cube.chunks else scene.cube.chunk()  # one chunk: tasks then share the pixels
     shared, nodata = dask.delayed(classifier), dask.delayed(scene.nodata[classifier.bands])
@@ -54,18 +40,20 @@ def classify_array(
     for tile in plan:
         inside = tile.padded.clip(height=plan.height, width=plan.width) or tile.core
         results.append(work(shared, nodata, cube.data[:, *inside.slices][classifier.bands], inside, tile))
-    coords = {name: c for name, c in array.coords.items() if "band" not in c.dims and name != "band"}
+    coords = {name: c for name, c in cube.coords.items() if "band" not in c.dims and name != "band"}
     confidence = _assemble(results, plan, "confidence", np.dtype(np.uint8))
     labelled = {"long_name": "confidence", "units": "percent", "_FillValue": PERCENT_NODATA}
+    table, notes = classifier.model.classes, (*scene.notes, *classifier.notes)
     return xr.DataArray(
-        _assemble(results, plan, "class_map", model.classes.dtype),
+        _assemble(results, plan, "class_map", table.dtype),
         dims=("y", "x"),
         coords=coords | {"confidence": (("y", "x"), confidence, labelled)},
         name="class_map",
         attrs={
             "_FillValue": UNCLASSIFIED,
-            "flag_values": list(model.classes.ids),
-            "flag_meanings": " ".join(name.replace(" ", "_") for name in model.classes.names),
+            "flag_values": list(table.ids),
+            "flag_meanings": " ".join(name.replace(" ", "_") for name in table.names),
+            **({"comment": " ".join(notes)} if notes else {}),
         },
     )
 

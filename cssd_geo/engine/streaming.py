@@ -1,5 +1,6 @@
 """Tiles flow from reading over computing to writing: each stage in its own thread, one tile ahead of the next."""
 
+import sys
 from collections import deque
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from cssd_geo.compute.transfer import Loaded
+from cssd_geo.compute.workers import threads_for
 from cssd_geo.engine.busy import Busy
 from cssd_geo.engine.inference import TileClassifier, TileResult, choose_device, choose_precision
 from cssd_geo.scenes.unreadable import Readable
@@ -58,8 +60,8 @@ class ThisMachine:
     """How long reading and computing were at work."""
 
     @property
-    def planner(self) -> torch.device:
-        """Where the classifier is made that plans."""
+    def classifier_device(self) -> torch.device:
+        """Of the classifier, which plans and computes."""
         return self.device
 
     def results(
@@ -90,13 +92,13 @@ def _loaded(classifier: TileClassifier, plan: TilePlan, tiles: Iterator[Pixels])
 def _classified(
     classifier: TileClassifier, tiles: Iterator[tuple[Tile, Loaded]], parts: Collection[str], busy: Busy
 ) -> Iterator[tuple[Tile, TileResult]]:
-    """Two tiles at a time on a CPU: while the last part of one is computed, the other keeps threads at work."""
+    """Two tiles at a time on a CPU with several threads: the other keeps them at work in the last part of one."""
 
     def classify(tile: Tile, pixels: Loaded) -> tuple[Tile, TileResult]:
         with busy.at("computing"):
             return tile, classifier.classify(pixels, parts=parts)
 
-    at_once = 2 if classifier.device.type == "cpu" else 1
+    at_once = min(2, threads_for(sys.maxsize)) if classifier.device.type == "cpu" else 1
     with ThreadPoolExecutor(at_once) as threads:
         computing: deque[Future[tuple[Tile, TileResult]]] = deque()
         for item in tiles:

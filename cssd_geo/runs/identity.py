@@ -2,8 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
-from itertools import islice
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
 from cssd_geo.errors import SceneError
+from cssd_geo.files.fingerprints import fingerprint, looked_into
 from cssd_geo.grid import open_raster
-from cssd_geo.model import fingerprint
 from cssd_geo.scenes.scene import Mask, Scene
 from cssd_geo.tiles import Window
 
@@ -21,10 +20,33 @@ _NOT_CONTENT = {"name", "cube", "source", "block_shape", "path", "sensor", "note
 """Fields of a scene that do not change a pixel, or stand for its files. Whatever else it has, or gets, counts."""
 _OVERVIEWS = {".ovr"}
 """Side files that no pixel is read from."""
-_MOST_FILES = 16
-"""Of a folder that are looked into; all others count by name and size."""
 _MASK_PIXELS = 1 << 24
 """Pixels of a mask that are looked at at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneIdentity:
+    """What tells a scene from others."""
+
+    key: dict[str, str] | None
+    """See `scene_key`."""
+    digest: str | None
+    """See `scene_digest`."""
+
+    @classmethod
+    def of(cls, scene: Scene) -> "SceneIdentity":
+        """Look; files and masks are read once.
+
+        Raises:
+            SceneError: if a file or a mask cannot be read, or is gone.
+        """
+        reading = _reading(scene)
+        if reading is None:
+            return cls(key=None, digest=None)
+        if scene.path is None:
+            return cls(key=None, digest=_digest({"name": scene.name} | reading))
+        key = {f"the content of {path.name}": _content(path, scene) for path in scene_files(scene)} | reading
+        return cls(key=key, digest=_digest(key))
 
 
 def scene_key(scene: Scene) -> dict[str, str] | None:
@@ -33,26 +55,32 @@ def scene_key(scene: Scene) -> dict[str, str] | None:
     The time of a file's last change does not count, so that a copy is the same scene.
 
     Raises:
-        SceneError: if a file or a mask cannot be read.
+        SceneError: if a file or a mask cannot be read, or is gone.
     """
-    files = scene_files(scene)
-    if not files:
-        return None
-    try:
-        key = {f"the content of {path.name}": _content(path) for path in files}
-        reading = _digest({item.name: getattr(scene, item.name) for item in fields(scene) if _counts(item.name)})
-    except OSError as error:
-        raise SceneError(f"{scene.name} cannot be read: {error}") from error
-    except TypeError:  # something that cannot be told apart from its like
-        return None
-    key |= {"the scene's bands, place, nodata or scale": reading}
-    return key | {f"mask {number}": _mask_digest(mask, scene) for number, mask in enumerate(scene.masks, 1)}
+    return SceneIdentity.of(scene).key
+
+
+def scene_digest(scene: Scene) -> str | None:
+    """SHA-256 of the key; of a scene that is not in files on this machine, of its name and how it is read.
+
+    None where something cannot be told from its like.
+
+    Raises:
+        SceneError: as `scene_key` does.
+    """
+    return SceneIdentity.of(scene).digest
 
 
 def scene_files(scene: Scene) -> tuple[Path, ...]:
-    """The files that a scene is read from, those beside it that GDAL heeds and those that a VRT names included."""
-    if scene.path is None or not scene.path.exists():
+    """The files that a scene is read from, those beside it that GDAL heeds and those that a VRT names included.
+
+    Raises:
+        SceneError: if its own is gone.
+    """
+    if scene.path is None:
         return ()
+    if not scene.path.exists():
+        raise SceneError(f"{scene.path} is gone since it was opened: bring it back, then open it again")
     if scene.path.is_dir():
         return (scene.path,)
     try:
@@ -68,7 +96,7 @@ class SceneWatch:
 
     def __init__(self, scene: Scene) -> None:
         """Look at its files as they are now."""
-        self._name, self._files = scene.name, [file for path in scene_files(scene) for file in _sample(path)]
+        self._name, self._files = scene.name, [file for path in scene_files(scene) for file in looked_into(path)]
         self._before = self._states()
 
     def check(self) -> None:
@@ -104,23 +132,21 @@ def _counts(name: str) -> bool:
     return name not in _NOT_CONTENT
 
 
-def _content(path: Path) -> str:
-    if not path.is_dir():
+def _content(path: Path, scene: Scene) -> str:
+    try:
         return fingerprint(path)
-    sizes = {str(file.relative_to(path)): file.stat().st_size for file in _within(path)}
-    return _digest([sizes, [fingerprint(file) for file in _sample(path)]])
+    except OSError as error:
+        raise SceneError(f"{scene.name} cannot be read: {error}") from error
 
 
-def _within(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _sample(path: Path) -> list[Path]:
-    """A file itself; of a folder some, spread over it."""
-    if not path.is_dir():
-        return [path]
-    files = _within(path)
-    return list(islice(files, 0, None, max(1, -(-len(files) // _MOST_FILES))))
+def _reading(scene: Scene) -> dict[str, str] | None:
+    """How values become reflectance and which pixels count; None where something cannot be told from its like."""
+    try:
+        facts = _digest({item.name: getattr(scene, item.name) for item in fields(scene) if _counts(item.name)})
+    except TypeError:
+        return None
+    masks = {f"mask {number}": _mask_digest(mask, scene) for number, mask in enumerate(scene.masks, 1)}
+    return {"the scene's bands, place, nodata or scale": facts} | masks
 
 
 def _mask_digest(mask: Mask, scene: Scene) -> str:

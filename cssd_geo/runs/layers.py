@@ -6,16 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cssd_geo
-from cssd_geo.errors import OutputError
+from cssd_geo.errors import OutputError, SceneError
+from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.grid import Grid
-from cssd_geo.maps.layer import RECEPTIVE_FIELD_TAG, Layer, class_map_layer, percent_layer, probability_layer
-from cssd_geo.model import Model, fingerprint
+from cssd_geo.maps.layer import (
+    MODEL_TAG,
+    RECEPTIVE_FIELD_TAG,
+    Layer,
+    class_map_layer,
+    percent_layer,
+    probability_layer,
+)
+from cssd_geo.model import Model
 from cssd_geo.runs.raw_layers import RawLayer
 from cssd_geo.runs.unfinished import folder_of
 from cssd_geo.scenes.scene import Scene
 
-SCENE_TAG, MODEL_TAG = "CSSD_GEO_SCENE_FINGERPRINT", "CSSD_GEO_MODEL"
-"""Tags of every output: which content the scene had, the digest of the model."""
+SCENE_TAG = "CSSD_GEO_SCENE_DIGEST"
+"""Tag of every output: which scene, by its files and by how they were read; see `scene_digest`."""
+PRECISION_TAG = "CSSD_GEO_PRECISION"
+"""Tag of every output: in which precision it was computed."""
 _OVERVIEWS = 4 / 3
 """Pixels of a raster with its overviews, for each of its own."""
 
@@ -29,9 +39,9 @@ def asked_layers(paths: Paths, scene: Scene, model: Model, precision: str) -> di
     Raises:
         OutputError: if two of them, or one and the scene, are the same file.
     """
-    tags = _provenance_tags(scene, model) | {"CSSD_GEO_PRECISION": precision}
+    tags = _provenance_tags(scene, model) | {PRECISION_TAG: precision}
     layers = {part: _layer(part, Path(path), model, tags) for part, path in paths.items() if path is not None}
-    _require_different([layer.path for layer in layers.values()], scene)
+    _require_different({part: layer.path for part, layer in layers.items()}, scene)
     return layers
 
 
@@ -75,12 +85,13 @@ def _layer(part: str, path: Path, model: Model, tags: Mapping[str, str]) -> Laye
             return percent_layer(path, part, tags)
 
 
-def _require_different(outputs: list[Path], scene: Scene) -> None:
-    paths = [path.resolve() for path in (*outputs, *([] if scene.path is None else [scene.path]))]
-    if len(set(paths)) < len(paths):
-        raise OutputError(
-            "scene, map, confidence, disagreement and probabilities need different files: two of them are the same"
-        )
+def _require_different(outputs: Mapping[str, Path], scene: Scene) -> None:
+    files: dict[Path, str] = {} if scene.path is None else {scene.path.resolve(): "the scene"}
+    for part, path in outputs.items():
+        name = f"the {part.replace('_', ' ')}"
+        other = files.setdefault(path.resolve(), name)
+        if other != name:
+            raise OutputError(f"{path} would be {other} and {name}: each needs a file of its own")
 
 
 def _provenance_tags(scene: Scene, model: Model) -> dict[str, str]:
@@ -89,7 +100,14 @@ def _provenance_tags(scene: Scene, model: Model) -> dict[str, str]:
         "TIFFTAG_SOFTWARE": f"cssd-geo {cssd_geo.__version__}",
         "CSSD_GEO_SCENE": scene.name,
         MODEL_TAG: model.digest(),
-        **({} if scene.path is None else {SCENE_TAG: fingerprint(scene.path)}),
+        **({} if scene.path is None else {"CSSD_GEO_SCENE_FINGERPRINT": _fingerprint(scene.path)}),
         "CSSD_GEO_TRAINED_ON": str(trained_on),
         RECEPTIVE_FIELD_TAG: str(model.network.config.receptive_field),
     }
+
+
+def _fingerprint(path: Path) -> str:
+    try:
+        return fingerprint(path)
+    except OSError as error:
+        raise SceneError(f"{path} cannot be read any more: {error.strerror}") from error

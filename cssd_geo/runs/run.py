@@ -30,8 +30,8 @@ from cssd_geo.files.outputs import GEOTIFF, check_target
 from cssd_geo.maps.layer import Layer
 from cssd_geo.maps.raster_writer import BLOCK, RasterWriter
 from cssd_geo.options import ON_ERROR
-from cssd_geo.runs.identity import SceneWatch, scene_key
-from cssd_geo.runs.layers import Paths, asked_layers, raw_layers, room_for
+from cssd_geo.runs.identity import SceneIdentity, SceneWatch
+from cssd_geo.runs.layers import SCENE_TAG, Paths, asked_layers, raw_layers, room_for
 from cssd_geo.runs.unfinished import Unfinished, folder_of
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.unreadable import Readable, Tolerant
@@ -88,6 +88,7 @@ class Run:
             check_target(layer.path, overwrite=options.overwrite or there, suffixes=GEOTIFF)
         self._raw = raw_layers(self._layers, scene.grid)
         self._unfinished = Unfinished(self._target, self._raw, guard=SceneWatch(scene).check)
+        self._identity = SceneIdentity(key=None, digest=None)
         self._tolerant = Tolerant(scene) if options.on_error == "skip" else None
         self._counts = np.zeros(classifier.model.classes.ids[-1] + 1, np.int64)
         self.pixels_done = 0
@@ -97,6 +98,7 @@ class Run:
         restart, about = self._options.restart, {"memory": self._options.memory}
         with ExitStack() as stack:
             stack.enter_context(self._unfinished)
+            self._identity = SceneIdentity.of(self._scene)
             self._unfinished.begin(self._key(), self._plan, restart=restart, about=about)
             self._require_memory()
             self._require_free_targets()
@@ -202,19 +204,22 @@ class Run:
                 yield Window(row=row, col=col, height=min(BLOCK, height - row), width=min(across, width - col))
 
     def _tagged(self, layer: Layer) -> Layer:
-        """Say in the raster's tags what could not be read."""
+        """Say in the raster's tags which scene it is of, and what could not be read."""
+        known = {} if self._identity.digest is None else {SCENE_TAG: self._identity.digest}
+        return replace(layer, tags={**layer.tags, **known, **self._unreadable_tags()})
+
+    def _unreadable_tags(self) -> dict[str, str]:
         if self._tolerant is None:
-            return layer
+            return {}
         listed = "; ".join(f"{w.row},{w.col},{w.height},{w.width}" for w in self.unreadable[:_LISTED])
         tags = {"CSSD_GEO_UNREADABLE_PIXELS": str(sum(window.pixels for window in self.unreadable))}
-        tags |= {"CSSD_GEO_UNREADABLE": f"row,column,height,width: {listed}"} if listed else {}
-        return replace(layer, tags={**layer.tags, **tags})
+        return tags | ({"CSSD_GEO_UNREADABLE": f"row,column,height,width: {listed}"} if listed else {})
 
     # ---- what must hold before any tile is computed
 
     def _key(self) -> dict[str, str] | None:
         """What the pixels depend on; None where the scene cannot be told from others."""
-        scene, options = scene_key(self._scene), self._options
+        scene, options = self._identity.key, self._options
         if scene is None:
             return None
         header = json.dumps(self._model.header(), sort_keys=True)

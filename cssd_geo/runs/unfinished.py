@@ -89,11 +89,17 @@ class Unfinished:
                 return
             with suppress(CssdGeoError):
                 self.commit()
-            if not (self._keep and self._tiles) if self._begun else not self._journal_path.exists():
+            if self._is_worthless():
                 with suppress(OSError):  # what cannot be removed is no news beside `error`
                     self.remove()
             elif error is not None and self._begun:
                 error.add_note(f"{self.progress()}: the same command goes on from there.")
+
+    def _is_worthless(self) -> bool:
+        """Whether the folder holds nothing that a later run could go on with."""
+        if not self._begun:  # what an earlier program has left stays
+            return not self._journal_path.exists()
+        return not self._keep or not self._tiles
 
     def begin(
         self, key: Key | None, plan: TilePlan, *, restart: bool = False, about: Mapping[str, Any] | None = None
