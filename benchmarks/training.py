@@ -1,6 +1,8 @@
 """How long training takes: so many windows of a made-up scene, from random weights to the last epoch.
 
-python benchmarks/training.py [--windows 160] [--bands 200] [--classes 16] [--epochs 50] [--repeats 3]
+python benchmarks/training.py [--windows 160] [--bands 200] [--classes 16] [--epochs 50] [--repeats 3] [--models 4]
+
+With `--models` also so many of them, one after the other and then side by side, as `train` does with its folds.
 """
 
 import argparse
@@ -10,6 +12,7 @@ import time
 import torch
 
 from cssd_geo.bench.rates import machine
+from cssd_geo.compute.workers import run_side_by_side, threads_for
 from cssd_geo.learning.fitting import fit
 from cssd_geo.learning.windows import TrainingWindows
 from cssd_geo.network import CSSD, NetworkConfig
@@ -24,20 +27,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("windows", 160), ("bands", 200), ("classes", 16), ("epochs", 50), ("repeats", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--models", type=int, default=1)
     given = parser.parse_args()
     config = NetworkConfig(bands=given.bands, classes=given.classes)
     windows = random_windows(config, given.windows)
     classes = torch.arange(given.windows) % given.classes
     options = TrainingOptions(epochs=given.epochs, windows_per_class=-(-given.windows // given.classes))
-    seconds = []
-    for _ in range(given.repeats):
-        started = time.monotonic()
-        fit(CSSD(config), windows, classes, options=options, device=torch.device("cpu"), on_epoch=None)
-        seconds.append(time.monotonic() - started)
-    rate = given.windows * given.epochs / statistics.median(seconds)
+
+    def train(models: int, at_once: int) -> float:
+        networks, started = [CSSD(config) for _ in range(models)], time.monotonic()
+        run_side_by_side(
+            lambda network: fit(
+                network, windows, classes, options=options, device=torch.device("cpu"), on_epoch=None
+            ),
+            networks,
+            at_once,
+        )
+        return time.monotonic() - started
+
     print(machine())
     print(f"{given.windows} windows, {given.bands} bands, {given.classes} classes, {given.epochs} epochs:")
-    print(f"{statistics.median(seconds):.1f} s (median of {given.repeats}), {rate:.0f} windows/s")
+    alone = statistics.median(train(1, 1) for _ in range(given.repeats))
+    print(f"{alone:.1f} s (median of {given.repeats}), {given.windows * given.epochs / alone:.0f} windows/s")
+    if given.models > 1:
+        at_once = threads_for(given.models)
+        pairs = [(train(given.models, 1), train(given.models, at_once)) for _ in range(given.repeats)]
+        for in_turn, together in pairs:
+            times = f"{in_turn:.1f} s one after the other, {together:.1f} s with {at_once} at a time"
+            print(f"{given.models} models: {times}, {in_turn / together:.2f} x")
 
 
 def random_windows(config: NetworkConfig, count: int) -> TrainingWindows:

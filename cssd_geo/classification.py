@@ -11,14 +11,16 @@ import xarray as xr
 
 from cssd_geo.engine.inference import TileClassifier, precision_name
 from cssd_geo.engine.lazy import classify_array
-from cssd_geo.engine.streaming import this_machine
+from cssd_geo.engine.streaming import ThisMachine, this_machine
 from cssd_geo.errors import InputError
-from cssd_geo.magnitude import recognise_scale
+from cssd_geo.messages import listed
 from cssd_geo.model import Model, load_model
+from cssd_geo.options import whole_number
 from cssd_geo.products import open_scene
 from cssd_geo.runs.run import Run, RunOptions
-from cssd_geo.scenes.scene import Scene
+from cssd_geo.scenes.scene import Scene, scene_of_array
 from cssd_geo.tiles import TilePlan, Window
+from cssd_geo.value_scale import recognise_scale
 
 if TYPE_CHECKING:
     from cssd_geo.engine.cluster import Cluster
@@ -98,10 +100,10 @@ def classify(
     """Classify a scene into files, or a DataArray into a lazy DataArray.
 
     Args:
-        scene: path of a raster or an open scene, to write files (where it declares no scale, one that fits the
-            model's is looked for, see `Classification.notes`); or a DataArray (band, y, x), see
+        scene: path of a raster or an open scene, to write files; or a DataArray (band, y, x), see
             `scene_of_array`, to get a lazy class map back that computes tile by tile, with the confidence as its
-            coordinate `confidence`.
+            coordinate `confidence`. Where it declares no scale, one that fits the model's is looked for in a few
+            small windows, and said in `Classification.notes`, or in the attribute `comment` of a lazy map.
         model: a model, or the path of its file.
         output: class map to write: a cloud-optimised GeoTIFF on the scene's grid, 0 where there is no data.
         confidence: raster of percent 0..100 to write, 255 where there is no data.
@@ -137,17 +139,20 @@ def classify(
             it was of another scene, model or options and `restart` is false.
     """
     ready = model if isinstance(model, Model) else load_model(model)
+    tile_size = None if tile_size is None else whole_number("tile_size", tile_size)
+    memory = None if memory is None else whole_number("memory", memory)
+    paths = {"class_map": output, "confidence": confidence, "disagreement": disagreement}
+    paths |= {"probabilities": probabilities}
     if isinstance(scene, xr.DataArray):
-        place = this_machine(device, precision)
-        return classify_array(
-            scene, ready, tile_size=tile_size, memory=memory, device=place.device, precision=place.precision
-        )
+        _refuse_files(paths)
+        return _lazy_map(scene, ready, this_machine(device, precision), tile_size=tile_size, memory=memory)
+    if not isinstance(scene, str | Path | Scene):
+        raise InputError(f"a scene is a path, a Scene or a DataArray, not {type(scene).__name__}")
     if output is None:
         raise InputError("classifying a scene into a file needs the file's name: give `output`")
-    opened = scene if isinstance(scene, Scene) else open_scene(scene)
-    opened = recognise_scale(opened, ready)
+    opened = recognise_scale(scene if isinstance(scene, Scene) else open_scene(scene), ready)
     where = this_machine(device, precision) if client is None else _cluster(client, opened, device, precision)
-    classifier = TileClassifier(ready, opened, where.planner, where.precision)
+    classifier = TileClassifier(ready, opened, where.classifier_device, where.precision)
     memory = classifier.usual_memory(opened) if memory is None else memory
     options = RunOptions(
         device=where.device.type,
@@ -158,8 +163,6 @@ def classify(
         restart=restart,
         on_error=on_error,
     )
-    paths = {"class_map": output, "confidence": confidence, "disagreement": disagreement}
-    paths |= {"probabilities": probabilities}
     started = time.monotonic()
 
     with (
@@ -186,6 +189,24 @@ def classify(
         busy=where.busy.shares(seconds),
         notes=(*opened.notes, *classifier.notes),
     )
+
+
+def _refuse_files(paths: Mapping[str, str | Path | None]) -> None:
+    """Refuse to write what a DataArray becomes."""
+    named = [str(path) for path in paths.values() if path is not None]
+    if named:
+        raise InputError(
+            f"a DataArray becomes a lazy map, and {listed(named)} would not be written: leave file names out and "
+            "save what comes back, or give the scene's path"
+        )
+
+
+def _lazy_map(
+    array: xr.DataArray, model: Model, here: ThisMachine, *, tile_size: int | None, memory: int | None
+) -> xr.DataArray:
+    scene = recognise_scale(scene_of_array(array), model)
+    classifier = TileClassifier(model, scene, here.device, here.precision)
+    return classify_array(scene, classifier, tile_size=tile_size, memory=memory)
 
 
 def _cluster(client: Any, scene: Scene, device: str, precision: str) -> "Cluster":

@@ -99,7 +99,9 @@ class TrainingOptions:
         for item in fields(self):
             value = getattr(self, item.name)
             if value is not None or item.default is not None:
-                _check(item.name, value, int if item.default is None else type(item.default), item.metadata)
+                kind: type[Any] = int if item.default is None else type(item.default)
+                _check(item.name, value, kind, item.metadata)
+                object.__setattr__(self, item.name, kind(value))  # numpy's numbers become Python's
 
 
 def _check(name: str, value: Any, kind: type, limits: Mapping[str, Any]) -> None:
@@ -112,3 +114,15 @@ def _check(name: str, value: Any, kind: type, limits: Mapping[str, Any]) -> None
         least, most = limits["least"], limits["most"]
         allowed = f"at least {least}" if most == math.inf else f"from {least} to {most}"
         raise InputError(f"{name} must be {allowed}, not {value}")
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Return an argument as Python's whole number, whatever it was computed with.
+
+    Raises:
+        InputError: if it is none.
+    """
+    whole = isinstance(value, numbers.Integral) or (isinstance(value, numbers.Real) and float(value).is_integer())
+    if not whole or isinstance(value, bool):
+        raise InputError(f"{name} must be {_KINDS[int][1]}, not {value!r}")
+    return int(value)

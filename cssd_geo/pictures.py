@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from cssd_geo.accuracy.metrics import Accuracy
 from cssd_geo.accuracy.reliability import Reliability
 from cssd_geo.bands import Bands
-from cssd_geo.classes import ClassTable, shortened
+from cssd_geo.classes import ClassTable
+from cssd_geo.messages import shortened
 from cssd_geo.scenes.previews import every_nth
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import Window

@@ -1,7 +1,7 @@
 """Train a model from scenes and their labels, and say honestly how good it is."""
 
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 import cssd_geo
 from cssd_geo.calibration import Calibration, fit_calibration
-from cssd_geo.classes import ClassTable, listed
+from cssd_geo.classes import ClassTable
 from cssd_geo.engine.inference import TileClassifier, choose_device, predict_pixels
 from cssd_geo.errors import InputError
+from cssd_geo.files.fingerprints import fingerprint
+from cssd_geo.files.outputs import check_target
 from cssd_geo.labels import Labels, read_labels, require_trainable
 from cssd_geo.learning.baselines import BASELINES
 from cssd_geo.learning.fitting import Epoch
@@ -23,7 +25,8 @@ from cssd_geo.learning.labelled_scenes import LabelledScene, LabelledScenes, uni
 from cssd_geo.learning.sampling import Fold, draw
 from cssd_geo.learning.trainer import Trainer
 from cssd_geo.learning.validation import HoldOut, Predictions, judge
-from cssd_geo.model import Model, fingerprint, json_ready
+from cssd_geo.messages import listed
+from cssd_geo.model import Model, json_ready
 from cssd_geo.network import NetworkConfig
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
@@ -50,7 +53,7 @@ class Training:
 
 
 def train(
-    scene: str | Path | Scene | Sequence[Pair],
+    scene: str | Path | Scene | Iterable[Pair],
     labels: str | Path | Labels | None = None,
     output: str | Path | None = None,
     *,
@@ -61,6 +64,7 @@ def train(
     options: TrainingOptions | None = None,
     device: str = "auto",
     on_epoch: Callable[[Epoch], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Training:
     """Train a model on all labels, and others on parts of them, to find out how good it is.
 
@@ -69,7 +73,7 @@ def train(
             one model on several scenes with the same bands.
         labels: path of a vector (any CRS) or of a raster on the scene's grid, or labels already read. None with
             pairs.
-        output: where to write the model file; nowhere if None.
+        output: model file (.safetensors) to write, which replaces an older one; nowhere if None.
         class_field: attribute of the vector with the class; guessed where only one is plausible.
         layer: layer of a vector with several.
         all_touched: label every pixel that a polygon touches, not only those whose centre it covers.
@@ -79,6 +83,7 @@ def train(
         device: auto, cpu or cuda.
         on_epoch: called after each pass over the training windows of any model. Several are trained side by side,
             in threads of their own, of which one at a time calls.
+        on_note: called with each note as soon as it is known; those on labels and folds come before the training.
 
     Raises:
         SceneError: if a scene cannot be read, or has other bands than the first.
@@ -87,6 +92,8 @@ def train(
         OutputError: if the model file cannot be written.
     """
     options = options or TrainingOptions()
+    if output is not None:
+        check_target(Path(output), overwrite=True, suffixes=(".safetensors",))
     place = choose_device(device)
     pairs = _pairs(scene, labels)
     rules = read_remapping(remap) if isinstance(remap, str | Path) else remap
@@ -102,28 +109,31 @@ def train(
     config = NetworkConfig(bands=sum(scenes.bands.good), classes=len(scenes.labels.table), window=options.window)
     config = config.as_published() if options.published else config
     sampling = draw(scenes.labels, options, config.receptive_field)
+    notes = (*_notes(members), *united, sampling.description, *notes)
+    _tell(on_note, notes)
     trainer = Trainer(scenes=scenes, config=config, options=options, device=place)
     parts = [scenes.labels.select(part) for part in (sampling.train, *(fold.train for fold in sampling.folds))]
     model, *judges = trainer.fit_all(parts, on_epoch)
     found = [_predict(trainer, spectra, *pair) for pair in zip(sampling.folds, judges, strict=True)]
     hold_out, calibration = _cross_validate(found, scenes.labels.table, sampling.description)
-    notes = (*_notes(members), *united, sampling.description, *notes, model.provenance["whitening"])
+    _tell(on_note, (model.provenance["whitening"],))
     provenance = model.provenance | _provenance(scenes, parts[0], options, hold_out)
     model = replace(model, calibration=calibration, provenance=provenance)
     if output is not None:
         model.save(output)
-    return Training(model=model, hold_out=hold_out, notes=notes)
+    return Training(model=model, hold_out=hold_out, notes=(*notes, model.provenance["whitening"]))
 
 
-def _pairs(scene: str | Path | Scene | Sequence[Pair], labels: str | Path | Labels | None) -> Sequence[Pair]:
+def _pairs(scene: str | Path | Scene | Iterable[Pair], labels: str | Path | Labels | None) -> Sequence[Pair]:
     """One pair, or those that were given."""
     if isinstance(scene, str | Path | Scene):
         if labels is None:
             raise InputError(f"{scene if isinstance(scene, str | Path) else scene.name} has no labels: give some")
         return [(scene, labels)]
-    if labels is not None or not scene or not all(isinstance(p, tuple | list) and len(p) == 2 for p in scene):  # noqa: PLR2004
+    pairs = list(scene)
+    if labels is not None or not pairs or not all(isinstance(p, tuple | list) and len(p) == 2 for p in pairs):  # noqa: PLR2004
         raise InputError("several scenes are given as [(scene, labels), ...], without further labels")
-    return scene
+    return pairs
 
 
 def _read_pair(
@@ -150,6 +160,12 @@ def _notes(members: Sequence[LabelledScene]) -> Iterator[str]:
     for number, member in enumerate(members, start=1):
         of = f"Scene {number}, {member.scene.name}: " if len(members) > 1 else ""
         yield from (f"{of}{note}" for note in (*member.scene.notes, *member.labels.notes))
+
+
+def _tell(on_note: Callable[[str], None] | None, notes: Iterable[str]) -> None:
+    if on_note is not None:
+        for note in notes:
+            on_note(note)
 
 
 def _predict(trainer: Trainer, spectra: Floats, fold: Fold, model: Model) -> Predictions:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cssd_geo.classes import ClassTable, listed, palette, parse_colour
+from cssd_geo.classes import ClassTable, palette, parse_colour
 from cssd_geo.errors import InputError
+from cssd_geo.messages import listed
 
 byte = st.integers(0, 255)
 names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1)

@@ -1,5 +1,8 @@
 """Tiled = whole = patch by patch, on real files; outputs on the scene's grid; nodata is never a class."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +31,7 @@ from cssd_geo.classification import classify
 from cssd_geo.engine.inference import TileClassifier, choose_device, predict_pixels
 from cssd_geo.errors import InputError, OutputError, SceneError
 from cssd_geo.model import Model
+from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.products import open_scene
 from cssd_geo.scenes.scene import scene_of_array
 from cssd_geo.tiles import TilePlan, Window
@@ -217,11 +221,11 @@ def test_too_little_memory_is_an_error_that_says_how_much_would_do(
     model = three_classes()
     for memory in (0, 1_000_000, -5):
         with pytest.raises(
-            InputError, match=r"MB of memory are too little .*: give at least [\d,]+ MB$"
+            InputError, match=r"MB of memory are too little .*: give at least \d+ MB, better "
         ) as caught:
             maps_of(stored["bip"], model, tmp_path, memory=memory)
         assert list(tmp_path.iterdir()) == []
-    amount = parse_size(str(caught.value).rpartition("at least ")[2].replace(",", ""))
+    amount = parse_size(str(caught.value).partition("at least ")[2].partition(",")[0])
     maps_of(stored["bip"], model, tmp_path, memory=amount)
 
 
@@ -339,6 +343,67 @@ def test_a_data_array_in_memory_and_in_other_chunks_gives_the_same(tmp_path: Pat
         np.testing.assert_array_equal(classify(other, model, tile_size=9).compute(), expected)
 
 
+def test_a_data_array_without_a_scale_is_taken_like_its_file_and_says_so(tmp_path: Path) -> None:
+    model, path = random_model(bands=5), noisy_scene(tmp_path / "s.tif")
+    with rasterio.open(path) as dataset:
+        cube = dataset.read()
+    other = write_raster(tmp_path / "percent.tif", np.where(cube == -9999, -9999, cube * 100), nodata=-9999)
+    model = replace(model, mean=np.nanmean(np.where(cube == -9999, np.nan, cube), axis=(1, 2)))
+    notes = classify(other, model, tmp_path / "map.tif").notes
+    lazy = classify(open_scene(other).cube, model)
+    assert "they were taken as" in notes[0]
+    assert lazy.attrs["comment"] == notes[0].replace("percent.tif", str(open_scene(other).cube.name))
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        np.testing.assert_array_equal(lazy.compute(), dataset.read(1))
+    assert "comment" not in classify(open_scene(path).cube, model).attrs
+
+
+def test_files_are_not_promised_for_a_data_array(tmp_path: Path) -> None:
+    model, cube = random_model(bands=5), open_scene(noisy_scene(tmp_path / "s.tif")).cube
+    named: Any
+    for named in ({"output": tmp_path / "no.tif"}, {"confidence": tmp_path / "no.tif"}):
+        with pytest.raises(InputError, match=r"lazy map, and .*no\.tif would not be written"):
+            classify(cube, model, **named)
+
+
+def test_what_is_no_scene_is_named(tmp_path: Path) -> None:
+    values: Any
+    for values in (np.zeros((5, 4, 4)), xr.Dataset(), None):
+        with pytest.raises(InputError, match=f"DataArray, not {type(values).__name__}"):
+            classify(values, random_model(bands=5), tmp_path / "map.tif")
+
+
+def test_sizes_may_be_numpys_numbers(tmp_path: Path) -> None:
+    model, scene = random_model(bands=5), noisy_scene(tmp_path / "s.tif")
+    plan = classify(scene, model, tmp_path / "map.tif", tile_size=np.int64(16), memory=np.int64(2e9)).plan  # type: ignore[call-overload]
+    assert len(plan) == 6
+    wrong: Any
+    for name, wrong in (("tile_size", 32.5), ("tile_size", True), ("memory", "2GB")):
+        with pytest.raises(InputError, match=f"{name} must be a whole number, not {wrong!r}"):
+            classify(scene, model, tmp_path / "other.tif", **{name: wrong})
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_that_is_forked_off_classifies(tmp_path: Path) -> None:
+    """Torch's threads, which the parent had used, once kept the child waiting for ever."""
+    network = CSSD(NetworkConfig(bands=40, classes=3)).eval()  # of the usual size: torch computes it in threads
+    replace(random_model(bands=40), network=network).save(tmp_path / "m.safetensors")
+    write_raster(tmp_path / "s.tif", np.random.default_rng(0).uniform(1, 9, (40, 60, 70)))
+    script = (
+        "import os, cssd_geo, torch\n"
+        "torch.set_num_threads(4)\n"
+        "model = cssd_geo.load_model('m.safetensors')\n"
+        "torch.ones(600, 600) @ torch.ones(600, 600) + torch.ones(600, 600).exp()\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    cssd_geo.classify('s.tif', model, 'map.tif')\n"
+        "    os._exit(0)\n"
+        "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], cwd=tmp_path, check=True, timeout=90)
+    assert (tmp_path / "map.tif").is_file()
+
+
 def test_bands_that_the_model_does_not_use_are_not_looked_at(tmp_path: Path) -> None:
     model = random_model(bands=5)
     wide = replace(model, bands=Bands(good=(True, True, False, True, True, True)))
@@ -372,11 +437,11 @@ def test_outputs_must_be_different_files(tmp_path: Path) -> None:
     scene = noisy_scene(tmp_path / "s.tif")
     model, output = random_model(bands=5), tmp_path / "map.tif"
     for other in (scene, output, tmp_path / "no" / ".." / "map.tif"):
-        with pytest.raises(OutputError, match="different files"):
+        with pytest.raises(OutputError, match="each needs a file of its own"):
             classify(scene, model, output, confidence=other, overwrite=True)
-        with pytest.raises(OutputError, match="different files"):
+        with pytest.raises(OutputError, match="each needs a file of its own"):
             classify(scene, model, output, disagreement=other, overwrite=True)
-    with pytest.raises(OutputError, match="different files"):
+    with pytest.raises(OutputError, match="each needs a file of its own"):
         classify(scene, model, output, confidence=tmp_path / "c.tif", disagreement=tmp_path / "c.tif")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s.tif"]
     with pytest.raises(InputError, match="output"):

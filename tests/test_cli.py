@@ -170,7 +170,8 @@ def test_evaluate_leaves_excluded_polygons_out(tmp_path: Path) -> None:
     whole = json.loads(call("evaluate", "map.tif", "labels.gpkg", "--json").stdout)
     left = call("evaluate", "map.tif", "labels.gpkg", "--json", "--exclude", trained, "--buffer", 3).stdout
     assert json.loads(left)["total"] == whole["total"] - 12 * 14
-    assert "trained.gpkg were left out" in json.loads(left)["notes"][-1]
+    note = f"168 of {whole['total']:,} reference pixels lie in trained.gpkg or nearer than 3 pixels to it"
+    assert json.loads(left)["notes"] == [f"{note}, and were left out."]
 
 
 def test_a_sample_is_drawn_labelled_and_evaluated(inside: Path, tmp_path: Path, world: World) -> None:
@@ -185,13 +186,18 @@ def test_a_sample_is_drawn_labelled_and_evaluated(inside: Path, tmp_path: Path, 
     fill_sample(points, {1: "maize", 2: "wheat"}, world.truth)
     words = ("evaluate", inside / "map.tif", points, "--stratified")
     text = call(*words).stdout
-    assert "By area, for a stratified random sample" in text
-    assert text.index("kappa") < text.index("By area")
-    facts = json.loads(call(*words, "--json").stdout)["stratified"]
+    parts = ("Counts of the sample, not weighted by area", "kappa", "Accuracy of the map, by area")
+    assert sorted(parts, key=text.index) == list(parts)
+    whole = json.loads(call(*words, "--json").stdout)
+    assert whole["description"] == "Counts of the sample, not weighted by area: see stratified"
+    facts = whole["stratified"]
+    assert facts["description"].startswith("accuracy of the map, by area")
     assert facts["unit"] == "ha"
     assert facts["total_area"] == pytest.approx((world.truth > 0).sum() * 0.09)
     assert facts["overall_accuracy"]["value"] > 0.85
-    assert "stratified" not in json.loads(call(*words[:-1], "--json").stdout)
+    plain = json.loads(call(*words[:-1], "--json").stdout)
+    assert not {"stratified", "description"} & plain.keys()
+    assert any("give --stratified" in note for note in plain["notes"])
 
 
 @pytest.mark.usefixtures("inside")
@@ -251,9 +257,9 @@ def untimed(plan: str) -> str:
 def test_a_dry_run_tells_the_memory_and_keeps_to_what_it_may_take(inside: Path) -> None:
     plan = ("classify", inside / "two_fields.tif", "-o", "new.tif", "-m", inside / "m.safetensors", "--dry-run")
     refused = call(*plan, "--memory", "1MB")
-    amount = refused.stderr.strip().rpartition("at least ")[2]
+    amount = refused.stderr.partition("at least ")[2].partition(",")[0]
     told, tiles = [], []
-    for memory in (amount.replace(",", ""), "1GB", "4 GiB"):
+    for memory in (amount, "1GB", "4 GiB"):
         result = call(*plan, "--memory", memory)
         assert result.exit_code == 0, result.output
         line = re.search(r"^memory  (.+) at most, beside the program itself$", result.stdout, re.MULTILINE)
@@ -335,7 +341,7 @@ def test_without_a_hold_out_a_report_is_not_promised(tmp_path: Path) -> None:
     )
     result = call(*words)
     assert result.exit_code == 0
-    assert "the accuracy is not known" in result.stdout
+    assert result.stdout.count("the accuracy is not known") == 1
 
 
 def test_a_scene_without_usable_pixels_gives_an_empty_map_and_a_warning(inside: Path, tmp_path: Path) -> None:
@@ -380,7 +386,11 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
     ("words", "code", "says"),
     [
         (("train", "no.tif", "labels.gpkg", "-o", "{new}.safetensors"), 3, "no.tif does not exist"),
-        (("train", "labels.gpkg", "labels.gpkg", "-o", "{new}.safetensors"), 3, "not a raster"),
+        (
+            ("train", "labels.gpkg", "labels.gpkg", "-o", "{new}.safetensors"),
+            3,
+            "is a vector: the scene, a raster, comes first",
+        ),
         (("train", "two_fields.tif", "no.gpkg", "-o", "{new}.safetensors"), 4, "no.gpkg does not exist"),
         (
             ("train", "two_fields.tif", "report.json", "-o", "{new}.safetensors"),
@@ -419,34 +429,41 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
         ((*CLASSIFY[:4],), 5, r"which model\? ./models holds no model"),
         ((*CLASSIFY, "--tile-size", "0"), 2, "Invalid value for '--tile-size': 0 is not in the range x>=1"),
         ((*CLASSIFY, "--tile-size", "large"), 2, "'large' is not a valid integer"),
+        (("classify", "labels.gpkg", "-o", "{new}.tif", "-m", "m.safetensors"), 3, "is a vector: the scene, a ra"),
+        (("classify", ".", "-o", "{new}.tif", "-m", "m.safetensors"), 3, r'a folder, .* cssd-geo batch "\*.tif"$'),
         ((*CLASSIFY, "--memory", "lots"), 2, "'lots' is no size of memory: .* such as 800MB, 1.5GB or 2GiB"),
         ((*CLASSIFY, "--memory", "-1GB"), 2, "'-1GB' is no size of memory"),
         ((*CLASSIFY, "--memory", ""), 2, "'' is no size of memory"),
-        ((*CLASSIFY, "--memory", "1MB"), 2, r"1 MB of memory are too little .*: give at least [\d,.]+ [MG]B$"),
+        ((*CLASSIFY, "--memory", "1MB"), 2, r"1 MB of memory are too little .*: give at least [\d.]+ [MG]B, "),
         ((*CLASSIFY, "--memory", "0", "--dry-run"), 2, "0 MB of memory are too little"),
         ((*CLASSIFY, "--precision", "half"), 2, "'half' is not one of 'auto', 'float32', 'bfloat16'"),
         ((*CLASSIFY, "--device", "tpu"), 2, "'tpu' is not one of"),
         ((*CLASSIFY, "--confidence", "confidence.tif"), 6, "confidence.tif exists: .* --overwrite"),
-        ((*CLASSIFY, "--confidence", "{new}.tif"), 6, "two of them are the same"),
+        ((*CLASSIFY, "--confidence", "{new}.tif"), 6, "would be the class map and the confidence"),
         ((*CLASSIFY, "--disagreement", "disagreement.tif"), 6, "disagreement.tif exists: .* --overwrite"),
-        ((*CLASSIFY, "--disagreement", "{new}.tif"), 6, "two of them are the same"),
-        ((*CLASSIFY, "--disagreement", "a.tif", "--confidence", "a.tif"), 6, "two of them are the same"),
-        ((*CLASSIFY, "--disagreement", "two_fields.tif", "--overwrite"), 6, "two of them are the same"),
+        ((*CLASSIFY, "--disagreement", "{new}.tif"), 6, "would be the class map and the disagreement"),
+        ((*CLASSIFY, "--disagreement", "a.tif", "--confidence", "a.tif"), 6, "be the confidence and the dis"),
+        ((*CLASSIFY, "--disagreement", "two_fields.tif", "--overwrite"), 6, "be the scene and the disagreement"),
         ((*CLASSIFY, "--disagreement", "{new}.png"), 6, r"does not end in \.tif"),
         ((*CLASSIFY, "--disagreement", "no/a.tif"), 6, "there is no folder no"),
         ((*CLASSIFY, "--probabilities", "{new}.png"), 6, r"does not end in \.tif"),
         ((*CLASSIFY, "-o", "map.tif"), 6, "map.tif exists: .* --overwrite"),
-        ((*CLASSIFY, "-o", "two_fields.tif", "--overwrite"), 6, "two of them are the same"),
+        ((*CLASSIFY, "-o", "two_fields.tif", "--overwrite"), 6, "would be the scene and the class map: each"),
         ((*CLASSIFY, "-o", "m.safetensors/map.tif"), 6, "there is no folder m.safetensors"),
         ((*CLASSIFY, "-o", "/proc/map.tif"), 6, "/proc takes no new file"),
         ((*CLASSIFY, "-o", "."), 6, "does not end in .tif"),
         (("evaluate", "no.tif", "labels.gpkg"), 3, "no.tif does not exist"),
-        (("evaluate", "confidence.tif", "no.gpkg"), 4, "no.gpkg"),
+        (("evaluate", "map.tif", "no.gpkg"), 4, "no.gpkg"),
+        (("evaluate", "confidence.tif", "labels.gpkg"), 3, "holds confidence in percent: give the class map"),
+        (("evaluate", "two_fields.tif", "labels.gpkg"), 3, "holds 12 bands of int16; a class raster has one"),
+        (("evaluate", "map.tif", "two_fields.tif"), 4, "holds 12 bands of int16; a class raster has one"),
         (("evaluate", "probabilities.tif", "labels.gpkg"), 3, "a class map has whole numbers"),
         (("evaluate", "map.tif", "report.json"), 4, "cannot be used as a reference"),
         ((*EVALUATE, "--class-field", "crop"), 4, "no field 'crop'"),
         ((*EVALUATE, "--exclude", "no.gpkg"), 4, "no.gpkg"),
         ((*EVALUATE, "--exclude", "labels.gpkg"), 4, "no pixel to compare"),
+        ((*EVALUATE, "--exclude", "labels.gpkg", "--exclude-layer", "x"), 4, "none of them with --exclude-layer"),
+        ((*EVALUATE, "--exclude-layer", "x"), 2, r"a layer \('x'\) of which excluded polygons"),
         ((*EVALUATE, "--buffer", "-1"), 2, "buffer is a number of pixels from 0, not -1"),
         ((*EVALUATE, "--csv", "{new}.txt"), 6, r"does not end in \.csv"),
         ((*EVALUATE, "--png", "/proc/a.png"), 6, "/proc takes no new file"),
@@ -455,6 +472,8 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
         ((*EVALUATE, "--stratified", "--exclude", "labels.gpkg"), 2, "leave one of them out"),
         (("sample", "no.tif", *SAMPLE[2:]), 3, "no.tif does not exist"),
         (("sample", "probabilities.tif", *SAMPLE[2:]), 3, "a class map has whole numbers"),
+        (("sample", "disagreement.tif", *SAMPLE[2:]), 3, "holds disagreement in percent: give the class map"),
+        (("sample", "two_fields.tif", *SAMPLE[2:]), 3, "holds 12 bands of int16; a class raster has one"),
         ((*SAMPLE[:-1], "labels.gpkg"), 6, "labels.gpkg exists: .* --overwrite"),
         ((*SAMPLE[:-1], "{new}.shp"), 6, r"does not end in \.gpkg"),
         ((*SAMPLE[:-1], "/proc/a.gpkg"), 6, "/proc takes no new file"),
@@ -466,7 +485,7 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
         ((*SAMPLE, "--seed", "-1"), 2, "seed must be from 0 to 4294967295, not -1"),
         (("info", "no.tif"), 3, "no.tif does not exist"),
         (("info", "no.safetensors"), 5, "does not exist"),
-        (("info", "labels.gpkg"), 3, "not a raster"),
+        (("info", "labels.gpkg"), 3, "is a vector"),
         (("info", "two_fields.tif", "--quicklook", "{new}.jpg"), 6, r"does not end in \.png"),
         (("info", "two_fields.tif", "--quicklook", "no/a.png"), 6, "there is no folder no"),
         (("info", "m.safetensors", "--quicklook", "{new}.png"), 2, "options of scenes have no meaning"),
@@ -657,7 +676,6 @@ def test_epochs_in_a_log_are_few(monkeypatch: pytest.MonkeyPatch, capsys: pytest
             ("all labels", 1, 50),
             ("fold 1/1", 1, 49),
             ("fold 1/1", 31, 19),
-            ("all labels", 50, 1),  # of the other one
             ("fold 1/1", 50, 0),
         )
     ]

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.covariance import LedoitWolf
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from cssd_geo.learning.discriminant import Discriminant
@@ -47,6 +48,25 @@ def test_logits_are_those_of_gaussians_of_one_covariance(
     factor = (apart * wanted).sum() / (wanted**2).sum()
     assert factor > 0
     np.testing.assert_allclose(apart, factor * wanted, atol=1e-6 * np.abs(apart).max())
+
+
+@given(seed=st.integers(0, 10**6), per_class=st.integers(2, 9), factor=st.floats(0.2, 5))
+@settings(max_examples=25, deadline=None)
+def test_the_covariance_is_that_of_labels_and_neighbours(seed: int, per_class: int, factor: float) -> None:
+    """Σ = (n Σ_labels + S r Σ_neighbours) / (n + S), r the scale of Σ_neighbours likeliest for the labels."""
+    random, known = np.random.default_rng(seed), np.repeat(np.arange(5), per_class)
+    mixing = np.eye(12) + 0.1 * random.normal(size=(12, 12))
+    train = factor * random.normal(size=(len(known), 12)) @ mixing.T
+    differences = random.normal(size=(3000, 12)) @ mixing.T
+    found = Discriminant.fit(train, known, differences)
+    residuals = train - np.stack([train[known == k].mean(0) for k in range(5)])[known]
+    size = np.linalg.norm(differences, axis=1)
+    alike = differences[np.argsort(size)[: round(0.7 * len(size))]]
+    neighbours = alike.T @ alike / len(alike) / 2
+    scale = np.einsum("ns,st,nt->", residuals, np.linalg.inv(neighbours), residuals) / residuals.size
+    n, s = residuals.shape
+    expected = (n * LedoitWolf(assume_centered=True).fit(residuals).covariance_ + s * scale * neighbours) / (n + s)
+    np.testing.assert_allclose(np.linalg.inv(found.whitening @ found.whitening), expected, rtol=1e-6, atol=1e-9)
 
 
 def test_enough_labels_give_the_classes_of_scikit_learn() -> None:

@@ -14,11 +14,10 @@ import cssd_geo
 # Lowest first, a layer a line, after the package that it is of (`.`: none). A module imports from lines above its
 # own, never from its own or below; the lines of a package stand together, so that packages obey the same order.
 LAYERS = """
-.         errors
+.         errors messages
 .         bands classes options tiles
 .         budget
-files     locations outputs xml_files
-files     pam
+files     fingerprints hdf5_links locations outputs xml_files
 files     links
 .         grid
 headers   band_names envi_header wavelengths
@@ -30,20 +29,21 @@ spectra   alignment
 vectors   burning legend shapefiles
 vectors   class_fields remapping vector_files
 vectors   vectors
-maps      layer
+maps      layer pam
 maps      class_tables raster_writer
 maps      class_rasters
 accuracy  matching metrics reliability split_search
 accuracy  areas splits
 accuracy  strata
-scenes    cube lookup sources stac validity
-scenes    array_source lazy_rasters masks scene_lists
+scenes    array_bands lookup sources stac validity
+scenes    array_source cube lazy_rasters masks scene_lists
 scenes    scene
 scenes    previews unreadable
 scenes    scene_checks
-formats   hdf5_files stores xml_products
+formats   hdf5_files xml_products
+formats   stores
 formats   cf_axes desis enmap hdf5
-formats   cf_grids neon prisma
+formats   cf_grids cf_values neon prisma
 formats   cf
 formats   emit
 .         labels products
@@ -61,8 +61,9 @@ runs      identity journal locks raw_layers
 runs      unfinished
 runs      layers
 runs      run
-.         evaluation forecast info magnitude pictures reference_sample
-.         classification training
+.         reference
+.         evaluation info pictures reference_sample value_scale
+.         classification forecast training
 .         batch
 bench     made patches
 bench     rates
@@ -90,7 +91,7 @@ LEVEL = {
 WITHOUT_TORCH = [
     *(name for name, level in LEVEL.items() if level < LEVEL["compute.kernels"]),
     *("calibration", "learning.sampling", "learning.validation", "learning.baselines"),
-    *("pictures", "evaluation", "reference_sample"),
+    *("pictures", "evaluation", "reference", "reference_sample"),
     *("cli", "cli.options", "cli.progress", "cli.interrupts"),
 ]
 
@@ -203,4 +204,4 @@ def test_public_names_are_there_and_no_others() -> None:
     assert all(hasattr(cssd_geo, name) for name in cssd_geo.__all__)
     assert set(cssd_geo.__all__) <= set(dir(cssd_geo))
     with pytest.raises(AttributeError, match="no attribute 'utils'"):
-        _ = cssd_geo.utils
+        _ = cssd_geo.utils  # type: ignore[attr-defined]

@@ -49,6 +49,12 @@ def test_numbers_must_be_finite(name: str, value: Any) -> None:
         TrainingOptions(**{name: value})
 
 
+def test_numpys_numbers_become_pythons() -> None:
+    numbers: dict[str, Any] = {"window": np.int64(8), "learning_rate": np.float32(0.5), "shots": np.int16(5)}
+    chosen = TrainingOptions(**numbers)
+    assert [type(value) for value in (chosen.window, chosen.learning_rate, chosen.shots)] == [int, float, int]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("epochs", 1.5), ("epochs", "3"), ("epochs", True), ("epochs", None), ("shots", 2.0),

@@ -326,7 +326,7 @@ def test_missing_pixels_are_not_finalised(target: Path) -> None:
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
 @pytest.mark.parametrize(
     "place",
-    ["rasterio.shutil.copy", "cssd_geo.files.pam.serialise", "cssd_geo.maps.raster_writer._checksum", "os.fsync"],
+    ["rasterio.shutil.copy", "cssd_geo.maps.pam.serialise", "cssd_geo.maps.raster_writer._checksum", "os.fsync"],
 )
 def test_failures_while_finalising_leave_nothing(
     target: Path, monkeypatch: pytest.MonkeyPatch, place: str, error: BaseException

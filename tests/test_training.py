@@ -17,7 +17,7 @@ from torch import nn
 
 import cssd_geo
 from cssd_geo.calibration import Calibration
-from cssd_geo.errors import InputError, LabelError, SceneError
+from cssd_geo.errors import InputError, LabelError, OutputError, SceneError
 from cssd_geo.evaluation import evaluate
 from cssd_geo.learning import trainer
 from cssd_geo.learning.discriminant import Discriminant
@@ -51,6 +51,34 @@ def test_two_crops_are_learned_and_mapped(tmp_path: Path) -> None:
     found = evaluate(tmp_path / "map.tif", made.labels).accuracy
     assert found.unclassified == (made.truth[40:46, 10:21] == 0).sum(), "labels on the nodata hole count as errors"
     assert found.overall_accuracy > 0.95 * (1 - found.unclassified / found.total)
+
+
+def test_what_is_known_of_labels_is_told_before_the_training(tmp_path: Path) -> None:
+    made = write_two_fields(tmp_path)
+    told: list[str] = []
+    trained = train(
+        made.scene,
+        made.labels,
+        options=replace(QUICK, epochs=1, folds=2, windows_per_class=8),
+        on_epoch=lambda _: told.append("epoch"),
+        on_note=told.append,
+    )
+    first = told.index("epoch")
+    assert any("folds of whole polygons" in note for note in told[:first])
+    assert any("nodata" in note for note in told[:first])
+    assert tuple(note for note in told if note != "epoch") == trained.notes
+
+
+def test_a_class_that_lies_outside_of_the_scene_is_explained(tmp_path: Path) -> None:
+    made = write_two_fields(tmp_path)
+    boxes = [
+        (pixel_box(5, 8, 12, 14), "wheat"),
+        (pixel_box(5, 38, 12, 14), "maize"),
+        (pixel_box(5, 400, 3, 3), "far"),
+    ]
+    labels = write_polygons(tmp_path / "far.gpkg", boxes)
+    with pytest.raises(LabelError, match=r"for far; .* 1 of 3 polygons lie outside .* all of far\. .*--classes"):
+        train(made.scene, labels, options=QUICK)
 
 
 def test_every_option_of_the_paper_trains(tmp_path: Path) -> None:
@@ -203,6 +231,20 @@ def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="diverged in epoch"):
         train(made.scene, made.labels, tmp_path / "m.safetensors", options=replace(QUICK, learning_rate=1e30))
     assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_a_model_file_that_cannot_be_written_is_refused_before_the_training(tmp_path: Path) -> None:
+    made, told = write_two_fields(tmp_path), list[Epoch]()
+    for output in (tmp_path / "none" / "m.safetensors", tmp_path, tmp_path / "m.pt"):
+        with pytest.raises(OutputError):
+            train(made.scene, made.labels, output, options=QUICK, on_epoch=told.append)
+    assert not told
+
+
+def test_pairs_may_come_one_by_one(tmp_path: Path) -> None:
+    made = write_two_fields(tmp_path)
+    pairs = zip([made.scene], [made.labels], strict=True)
+    assert train(pairs, options=replace(QUICK, epochs=1, split="none")).hold_out is None
 
 
 def test_a_scene_whose_bands_are_all_bad_is_refused(tmp_path: Path) -> None:

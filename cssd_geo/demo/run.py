@@ -81,7 +81,7 @@ def run_demo(
     _prepare_folder(folder)
     say(f"1/5 make a scene of {height} x {width} pixels and {bands} bands, its labels and its truth")
     files = write_scene(make_landscape(height=height, width=width, bands=bands, seed=options.seed), folder)
-    say("2/5 train without some of the labelled polygons, three times, and then on all")
+    say("2/5 train on all labelled polygons, and without some of them to test")
     training = train(
         files.scene, files.labels, folder / "model.safetensors", options=options, device=device, on_epoch=on_epoch
     )
