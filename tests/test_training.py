@@ -154,7 +154,7 @@ def four_threads() -> Iterator[None]:
 def test_models_trained_side_by_side_are_those_trained_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, options = write_two_fields(tmp_path), replace(QUICK, seed=3)
+    made, options = write_two_fields(tmp_path), replace(QUICK, seed=3, epochs=2)
     side_by_side = [train(made.scene, made.labels, options=options) for _ in range(2)]
     monkeypatch.setattr(trainer, "_MOST_BYTES", 1)  # no memory for more than one
     torch.set_num_threads(1)
@@ -406,7 +406,7 @@ def test_whitening_evens_out_what_varies_within_classes() -> None:
 def test_real_scenes_go_all_the_way(
     shared_data: Path, tmp_path: Path, scene: str, labels: str, field: str | None
 ) -> None:
-    model, options = tmp_path / "m.safetensors", TrainingOptions(epochs=2, windows_per_class=8, baseline=False)
+    model, options = tmp_path / "m.safetensors", TrainingOptions(epochs=1, windows_per_class=5, baseline=False)
     train(shared_data / scene, shared_data / labels, model, class_field=field, options=options)
     cssd_geo.classify(shared_data / scene, model, tmp_path / "map.tif", confidence=tmp_path / "c.tif")
     found = evaluate(tmp_path / "map.tif", shared_data / labels, class_field=field)
