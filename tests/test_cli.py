@@ -690,8 +690,8 @@ def test_epochs_on_a_terminal_are_a_bar(
             progress(epoch)
     text = capsys.readouterr().err
     assert "train 2 models: 100%" in text
-    assert "100/100" in text
-    assert "right on training windows 50.0 %" in text
+    assert "100/100 epochs" in text
+    assert "windows/s, loss 1.00" in text
 
 
 def test_pixels_in_a_log_are_told_now_and_then(

@@ -93,8 +93,10 @@ class EpochProgress(_Progress):
     def _draw(self, epoch: "Epoch") -> None:
         if self._bar is None:
             what = "train" if epoch.runs == 1 else f"train {epoch.runs} models"
-            self._bar = tqdm(total=epoch.runs * epoch.epochs, desc=what, unit="epoch", dynamic_ncols=True)
-        self._bar.set_postfix_str(f"{_state(epoch)}, {self._rate():.0f} windows/s", refresh=False)
+            shape = "{l_bar}{bar}| {n_fmt}/{total_fmt} epochs [{elapsed}<{remaining}{postfix}]"
+            total = epoch.runs * epoch.epochs
+            self._bar = tqdm(total=total, desc=what, bar_format=shape, dynamic_ncols=True)
+        self._bar.set_postfix_str(f"{self._rate():.0f} windows/s, loss {epoch.loss:.2f}", refresh=False)
         self._bar.update()
 
     def _say(self, epoch: "Epoch") -> None:
@@ -102,14 +104,9 @@ class EpochProgress(_Progress):
         left = (epoch.runs * epoch.epochs / self._epochs - 1) * (self._said - self._started)
         which = "all labels" if epoch.run == 1 else f"fold {epoch.run - 1}/{epoch.runs - 1}"
         number = f"epoch {epoch.number:>3}/{epoch.epochs}"
-        click.echo(
-            f"{which:<10}  {number}  {_state(epoch)}, {self._rate():.0f} windows/s, {left:.0f} s left", err=True
-        )
+        state = f"loss {epoch.loss:.3f}, right on training windows {100 * epoch.accuracy:.1f} %"
+        click.echo(f"{which:<10}  {number}  {state}, {self._rate():.0f} windows/s, {left:.0f} s left", err=True)
 
     def _rate(self) -> float:
         """Windows a second, of all trainings together."""
         return self._windows / max(time.monotonic() - self._started, 1e-9)
-
-
-def _state(epoch: "Epoch") -> str:
-    return f"loss {epoch.loss:.3f}, right on training windows {100 * epoch.accuracy:.1f} %"
