@@ -15,7 +15,7 @@ from scipy import ndimage
 from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.grid import Grid, is_whole, open_raster, read_valid, read_window
-from cssd_geo.maps.class_rasters import require_class_raster
+from cssd_geo.maps.class_rasters import note_of_zeros, require_class_raster
 from cssd_geo.maps.class_tables import table_of_values
 from cssd_geo.messages import listed
 from cssd_geo.scenes.lookup import GeometryLookup
@@ -271,10 +271,7 @@ def _read_ids(dataset: Any) -> tuple[Indexes, tuple[str, ...]]:
         raise LabelError(str(error)) from error
     zeros = 0 if dataset.nodata in (None, UNCLASSIFIED) else int((valid & (values == UNCLASSIFIED)).sum())
     values[~valid] = UNCLASSIFIED
-    note = (
-        f"{zeros:,} pixels have the value 0, which means unlabelled here: number classes from 1 if 0 is a class."
-    )
-    return values, (note,) * bool(zeros)
+    return values, (note_of_zeros(zeros, "pixels"),) if zeros else ()
 
 
 def _raster_table(path: str | Path, dataset: Any, values: Indexes) -> tuple[ClassTable, tuple[str, ...]]:

@@ -9,7 +9,7 @@ from cssd_geo.errors import SceneError
 
 UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
 """What h5py raises for files that are damaged, at any access."""
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAY_BEGIN = (0, 512, 1024, 2048)
 """Bytes at which GDAL, xarray and h5py look for the signature: a user's block may lie before it."""
 
@@ -19,8 +19,8 @@ def is_hdf5(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        start = file.read(_MAY_BEGIN[-1] + len(_SIGNATURE))
-    return any(start.startswith(_SIGNATURE, place) for place in _MAY_BEGIN)
+        start = file.read(_MAY_BEGIN[-1] + len(SIGNATURE))
+    return any(start.startswith(SIGNATURE, place) for place in _MAY_BEGIN)
 
 
 def require_own_values(path: Path) -> dict[str, tuple[int, ...]]:

@@ -1,5 +1,6 @@
 """Where a raster file leads: formats and references of strangers' files that would read elsewhere are refused."""
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -126,10 +127,10 @@ class _Walk:
 def _side_files(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     try:
-        for file in sorted(folder.iterdir()):
-            named = _BESIDE.fullmatch(file.name)
-            if named and file.exists():
-                found.setdefault(named[1].lower(), []).append(file)
+        named = filter(None, map(_BESIDE.fullmatch, os.listdir(folder)))  # noqa: PTH208 - folders hold many
+        for name, whole in sorted((match[1].lower(), match[0]) for match in named):
+            if (folder / whole).exists():
+                found.setdefault(name, []).append(folder / whole)
     except OSError as error:
         raise SceneError(f"{folder} cannot be listed: {error.strerror}; allow yourself to read it") from error
     return found

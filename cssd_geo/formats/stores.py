@@ -15,10 +15,9 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from cssd_geo.errors import SceneError
-from cssd_geo.files.hdf5_links import require_own_values
+from cssd_geo.files.hdf5_links import SIGNATURE, require_own_values
 from cssd_geo.formats.hdf5_files import MOST
 
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 _CLASSIC = (b"CDF\x01", b"CDF\x02")
 _ZARR = ("zarr.json", ".zgroup", ".zmetadata", ".zarray")
 _OF_ARRAYS = (".zarray", "zarr.json")
@@ -113,10 +112,10 @@ def is_store(path: str) -> bool:
         if not place.is_file() or place.suffix.lower() in _OF_GDAL:
             return False
         with place.open("rb") as file:
-            start = file.read(len(_HDF5))
+            start = file.read(len(SIGNATURE))
     except OSError:
         return False
-    return start == _HDF5 or start.startswith(_CLASSIC)
+    return start == SIGNATURE or start.startswith(_CLASSIC)
 
 
 def open_store(path: str) -> Store:

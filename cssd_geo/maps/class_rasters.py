@@ -117,11 +117,15 @@ class Strays:
             count, values = sum(unnamed.values()), listed(f"{value:.15g}" for value in sorted(unnamed))
             found.append(f"{count:,} {pixels} have values without a name, which count as no class: {values}.")
         if zeros:
-            found.append(
-                f"{zeros:,} {pixels} have the value 0, which means unlabelled here: number classes from 1 if 0 is "
-                "a class."
-            )
+            found.append(note_of_zeros(zeros, pixels))
         return tuple(found)
+
+
+def note_of_zeros(count: int, pixels: str) -> str:
+    """What to say of pixels of a raster that have the value 0 although another one is its nodata."""
+    return (
+        f"{count:,} {pixels} have the value 0, which means unlabelled here: number classes from 1 if 0 is a class."
+    )
 
 
 def count_ids(ids: NDArray[Any], table: ClassTable) -> NDArray[np.int64]:
