@@ -3,7 +3,7 @@
 python benchmarks/orfeo.py [--size 1024] [--bands 200]
 
 A random forest of 100 trees with a confidence map, on the same scene (Debian: apt install otb-bin). The forest is
-trained on 16 square fields; both programs write a class map and a confidence.
+trained on a corner of each of 32 square fields; both programs write a class map and a confidence.
 """
 
 import argparse
@@ -100,7 +100,7 @@ def run(words: Sequence[Any]) -> float:
 
 
 def made(folder: Path, bands: int, size: int) -> tuple[Path, Path]:
-    """Write a scene of square fields in 16 classes, and polygons of one row of fields."""
+    """Write a scene of square fields in 16 classes, and polygons in four rows of fields, two of each class."""
     random = np.random.default_rng(0)
     levels = 2000 + random.integers(0, 100, (CLASSES, bands))  # hard to tell apart, so trees grow to their depth
     field = size // FIELDS_ACROSS

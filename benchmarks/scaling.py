@@ -22,6 +22,7 @@ from cssd_geo.bench.made import made_scene, untrained_model
 from cssd_geo.classification import classify
 from cssd_geo.engine.cluster import Cluster, connected
 from cssd_geo.engine.inference import TileResult
+from cssd_geo.scenes.sources import LEAST_CACHE
 from cssd_geo.tiles import Halo, TilePlan, plan_tiles
 
 
@@ -87,7 +88,15 @@ def scheduler_rates(repeats: int) -> None:
 
 
 def _seconds(client: Client, cost: float, tiles: int) -> float:
-    cluster = Cluster(client=client, device=torch.device("cpu"), precision=torch.float32)
+    cluster = Cluster(
+        client=client,
+        device=torch.device("cpu"),
+        precision=torch.float32,
+        path="",
+        content="",
+        seen_by=frozenset(client.nthreads()),
+        cache_bytes=LEAST_CACHE,
+    )
     plan: TilePlan = plan_tiles(height=tiles, width=1, tile_height=1, tile_width=1, halo=Halo(before=0, after=0))
     started = time.perf_counter()
     classifier: Any = Sleeper(cost)

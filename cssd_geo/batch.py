@@ -12,12 +12,12 @@ from typing import Any
 from cssd_geo.classification import Classification, classify
 from cssd_geo.errors import BatchError, CssdGeoError, InputError, OutputError, SceneError
 from cssd_geo.files.outputs import free_space
-from cssd_geo.grid import open_raster
+from cssd_geo.files.rasters import open_raster
 from cssd_geo.maps.layer import MODEL_TAG
 from cssd_geo.model import Model
 from cssd_geo.products import open_scene
 from cssd_geo.runs.identity import scene_digest
-from cssd_geo.runs.layers import PRECISION_TAG, SCENE_TAG
+from cssd_geo.runs.layers import PRECISION_TAG, SCENE_TAG, Outputs
 from cssd_geo.runs.unfinished import folder_of
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.scene_lists import ListedScene, Shard
@@ -144,20 +144,18 @@ def _classify_one(
     run: Callable[..., Classification],
 ) -> tuple[Outcome, CssdGeoError | None]:
     started = time.monotonic()
-    paths = {part: folder / f"{scene.name}_{part}.tif" for part in ("map", *LAYERS)}
-    paths = {part: path for part, path in paths.items() if part == "map" or part in options.layers}
-    blank = Outcome(scene=scene.path, output=str(paths["map"]), status="failed")
+    layers = {layer: folder / f"{scene.name}_{layer}.tif" for layer in options.layers}
+    outputs = Outputs(class_map=folder / f"{scene.name}_map.tif", **layers)
+    blank = Outcome(scene=scene.path, output=str(outputs.class_map), status="failed")
     try:
         opened = options.open(scene.path)
-        if _is_done(scene, opened, model, paths, options):
+        if _is_done(scene, opened, model, outputs.wanted(), options):
             return replace(blank, status="skipped"), None
         done = run(
             opened,
             model,
-            paths["map"],
-            confidence=paths.get("confidence"),
-            disagreement=paths.get("disagreement"),
-            probabilities=paths.get("probabilities"),
+            outputs.class_map,
+            **layers,
             tile_size=options.tile_size,
             memory=options.memory,
             device=options.device,
@@ -200,11 +198,10 @@ def _is_done(
     missing = [part for part in paths if part not in there]
     if not doubts and not missing:
         return True
-    if not options.overwrite and not folder_of(paths["map"]).exists():  # else only that run knows what is its own
-        lacks = [f"{scene.name} has {_with_article(there)} but no {' and no '.join(missing)}"] if missing else []
-        raise OutputError(
-            f"{'; '.join(doubts or lacks)}: give --overwrite to make all of it again, or another --output-dir"
-        )
+    goes_on = folder_of(paths["class_map"]).exists()  # only that run knows which of them are its own
+    if not (options.overwrite or goes_on):
+        why = "; ".join(doubts) or f"{scene.name} has {_joined('a', there)} but {_joined('no', missing)}"
+        raise OutputError(f"{why}: give --overwrite to make all of it again, or another --output-dir")
     return False
 
 
@@ -224,8 +221,8 @@ def _doubt(path: Path, expected: Mapping[str, str | None], precision: str) -> st
     return None
 
 
-def _with_article(parts: Iterable[str]) -> str:
-    return " and ".join(f"a {part}" for part in parts)
+def _joined(article: str, parts: Iterable[str]) -> str:
+    return " and ".join(f"{article} {part.replace('_', ' ')}" for part in parts)
 
 
 def _make(folder: Path) -> None:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from cssd_geo.errors import InputError
 
 _LARGEST_WEIGHT = 20.0
+_LEAST_WEIGHT = 1e-3
+"""Of the spectral head."""
 _PRIOR_DEVIATION = np.array([0.25, 0.5])
 """Of the weights of the main and the spectral head, before a pixel is seen."""
 _NEAR_WORTH = 20.0
@@ -92,7 +94,7 @@ def fit_calibration(
         surprise = -worth @ log_p[rows, classes] + pull @ (weights - usual) / 2
         return float(surprise) / worth.sum(), (np.array(slopes) + pull) / worth.sum()
 
-    bounds = [(1e-3, _LARGEST_WEIGHT)] * 2
+    bounds = [(0.0, _LARGEST_WEIGHT), (_LEAST_WEIGHT, _LARGEST_WEIGHT)]  # never both 0
     found = minimize(loss, x0=usual, jac=True, bounds=bounds, method="L-BFGS-B")
     return Calibration(main=float(found.x[0]), spectral=float(found.x[1]), pixels=len(classes))
 

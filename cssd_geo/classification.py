@@ -1,7 +1,7 @@
 """Classify a scene of any size: plan, read, compute, write; nothing flows back."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -17,6 +17,7 @@ from cssd_geo.messages import listed
 from cssd_geo.model import Model, load_model
 from cssd_geo.options import whole_number
 from cssd_geo.products import open_scene
+from cssd_geo.runs.layers import Outputs
 from cssd_geo.runs.run import Run, RunOptions
 from cssd_geo.scenes.scene import Scene, scene_of_array
 from cssd_geo.tiles import TilePlan, Window
@@ -141,15 +142,15 @@ def classify(
     ready = model if isinstance(model, Model) else load_model(model)
     tile_size = None if tile_size is None else whole_number("tile_size", tile_size)
     memory = None if memory is None else whole_number("memory", memory)
-    paths = {"class_map": output, "confidence": confidence, "disagreement": disagreement}
-    paths |= {"probabilities": probabilities}
+    layers = {"confidence": confidence, "disagreement": disagreement, "probabilities": probabilities}
     if isinstance(scene, xr.DataArray):
-        _refuse_files(paths)
+        _refuse_files([output, *layers.values()])
         return _lazy_map(scene, ready, this_machine(device, precision), tile_size=tile_size, memory=memory)
     if not isinstance(scene, str | Path | Scene):
         raise InputError(f"a scene is a path, a Scene or a DataArray, not {type(scene).__name__}")
     if output is None:
         raise InputError("classifying a scene into a file needs the file's name: give `output`")
+    outputs = Outputs(class_map=output, **layers)
     opened = recognise_scale(scene if isinstance(scene, Scene) else open_scene(scene), ready)
     where = this_machine(device, precision) if client is None else _cluster(client, opened, device, precision)
     classifier = TileClassifier(ready, opened, where.classifier_device, where.precision)
@@ -167,7 +168,7 @@ def classify(
 
     with (
         rasterio.Env(GDAL_CACHEMAX=opened.source.cache_bytes),
-        Run(classifier, opened, classifier.plan(opened, tile_size, memory), paths, options) as run,
+        Run(classifier, opened, classifier.plan(opened, tile_size, memory), outputs, options) as run,
     ):
         if on_resume is not None and run.done:
             on_resume(len(run.done), len(run.plan))
@@ -191,9 +192,9 @@ def classify(
     )
 
 
-def _refuse_files(paths: Mapping[str, str | Path | None]) -> None:
+def _refuse_files(files: Sequence[str | Path | None]) -> None:
     """Refuse to write what a DataArray becomes."""
-    named = [str(path) for path in paths.values() if path is not None]
+    named = [file for file in files if file is not None]
     if named:
         raise InputError(
             f"a DataArray becomes a lazy map, and {listed(named)} would not be written: leave file names out and "

@@ -135,7 +135,7 @@ class DenseNetwork:
         """Classify a tile panel by panel. Where a GPU's memory is short, smaller pieces are tried.
 
         Args:
-            stored: as for a call, likewise `valid`.
+            stored: as for a call, likewise `valid`; on the device, or on the CPU: then strips are copied.
             valid: see there.
             take: called with the columns of each panel and its logits, (h, v of the panel, K), which are gone
                 afterwards; several threads call at a time, and after smaller pieces were needed again from the
@@ -143,6 +143,8 @@ class DenseNetwork:
             alone: whether no other tile is computed meanwhile: then a narrow one gets all processors. Else all
                 tiles share the same threads, so that together they take the working memory of one.
         """
+        if self.device.type == "cuda" and self.dtype == torch.float32:
+            torch.backends.cudnn.allow_tf32 = False  # global, so never set back: other threads may convolve
         while True:
             try:
                 return self._each_panel(stored, valid, take, alone=alone)

@@ -12,7 +12,7 @@ from cssd_geo.engine.inference import TileClassifier, precision_name
 from cssd_geo.engine.streaming import this_machine
 from cssd_geo.files.outputs import GEOTIFF, check_target
 from cssd_geo.model import Model
-from cssd_geo.runs.layers import Paths, Room, asked_layers, raw_layers, room_for
+from cssd_geo.runs.layers import Outputs, Room, layers_of, raw_layers, room_for
 from cssd_geo.runs.unfinished import folder_of
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import TilePlan
@@ -62,7 +62,7 @@ class Forecast:
 def forecast(
     scene: Scene,
     model: Model,
-    paths: Paths,
+    outputs: Outputs,
     *,
     tile_size: int | None = None,
     memory: int | None = None,
@@ -74,7 +74,7 @@ def forecast(
     Args:
         scene: what would be classified.
         model: what with.
-        paths: of the rasters.
+        outputs: the rasters.
         tile_size: as for `classify`.
         memory: likewise.
         device: likewise.
@@ -87,7 +87,7 @@ def forecast(
     """
     scene, place = recognise_scale(scene, model), this_machine(device, precision)
     classifier = TileClassifier(model, scene, place.device, place.precision)
-    layers = asked_layers(paths, scene, model, precision_name(place.precision))
+    layers = layers_of(outputs, scene, model, precision_name(place.precision))
     for layer in layers.values():
         check_target(layer.path, overwrite=True, suffixes=GEOTIFF)
     plan = classifier.plan(scene, tile_size, memory)

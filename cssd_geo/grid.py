@@ -1,40 +1,13 @@
 """Where pixels lie on the Earth: the size, transform, CRS and ground control points of a raster."""
 
-import os
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyproj
-import rasterio
 from affine import Affine
-from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.io import DatasetReader
-from rasterio.windows import Window as RasterioWindow
-
-from cssd_geo.errors import SceneError
-from cssd_geo.files.links import LOCAL_FORMATS, files_led_to, is_description, named_file, require_own_pixels
-from cssd_geo.files.locations import is_address
-from cssd_geo.tiles import Window
-
-_PATIENCE = {
-    "GDAL_HTTP_CONNECTTIMEOUT": "30",
-    "GDAL_HTTP_LOW_SPEED_TIME": "60",
-    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
-}
-"""Seconds to connect, and seconds with less than so many bytes each."""
-
-_warning = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,117 +93,3 @@ class Grid:
         if self.gcps:  # a TIFF holds either; where both are given, the points would be dropped
             return profile | {"gcps": list(self.gcps)}
         return profile | ({} if self.transform is None else {"transform": self.transform})
-
-
-@contextmanager
-def unplaced() -> Iterator[None]:
-    """Let rasterio work without a georeference and not warn; one thread at a time, as warnings are everybody's."""
-    with _warning, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
-
-
-def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
-    """Open a raster with rasterio; the lack of a georeference is a fact to handle, not a warning to print.
-
-    Args:
-        path: a file, or whatever else GDAL opens: a URL, a subdataset. Files and folders are opened only in
-            `LOCAL_FORMATS`.
-        follow_links: let it lead to files outside of its folder.
-
-    Raises:
-        SceneError: if it does not exist, is no raster, or leads outside of its folder.
-    """
-    local, named = Path(path).exists(), named_file(path)
-    if not local and Path(path).is_absolute() and not is_address(path):
-        raise SceneError(f"{path} does not exist: check the path")
-    if named is not None and not follow_links:
-        for other in files_led_to(named):
-            _require_raster(str(other), other.stat().st_mtime_ns)
-    try:
-        with unplaced(), rasterio.Env(**_patience()):
-            dataset = _open_file(Path(path)) if local else rasterio.open(path)
-    except RasterioError as error:  # not the cause of what is raised: it cannot be sent between processes
-        if ":" not in str(path) and not is_address(path) and not Path(path).exists():
-            raise SceneError(f"{path} does not exist: check the path") from None
-        raise SceneError(f"{path} is not a raster that GDAL can read: {cause(error)}") from None
-    except UnicodeDecodeError as error:
-        raise SceneError(
-            f"{path}: its header holds text that is not UTF-8, {error.object!r}: correct it"
-        ) from error
-    if local and not follow_links:
-        require_own_pixels(dataset)
-    if dataset.count == 0:
-        raise SceneError(f"{path} holds no band itself: open one of its subdatasets: {dataset.subdatasets}")
-    return dataset
-
-
-def _open_file(path: Path) -> Any:
-    """Open a file by its whole path, which GDAL takes for nothing else."""
-    return DatasetReader(str(path.absolute()), driver=list(LOCAL_FORMATS))
-
-
-@lru_cache(maxsize=4096)
-def _require_raster(path: str, _changed: int) -> None:
-    """Check, once until it changes, what another raster leads to: GDAL would open it there in any format."""
-    try:
-        with unplaced(), rasterio.Env(**_patience()), _open_file(Path(path)) as dataset:
-            require_own_pixels(dataset)
-            plain = not is_description(dataset)
-    except (RasterioError, UnicodeDecodeError):
-        plain = False
-    if not plain:
-        raise SceneError(
-            f"{path}, to which another raster leads, is of no format that holds its pixels itself: remove it or, "
-            "if you trust it, allow that with --follow-links"
-        )
-
-
-def _patience() -> dict[str, str]:
-    """How long a server may be silent, unless the user's environment says so; GDAL alone waits for ever."""
-    return {name: value for name, value in _PATIENCE.items() if name not in os.environ}
-
-
-def read_window(
-    dataset: Any, window: Window, indexes: int | list[int] = 1, out: NDArray[Any] | None = None
-) -> NDArray[Any]:
-    """Read a band (y, x), or bands (band, y, x), counted from 1; `window` lies within the raster.
-
-    Where `out` is given, in whatever order its axes lie in memory, it is filled and returned.
-
-    Raises:
-        SceneError: if it cannot be read there.
-    """
-    with _reading(dataset, window) as area:
-        values: NDArray[Any] = dataset.read(indexes, window=area, out=out)
-    return values
-
-
-def read_valid(dataset: Any, window: Window) -> NDArray[np.bool_]:
-    """Read what GDAL says of band 1, by mask or nodata: (y, x), True means usable.
-
-    Raises:
-        SceneError: if it cannot be read there.
-    """
-    with _reading(dataset, window) as area:
-        mask: NDArray[np.bool_] = dataset.read_masks(1, window=area) > 0
-    return mask
-
-
-@contextmanager
-def _reading(dataset: Any, window: Window) -> Iterator[RasterioWindow]:
-    try:
-        yield RasterioWindow(window.col, window.row, window.width, window.height)
-    except RasterioError as error:
-        where = f"row {window.row}, column {window.col} ({window.height} x {window.width} pixels)"
-        raise SceneError(f"{dataset.name} cannot be read at {where}: {cause(error)}") from None
-
-
-def is_whole(dtype: str) -> bool:
-    """Whether a type, as rasterio names it, holds whole numbers; numpy does not know all of its names."""
-    return dtype.startswith(("int", "uint"))
-
-
-def cause(error: Exception) -> str:
-    """Return GDAL's own words on one line: rasterio hangs them on the error as its cause."""
-    return " ".join(str(error.__cause__ or error).split())

@@ -14,7 +14,8 @@ from scipy import ndimage
 
 from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable
 from cssd_geo.errors import LabelError, SceneError
-from cssd_geo.grid import Grid, is_whole, open_raster, read_valid, read_window
+from cssd_geo.files.rasters import is_whole, open_raster, read_valid, read_window
+from cssd_geo.grid import Grid
 from cssd_geo.maps.class_rasters import note_of_zeros, require_class_raster
 from cssd_geo.maps.class_tables import table_of_values
 from cssd_geo.messages import listed

@@ -1,5 +1,8 @@
 """CSSD, Central Spectral Self-Distillation: a classifier of the pixel at the centre of a window.
 
+Published by Wu, Xue, Zhou and Su 2025, IEEE Trans. Geosci. Remote Sens. 63, 1-17, doi 10.1109/TGRS.2025.3530614;
+what `as_published` does otherwise than our default is what that paper describes.
+
 `CSSD.forward` takes windows with their halo and gives logits of their centres: for training, and as the reference.
 `dense.DenseNetwork` takes a tile with its halo and gives the same logits for every pixel of its core: for maps.
 

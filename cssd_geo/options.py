@@ -46,53 +46,69 @@ class TrainingOptions:
     """How to train; what the paper has is said where it differs. Each field's metadata holds its description."""
 
     epochs: int = _option(50, "Passes over the training windows.", least=1)
-    batch_size: int = _option(16, "Windows a step.", least=2)
+    batch_size: int = _option(16, "Windows per step.", least=2)
     learning_rate: float = _option(
         3e-3,
-        "Of AdamW at its height, then falling as a cosine (paper: Adam, 1e-3, halved on plateau).",
+        "Peak learning rate for AdamW; it falls along a cosine (paper: Adam, 1e-3, halved on plateau).",
         least=1e-9,
     )
-    weight_decay: float = _option(1e-2, "Of AdamW.", least=0)
+    weight_decay: float = _option(1e-2, "Weight decay for AdamW.", least=0)
     epsilon: float = _option(
-        0.0, "Share of the spectral head in the target of the main one (paper: 0.1).", least=0, most=1
+        0.0, "Share of the spectral head's prediction in the main head's target (paper: 0.1).", least=0, most=1
     )
-    temperature: float = _option(4.0, "Softness of the spectral head as a teacher.", least=1e-3)
+    temperature: float = _option(
+        4.0, "How much the spectral head's prediction is softened as a target (tau).", least=1e-3
+    )
     spectral_weight: float = _option(1.0, "Weight of the spectral head's own loss (lambda).", least=0)
     window: int = _option(10, "Side length of the window in pixels.", least=1, most=LARGEST_WINDOW)
     published: bool = _option(False, "Build the network as published, without our changes (DESIGN.md).")
     whitening: str = _option(
         "auto",
-        "Learn in bands whitened by how neighbouring pixels differ: better where fields of a class differ in the "
-        "same way, or all have labels; worse on new fields that differ otherwise. In bands that are not whitened, "
-        "the network's stages are as published. auto: the labels decide.",
+        "Whiten the bands by how neighbouring pixels differ. Better where the fields of a class differ from each "
+        "other as neighbouring pixels do, or where every field has labels; worse on new fields that differ in "
+        "other ways. Without whitening, the network's stages are as published. auto: decided from the labels.",
         choices=WHITENING,
     )
     context_swap: float = _option(
-        0.5, "Share of windows whose centre is pasted into other surroundings (paper: 0).", least=0, most=1
+        0.5,
+        "Share of training windows whose centre is pasted into another's surroundings (paper: 0).",
+        least=0,
+        most=1,
     )
     shots: int | None = _option(
-        None, "Training pixels a class, drawn at random; without: all that are left.", least=1
+        None,
+        "Training pixels per class, at most, drawn at random; if not given, --pixels-per-class is the limit.",
+        least=1,
     )
-    windows_per_class: int = _option(10, "Windows of a class in an epoch at most; bounds the time.", least=1)
-    pixels_per_class: int = _option(1000, "Training pixels of a class at most; bounds the memory.", least=1)
+    windows_per_class: int = _option(
+        10, "Windows per class in an epoch, at most; limits the training time.", least=1
+    )
+    pixels_per_class: int = _option(
+        1000,
+        "Training pixels per class, at most; limits the memory. Scattered labels take the most, because each "
+        "pixel brings its surroundings of 17 x 17 pixels.",
+        least=1,
+    )
     split: str = _option(
         "polygons",
-        "What to test on. polygons: whole polygons, apart from those trained on; where they lie too close for "
-        "that, beside them, and the report says so. random: random pixels, whose neighbours are trained on, so "
-        "that the accuracy is overrated. none: nothing, the accuracy stays unknown.",
+        "What to test on. polygons: whole polygons, so far from those trained on that no window is shared; where "
+        "they lie too close together for that, polygons beside them, and the report says so. random: random "
+        "pixels, whose neighbours are trained on, so the accuracy is overrated. none: nothing; the accuracy stays "
+        "unknown.",
         choices=SPLITS,
     )
     folds: int = _option(
         3,
-        "Times that a part of the labels is held out: each time a model is trained to be tested.",
+        "Cross-validation folds: each holds out part of the labels and trains a model on the rest to test on it.",
         least=2,
         most=20,
     )
     baseline: bool = _option(
-        True, "Train a random forest and a support vector machine on the same pixels and report them beside ours."
+        True,
+        "Also train a random forest and a support vector machine on the same pixels and report their accuracy.",
     )
     seed: int = _option(
-        0, "Of all randomness; the same seed gives the same model on the same machine.", least=0, most=2**32 - 1
+        0, "Random seed; the same seed gives the same model on the same machine.", least=0, most=2**32 - 1
     )
 
     def __post_init__(self) -> None:

@@ -13,7 +13,8 @@ from rasterio.vrt import WarpedVRT
 from cssd_geo.accuracy.matching import Ids, look_up
 from cssd_geo.classes import UNCLASSIFIED, ClassTable
 from cssd_geo.errors import LabelError, SceneError
-from cssd_geo.grid import Grid, open_raster
+from cssd_geo.files.rasters import open_raster
+from cssd_geo.grid import Grid
 from cssd_geo.labels import Labels, read_labels, remap_table
 from cssd_geo.maps.class_rasters import Strays, classes_of, parts_of, read_known, require_class_raster
 from cssd_geo.maps.layer import CLASSES_TAG

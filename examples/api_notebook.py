@@ -37,7 +37,7 @@ training = cssd_geo.train(scene, files.labels, folder / "model.safetensors", opt
 for note in training.notes:
     print("*", note)
 if training.hold_out is not None:
-    print(training.hold_out.map.to_text())
+    print(training.hold_out.to_text())
 
 # %% Classify into files: a class map and its confidence, on the scene's grid
 done = cssd_geo.classify(

@@ -58,6 +58,10 @@ def test_a_run_is_gone_on_with_and_the_table_has_means(folder: Path) -> None:
     assert len(lines) == 5, "and not run again"
     assert "| salinas | apart | 4 | random forest | 2 |" in second.stdout
     assert run(folder, "--table").stdout == second.stdout[second.stdout.index("| scene") :]
+    assert [r["distance"] for r in rows] == [None, None, 17, 17]
+    nearer = [line.replace('"distance": 17', '"distance": 16') for line in lines]
+    (folder / "accuracy.jsonl").write_text("\n".join(nearer))
+    assert "apart" not in run(folder, "--table").stdout, "what tested nearer to the training fields does not count"
 
 
 def test_samples_that_cannot_train_or_leave_nothing_to_test_are_passed_over(folder: Path) -> None:

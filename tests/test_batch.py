@@ -87,7 +87,9 @@ def test_what_is_missing_beside_a_map_is_said_and_made_with_it(
     scenes = listed(flights)[:1]
     list(classify_batch(scenes, model, tmp_path))
     layers = ["confidence", "disagreement"]
-    message = r"line0 has a map but no confidence and no disagreement: give --overwrite .* or another --output-dir"
+    message = (
+        r"line0 has a class map but no confidence and no disagreement: give --overwrite .* or another --output-dir"
+    )
     with pytest.raises(OutputError, match=message):
         list(classify_batch(scenes, model, tmp_path, options=BatchOptions(layers=layers)))
     again = BatchOptions(layers=layers, overwrite=True)
@@ -174,7 +176,7 @@ def test_an_unfinished_run_by_another_model_is_discarded_if_asked(flights: Path,
     assert [outcome.status for outcome in done] == ["done"]
     other.save(tmp_path / "other.safetensors")
     again = call("batch", scenes[0].path, "-o", maps, "-m", tmp_path / "other.safetensors", "--restart")
-    assert "is there: skipped" in again.output, again.output
+    assert "is done already: skipped" in again.output, again.output
 
 
 def test_a_scene_that_fails_stops_the_batch_or_not(flights: Path, model: Model, tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scenes import randomise
 
+from cssd_geo.bench import rates
 from cssd_geo.bench.made import LAYOUTS, made_scene, untrained_model
 from cssd_geo.bench.patches import classify_as_toolboxes_do, classify_windows
 from cssd_geo.bench.rates import operations, read_from_disk
@@ -131,8 +133,70 @@ def test_bench_prints_every_figure(tmp_path: Path) -> None:
     for row in facts["files"]:
         assert row["share"] == pytest.approx(row["end_to_end"] / min(row["read"], row["dense"]))
         assert 50_000_000 < row["peak_bytes"] < 5_000_000_000
+        assert row["memory"] >= 100_000_000
     assert list(tmp_path.iterdir()) == []
     assert facts["machine"]["torch"] == torch.__version__
+    assert facts["repeats"] == 1
+    assert facts["device"] in {"cpu", "cuda"}
+    assert (facts["machine"]["gpu"] is not None) is (facts["device"] == "cuda")
+
+
+def test_all_rates_of_a_network_are_of_the_chosen_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meta, seen = torch.device("meta"), list[torch.device]()
+
+    def noted(network: CSSD, given: torch.Tensor | NDArray[np.float32]) -> torch.Tensor:
+        seen.append(next(network.parameters()).device)
+        if isinstance(given, torch.Tensor):
+            seen.append(given.device)
+        return torch.zeros(1)
+
+    monkeypatch.setattr(rates, "classify_windows", noted)
+    monkeypatch.setattr(rates, "classify_as_toolboxes_do", noted)
+
+    def dense_rate(classifier: TileClassifier, *_: object) -> float:
+        seen.append(classifier.device)
+        return 1.0
+
+    def product_rate(device: torch.device, *_: object) -> float:
+        seen.append(device)
+        return 1.0
+
+    monkeypatch.setattr(rates, "_dense_rate", dense_rate)
+    monkeypatch.setattr(rates, "_matrix_product_rate", product_rate)
+    rates.network_rates(tmp_path, bands=6, classes=3, device=meta, precision=torch.float32, repeats=1, side=32)
+    assert len(seen) == 2 + 2 * 2 + 2  # each rate runs once to warm up
+    assert set(seen) == {meta}
+
+
+def test_network_rates_make_their_scene_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = []
+
+    def noted(path: Path, *_: object, **__: object) -> Path:
+        places.append(path)
+        raise InterruptedError
+
+    monkeypatch.setattr(rates, "made_scene", noted)
+    cpu, kind = torch.device("cpu"), torch.float32
+    with pytest.raises(InterruptedError):
+        rates.network_rates(tmp_path, bands=6, classes=3, device=cpu, precision=kind, repeats=1)
+    assert places[0].is_relative_to(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["missing", "file"])
+def test_a_folder_that_is_none_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    ran = CliRunner().invoke(main, ["bench", "--folder", str(tmp_path / name)])
+    assert ran.exit_code == 2
+    assert name in ran.output
+    assert "processor" not in ran.output, "nothing was measured before"
+
+
+def test_the_gpu_is_named_only_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "a GPU")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    assert rates.machine(torch.device("cpu"))["gpu"] is None
+    assert rates.machine(torch.device("cuda"))["gpu"] == "a GPU"
 
 
 def test_bench_knows_all_layouts() -> None:

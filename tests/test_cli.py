@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from scenes import NORTH_UP, fill_sample, pixel_box, random_model, write_polygons, write_raster, write_two_fields
 
-from cssd_geo import __version__
+from cssd_geo import __version__, errors
 from cssd_geo.budget import parse_size
 from cssd_geo.calibration import Calibration
 from cssd_geo.cli import main
@@ -106,7 +106,14 @@ def test_training_reports_what_it_held_out_and_how_good_it_is(world: World) -> N
     assert result.exit_code == 0, result.output
     assert "held out" in result.stdout
     assert "overall accuracy (OA)" in result.stdout
-    assert "random forest" in result.stdout
+    for name in (
+        "OA, 95 % interval",
+        "calibration error",
+        "  spectral head",
+        "random forest",
+        "support vector machine",
+    ):
+        assert f"\n{name}" in result.stdout
     assert result.stdout.endswith("Model written to m.safetensors\n")
     report = json.loads((world.folder / "report.json").read_text())
     assert report["map"]["overall_accuracy"] > 0.9
@@ -262,7 +269,7 @@ def test_a_dry_run_tells_the_memory_and_keeps_to_what_it_may_take(inside: Path) 
     for memory in (amount, "1GB", "4 GiB"):
         result = call(*plan, "--memory", memory)
         assert result.exit_code == 0, result.output
-        line = re.search(r"^memory  (.+) at most, beside the program itself$", result.stdout, re.MULTILINE)
+        line = re.search(r"^memory  (.+) at most, on top of the program itself$", result.stdout, re.MULTILINE)
         assert line is not None, result.stdout
         told.append(parse_size(line[1].replace(",", "")))
         tiles.append(untimed(result.stdout))
@@ -371,6 +378,17 @@ def test_help_names_every_command_and_version_is_the_package_s() -> None:
     text = call("--help").stdout
     assert all(re.search(rf"^  {name}  .+\.$", text, re.MULTILINE) for name in COMMANDS)
     assert call("--version").stdout == f"cssd-geo, version {__version__}\n"
+
+
+def test_every_exit_code_is_explained() -> None:
+    kinds: list[type[errors.CssdGeoError]] = [errors.CssdGeoError, *errors.CssdGeoError.__subclasses__()]
+    codes = {kind.__name__: kind.exit_code for kind in kinds}
+    document = (Path(__file__).parents[1] / "docs" / "reliability.md").read_text()
+    for name, code in codes.items():
+        assert re.search(rf"^\| {code} \| .*`{name}`", document, re.MULTILINE), name
+    told = " ".join(call("--help").stdout.split("Exit codes: ")[1].split())
+    assert {int(code) for code in re.findall(r"\b([2-9]) ", told)} == set(codes.values()) - {1}
+    assert "128 + signal" in told
 
 
 # ---- wrong input --------------------------------------------------------------------------------------------
@@ -669,7 +687,7 @@ def test_epochs_in_a_log_are_few(monkeypatch: pytest.MonkeyPatch, capsys: pytest
             now += 0.5
             progress(epoch)
     lines = capsys.readouterr().err.splitlines()
-    state = "loss 1.000, right on training windows 50.0 %, 200 windows/s"
+    state = "loss 1.000, 50.0 % of training windows right, 200 windows/s"
     assert lines == [
         f"{run:<10}  epoch {number:>3}/50  {state}, {left} s left"
         for run, number, left in (
@@ -724,3 +742,15 @@ def test_a_model_of_another_sensor_is_refused(tmp_path: Path) -> None:
     random_model(bands=11, dtype=torch.float32).save(tmp_path / "other.safetensors")
     words = ("classify", "two_fields.tif", "-o", tmp_path / "map.tif", "-m", tmp_path / "other.safetensors")
     require_failure(words, code=3, says="has 12 bands but the model was trained on 11", folder=tmp_path)
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(None, None), (1.5, "2")])
+def test_torch_is_told_how_much_time_a_container_has(
+    monkeypatch: pytest.MonkeyPatch, quota: float | None, expected: str | None
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("cssd_geo.cli.cpu_quota", lambda: quota)
+    monkeypatch.setattr("cssd_geo.cli.processors", lambda: 2)
+    assert CliRunner().invoke(main, ["info", "--help"]).exit_code == 0
+    assert os.environ.get("OMP_NUM_THREADS") == expected

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -12,14 +13,15 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from distributed import Client
+from distributed import Client, LocalCluster
+from distributed.comm import CommClosedError
 from numpy.typing import NDArray
 from scenes import random_model, write_raster
 
 from cssd_geo.classification import classify
 from cssd_geo.cli.clients import client_of
 from cssd_geo.engine import cluster
-from cssd_geo.engine.cluster import cluster_of, connected, threads_by_host
+from cssd_geo.engine.cluster import Cluster, cluster_of, connected, threads_by_host
 from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.errors import ClusterError, InputError, SceneError
 from cssd_geo.model import Model
@@ -40,6 +42,13 @@ def two_workers() -> Iterator[Client]:
 def client(two_workers: Client) -> Client:
     two_workers.wait_for_workers(2, timeout=60)  # one that was killed comes back
     return two_workers
+
+
+@pytest.fixture
+def deserted() -> Iterator[Client]:
+    """A cluster whose last worker is gone."""
+    with LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as nobody, Client(nobody) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +122,9 @@ def test_no_more_tiles_are_in_flight_than_workers_can_take(
 def test_a_scene_that_a_worker_cannot_read_is_an_error_here(
     client: Client, model: Model, scene: Scene, plan: TilePlan
 ) -> None:
-    workers = cluster_of(client, scene, "cpu", "float32")
     assert scene.path is not None
     scene.path.write_bytes(scene.path.read_bytes()[:600])
+    workers = cluster_of(client, scene, "cpu", "float32")
     with pytest.raises(SceneError, match=r"scene\.tif"):
         list(workers.results(TileClassifier(model, scene, CPU), scene, plan))
 
@@ -126,6 +135,94 @@ def test_workers_that_do_not_see_the_scene_are_named_at_the_start(
     monkeypatch.setattr(cluster, "fingerprint", lambda _: "what the scene is on this machine")
     with pytest.raises(ClusterError, match=r"2 of 2 workers do not see .*scene\.tif as it is here \(tcp://"):
         cluster_of(client, scene, "cpu", "float32")
+
+
+def test_a_worker_that_joins_late_and_does_not_see_the_scene_is_named(
+    client: Client, model: Model, scene: Scene, plan: TilePlan
+) -> None:
+    there = cluster_of(client, scene, "cpu", "float32")
+    late = min(there.seen_by)
+    workers = replace(there, seen_by=there.seen_by - {late}, content="what the scene is on this machine")
+    with pytest.raises(ClusterError, match=rf"worker {late} joined later and does not see .*scene\.tif"):
+        list(workers.results(TileClassifier(model, scene, CPU), scene, plan))
+
+
+def test_a_worker_that_joins_late_and_sees_the_scene_takes_part(
+    client: Client, model: Model, scene: Scene, plan: TilePlan
+) -> None:
+    workers = replace(cluster_of(client, scene, "cpu", "float32"), seen_by=frozenset())
+    assert len(list(workers.results(TileClassifier(model, scene, CPU), scene, plan))) == len(plan)
+
+
+def cluster_without_workers(client: Client, scene: Scene) -> Cluster:
+    return Cluster(
+        client=client,
+        device=CPU,
+        precision=torch.float32,
+        path=str(scene.path),
+        content="",
+        seen_by=frozenset(),
+        cache_bytes=scene.source.cache_bytes,
+    )
+
+
+def test_without_its_last_worker_a_run_ends_after_a_while(
+    deserted: Client, model: Model, scene: Scene, plan: TilePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_ASK_SECONDS", 0.0)
+    monkeypatch.setattr(cluster, "_WAIT", 0.1)
+    workers = cluster_without_workers(deserted, scene)
+    with pytest.raises(ClusterError, match=r"no worker for 0\.1 seconds: start some\. The same command goes on"):
+        next(workers.results(TileClassifier(model, scene, CPU), scene, plan))
+
+
+def test_a_cluster_that_forgets_its_work_is_an_error(
+    deserted: Client, model: Model, scene: Scene, plan: TilePlan
+) -> None:
+    """As it does when the connection to its scheduler breaks."""
+    workers = cluster_without_workers(deserted, scene)
+    restart = threading.Timer(0.3, deserted.restart, kwargs={"wait_for_workers": False})
+    restart.start()
+    with pytest.raises(ClusterError, match=r"is lost: .* the same command goes on"):
+        next(workers.results(TileClassifier(model, scene, CPU), scene, plan))
+    restart.join()
+
+
+def test_a_connection_that_is_closed_is_an_error(
+    deserted: Client, model: Model, scene: Scene, plan: TilePlan
+) -> None:
+    workers = cluster_without_workers(deserted, scene)
+    close = threading.Timer(0.3, deserted.close)
+    close.start()
+    with pytest.raises(ClusterError, match=r"is lost: .* the same command goes on"):
+        next(workers.results(TileClassifier(model, scene, CPU), scene, plan))
+    close.join()
+
+
+def test_a_worker_that_dies_as_it_is_asked_is_an_error(
+    client: Client, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: object) -> None:
+        raise CommClosedError("Stream is closed")
+
+    monkeypatch.setattr(client, "run", closed)
+    with pytest.raises(ClusterError, match=r"a part of it is lost: Stream is closed\."):
+        cluster_of(client, scene, "cpu", "float32")
+
+
+def test_workers_keep_no_more_blocks_than_was_planned(
+    client: Client, model: Model, scene: Scene, plan: TilePlan
+) -> None:
+    class Watched(Scene):
+        def read_into(self, *args: Any) -> None:
+            kept = rasterio.env.getenv()["GDAL_CACHEMAX"]
+            if kept != 77_000_000:
+                raise SceneError(f"{kept} bytes")
+            super().read_into(*args)
+
+    watched = Watched(**{item.name: getattr(scene, item.name) for item in fields(scene)})
+    workers = replace(cluster_of(client, scene, "cpu", "float32"), cache_bytes=77_000_000)
+    assert len(list(workers.results(TileClassifier(model, scene, CPU), watched, plan))) == len(plan)
 
 
 def test_precision_and_threads_are_what_all_workers_have(client: Client, scene: Scene) -> None:

@@ -63,7 +63,9 @@ def test_the_accuracy_is_there_for_people_and_programs(folder: Path) -> None:
     assert 0 <= facts["map_on_truth_away_from_labels"]["overall_accuracy"] <= 1
     assert facts["held_out_polygons"]["map"]["total"] > 0
     assert any("were left out" in note for note in facts["notes"])
-    assert "overall accuracy" in (folder / "accuracy.txt").read_text()
+    text = (folder / "accuracy.txt").read_text()
+    for name in ("overall accuracy", "OA, 95 % interval", "calibration error", "random forest", "support vector"):
+        assert f"\n{name}" in text
 
 
 def test_pictures_are_pictures(folder: Path) -> None:

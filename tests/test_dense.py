@@ -437,6 +437,18 @@ def test_out_of_memory_goes_on_with_smaller_pieces(
     assert_equal(case.usable, again, expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_float32_is_not_shortened_on_a_gpu(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    """Else convolutions would take 10 of its 23 bits there, whatever was set meanwhile."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    case, allowed = case_of(CONFIG, 20, 20), []
+    network = DenseNetwork(case.network, torch.ones(9), torch.zeros(9), dtype=dtype, device=torch.device("cpu"))
+    monkeypatch.setattr(network, "device", torch.device("cuda"))
+    monkeypatch.setattr(network, "_each_panel", lambda *_, **__: allowed.append(torch.backends.cudnn.allow_tf32))
+    network.each_panel(case.stored, case.valid, lambda *_: None)
+    assert allowed == [dtype != torch.float32]
+
+
 def test_out_of_memory_is_the_end_where_nothing_helps(monkeypatch: pytest.MonkeyPatch) -> None:
     case = case_of(CONFIG, 40, 30)
     scarce, pixels = Scarce(monkeypatch, enough_for=0), case.valid.numel()

@@ -123,6 +123,17 @@ def test_variation_is_unknown_without_neighbours_or_with_one_label_a_class() -> 
     assert np.isnan(Discriminant.fit(train[::6], known[::6], differences).variation)
 
 
+def test_with_one_label_a_class_the_neighbours_are_the_covariance() -> None:
+    random = np.random.default_rng(0)
+    differences = random.normal(size=(3000, 12)) @ random.normal(size=(12, 12))
+    train = random.normal(size=(5, 12))
+    found = Discriminant.fit(train, np.arange(5), differences)
+    size = np.linalg.norm(differences, axis=1)
+    alike = differences[size <= np.quantile(size, 0.7)]
+    whitened = found.whitening @ alike.T @ alike @ found.whitening
+    np.testing.assert_allclose(whitened, whitened[0, 0] * np.eye(len(whitened)), atol=1e-6 * whitened[0, 0])
+
+
 def test_whitening_evens_out_what_varies_within_classes() -> None:
     train, known, differences, test, unknown = fields(3, per_class=500, bands=10)
     found = Discriminant.fit(train, known, differences)

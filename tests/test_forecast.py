@@ -12,7 +12,7 @@ from cssd_geo.cli.forecast import show
 from cssd_geo.errors import OutputError
 from cssd_geo.forecast import Forecast, Trial, forecast
 from cssd_geo.products import open_scene
-from cssd_geo.runs.layers import Room
+from cssd_geo.runs.layers import Outputs, Room
 from cssd_geo.runs.unfinished import folder_of
 
 MODEL = random_model(bands=5, seed=5)
@@ -20,8 +20,8 @@ MODEL = random_model(bands=5, seed=5)
 
 def forecast_of(folder: Path, tile_size: int) -> Forecast:
     scene = open_scene(write_scene(folder))
-    paths = {"class_map": folder / "map.tif", "confidence": None, "probabilities": folder / "p.tif"}
-    return forecast(scene, MODEL, paths, tile_size=tile_size, memory=10**9, device="cpu")
+    outputs = Outputs(class_map=folder / "map.tif", probabilities=folder / "p.tif")
+    return forecast(scene, MODEL, outputs, tile_size=tile_size, memory=10**9, device="cpu")
 
 
 @pytest.mark.parametrize(("tile_size", "tiles"), [(8, 2), (50, 2), (64, 2), (100, 1)])
@@ -52,9 +52,9 @@ def test_the_room_is_what_the_run_takes(tmp_path: Path) -> None:
 
 def test_an_output_without_a_folder_is_refused(tmp_path: Path) -> None:
     scene = open_scene(write_scene(tmp_path))
-    paths = {"class_map": tmp_path / "no" / "map.tif"}
+    outputs = Outputs(class_map=tmp_path / "no" / "map.tif")
     with pytest.raises(OutputError, match="create it first"):
-        forecast(scene, MODEL, paths)
+        forecast(scene, MODEL, outputs)
 
 
 def test_outputs_for_which_the_run_will_be_refused_are_named(

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from scenes import random_model, write_raster, write_two_fields
 
-from cssd_geo import grid
 from cssd_geo.cli import main
 from cssd_geo.errors import SceneError
+from cssd_geo.files import rasters
 from cssd_geo.files.locations import file_name, is_address, local_path
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
@@ -371,8 +371,8 @@ def test_what_is_not_at_an_address_is_said(served: Served) -> None:
 
 def test_a_server_that_never_answers_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "GDAL_HTTP_LOW_SPEED_TIME" not in os.environ
-    patience = grid._PATIENCE | {"GDAL_HTTP_LOW_SPEED_TIME": "1"}
-    monkeypatch.setattr(grid, "_PATIENCE", patience)
+    patience = rasters._PATIENCE | {"GDAL_HTTP_LOW_SPEED_TIME": "1"}
+    monkeypatch.setattr(rasters, "_PATIENCE", patience)
     with socket.create_server(("127.0.0.1", 0)) as server:  # takes the connection, and is silent
         place = f"http://127.0.0.1:{server.getsockname()[1]}/silent.tif"
         with pytest.raises(SceneError, match=r"silent\.tif is not a raster that GDAL can read"):
@@ -381,7 +381,7 @@ def test_a_server_that_never_answers_is_an_error(monkeypatch: pytest.MonkeyPatch
 
 def test_the_user_s_patience_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GDAL_HTTP_LOW_SPEED_TIME", "600")
-    assert set(grid._patience()) == {"GDAL_HTTP_CONNECTTIMEOUT", "GDAL_HTTP_LOW_SPEED_LIMIT"}
+    assert set(rasters._patience()) == {"GDAL_HTTP_CONNECTTIMEOUT", "GDAL_HTTP_LOW_SPEED_LIMIT"}
 
 
 def test_the_command_line_takes_addresses_as_they_are(served: Served, tmp_path: Path) -> None:

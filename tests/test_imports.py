@@ -16,9 +16,10 @@ import cssd_geo
 LAYERS = """
 .         errors messages
 .         bands classes options tiles
-.         budget
+.         budget machine
 files     fingerprints hdf5_links locations outputs xml_files
 files     links
+files     rasters
 .         grid
 headers   band_names envi_header wavelengths
 headers   band_tags
@@ -54,7 +55,7 @@ compute   dilation pooling
 learning  baselines discriminant sampling validation windows
 learning  fitting labelled_scenes whitening
 learning  labelled_pixels trainer
-engine    busy machine
+engine    busy
 engine    inference
 engine    cluster lazy streaming
 runs      identity journal locks raw_layers
@@ -71,7 +72,7 @@ demo      layout spectra
 demo      landscape
 demo      files
 demo      run
-cli       clients forecast interrupts options progress
+cli       clients forecast interrupts model_facts options progress
 cli       train
 cli       batch bench classify demo evaluate info sample
 .         cli

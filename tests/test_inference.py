@@ -20,7 +20,7 @@ from torch import Tensor
 from cssd_geo.bench.made import untrained_model
 from cssd_geo.compute.transfer import Loaded
 from cssd_geo.engine.inference import TileClassifier, choose_precision, cpu_flags
-from cssd_geo.errors import InputError
+from cssd_geo.errors import CssdGeoError, InputError
 from cssd_geo.network import Logits
 from cssd_geo.options import DEFAULT_MEMORY
 from cssd_geo.products import open_scene
@@ -233,6 +233,18 @@ class _Says:
             take(slice(columns.start or 0, columns.stop), Logits(*(head[:, columns] for head in self.heads)))
 
 
+def test_out_of_memory_for_good_says_what_to_do(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError
+
+    classifier = TileClassifier(random_model(bands=5), scene, CPU)
+    tile = scene.read(classifier.plan(scene, 20)[0].padded, np.arange(5))
+    monkeypatch.setattr("cssd_geo.dense.DenseNetwork._each_panel", full)
+    for compute in (classifier, classifier.logits):
+        with pytest.raises(CssdGeoError, match=r"out of memory on cpu.* less --memory, or with --device cpu"):
+            compute(*tile)
+
+
 class _Untouched:
     """Stands in for a network that must not be called."""
 
@@ -270,8 +282,8 @@ def test_compressed_scenes_of_many_bands_need_no_memory_to_be_given(
 ) -> None:
     """On a machine of 16 GB blocks are whole and decoded once, 512 columns at a time; only they make it more."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: processors)
-    monkeypatch.setattr("os.cpu_count", lambda: processors)
-    monkeypatch.setattr("cssd_geo.engine.machine.memory_limit", lambda: 16 * 10**9)
+    monkeypatch.setattr("cssd_geo.scenes.sources.processors", lambda: processors)
+    monkeypatch.setattr("cssd_geo.machine.memory_limit", lambda: 16 * 10**9)
     size = {"width": 4000, "height": 3000, "count": bands, "dtype": "int16"}
     blocks = {
         "tiled": True,

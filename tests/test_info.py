@@ -1,6 +1,7 @@
 """What is known of a model or a scene, for a person and for a program."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -187,18 +188,50 @@ def test_text_is_readable_for_both(scene: Path, model: Path) -> None:
     assert "          bad: 2\n" in text
     assert max(map(len, text.splitlines())) <= 100
     text = CliRunner().invoke(main, ["info", str(model)]).stdout
-    assert "3  oak (#010203)\n" in text
-    assert "accuracy  none\n" in text
+    assert "            3  oak (#010203) " in text
+    assert "accuracy  not measured\n" in text
+    assert "trained   train.tif\n" in text
     assert "None" not in text
 
 
-def test_long_lists_are_cut_for_a_person_only(tmp_path: Path) -> None:
+def test_long_lists_are_for_programs_only(tmp_path: Path) -> None:
     random_model(bands=40).save(tmp_path / "m.safetensors")
-    text = CliRunner().invoke(main, ["info", str(tmp_path / "m.safetensors")]).stdout
-    assert "... (40 values)" in text
-    assert max(map(len, text.splitlines())) < 120
-    facts = json.loads(CliRunner().invoke(main, ["info", str(tmp_path / "m.safetensors"), "--json"]).stdout)
+    text = printed(tmp_path / "m.safetensors")
+    assert "confusion matrices and fingerprints: --json\n" in text
+    assert len(text.splitlines()) < 30
+    facts = json.loads(printed(tmp_path / "m.safetensors", "--json"))
     assert len(facts["header"]["statistics"]["mean"]) == 40
+
+
+def test_a_model_says_for_a_person_what_training_found() -> None:
+    path = Path(__file__).parents[1] / "models" / "demo.safetensors"
+    text, found = printed(path), describe_model(path)["header"]["provenance"]["accuracy"]
+    low, high = (100 * end for end in found["map"]["overall_accuracy_95"])
+    figures = f"OA {100 * found['map']['overall_accuracy']:.1f} % (95 %: {low:.1f} to {high:.1f} %), AA "
+    assert f"accuracy  {figures}" in text
+    assert f"confidence {found['reliability']['expected_calibration_error']:.3f}; 0 is perfect\n" in text
+    for name, other in found["baselines"].items():
+        assert re.search(rf"{name} +{100 * other['overall_accuracy']:.1f} +[0-9.]+ +{other['kappa']:.3f}\n", text)
+    assert re.search(r"12  wheat \(#ebcd6e\) +671 +671 +100\.0 +100\.0\n", text)
+    assert "options   epochs=20, batch-size=16, " in text
+    assert "trained   scene.tif, labels labels.shp\n" in text
+    assert "versions  cssd_geo " in text
+    assert not set("{}[]'") & set(text)
+    assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("odd", [None, 3, "text", [], [1, None], {}, {"x": [1]}, 10**400], ids=str)
+def test_a_provenance_that_no_training_wrote_is_left_out(tmp_path: Path, odd: Any) -> None:
+    accuracy = {
+        "split": odd,
+        "map": {"overall_accuracy": odd, "overall_accuracy_95": odd, "classes": odd, "total": odd},
+        "baselines": odd,
+    }
+    names = ("scenes", "labels", "scale", "options", "training_pixels", "versions", "whitening", "more")
+    for figures in (accuracy, odd, {"map": odd}, accuracy | {"baselines": {"forest": odd}}):
+        provenance = dict.fromkeys(names, odd) | {"accuracy": figures}
+        replace(random_model(), provenance=provenance).save(tmp_path / "m.safetensors")
+        assert printed(tmp_path / "m.safetensors").startswith("m.safetensors\nbands ")
 
 
 def test_what_is_neither_is_refused(tmp_path: Path) -> None:

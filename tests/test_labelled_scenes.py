@@ -155,6 +155,26 @@ def test_a_band_that_is_stuck_in_one_scene_is_dropped_in_all(tmp_path: Path, thr
     assert notes == ()
 
 
+def test_bands_with_one_value_at_nearly_all_labelled_pixels_are_dropped(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    cube = random.integers(1, 1000, (4, 12, 30))
+    classes = np.arange(12 * 30).reshape(12, 30) // 120
+    cube[1] = np.where(random.random((12, 30)) < 0.05, cube[1], 0)  # as corrected bands without light are
+    cube[2] = np.where(classes == 2, 7, 0)  # one class in three, and as clear as can be
+    cube[3] = np.where(random.random((12, 30)) < 0.3, cube[3], 0)
+    scene = open_scene(write_raster(tmp_path / "s.tif", cube.astype(np.int16)))
+    places = [(int(row), int(col)) for row, col in np.argwhere(classes >= 0)]
+    labels = replace(_labels(places, ["a", "b", "c"]), classes=classes.ravel())
+    kept, spectra, notes = read_labelled_pixels(unite(_members([scene], labels))[0])
+    assert notes == ("Bands with one value at nearly all labelled pixels were dropped: 2.",)
+    assert kept.bands.good == (True, False, True, True)
+    assert spectra.shape == (360, 3)
+    only = open_scene(write_raster(tmp_path / "o.tif", cube[1:2].astype(np.int16)))
+    kept, _, notes = read_labelled_pixels(unite(_members([only], labels))[0])
+    assert notes == (), "better than no band at all"
+    assert kept.bands.good == (True,)
+
+
 # Bands
 
 

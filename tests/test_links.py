@@ -10,7 +10,7 @@ import rasterio
 from scenes import NORTH_UP, coordinate_cube, write_raster
 
 from cssd_geo.errors import SceneError
-from cssd_geo.grid import open_raster
+from cssd_geo.files.rasters import open_raster
 from cssd_geo.products import open_scene
 from cssd_geo.tiles import Window
 

@@ -1,12 +1,14 @@
-"""Memory that control groups allow, in both of their versions, at whatever level they say so."""
+"""Memory and processors that control groups allow, in both of their versions, at whatever level they say so."""
 
+import math
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cssd_geo.engine.machine import default_memory, memory_limit
+from cssd_geo.machine import cpu_quota, default_memory, memory_limit, processors
 from cssd_geo.options import DEFAULT_MEMORY
 
 
@@ -46,6 +48,39 @@ V2, V1 = "sys/fs/cgroup", "sys/fs/cgroup/memory"
 )
 def test_the_least_limit_counts(files: dict[str, str], expected: int | None, tmp_path: Path) -> None:
     assert memory_limit(write(tmp_path, files)) == expected
+
+
+CPU1 = "sys/fs/cgroup/cpu"
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, None),
+        ({f"{V2}/cpu.max": "max 100000\n"}, None),
+        ({f"{V2}/cpu.max": "150000 100000\n"}, 1.5),
+        ({f"{V2}/cpu.max": "nonsense\n"}, None),
+        ({f"{V2}/cpu.max": "5 0\n"}, None),
+        ({f"{CPU1}/cpu.cfs_quota_us": "-1\n", f"{CPU1}/cpu.cfs_period_us": "100000\n"}, None),
+        ({f"{CPU1}/cpu.cfs_quota_us": "300000\n", f"{CPU1}/cpu.cfs_period_us": "100000\n"}, 3.0),
+        (
+            {"proc/self/cgroup": "0::/job/step\n"}
+            | {f"{V2}/job/cpu.max": "200000 100000", f"{V2}/job/step/cpu.max": "max 100000"},
+            2.0,
+        ),
+        (
+            {"proc/self/cgroup": "4:cpu,cpuacct:/a\n"}
+            | {f"{CPU1}/a/cpu.cfs_quota_us": "50000", f"{CPU1}/a/cpu.cfs_period_us": "100000"},
+            0.5,
+        ),
+    ],
+)
+def test_the_least_quota_of_processors_counts(
+    files: dict[str, str], expected: float | None, tmp_path: Path
+) -> None:
+    root, bound = write(tmp_path, files), len(os.sched_getaffinity(0))
+    assert cpu_quota(root) == expected
+    assert processors(root) == (bound if expected is None else max(1, min(bound, math.ceil(expected))))
 
 
 def test_this_machine_tells() -> None:

@@ -235,6 +235,13 @@ def test_a_mask_counts_where_it_is_neither_0_nor_nodata(tmp_path: Path, dtype: s
     np.testing.assert_array_equal(open_valid_mask(path, GRID)[0].read(WHOLE), expected)
 
 
+def test_nan_in_a_mask_does_not_count_though_nobody_declared_it(tmp_path: Path) -> None:
+    values = ONES.astype(np.float32)
+    values[2:5, 7], values[9, 3] = np.nan, np.inf
+    path = write_mask(tmp_path / "mask.tif", values)
+    np.testing.assert_array_equal(open_valid_mask(path, GRID)[0].read(WHOLE), np.isfinite(values))
+
+
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize(
     ("make", "message"),

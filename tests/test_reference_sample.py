@@ -354,6 +354,13 @@ def test_a_projection_that_shows_areas_too_large_is_told(tmp_path: Path) -> None
     assert not any("Hectares" in note for note in found.notes)
 
 
+def test_a_projection_that_shows_areas_too_small_is_told(tmp_path: Path) -> None:
+    """A polar stereographic one, true at 71 degrees south, near the pole."""
+    near = {"crs": CRS.from_epsg(3031), "transform": Affine(30, 0, 9000, 0, -30, 9000)}
+    found = _evaluated(tmp_path, _write(tmp_path / "map.tif", _mapped(0), **near), 1, size=200)
+    assert any("shows areas 0.95 times as large as they are" in note for note in found.notes)
+
+
 def test_an_output_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class_map, points = _write(tmp_path / "map.tif", _mapped(0)), tmp_path / "p.gpkg"
     points.write_text("mine")

@@ -186,7 +186,7 @@ def test_values_of_a_pixel_lie_side_by_side_where_the_file_has_them_so(
     stored: dict[str, Scene], monkeypatch: pytest.MonkeyPatch, processors: int
 ) -> None:
     """Of blocks only where several are decoded at a time, or none is: one by one, GDAL is faster band by band."""
-    monkeypatch.setattr("os.cpu_count", lambda: processors)
+    monkeypatch.setattr("cssd_geo.scenes.sources.processors", lambda: processors)
     monkeypatch.setattr("cssd_geo.scenes.sources._WORTH_A_THREAD", 1)
     for name, scene in stored.items():
         with rasterio.open(str(scene.path)) as dataset:
@@ -206,7 +206,7 @@ def test_threads_decode_what_is_worth_their_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interleave: str, side: int, threads: int
 ) -> None:
     """Many small pieces take GDAL longer to hand over than to decode."""
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("cssd_geo.scenes.sources.processors", lambda: 4)
     cube, tiles = np.zeros((10, 300, 300), np.int16), {"tiled": True, "blockxsize": side, "blockysize": side}
     path = write_raster(tmp_path / "s.tif", cube, compress="deflate", interleave=interleave, **tiles)
     piece = side * side * 2 * (10 if interleave == "pixel" else 1)
@@ -578,6 +578,13 @@ def test_coordinates_alone_give_the_transform() -> None:
 def test_arrays_that_are_no_scene_are_refused(make: Callable[[], xr.DataArray], message: str) -> None:
     with pytest.raises(SceneError, match=message):
         scene_of_array(make())
+
+
+@pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="here it is float64")
+def test_values_that_are_too_long_are_refused() -> None:
+    array = xr.DataArray(np.zeros((2, 3, 4), np.longdouble), dims=("band", "y", "x"))
+    with pytest.raises(SceneError, match=r"holds float\d+ values, too long .* use \.astype\('float64'\)"):
+        scene_of_array(array)
 
 
 # Files that are no scene

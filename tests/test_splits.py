@@ -311,12 +311,28 @@ def test_near_folds_are_stratified() -> None:
         assert all(abs(m - n / 3) < 1 for n, m in zip((30, 12, 7), counts, strict=True))
 
 
+@given(seed=SEEDS)
+def test_near_folds_do_not_hold_out_large_polygons_together(seed: int) -> None:
+    """Dealt in turn, the largest first, whatever the order of their ids."""
+    sizes = np.random.default_rng(seed).permutation([50, 40, 30, 3, 2, 2, 1, 1, 1, 1])
+    polygons = np.repeat(np.arange(10), sizes)
+    for split in near_folds(
+        classes=np.zeros_like(polygons), polygons=polygons, tested=np.zeros(131, np.bool_), folds=3, seed=seed
+    ):
+        assert (sizes[np.unique(polygons[split.test])] >= 30).sum() == 1
+
+
 @given(classes=CLASSES, shots=st.integers(1, 30), seed=SEEDS)
-def test_few_shot_picks_at_most_shots_and_at_most_half(classes: NDArray[np.int64], shots: int, seed: int) -> None:
+def test_few_shot_picks_at_most_shots_and_at_most_the_share(
+    classes: NDArray[np.int64], shots: int, seed: int
+) -> None:
     picked = few_shot(classes=classes, shots=shots, seed=seed)
-    sizes, counts = np.bincount(classes), np.bincount(classes[picked], minlength=5)
-    for n, m in zip(sizes, counts, strict=False):
-        assert m == (0 if n == 0 else shots if n >= 2 * shots else max(1, n // 2))
+    halves = few_shot(classes=classes, shots=shots, seed=seed, most=0.5)
+    sizes = np.bincount(classes)
+    all_counts, half_counts = (np.bincount(classes[part], minlength=5) for part in (picked, halves))
+    for n, all_of, half_of in zip(sizes, all_counts, half_counts, strict=False):
+        assert all_of == min(n, shots)
+        assert half_of == (0 if n == 0 else shots if n >= 2 * shots else max(1, n // 2))
 
 
 @given(classes=CLASSES, shots=st.integers(1, 30), seed=SEEDS)

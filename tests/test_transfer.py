@@ -1,5 +1,7 @@
 """Tiles on their way to a device, as far as a machine without a GPU can tell."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import coordinate_cube, random_model, write_raster
 
+from cssd_geo.compute import transfer
 from cssd_geo.compute.transfer import load
 from cssd_geo.engine import streaming
 from cssd_geo.engine.inference import TileClassifier
@@ -52,6 +55,47 @@ def test_values_in_another_byte_order_are_the_same_values() -> None:
     values, valid = coordinate_cube(3, 4, 5), np.ones((4, 5), np.bool_)
     swapped = values.astype(values.dtype.newbyteorder())
     np.testing.assert_array_equal(load(swapped, valid, CPU).stored.numpy(), values)
+
+
+def full(monkeypatch: pytest.MonkeyPatch, *, times: int) -> None:
+    """Let memory run out, so many times, as a tile is copied to a device that has what is copied in one shape."""
+    copying, left = transfer._copying, iter(range(times))
+
+    @contextmanager
+    def until_it_is_full(device: torch.device) -> Iterator[None]:
+        with copying(device):
+            yield
+            if next(left, None) is not None:
+                raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(transfer, "_copying", until_it_is_full)
+
+
+def test_a_tile_for_which_there_is_no_memory_stays_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, valid = coordinate_cube(3, 4, 5), np.ones((4, 5), np.bool_)
+    full(monkeypatch, times=1)
+    loaded = load(values, valid, CPU, (9, 9))
+    assert np.shares_memory(loaded.stored.numpy(), values)
+    assert loaded.valid.shape == (loaded.height, loaded.width) == (4, 5)
+    assert load(values, valid, CPU, (9, 9)).valid.shape == (9, 9), "the next one may find room"
+
+
+def test_where_memory_runs_out_for_the_next_tile_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = open_scene(write_raster(tmp_path / "s.tif", coordinate_cube(5, 50, 70) % 977))
+    classifier = TileClassifier(random_model(bands=5), scene, CPU)
+    plan, parts = classifier.plan(scene, 24), ("disagreement", "probabilities")
+    expected = list(classified_tiles(classifier, scene, plan, parts=parts))
+    classifier.device = torch.device("meta")
+    monkeypatch.setattr(classifier, "load", lambda values, valid, shape: load(values, valid, CPU, shape))
+    full(monkeypatch, times=3)
+    for (tile, result), (same, alone) in zip(
+        classified_tiles(classifier, scene, plan, parts=parts), expected, strict=True
+    ):
+        assert tile == same
+        for part in ("class_map", "confidence", *parts):
+            np.testing.assert_array_equal(getattr(result, part), getattr(alone, part))
 
 
 @pytest.mark.parametrize("tile_size", [13, 24, 100])

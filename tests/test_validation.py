@@ -1,6 +1,8 @@
 """What cross-validation reports: intervals that cover, calibration errors that mean something."""
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -113,6 +115,31 @@ def test_the_report_has_all_and_is_plain_json() -> None:
     assert low < report["map"]["overall_accuracy"] < high
     assert report["baselines"]["dice"]["total"] == 300
     assert found.best_baseline == "dice"
+
+
+def test_the_report_for_a_terminal_has_the_same_figures() -> None:
+    found = judge(predictions(0), TABLE, "how")
+    text, (low, high) = found.to_text(), found.interval
+    assert text.startswith(found.map.to_text())
+    assert re.search(
+        rf"^OA, 95 % interval +{100 * low:.1f} to {100 * high:.1f} %  polygons count", text, re.MULTILINE
+    )
+    error = found.reliability.expected_calibration_error
+    assert re.search(rf"^calibration error +{error:.3f}  of the confidence", text, re.MULTILINE)
+    for name, one in {"CSSD, the map": found.map, "  main head .window.": found.main, **found.baselines}.items():
+        shares = f"{100 * one.overall_accuracy:.1f} +{100 * one.average_accuracy:.1f}"
+        assert re.search(rf"^{name} +{shares} +{one.kappa:.3f} +{one.total}$", text, re.MULTILINE), name
+    assert "at least as good" not in text
+
+
+def test_the_report_says_so_where_a_baseline_is_better_or_a_figure_has_no_value() -> None:
+    lone = predictions(0, n=40, polygons=1)
+    lone = replace(lone, classes=np.zeros_like(lone.classes), baselines={"dice": np.zeros_like(lone.classes)})
+    text = judge(lone, TABLE, "how").to_text()
+    assert re.search(r"^OA, 95 % interval +-    it takes two polygons or more$", text, re.MULTILINE)
+    assert re.search(r"^dice +100.0 +100.0 +- +40$", text, re.MULTILINE)
+    assert "The dice is at least as good here." in text
+    assert "nan" not in text
 
 
 def test_two_heads_together_beat_each_alone() -> None:

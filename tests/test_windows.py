@@ -76,6 +76,20 @@ def _training_windows(holed: Path) -> TrainingWindows:
     )
 
 
+def test_neighbours_differ_as_the_scene_does_and_copies_of_a_pixel_do_not_count() -> None:
+    scene = np.random.default_rng(0).normal(size=(6, 9, 3))
+    twice = scene.repeat(2, axis=1)  # as if resampled to cells half as wide
+
+    def differences(values: NDArray[np.float64]) -> set[tuple[float, ...]]:
+        rows = torch.arange(1, values[..., 0].size + 1).reshape(1, *values.shape[:2])
+        pixels = torch.from_numpy(np.concatenate([np.zeros((1, 3)), values.reshape(-1, 3)]))
+        found = TrainingWindows(pixels=pixels, lookup=rows, halo=HALO).neighbour_differences()
+        return {tuple(row) for row in found.tolist()}
+
+    expected = {tuple(row) for row in np.diff(scene, axis=1).astype(np.float32).reshape(-1, 3).tolist()}
+    assert differences(scene) == differences(twice) == expected
+
+
 def _draw(
     windows: TrainingWindows, seed: int, context_swap: float
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -57,11 +57,7 @@ def main() -> None:
     parser.add_argument("--fetch", action="store_true", help="download public scenes that are missing, once")
     parser.add_argument("--table", action="store_true", help="only print what is there")
     options = parser.parse_args()
-    done = (
-        [json.loads(line) for line in options.results.read_text().splitlines()]
-        if options.results.is_file()
-        else []
-    )
+    done = _read_results(options.results)
     if not options.table:
         try:
             with options.results.open("a") as file:
@@ -73,6 +69,12 @@ def main() -> None:
         except (FileNotFoundError, ValueError, CssdGeoError, PublicSceneError) as error:
             sys.exit(f"Error: {error}")
     print(f"{leads(done)}\n\n{table(done)}")
+
+
+def _read_results(path: Path) -> list[Row]:
+    """Rows that are there already, but for those of another distance, which are not comparable."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return [row for row in rows if row["distance"] == _distance(row["split"])]
 
 
 def missing(options: argparse.Namespace, done: list[Row]) -> Iterator[Row]:
@@ -93,6 +95,11 @@ def missing(options: argparse.Namespace, done: list[Row]) -> Iterator[Row]:
 
 def _key(row: Row) -> tuple[Any, ...]:
     return row["scene"], row["split"], row["shots"], row["seed"], row["method"].split(":")[0]
+
+
+def _distance(split: str) -> int | None:
+    """Pixels at least between what trains and what tests; None where they may be neighbours."""
+    return separation(RECEPTIVE_FIELD) if split == "apart" else None
 
 
 def _read(scene: Scene, labels: Labels) -> cubes.Labelled:
@@ -116,6 +123,7 @@ def _run(data: cubes.Labelled, case: Row) -> Iterator[Row]:
             "kappa": round(accuracy.kappa, 5),
             "calibration_error": None if error is None else round(error, 5),
             "seconds": round(found.seconds, 1),
+            "distance": _distance(case["split"]),
             "train": len(train),
             "test": len(test),
             "tested_classes": int((accuracy.n > 0).sum()),
@@ -142,7 +150,7 @@ def _samples(labels: Labels, split: str, shots: str, seed: int) -> tuple[NDArray
         step = int(shots.removeprefix("grid"))
         train = train[(labels.rows[train] % step == 0) & (labels.cols[train] % step == 0)]
     elif shots != "all":
-        train = train[few_shot(classes=labels.classes[train], shots=int(shots), seed=seed)]
+        train = train[few_shot(classes=labels.classes[train], shots=int(shots), seed=seed, most=0.5)]
     if test is None:
         test = np.ones(len(labels), np.bool_)
         test[train] = False
@@ -169,7 +177,8 @@ def leads(rows: list[Row]) -> str:
 
 def _lead(every: list[dict[str, Row]], key: str) -> str:
     above = [found["cssd"][key] - max(found[name][key] for name in _USUAL) for found in every]
-    return f"{np.mean(above):+.1f} ({min(above):+.1f} to {max(above):+.1f})"
+    mean = f"{np.mean(above):+.1f}"
+    return mean if len(above) == 1 else f"{mean} ({min(above):+.1f} to {max(above):+.1f})"
 
 
 def table(rows: list[Row]) -> str:
@@ -190,7 +199,8 @@ def table(rows: list[Row]) -> str:
 
 def _spread(rows: list[Row], key: str, digits: int) -> str:
     values = [row[key] for row in rows]
-    return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=len(values) > 1):.{digits}f}"
+    mean = f"{np.mean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.{digits}f}"
 
 
 if __name__ == "__main__":

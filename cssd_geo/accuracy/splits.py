@@ -187,8 +187,8 @@ def near_folds(
     return _splits_of(np.where(tested, folds, fold), folds)
 
 
-def few_shot(*, classes: NDArray[Any], shots: int, seed: int) -> NDArray[np.bool_]:
-    """Pick at most `shots` pixels of each class at random; of a class with few pixels half, but at least one.
+def few_shot(*, classes: NDArray[Any], shots: int, seed: int, most: float = 1.0) -> NDArray[np.bool_]:
+    """Pick at most `shots` pixels of each class at random, and at most a share of them, but at least one.
 
     The pixels of fewer shots are among those of more shots with the same seed, so that learning curves are
     comparable.
@@ -197,6 +197,7 @@ def few_shot(*, classes: NDArray[Any], shots: int, seed: int) -> NDArray[np.bool
         classes: (n,) class index of each pixel to pick from.
         shots: pixels of each class, at least 1.
         seed: the same seed gives the same pixels.
+        most: share of a class, 0 to 1, that may be picked, so that something is left to test.
 
     Returns:
         (n,) True: picked.
@@ -208,7 +209,7 @@ def few_shot(*, classes: NDArray[Any], shots: int, seed: int) -> NDArray[np.bool
         raise InputError(f"shots must be at least 1, not {shots}")
     picked = np.zeros(len(classes), np.bool_)
     for members in _shuffled(classes, seed):
-        picked[members[: max(1, min(shots, len(members) // 2))]] = True
+        picked[members[: max(1, min(shots, int(most * len(members))))]] = True
     return picked
 
 

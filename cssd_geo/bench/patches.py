@@ -52,9 +52,10 @@ def classify_windows(network: CSSD, windows: Tensor) -> Tensor:
 def classify_as_toolboxes_do(network: CSSD, cube: NDArray[np.float32]) -> NDArray[np.int64]:
     """Slide a window over a cube (y, x, S) in Python, in batches of 100: the class index of every pixel, (y, x).
 
-    The windows have their halo, so that this equals the map to rounding.
+    Windows are cut on the CPU and classified where the network is. They have their halo, so that this equals the
+    map to rounding.
     """
-    halo, side = network.halo, network.config.receptive_field
+    halo, side, device = network.halo, network.config.receptive_field, network.refine.element.device
     height, width = cube.shape[:2]
     margins = ((halo.before, halo.after), (halo.before, halo.after))
     padded = np.pad(cube, (*margins, (0, 0)))
@@ -64,8 +65,8 @@ def classify_as_toolboxes_do(network: CSSD, cube: NDArray[np.float32]) -> NDArra
         windows.append(padded[y : y + side, x : x + side])
         valid.append(seen[y : y + side, x : x + side])
         if len(windows) == BATCH or (y, x) == (height - 1, width - 1):
-            batch = torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2)
-            logits = network(batch, torch.from_numpy(np.stack(valid))[:, None]).main
-            found.append(logits.argmax(1).numpy())
+            batch = torch.from_numpy(np.stack(windows)).to(device).permute(0, 3, 1, 2)
+            logits = network(batch, torch.from_numpy(np.stack(valid)).to(device)[:, None]).main
+            found.append(logits.argmax(1).cpu().numpy())
             windows, valid = [], []
     return np.concatenate(found).reshape(height, width)

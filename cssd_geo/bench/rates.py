@@ -1,6 +1,6 @@
 """Pixels a second: window by window, dense, reading, from file to file, and what the machine could do at best.
 
-All rates of one call come from one process on one machine, so that their ratios can be trusted.
+All rates of one call come from one process on one device of one machine, so that their ratios can be trusted.
 """
 
 import os
@@ -33,6 +33,7 @@ from cssd_geo.network import NetworkConfig
 from cssd_geo.products import open_scene
 from cssd_geo.scenes.scene import Scene
 
+_CPU = torch.device("cpu")
 _WINDOWS = 64
 _TOOLBOX_SIDE = 20
 _MATRIX = 2048
@@ -71,6 +72,8 @@ class FileRates:
     bands: int
     classes: int
     precision: str
+    memory: int
+    """Bytes for tiles and their computation."""
     tile: tuple[int, int]
     """Rows and columns of a tile."""
     read: float
@@ -105,22 +108,29 @@ def operations(config: NetworkConfig) -> int:
 
 
 def network_rates(
-    *, bands: int, classes: int, device: torch.device, precision: torch.dtype, repeats: int, side: int = 1024
+    folder: Path | None,
+    *,
+    bands: int,
+    classes: int,
+    device: torch.device,
+    precision: torch.dtype,
+    repeats: int,
+    side: int = 1024,
 ) -> NetworkRates:
-    """Measure one network in memory; a square of `side` pixels for the dense rate."""
+    """Measure one network in memory; for the dense rate on a square of `side` pixels, made in `folder`."""
     model = untrained_model(bands=bands, classes=classes)
-    network, random = model.network, torch.Generator().manual_seed(0)
-    window = network.config.window
-    windows = torch.randn(_WINDOWS, window, window, bands, generator=random)
-    cube = torch.randn(_TOOLBOX_SIDE, _TOOLBOX_SIDE, bands, generator=random).numpy()
-    with tempfile.TemporaryDirectory() as folder:
-        scene = open_scene(made_scene(Path(folder) / "s.tif", "tiff", bands=bands, size=side))
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        scene = open_scene(made_scene(Path(place) / "s.tif", "tiff", bands=bands, size=side))
         dense = _dense_rate(TileClassifier(model, scene, device, precision), scene, repeats)
+    network, random = model.network.to(device), torch.Generator().manual_seed(0)
+    window = network.config.window
+    windows = torch.randn(_WINDOWS, window, window, bands, generator=random).to(device)
+    cube = torch.randn(_TOOLBOX_SIDE, _TOOLBOX_SIDE, bands, generator=random).numpy()
     return NetworkRates(
         bands=bands,
         classes=classes,
         precision=precision_name(precision),
-        patches=_rate(lambda: classify_windows(network, windows), _WINDOWS, repeats),
+        patches=_rate(lambda: _finished(classify_windows(network, windows)), _WINDOWS, repeats),
         toolbox=_rate(lambda: classify_as_toolboxes_do(network, cube), _TOOLBOX_SIDE**2, repeats),
         dense=dense,
         matrix_product=_matrix_product_rate(device, precision, repeats),
@@ -153,6 +163,7 @@ def file_rates(
     path = made_scene(folder / f"{layout}.{LAYOUTS[layout]['driver']}", layout, bands=bands, size=size)
     scene = open_scene(path)
     classifier = TileClassifier(model, scene, device, precision)
+    memory = classifier.usual_memory(scene) if memory is None else memory
     plan, pixels, kind = classifier.plan(scene, None, memory), size * size, precision_name(precision)
     options: dict[str, Any] = {"confidence": folder / "confidence.tif", "memory": memory, "overwrite": True}
     options |= {"device": device.type, "precision": kind}
@@ -171,6 +182,7 @@ def file_rates(
         bands=bands,
         classes=classes,
         precision=kind,
+        memory=memory,
         tile=(plan.tile_height, plan.tile_width),
         read=read,
         bytes_read=None if bytes_read is None else bytes_read / path.stat().st_size,
@@ -230,8 +242,8 @@ def _peak_of_classifying(folder: Path, path: Path, model: Model, options: dict[s
     model.save(folder / "model.safetensors")
     words = ["classify", path, "-o", folder / "map.tif", "--overwrite"]
     words += ["-m", folder / "model.safetensors", "--confidence", folder / "confidence.tif"]
-    words += [] if options["memory"] is None else ["--memory", options["memory"]]
-    words += ["--device", options["device"], "--precision", options["precision"]]
+    for name in ("memory", "device", "precision"):
+        words += [f"--{name}", options[name]]
     return peak_of_a_run(words)
 
 
@@ -248,14 +260,13 @@ def peak_of_a_run(words: Iterable[object]) -> int:
     return int(run.stdout.split()[-1])
 
 
-def machine() -> dict[str, Any]:
-    """Where figures come from."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+def machine(device: torch.device = _CPU) -> dict[str, Any]:
+    """Where figures come from that are measured on a device."""
     return {
         "processor": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
-        "gpu": gpu,
-        "bfloat16": choose_precision("auto", torch.device("cpu")) is torch.bfloat16,
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "bfloat16": choose_precision("auto", device) is torch.bfloat16,
         "kernels": kernels.compiled(),
         "torch": torch.__version__,
         "gdal": rasterio.__gdal_version__,

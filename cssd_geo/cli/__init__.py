@@ -1,6 +1,7 @@
-"""The command line: thin. Options and texts here, one module a command, everything else in the package."""
+"""The command line: thin. Options and texts here, one module per command, everything else in the package."""
 
 import importlib
+import os
 from typing import Any
 
 import click
@@ -8,6 +9,7 @@ import click
 from cssd_geo import __version__
 from cssd_geo.cli.interrupts import Interrupted, interruptible
 from cssd_geo.errors import CssdGeoError
+from cssd_geo.machine import cpu_quota, processors
 
 _COMMANDS = ("batch", "bench", "classify", "demo", "evaluate", "info", "sample", "train")
 
@@ -42,7 +44,19 @@ def _line(error: BaseException) -> str:
     return " ".join(". ".join([str(error), *getattr(error, "__notes__", [])]).split())
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+_EXIT_CODES = (
+    "Exit codes: 2 option, 3 scene, 4 labels, 5 model, 6 output, 7 batch, 8 cluster, 128 + signal; see "
+    "docs/reliability.md."
+)
+
+
+@click.group(
+    cls=_Commands,
+    epilog=_EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="cssd-geo")
 def main() -> None:
     """Class maps with calibrated confidence from hyperspectral scenes and a few labelled polygons."""
+    if cpu_quota() is not None:  # torch, which is not loaded yet, counts processors and does not ask for quotas
+        os.environ.setdefault("OMP_NUM_THREADS", str(processors()))

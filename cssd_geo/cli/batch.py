@@ -15,20 +15,22 @@ if TYPE_CHECKING:
 
 @click.command("batch", short_help="Classify many scenes, skipping what is done.")
 @click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
-@click.option("-o", "--output-dir", type=options.PATH, required=True, help="Folder for maps and manifest.")
+@click.option("-o", "--output-dir", type=options.PATH, required=True, help="Folder for the maps and the manifest.")
 @options.model
-@click.option("--confidence", is_flag=True, help="Also write the confidence of each.")
-@click.option("--disagreement", is_flag=True, help="Also write the disagreement of the heads of each.")
-@click.option("--probabilities", is_flag=True, help="Also write the probabilities of each.")
-@click.option("--shard", metavar="I/N", help="Only this job's share of the list, such as 2/8; jobs need not talk.")
+@click.option("--confidence", is_flag=True, help="Also write the confidence for each scene.")
+@click.option("--disagreement", is_flag=True, help="Also write the disagreement of the two heads for each scene.")
+@click.option("--probabilities", is_flag=True, help="Also write the class probabilities for each scene.")
+@click.option(
+    "--shard", metavar="I/N", help="Only share I of N of the list, such as 2/8; the jobs need not communicate."
+)
 @click.option(
     "--on-error",
     type=click.Choice(["stop", "continue"]),
     default="stop",
     show_default=True,
-    help="When a scene fails: stop, or go on with the next one and exit with 7 at the end.",
+    help="When a scene fails: stop, or continue with the next one and exit with code 7 at the end.",
 )
-@click.option("--asset", metavar="KEY", help="Asset to take of STAC items with several rasters.")
+@click.option("--asset", metavar="KEY", help="Asset to use, where a STAC item has several rasters.")
 @options.scene_choice
 @options.scheduler
 @options.workers
@@ -62,9 +64,9 @@ def command(
     """Classify each SCENE into NAME_map.tif in a folder.
 
     A SCENE is a path, a quoted pattern ("flights/**/*.tif"), a STAC item or collection of items (.json), or
-    @LIST, a text file of these. Scenes of which all outputs are there, by this model, are skipped, with
-    --overwrite too; --overwrite --restart makes them again. The folder's manifest.jsonl gets a line of JSON for
-    each scene.
+    @LIST, a text file with one of these per line. Scenes whose outputs all exist already, made by this model, are
+    skipped, even with --overwrite; --overwrite --restart makes them again. The folder's manifest.jsonl gets a line
+    of JSON for each scene.
     """
     from cssd_geo.batch import BatchOptions, classify_batch  # noqa: PLC0415 - --help does not wait for torch
     from cssd_geo.model import find_model, load_model  # noqa: PLC0415 - likewise
@@ -108,6 +110,6 @@ def _line(outcome: "Outcome") -> str:
         case "done":
             return f"{outcome.output} written: {outcome.pixels:,} pixels in {outcome.seconds:.1f} s"
         case "skipped":
-            return f"{outcome.output} is there: skipped"
+            return f"{outcome.output} is done already: skipped"
         case _:
             return f"{outcome.scene} failed: {outcome.error}"

@@ -29,7 +29,7 @@ _LAYOUTS = ("tiff", "tiff-deflate", "tiff-zstd", "tiff-strips", "envi-bil", "env
 )
 @click.option("--layout", type=click.Choice(_LAYOUTS), multiple=True, default=_LAYOUTS, show_default="all")
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="The median counts.")
-@click.option("--folder", type=options.PATH, help="Where scenes are made: a disk of interest.")
+@click.option("--folder", type=options.FOLDER, help="Where scenes are made: a disk of interest.")
 @options.memory
 @options.device
 @options.precision
@@ -50,7 +50,8 @@ def command(
     """Measure pixels a second on this machine, with scenes and models that are made up.
 
     Window by window, dense, reading, and from file to file, for scenes stored in several ways; and the share of
-    what the machine's matrix products allow. Figures of one run compare; figures of different runs less so.
+    what the machine's matrix products allow; all on the chosen device. Figures of one run compare; figures of
+    different runs less so.
     """
     from cssd_geo.bench.rates import file_rates, machine, network_rates  # noqa: PLC0415 - so that --help is quick
     from cssd_geo.engine.inference import choose_device, choose_precision  # noqa: PLC0415 - likewise
@@ -58,10 +59,11 @@ def command(
     place = choose_device(device)
     shared: dict[str, Any] = {"device": place, "precision": choose_precision(precision, place), "repeats": repeats}
     say = (lambda _: None) if as_json else click.echo
-    say(" ".join(f"{name} {value}," for name, value in machine().items()).rstrip(","))
+    setting = {"device": place.type, "repeats": repeats}
+    say(" ".join(f"{name} {value}," for name, value in (machine(place) | setting).items()).rstrip(","))
     networks, files = [], []
     for b, k in ((b, k) for b in bands for k in classes):
-        networks.append(network_rates(bands=b, classes=k, **shared))
+        networks.append(network_rates(folder, bands=b, classes=k, **shared))
         say(_network_table(networks[-1]))
         say(_FILE_HEADING)
         for n, name in ((n, name) for n in size for name in layout):
@@ -72,7 +74,8 @@ def command(
             say(_file_row(rates))
     if as_json:
         facts = {
-            "machine": machine(),
+            "machine": machine(place),
+            **setting,
             "networks": [asdict(row) | {"limit": row.limit} for row in networks],
             "files": [asdict(row) | {"share": row.share} for row in files],
         }

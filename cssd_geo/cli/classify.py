@@ -30,7 +30,7 @@ _LISTED = 20
 @click.option(
     "--disagreement",
     type=options.PATH,
-    help="Also write how far pure spectrum and spatial context are apart, in percent (.tif).",
+    help="Also write how far the pure spectrum and the spatial context disagree, in percent (.tif).",
 )
 @click.option("--probabilities", type=options.PATH, help="Also write the probability of each class (.tif).")
 @options.scene_choice
@@ -45,9 +45,9 @@ _LISTED = 20
     type=click.Choice(ON_ERROR),
     default="stop",
     show_default=True,
-    help="Where the scene cannot be read: stop, or take these blocks as without data, list them and exit with 3.",
+    help="Where the scene cannot be read: stop, or treat those blocks as no data, list them and exit with code 3.",
 )
-@click.option("--dry-run", is_flag=True, help="Print what it will take, by a trial of two tiles; write nothing.")
+@click.option("--dry-run", is_flag=True, help="Try two tiles and print what the run will take; write nothing.")
 @options.restart
 @options.overwrite
 def command(
@@ -72,8 +72,8 @@ def command(
 ) -> None:
     """Classify SCENE, any raster that GDAL reads, into a class map on the same grid.
 
-    The map is a cloud-optimised GeoTIFF with colours and class names, 0 where there is no data. A run that was
-    stopped, or killed, goes on with the tiles that it had done when the same command is given again.
+    The map is a cloud-optimised GeoTIFF with colours and class names, and 0 where there is no data. If a run is
+    stopped or killed, give the same command again: it resumes with the tiles that are left.
     """
     from cssd_geo.classification import classify  # noqa: PLC0415 - so that --help does not wait for torch
     from cssd_geo.model import find_model, load_model  # noqa: PLC0415 - likewise
@@ -82,13 +82,14 @@ def command(
     path = find_model(model)
     ready = load_model(path)
     opened = open_scene(scene, **choice)
+    layers = {"confidence": confidence, "disagreement": disagreement, "probabilities": probabilities}
     if dry_run:
         from cssd_geo.forecast import forecast  # noqa: PLC0415 - likewise
+        from cssd_geo.runs.layers import Outputs  # noqa: PLC0415 - likewise
 
-        paths = {"class_map": output, "confidence": confidence, "disagreement": disagreement}
-        paths |= {"probabilities": probabilities}
+        outputs = Outputs(class_map=output, **layers)
         plan = forecast(
-            opened, ready, paths, tile_size=tile_size, memory=memory, device=device, precision=precision
+            opened, ready, outputs, tile_size=tile_size, memory=memory, device=device, precision=precision
         )
         _show_scene_and_model(opened, ready, path)
         _warn(plan.notes)
@@ -99,9 +100,7 @@ def command(
             opened,
             ready,
             output,
-            confidence=confidence,
-            disagreement=disagreement,
-            probabilities=probabilities,
+            **layers,
             tile_size=tile_size,
             memory=memory,
             device=device,

@@ -12,18 +12,25 @@ from cssd_geo.options import DEMO_EPOCHS, TrainingOptions
 
 @click.command("demo", short_help="Make a scene, train, classify, evaluate and show, in one folder.")
 @click.option(
-    "-o", "--output", type=options.PATH, default=Path("demo"), show_default=True, help="Folder; made if new."
+    "-o",
+    "--output",
+    type=options.PATH,
+    default=Path("demo"),
+    show_default=True,
+    help="Folder for all files; made if it does not exist.",
 )
 @click.option(
     "--epochs", type=int, default=DEMO_EPOCHS, show_default=True, help="Passes over the training windows."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the scene and of the training.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Random seed of the scene and of the training."
+)
 @options.device
 def command(*, output: Path, epochs: int, seed: int, device: str) -> None:
     """Make a scene of a made-up landscape, train, classify, evaluate and draw.
 
-    Everything lands in one folder; files of an earlier demo there are replaced. The accuracy is that on truth that
-    was not trained on.
+    Everything is written to one folder; files of an earlier demo there are replaced. The accuracy is measured on
+    truth that was not trained on.
     """
     from cssd_geo.demo.run import run_demo  # noqa: PLC0415 - so that --help does not wait for torch
 
@@ -38,7 +45,9 @@ def command(*, output: Path, epochs: int, seed: int, device: str) -> None:
         )
     for note in demo.training.notes:
         click.echo(f"* {note}")
-    click.echo(f"\nThe map on truth away from the labelled polygons\n\n{demo.evaluation.accuracy.to_text()}\n")
+    click.echo(
+        f"\nThe map against the truth away from the labelled polygons\n\n{demo.evaluation.accuracy.to_text()}\n"
+    )
     if demo.training.hold_out is not None:
         held = demo.training.hold_out
         others = [f"{name} {100 * one.overall_accuracy:.1f} %" for name, one in held.baselines.items()]

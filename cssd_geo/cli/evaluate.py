@@ -17,19 +17,19 @@ _COUNTS = "Counts of the sample, not weighted by area"
 @options.class_field
 @options.layer
 @options.classes
-@click.option("--exclude", type=options.PATH, help="Polygons that do not count, such as those trained on.")
-@click.option("--exclude-layer", metavar="NAME", help="Layer of an --exclude with several.")
+@click.option("--exclude", type=options.PATH, help="Polygons to leave out, such as those trained on.")
+@click.option("--exclude-layer", metavar="NAME", help="Layer of the --exclude file, if it has several.")
 @click.option(
     "--buffer",
     type=int,
-    help="Nor do pixels nearer than this to the excluded polygons. Without: as many as keep the "
-    "windows of the map and of its training apart (17 with the default window).",
+    help="Also leave out pixels closer than this many pixels to those polygons. If not given: so many that the "
+    "windows of the map and of its training share no pixel (17 with the default window).",
 )
 @click.option(
     "--stratified",
     is_flag=True,
-    help="REFERENCE holds the points of `cssd-geo sample MAP`: print the map's accuracy and the areas of its "
-    "classes, by area, with 95 % confidence intervals.",
+    help="REFERENCE holds the points of `cssd-geo sample MAP`: print the map's accuracy, weighted by area, and "
+    "the area of each class, with 95 % confidence intervals.",
 )
 @options.as_json
 @click.option("--csv", "csv_path", type=options.PATH, help="Also write the confusion matrix (.csv).")

@@ -14,13 +14,13 @@ _MINUTE, _HOUR = 60, 3600
 
 
 def show(forecast: "Forecast", *, overwrite: bool = False) -> None:
-    """Print a forecast, a line a matter; `overwrite`: whether outputs that exist would be replaced."""
+    """Print a forecast, a line for each matter; `overwrite`: whether outputs that exist would be replaced."""
     plan, trial = forecast.plan, forecast.trial
     shape = f"{plan.rows} down, {plan.cols} across, each {plan.tile_height} x {plan.tile_width}"
     click.echo(f"plan    tiles: {len(plan)} ({shape}), halo {plan.halo.before} before, {plan.halo.after} after")
     overlap = plan.pixels_read / (plan.height * plan.width)
     click.echo(f"reads   {forecast.bytes_read / 1e6:,.1f} MB, halos included ({overlap:.2f} times the pixels)")
-    click.echo(f"memory  {shown(forecast.memory)} at most, beside the program itself")
+    click.echo(f"memory  {shown(forecast.memory)} at most, on top of the program itself")
     if forecast.gpu_free is not None and trial.gpu_bytes is not None:
         click.echo(
             f"gpu     {shown(trial.gpu_bytes)} of its memory in the trial, {shown(forecast.gpu_free)} are free"

@@ -3,13 +3,14 @@
 import json
 import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from cssd_geo.cli import options
+from cssd_geo.cli.model_facts import few_of, lines_of
 from cssd_geo.errors import InputError
 
 _HEADING = 9
@@ -19,11 +20,11 @@ _WIDTH = 100
 _MOST_SEGMENTS = 12
 
 
-@click.command("info", short_help="Print what is known of a model or a scene.")
+@click.command("info", short_help="Print what is known about a model or a scene.")
 @click.argument("path", type=options.SCENE)
 @options.scene_choice
 @click.option(
-    "-m", "--model", type=options.PATH, help="Also tell whether this model fits the scene, and the tile plan."
+    "-m", "--model", type=options.PATH, help="Also print whether this model fits the scene, and the tile plan."
 )
 @click.option("--quicklook", type=options.PATH, help="Also draw the scene in false colour (.png).")
 @options.overwrite
@@ -37,16 +38,16 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Print what is known of PATH, a model (.safetensors) or a scene.
+    """Print what is known about PATH, a model (.safetensors) or a scene.
 
-    Of a scene, some pixels are read, or all of them where they are few. A quicklook shows near infrared, red and
-    green as red, green and blue, or other bands where the scene does not cover these.
+    A large scene is not read whole, only some of its pixels. A quicklook shows near infrared, red and green as
+    red, green and blue, or other bands if the scene does not cover those.
     """
     if Path(path).suffix == ".safetensors":
         if model or quicklook or any(choice.values()):
             raise InputError(f"{path} is a model; the options of scenes have no meaning for it: leave them out")
         facts = _of_model(path)
-        lines = list(_tree(facts))
+        lines = [facts["model"], *_grouped(lines_of(facts))]
     else:
         facts = _of_scene(path, choice, model, quicklook, overwrite=overwrite)
         lines = list(_scene_lines(facts))
@@ -100,6 +101,11 @@ def _scene_lines(facts: dict[str, Any]) -> Iterator[str]:
         "notes": facts["notes"],
         "warnings": facts["warnings"],
     }
+    yield from _grouped(groups)
+
+
+def _grouped(groups: Mapping[str, Iterable[str]]) -> Iterator[str]:
+    """Yield the lines of each group, its name before the first one; groups without lines are left out."""
     for name, lines in groups.items():
         for number, line in enumerate(lines):
             yield from _wrapped("" if number else name, line)
@@ -108,7 +114,12 @@ def _scene_lines(facts: dict[str, Any]) -> Iterator[str]:
 def _wrapped(name: str, line: str) -> list[str]:
     indent = " " * (_HEADING + 1)
     return textwrap.wrap(
-        line, _WIDTH, initial_indent=f"{name:<{_HEADING}} ", subsequent_indent=indent, break_long_words=False
+        line,
+        _WIDTH,
+        initial_indent=f"{name:<{_HEADING}} ",
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 
@@ -151,7 +162,7 @@ def _bands(bands: dict[str, Any]) -> Iterator[str]:
 
 def _values(values: dict[str, Any]) -> Iterator[str]:
     exact = values["all_pixels_read"]
-    read = f"all {values['pixels_read']:,} pixels" if exact else f"{values['pixels_read']:,} pixels here and there"
+    read = f"all {values['pixels_read']:,} pixels" if exact else f"{values['pixels_read']:,} pixels spread over it"
     about = "" if exact else "about "
     nodata = ", ".join("none" if value is None else f"{value:g}" for value in values["nodata"])
     share = values["nodata_share"]
@@ -163,7 +174,7 @@ def _values(values: dict[str, Any]) -> Iterator[str]:
     if (scales, offsets) == ([1.0], [0.0]):
         yield "no scale: values are used as they are stored"
     else:
-        yield f"reflectance = value x {_text(scales)} + {_text(offsets)}"
+        yield f"reflectance = value x {few_of(scales)} + {few_of(offsets)}"
     if values["quantiles"] is not None:
         yield ", ".join(f"{name} {value:.4g}" for name, value in values["quantiles"].items())
 
@@ -195,25 +206,3 @@ def _percent(share: float) -> str:
     percent = 100 * share
     digits = 1 if percent == 0 or percent >= 0.05 else min(6, -math.floor(math.log10(percent)))  # noqa: PLR2004
     return f"{percent:.{digits}f} %"
-
-
-# ---- a model, for a person ----------------------------------------------------------------------------------
-
-
-def _tree(facts: dict[str, Any], indent: int = 0) -> Iterator[str]:
-    width = max((len(key) for key in facts), default=0)
-    for key, value in facts.items():
-        if isinstance(value, dict) and value:
-            yield f"{' ' * indent}{key}"
-            yield from _tree(value, indent + 2)
-        else:
-            yield f"{' ' * indent}{key:<{width}}  {_text(value)}"
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, list):
-        shown = ", ".join(_text(item) for item in value[:6])
-        return f"{shown}, ... ({len(value)} values)" if len(value) > 6 else shown  # noqa: PLR2004 - fits a line
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -56,10 +56,14 @@ class _SizeType(click.ParamType):  # type: ignore[type-arg] # a generic class fr
 
 
 PATH = _PathType()
+FOLDER = _PathType(exists=True, file_okay=False, writable=True)
 SCENE = _SceneType()
 
 model = click.option(
-    "-m", "--model", type=PATH, help="Model file; else $CSSD_GEO_MODEL, else the only one in ./models."
+    "-m",
+    "--model",
+    type=PATH,
+    help="Model file. If not given: $CSSD_GEO_MODEL, or else the only model in ./models.",
 )
 
 device = click.option(
@@ -70,40 +74,44 @@ precision = click.option(
     type=click.Choice(PRECISIONS),
     default="auto",
     show_default=True,
-    help="auto: bfloat16 where the processor or GPU has it, else float32.",
+    help="auto: bfloat16 if the processor or GPU supports it, else float32.",
 )
 memory = click.option(
     "--memory",
     type=_SizeType(),
-    show_default="1GB; less where there is less, more where the file's blocks are large",
-    help="What tiles and their computation may take, beside the program itself (about 0.4 GB).",
+    show_default="1GB; less on small machines, more for files with large blocks",
+    help="Memory for the tiles and their computation, on top of the program itself (about 0.4 GB).",
 )
 tile_size = click.option(
-    "--tile-size", type=click.IntRange(min=1), help="Side length of square tiles; else from the file and --memory."
+    "--tile-size",
+    type=click.IntRange(min=1),
+    help="Side length of square tiles. If not given: chosen by the file and --memory.",
 )
 scheduler = click.option(
     "--scheduler",
     metavar="ADDRESS",
-    help="Compute on a running Dask cluster: its address or scheduler file (.json).",
+    help="Compute on a running Dask cluster: its address or its scheduler file (.json).",
 )
 workers = click.option(
     "--workers",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Compute in so many worker processes on this machine.",
+    help="Compute in N worker processes on this machine.",
 )
-restart = click.option("--restart", is_flag=True, help="Discard an unfinished run to a map; else it goes on.")
-overwrite = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+restart = click.option(
+    "--restart", is_flag=True, help="Discard an unfinished run to the same output; otherwise it is resumed."
+)
+overwrite = click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 class_field = click.option(
-    "--class-field", metavar="NAME", help="Attribute with the class; guessed where only one is plausible."
+    "--class-field", metavar="NAME", help="Attribute that holds the class; guessed if only one is plausible."
 )
-layer = click.option("--layer", metavar="NAME", help="Layer of a vector file with several.")
+layer = click.option("--layer", metavar="NAME", help="Layer to read, if the vector file has several.")
 classes = click.option(
     "--classes",
     "remap",
     type=PATH,
-    help="Rename, join, number, colour or leave out classes of the labels: a CSV with the titles "
-    "from,to[,id][,colour] or a YAML with lines `old: new`.",
+    help="Rename, merge, number, colour or leave out classes of the labels: a CSV file with the header "
+    "from,to[,id][,colour], or a YAML file with lines `old: new`.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -112,29 +120,29 @@ _SCENE_CHOICE = {
     "bands": click.option(
         "--bands",
         metavar="CHOICE",
-        help='Only these bands, in this order: numbers from 1, as "1-50,60,70-90", or wavelengths, as '
+        help='Use only these bands, in this order: numbers from 1, as "1-50,60,70-90", or wavelengths, as '
         '"450-900nm,1.1-1.3um".',
     ),
     "valid_mask": click.option(
         "--valid-mask",
         type=PATH,
         metavar="RASTER",
-        help="Only pixels where this raster on the scene's grid is neither 0 nor nodata.",
+        help="Use only pixels where this raster, on the scene's grid, is neither 0 nor nodata.",
     ),
     "aoi": click.option(
-        "--aoi", type=PATH, metavar="VECTOR", help="Only pixels whose centre lies in these polygons, in any CRS."
+        "--aoi", type=PATH, metavar="VECTOR", help="Use only pixels whose centre lies in these polygons (any CRS)."
     ),
-    "aoi_layer": click.option("--aoi-layer", metavar="NAME", help="Layer of an --aoi with several."),
+    "aoi_layer": click.option("--aoi-layer", metavar="NAME", help="Layer of the --aoi file, if it has several."),
     "scale": click.option(
         "--scale",
         type=click.FLOAT,
         metavar="FACTOR",
-        help="Reflectance of a stored value of 1, such as 0.0001; else from the metadata.",
+        help="Reflectance that a stored value of 1 stands for, such as 0.0001. If not given: from the metadata.",
     ),
     "follow_links": click.option(
         "--follow-links",
         is_flag=True,
-        help="Let a raster, or a STAC item, refer to files outside of its folder.",
+        help="Let a raster or a STAC item refer to files outside its own folder.",
     ),
 }
 """What of a scene is used, and how it is read: the keywords of `open_scene`."""

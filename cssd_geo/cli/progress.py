@@ -104,9 +104,9 @@ class EpochProgress(_Progress):
         left = (epoch.runs * epoch.epochs / self._epochs - 1) * (self._said - self._started)
         which = "all labels" if epoch.run == 1 else f"fold {epoch.run - 1}/{epoch.runs - 1}"
         number = f"epoch {epoch.number:>3}/{epoch.epochs}"
-        state = f"loss {epoch.loss:.3f}, right on training windows {100 * epoch.accuracy:.1f} %"
+        state = f"loss {epoch.loss:.3f}, {100 * epoch.accuracy:.1f} % of training windows right"
         click.echo(f"{which:<10}  {number}  {state}, {self._rate():.0f} windows/s, {left:.0f} s left", err=True)
 
     def _rate(self) -> float:
-        """Windows a second, of all trainings together."""
+        """Windows per second, of all trainings together."""
         return self._windows / max(time.monotonic() - self._started, 1e-9)

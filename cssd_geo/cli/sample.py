@@ -12,32 +12,34 @@ if TYPE_CHECKING:
     from cssd_geo.reference_sample import ReferenceSample
 
 
-@click.command("sample", short_help="Draw pixels of a class map to be labelled as its reference.")
+@click.command("sample", short_help="Draw pixels of a class map to be labelled as a reference.")
 @click.argument("class_map", metavar="MAP", type=options.PATH)
 @click.option("-o", "--output", type=options.PATH, required=True, help="Points to write (.gpkg).")
-@click.option("--size", type=click.IntRange(min=1), help="Pixels to draw; else as many as --standard-error needs.")
+@click.option(
+    "--size", type=click.IntRange(min=1), help="Pixels to draw. If not given: as many as --standard-error needs."
+)
 @click.option(
     "--per-class-least",
     type=int,
     default=SAMPLE_LEAST,
     show_default=True,
-    help="Pixels of a rare class (50 to 100 are advised); the others share the rest by area.",
+    help="Pixels to draw of a rare class (50 to 100 are advised); the others share the rest by area.",
 )
 @click.option(
     "--standard-error",
     type=float,
     default=SAMPLE_STANDARD_ERROR,
     show_default=True,
-    help="Of the overall accuracy to aim at; about half of what is printed after ±.",
+    help="Standard error of the overall accuracy to aim at; about half of what is printed after ±.",
 )
 @click.option(
     "--users-accuracy",
     type=float,
     default=SAMPLE_USERS_ACCURACY,
     show_default=True,
-    help="Expected of each class: a worse map needs more pixels.",
+    help="User's accuracy that you expect for each class; a lower value draws more pixels.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the draw.")
 @options.overwrite
 def command(
     *,
@@ -52,9 +54,9 @@ def command(
 ) -> None:
     """Draw a stratified random sample of MAP, a class map, as points to be labelled.
 
-    Fill the field class_name of each point with what is there, by better imagery or on the ground, and hide map_id
-    and map_name meanwhile. Then `cssd-geo evaluate MAP POINTS --stratified` gives accuracy and areas with their
-    confidence intervals.
+    Fill in the field class_name of each point with what is really there, from better imagery or on the ground, and
+    hide map_id and map_name meanwhile. Then `cssd-geo evaluate MAP POINTS --stratified` gives accuracy and areas
+    with their confidence intervals.
     """
     from cssd_geo.reference_sample import sample  # noqa: PLC0415 - so that --help does not wait for numpy and GDAL
 
@@ -71,7 +73,7 @@ def command(
     for note in drawn.notes:
         click.echo(f"* {note}")
     _show(drawn)
-    click.echo("Fill their field class_name (map_id and map_name hidden), then:\n")
+    click.echo("Hide map_id and map_name, fill in the field class_name of each point, then run:\n")
     click.echo(f"  cssd-geo evaluate {class_map} {output} --stratified")
 
 

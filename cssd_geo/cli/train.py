@@ -1,9 +1,8 @@
 """`cssd-geo train`."""
 
 import json
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from tqdm import tqdm
@@ -13,11 +12,8 @@ from cssd_geo.cli.progress import EpochProgress
 from cssd_geo.errors import InputError
 from cssd_geo.options import TrainingOptions
 
-if TYPE_CHECKING:
-    from cssd_geo.learning.validation import HoldOut
 
-
-@click.command("train", short_help="Train a model from a scene and labelled polygons.")
+@click.command("train", short_help="Train a model on a scene and labelled polygons.")
 @click.argument("paths", metavar="SCENE LABELS [SCENE LABELS]...", nargs=-1, required=True, type=options.SCENE)
 @click.option("-o", "--output", type=options.PATH, required=True, help="Model file to write (.safetensors).")
 @options.class_field
@@ -31,7 +27,7 @@ if TYPE_CHECKING:
 @options.scene_choice
 @options.training
 @options.device
-@click.option("--report", type=options.PATH, help="Also write the accuracy as JSON.")
+@click.option("--report", type=options.PATH, help="Also write the accuracy as JSON (.json).")
 @click.option("--reliability", type=options.PATH, help="Also draw confidence against accuracy (.png).")
 @options.overwrite
 def command(
@@ -49,12 +45,12 @@ def command(
     overwrite: bool,
     **settings: Any,
 ) -> None:
-    """Train a model from SCENE, any raster that GDAL reads, and LABELS.
+    """Train a model on SCENE, any raster that GDAL reads, and LABELS.
 
     LABELS is a vector in any CRS with a class attribute, or a raster of class ids on the scene's grid. Several
     scenes of one sensor, each followed by its labels, train one model. The model that is saved is trained on all
-    labels. Beside it others are trained, by default each without some of the polygons, which then test it: they
-    say how accurate a map will be.
+    labels. Further models, by default each trained without some of the polygons and tested on them, show how
+    accurate a map will be.
     """
     from cssd_geo.files.outputs import check_target, write_whole  # noqa: PLC0415 - so that --help does not wait for torch
     from cssd_geo.pictures import reliability_png  # noqa: PLC0415 - likewise
@@ -84,7 +80,7 @@ def command(
         )
     held = training.hold_out
     if held is not None:
-        _show_accuracy(held)
+        click.echo(f"\nAccuracy of the map on held-out pixels\n\n{held.to_text()}")
     click.echo(f"\nModel written to {output}")
     if held is not None and report is not None:
         write_whole(report, json.dumps(held.to_json(), indent=2, allow_nan=False).encode())
@@ -106,20 +102,3 @@ def _tell(note: str) -> None:
     """Print a note at once, above the bar where there is one."""
     with tqdm.external_write_mode():
         click.echo(f"* {note}")
-
-
-def _show_accuracy(hold_out: "HoldOut") -> None:
-    ours, (low, high) = hold_out.map, hold_out.interval
-    click.echo(f"\nAccuracy of the map on held-out pixels\n\n{ours.to_text()}")
-    if not math.isnan(low):
-        click.echo(f"OA, 95 % confidence     {100 * low:.1f} to {100 * high:.1f} %  polygons vary, so they count")
-    error = hold_out.reliability.expected_calibration_error
-    click.echo(f"calibration error      {error:>6.3f}  of the confidence, 0 is perfect")
-    click.echo(f"\n{'on the same pixels':<28}  {'OA %':>5}  {'AA %':>5}  kappa")
-    heads = {"CSSD, the map": ours, "  main head (window)": hold_out.main, "  spectral head": hold_out.spectral}
-    for name, found in (heads | hold_out.baselines).items():
-        figures = f"{100 * found.overall_accuracy:5.1f}  {100 * found.average_accuracy:5.1f}  {found.kappa:5.3f}"
-        click.echo(f"{name:<28}  {figures}")
-    best = hold_out.best_baseline
-    if best is not None and hold_out.baselines[best].overall_accuracy >= ours.overall_accuracy:
-        click.echo(f"The {best} is at least as good here: more varied labels would help CSSD most.")

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cssd_geo.machine import processors
+
 if hasattr(os, "register_at_fork"):  # torch's threads do not survive a fork: the child would wait for them
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
@@ -176,4 +178,4 @@ def _run(name: str, kinds: tuple[torch.dtype, ...], arguments: Callable[[slice],
 @cache
 def _threads(_process: int) -> ThreadPoolExecutor:
     """Of this process: those of another one do not come along when it is forked."""
-    return ThreadPoolExecutor(os.cpu_count(), "cssd-geo-kernels")
+    return ThreadPoolExecutor(processors(), "cssd-geo-kernels")

@@ -1,8 +1,10 @@
 """Tiles come to the device that computes. On a GPU: through pinned memory, while another tile is computed.
 
 There all tiles get one shape, what is added is invalid, so that memory is taken once and kernels are chosen once.
+A tile for which the GPU has no memory stays where it is, and comes there piece by piece when it is computed.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -13,9 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+_log = logging.getLogger(__name__)
+
 
 class Loaded(NamedTuple):
-    """A tile on the device, its halo included."""
+    """A tile on the device, its halo included; or on the CPU, where the device's memory is short."""
 
     stored: Tensor
     """(B, y, x) stored values; y and x may be larger than the tile."""
@@ -42,13 +46,27 @@ def load(
         shape: (y, x) that the tile is extended to, below and at the right; None: its own.
     """
     native = values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
-    parts, (height, width) = (torch.from_numpy(native), torch.from_numpy(valid)), valid.shape
-    on_gpu = device.type == "cuda"
-    if on_gpu or shape is not None:
-        with _copying(device):
-            staged = [_extended(part, shape or (height, width), pinned=on_gpu) for part in parts]
-            parts = (staged[0].to(device, non_blocking=True), staged[1].to(device, non_blocking=True))
-    return Loaded(*parts, height, width)
+    here = Loaded(torch.from_numpy(native), torch.from_numpy(valid), *valid.shape)
+    if device.type != "cuda" and shape is None:
+        return here
+    try:
+        return _copied(here, device, shape or valid.shape)
+    except torch.OutOfMemoryError:
+        _say_that_memory_is_short(device)
+        return here
+
+
+def _copied(tile: Loaded, device: torch.device, shape: tuple[int, int]) -> Loaded:
+    with _copying(device):
+        staged = (_extended(part, shape, pinned=device.type == "cuda") for part in tile[:2])
+        stored, valid = (part.to(device, non_blocking=True) for part in staged)
+    return tile._replace(stored=stored, valid=valid)
+
+
+@cache
+def _say_that_memory_is_short(device: torch.device) -> None:
+    """Once, not for every tile."""
+    _log.warning("out of memory on %s: tiles come there piece by piece where needed, which is slower", device)
 
 
 def _extended(tensor: Tensor, shape: tuple[int, int], *, pinned: bool) -> Tensor:

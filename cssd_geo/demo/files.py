@@ -15,7 +15,8 @@ from rasterio.errors import RasterioError
 from cssd_geo.demo.landscape import Landscape
 from cssd_geo.errors import OutputError
 from cssd_geo.files.outputs import free_space
-from cssd_geo.grid import Grid, cause
+from cssd_geo.files.rasters import cause
+from cssd_geo.grid import Grid
 from cssd_geo.maps.layer import class_map_layer
 from cssd_geo.maps.raster_writer import RasterWriter
 from cssd_geo.tiles import Window

@@ -125,7 +125,7 @@ def _write_accuracy(folder: Path, training: Training, evaluation: Evaluation) ->
     }
     text = f"The map on the full truth, away from the labelled polygons\n\n{evaluation.accuracy.to_text()}\n"
     if hold_out is not None:
-        text += f"\nHeld-out polygons: what an analyst without the full truth knows\n\n{hold_out.map.to_text()}\n"
+        text += f"\nHeld-out polygons: what an analyst without the full truth knows\n\n{hold_out.to_text()}\n"
     write_whole(folder / "accuracy.json", json.dumps(facts, indent=2, allow_nan=False).encode())
     write_whole(folder / "accuracy.txt", text.encode())
     write_whole(folder / "confusion.png", confusion_png(evaluation.accuracy))

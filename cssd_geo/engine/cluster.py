@@ -1,9 +1,11 @@
 """Tiles on a Dask cluster: the same plan, the same tile function; small results come back to the one writer.
 
-Each worker gets the model once, with a plugin, also when it joins late. Tiles that are lost with their worker are
-done again elsewhere: that is Dask's part, and so is whatever the cluster runs on.
+Each worker gets the model once, with a plugin, also when it joins late; it is then asked, as all are at the start,
+whether it sees the same scene. Tiles that are lost with their worker are done again elsewhere: that is Dask's
+part, and so is whatever the cluster runs on.
 """
 
+import logging
 import math
 import os
 import time
@@ -14,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
+import rasterio
 import torch
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
 
@@ -21,6 +24,7 @@ from cssd_geo.engine.busy import Busy
 from cssd_geo.engine.inference import TileClassifier, TileResult, choose_device, choose_precision, precision_name
 from cssd_geo.errors import ClusterError, CssdGeoError, InputError
 from cssd_geo.files.fingerprints import fingerprint
+from cssd_geo.machine import processors
 from cssd_geo.messages import listed
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.unreadable import Readable, Tolerant
@@ -30,11 +34,13 @@ _IN_FLIGHT = 2
 """Tiles for each thread of a worker: one is computed, one waits, so that none stands idle while results travel."""
 _ASK_SECONDS = 2.0
 """Between two questions how many workers there are: each is a way to the scheduler and back."""
+_LOOK_SECONDS = 0.005
+"""Between two looks for results, where none is there."""
 _RETRIES = 3
 """Times that a tile is tried again on another worker."""
 _WAIT = 60
-"""Seconds in which the first worker has to be there."""
-
+"""Seconds without any worker, at the start or later, after which it is an error."""
+_PLACE = "put it where all of them mount it under the same path"
 
 _Result = tuple[TileResult, list[Window]]
 """Of a tile, and the blocks that it could not read."""
@@ -48,6 +54,14 @@ class Cluster:
     device: torch.device
     """Of the workers."""
     precision: torch.dtype
+    path: str
+    """Of the scene, on every worker."""
+    content: str
+    """Its fingerprint."""
+    seen_by: frozenset[str]
+    """Addresses of workers that were asked and see it; those that join later are asked then."""
+    cache_bytes: int
+    """Of GDAL, in a worker."""
     busy: Busy = field(default_factory=Busy)
     """What workers do is not counted."""
 
@@ -71,23 +85,26 @@ class Cluster:
 
         Raises:
             SceneError: if a worker cannot read the scene.
-            ClusterError: if tiles kill their workers, or the cluster is gone.
+            ClusterError: if tiles kill their workers, a worker that joined late does not see the scene, or the
+                cluster or its last worker is gone.
         """
         client, todo = self.client, (tile for tile in plan if tile.index not in skip)
-        plugin = _Worker(classifier, scene, self)
-        client.register_plugin(plugin)
-        running, kept, threads = as_completed(with_results=True, raise_errors=False), dict[Any, Tile](), 0
-        asked = -math.inf
+        with _answering():
+            plugin, threads = _Worker(classifier, scene, self), _Threads(client)
+            client.register_plugin(plugin)
+        running = as_completed(with_results=True, raise_errors=False, loop=client.loop)
+        kept: dict[Any, Tile] = {}
         try:
             while True:
-                if time.monotonic() - asked > _ASK_SECONDS:
-                    threads, asked = sum(client.nthreads().values()), time.monotonic()
-                for tile in islice(todo, max(0, _IN_FLIGHT * max(1, threads) - len(kept))):
+                for tile in islice(todo, max(0, _IN_FLIGHT * max(1, threads.count()) - len(kept))):
                     future = client.submit(_classify, plugin.name, tile, parts, pure=False, retries=_RETRIES)
                     kept[future] = tile
                     running.add(future)
                 if not kept:
                     return
+                while not running.has_ready():
+                    time.sleep(_LOOK_SECONDS)
+                    threads.count()  # an error if there have been none for long
                 future, found = next(running)
                 result, unreadable = _result(future, found)
                 if isinstance(scene, Tolerant):
@@ -95,6 +112,34 @@ class Cluster:
                 yield kept.pop(future), result
         finally:
             _forget(client, plugin.name, list(kept))
+
+
+class _Threads:
+    """Threads of all workers together: asked for now and then."""
+
+    def __init__(self, client: Client) -> None:
+        self._client, self._count, self._asked = client, 0, -math.inf
+        self._none_since = math.inf
+
+    def count(self) -> int:
+        """Return how many there are.
+
+        Raises:
+            ClusterError: if there have been none for `_WAIT` seconds, or the cluster is gone.
+        """
+        if self._client.status != "running":
+            raise _lost("no connection to its scheduler")
+        now = time.monotonic()
+        if now - self._asked > _ASK_SECONDS:
+            with _answering():
+                self._count = sum(self._client.nthreads().values())
+            self._asked = now
+            self._none_since = math.inf if self._count else min(self._none_since, now)
+            if now - self._none_since >= _WAIT:
+                raise ClusterError(
+                    f"the cluster has had no worker for {_WAIT} seconds: start some. The same command goes on"
+                )
+        return self._count
 
 
 class _Answer(NamedTuple):
@@ -120,6 +165,7 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator[Client]:
     """
     if (scheduler is None) == (workers is None) or (workers is not None and workers < 1):
         raise InputError("give the address of a scheduler, or a number of workers from 1")
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what goes wrong is an error of ours
     with ExitStack() as stack:
         try:
             if scheduler is None:
@@ -156,20 +202,28 @@ def cluster_of(client: Client, scene: Scene, device: str, precision: str) -> Clu
             f"the cluster has had no worker for {_WAIT} seconds: start some, then try again"
         ) from error
     path = str(scene.path.absolute())
-    answers: dict[str, _Answer] = client.run(_answer, path, device, precision)
+    with _answering():
+        answers: dict[str, _Answer] = client.run(_answer, path, device, precision)
     content = fingerprint(path)
     blind = [worker for worker, answer in answers.items() if answer.scene != content]
     if blind:
         raise ClusterError(
-            f"{len(blind)} of {len(answers)} workers do not see {path} as it is here ({listed(blind)}): put it "
-            "where all of them mount it under the same path"
+            f"{len(blind)} of {len(answers)} workers do not see {path} as it is here ({listed(blind)}): {_PLACE}"
         )
     devices, precisions = ({getattr(a, name) for a in answers.values()} for name in ("device", "precision"))
     if len(devices) > 1:
         raise ClusterError("some workers have a GPU and some have none: choose with --device cpu or --device cuda")
     chosen = precisions.pop() if len(precisions) == 1 else "float32"
     dtype = choose_precision(chosen, torch.device("cpu"))
-    return Cluster(client=client, device=torch.device(devices.pop()), precision=dtype)
+    return Cluster(
+        client=client,
+        device=torch.device(devices.pop()),
+        precision=dtype,
+        path=path,
+        content=content,
+        seen_by=frozenset(answers),
+        cache_bytes=scene.source.cache_bytes,
+    )
 
 
 def _result(future: Any, found: Any) -> _Result:
@@ -179,14 +233,28 @@ def _result(future: Any, found: Any) -> _Result:
     if future.status == "finished":
         result: _Result = found
         return result
+    if future.status == "error":
+        try:
+            future.result()
+        except KilledWorker as error:
+            raise ClusterError(
+                f"a tile killed {_RETRIES} workers in turn, mostly for want of memory: give workers more, or "
+                "lower --memory. The same command goes on"
+            ) from error
+    raise _lost(f"a tile came back as {future.status}")
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Ask the cluster something inside: an error of ours if it does not answer."""
     try:
-        future.result()
-    except KilledWorker as error:
-        raise ClusterError(
-            f"a tile killed {_RETRIES} workers in turn, mostly for want of memory: give workers more, or lower "
-            "--memory. The same command goes on"
-        ) from error
-    raise ClusterError(f"a tile came back as {future.status}: the cluster is gone. The same command goes on")
+        yield
+    except OSError as error:
+        raise _lost(str(error)) from error
+
+
+def _lost(how: str) -> ClusterError:
+    return ClusterError(f"the cluster or a part of it is lost: {how}. Start it again; the same command goes on")
 
 
 class _Worker(WorkerPlugin):  # type: ignore[misc] # distributed has no types
@@ -195,17 +263,29 @@ class _Worker(WorkerPlugin):  # type: ignore[misc] # distributed has no types
     def __init__(self, classifier: TileClassifier, scene: Readable, cluster: Cluster) -> None:
         self.name = f"cssd-geo-{os.urandom(8).hex()}"
         self._classifier, self._scene, self._device = classifier, scene, cluster.device
+        self._path, self._content, self._seen_by = cluster.path, cluster.content, cluster.seen_by
+        self._cache_bytes = cluster.cache_bytes
         self._threads = threads_by_host(cluster.client)
+        self._refusal = ""
 
     def setup(self, worker: Any) -> None:
         """Build it; the machine's cores are shared among the threads of all workers on it."""
+        if worker.address not in self._seen_by and _content(self._path) != self._content:
+            self._refusal = (
+                f"worker {worker.address} joined later and does not see {self._path} as it was here at the start: "
+                f"{_PLACE}, or stop this worker. The same command goes on"
+            )
+            return
         tiles_at_once = max(self._threads.get(worker.ip, 1), worker.state.nthreads)
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // tiles_at_once))
+        torch.set_num_threads(max(1, processors() // tiles_at_once))
         self._classifier = self._classifier.on(self._device)
 
     def classify(self, tile: Tile, parts: Collection[str]) -> _Result:
+        if self._refusal:
+            raise ClusterError(self._refusal)
         values, valid = self._scene.blank(tile.padded, self._classifier.bands)
-        self._scene.read_into(values, valid, tile.padded, self._classifier.bands)
+        with rasterio.Env(GDAL_CACHEMAX=self._cache_bytes):
+            self._scene.read_into(values, valid, tile.padded, self._classifier.bands)
         unreadable = self._scene.unreadable(tile.padded) if isinstance(self._scene, Tolerant) else []
         return self._classifier(values, valid, parts=parts), unreadable
 
@@ -220,12 +300,16 @@ def _classify(name: str, tile: Tile, parts: Collection[str]) -> _Result | CssdGe
 
 
 def _answer(path: str, device: str, precision: str) -> _Answer:
-    try:
-        content = fingerprint(path)
-    except OSError:
-        content = ""
     place = choose_device(device)
-    return _Answer(content, place.type, precision_name(choose_precision(precision, place)))
+    return _Answer(_content(path), place.type, precision_name(choose_precision(precision, place)))
+
+
+def _content(path: str) -> str:
+    """Fingerprint of a file as it is seen here; empty where it is not."""
+    try:
+        return fingerprint(path)
+    except OSError:
+        return ""
 
 
 def threads_by_host(client: Client) -> dict[str, int]:
@@ -237,6 +321,8 @@ def threads_by_host(client: Client) -> dict[str, int]:
 
 
 def _forget(client: Client, name: str, running: list[Any]) -> None:
-    with suppress(OSError, ValueError, TimeoutError):  # where the cluster is gone, the plugin is as well
+    if client.status != "running":  # where the cluster is gone, the plugin is as well
+        return
+    with suppress(OSError, ValueError, TimeoutError):
         client.cancel(running, force=True)
         client.unregister_worker_plugin(name)

@@ -1,6 +1,7 @@
 """A model at work on one tile: stored values in, classes and confidence out. What every engine calls."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ from torch import Tensor
 from cssd_geo.budget import Needs, least_memory, plan_within
 from cssd_geo.compute.transfer import Loaded, load
 from cssd_geo.dense import DenseNetwork
-from cssd_geo.engine.machine import default_memory
-from cssd_geo.errors import InputError
+from cssd_geo.errors import CssdGeoError, InputError
+from cssd_geo.machine import default_memory
 from cssd_geo.maps.layer import PERCENT_NODATA
 from cssd_geo.model import Model
 from cssd_geo.network import Logits
@@ -137,8 +138,12 @@ class TileClassifier:
 
         Returns:
             Both heads, (h, v, K), on the device; without meaning where the pixel is not valid.
+
+        Raises:
+            CssdGeoError: if a GPU's memory does not suffice.
         """
-        return self.network(*self.load(values, valid)[:2])
+        with _enough_memory(self.device):
+            return self.network(*self.load(values, valid)[:2])
 
     def __call__(
         self, values: NDArray[Any], valid: NDArray[np.bool_], *, parts: Collection[str] = ()
@@ -148,7 +153,11 @@ class TileClassifier:
 
     @torch.inference_mode()
     def classify(self, tile: Loaded, *, parts: Collection[str] = ()) -> TileResult:
-        """Classify a tile that `load` has brought to the device; `parts` names what the result must have."""
+        """Classify a tile that `load` has brought to the device; `parts` names what the result must have.
+
+        Raises:
+            CssdGeoError: if a GPU's memory does not suffice, not even for small pieces.
+        """
         before, height, width = self.halo.before, tile.height - self.halo.total, tile.width - self.halo.total
         core = tile.valid[before : before + height, before : before + width]
         result = self._nothing(core.shape, parts)
@@ -159,10 +168,11 @@ class TileClassifier:
             for top in range(0, height, step):
                 rows = slice(top, min(top + step, height))
                 some = Logits(*(head[rows, : within.stop - within.start].float() for head in heads))
-                self._write(result, (rows, within), some, core[rows, within])
+                self._write(result, (rows, within), some, core[rows, within].to(some.main.device))
 
         if core.any():
-            self.network.each_panel(tile.stored, tile.valid, take)
+            with _enough_memory(self.device):
+                self.network.each_panel(tile.stored, tile.valid, take)
         return result
 
     def _write(self, result: TileResult, place: tuple[slice, slice], heads: Logits, core: Tensor) -> None:
@@ -191,6 +201,18 @@ class TileClassifier:
             disagreement=percent.copy() if "disagreement" in parts else None,
             probabilities=every,
         )
+
+
+@contextmanager
+def _enough_memory(device: torch.device) -> Iterator[None]:
+    """Say what to do where a GPU has too little."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise CssdGeoError(
+            f"out of memory on {device}, even for small pieces of a tile: end what else uses it, and the same "
+            "command goes on; or begin anew with less --memory, or with --device cpu, and --restart"
+        ) from error
 
 
 def _percent(shares: Tensor, core: Tensor) -> NDArray[np.uint8]:

@@ -84,7 +84,7 @@ def this_machine(device: str, precision: str) -> ThisMachine:
 
 
 def _loaded(classifier: TileClassifier, plan: TilePlan, tiles: Iterator[Pixels]) -> Iterator[tuple[Tile, Loaded]]:
-    """Tiles on the device; on a GPU all of them have the shape of the largest one."""
+    """Tiles on the device; on a GPU all of them have the shape of the largest one, as long as memory suffices."""
     shape = None if classifier.device.type == "cpu" else (plan.largest.height, plan.largest.width)
     return ((tile, classifier.load(values, valid, shape)) for tile, values, valid in tiles)
 

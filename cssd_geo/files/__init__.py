@@ -1,1 +1,1 @@
-"""Files: ours, whole or absent; those of others, read safely, and where they lead."""
+"""Files: ours, whole or absent; those of others, read safely, and where they lead; rasters by windows."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cssd_geo.errors import SceneError
-from cssd_geo.grid import open_raster
+from cssd_geo.files.rasters import open_raster
 from cssd_geo.headers.band_tags import plain_keys
 from cssd_geo.headers.envi_header import EnviHeader, read_header
 

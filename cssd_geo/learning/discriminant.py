@@ -61,20 +61,25 @@ class Discriminant:
         means = np.stack([bands[classes == k].mean(0) for k in range(int(classes.max()) + 1)])
         centre = means.mean(0)
         residuals = bands - means[classes]
-        neighbours = _covariance_of_neighbours(differences.astype(np.float64))
-        ratio = np.nan if neighbours is None else float(np.mean((residuals @ _inverse_root(neighbours)) ** 2))
+        neighbours, free = _covariance_of_neighbours(differences.astype(np.float64)), len(bands) - len(means)
+        if neighbours is None:
+            ratio = variation = np.nan
+        elif not free:  # labels say nothing of what varies within classes
+            ratio, variation = 1.0, np.nan
+        else:
+            ratio = float(np.mean((residuals @ _inverse_root(neighbours)) ** 2))
+            variation = ratio * len(bands) / free
         whitening = _inverse_root(_covariance(residuals, neighbours, ratio))
         white = (means - centre) @ whitening  # (K,S)
         weight, bias = white @ whitening, -0.5 * (white**2).sum(1)
         bias -= bias.mean()
         spread = max(np.std((bands - centre) @ weight.T + bias), 1e-12)
-        free = len(bands) - len(means)
         return cls(
             weight=weight / spread,
             bias=(bias - weight @ centre) / spread,
             centre=centre,
             whitening=whitening,
-            variation=ratio * len(bands) / free if free else np.nan,
+            variation=variation,
         )
 
     def less_trusted(self) -> Self:

@@ -80,7 +80,7 @@ def fit(
             schedule.step()
             loss += float(step_loss.detach()) * len(chosen)
             right += int((logits.main.argmax(1) == truth).sum())
-        if not math.isfinite(loss):
+        if not math.isfinite(loss) or not _is_finite(network):
             raise InputError(
                 f"the training diverged in epoch {number} (loss {loss}): lower the learning rate, which is "
                 f"{options.learning_rate:g}"
@@ -90,6 +90,11 @@ def fit(
             of = {"number": number, "epochs": options.epochs, "windows": n}
             on_epoch(Epoch(**of, loss=loss / n, accuracy=right / n))
     network.eval()
+
+
+def _is_finite(network: CSSD) -> bool:
+    """Whether all weights are: the last step of an epoch may break them after its loss was found."""
+    return all(bool(torch.isfinite(weight).all()) for weight in network.parameters())
 
 
 def _batches(drawn: Tensor, size: int) -> list[Tensor]:

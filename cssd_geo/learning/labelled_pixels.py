@@ -17,6 +17,9 @@ from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.validity import usable
 from cssd_geo.spectra.band_choice import ranges
 
+_STUCK = 0.9
+"""Share of the labelled pixels with one value, a mean over the classes, from which a band tells nothing. Where the
+atmosphere lets no light through, a corrected band is 0 but for a few pixels, and looks as if it told classes."""
 _FAR = 50.0
 """Scenes whose labelled pixels differ by such a factor are in other units, which are 100 times apart or more."""
 
@@ -30,6 +33,8 @@ class _Pixels:
     scene: Scene
     chosen: NDArray[np.intp]
     """(n,) indexes of all labelled pixels."""
+    classes: NDArray[np.int64]
+    """(n,) class index of each."""
     stored: NDArray[Any]
     """(n, S) values of the good bands."""
     valid: NDArray[np.bool_]
@@ -92,7 +97,8 @@ def _read(scenes: LabelledScenes) -> list[_Pixels]:
     found = []
     for scene, chosen, cols in scenes.by_scene(scenes.labels.cols):
         stored, valid = read_pixels(scene, scenes.labels.rows[chosen], cols, scenes.bands.good_indexes)
-        found.append(_Pixels(scene=scene, chosen=chosen, stored=stored, valid=valid))
+        classes = scenes.labels.classes[chosen]
+        found.append(_Pixels(scene=scene, chosen=chosen, classes=classes, stored=stored, valid=valid))
     return found
 
 
@@ -107,7 +113,7 @@ def _bands_that_tell_nothing(found: Sequence[_Pixels], bands: Bands) -> dict[str
         LabelError: if it is all of them.
     """
     good = bands.good_indexes
-    empty, constant = np.zeros(len(bands), np.bool_), np.zeros(len(bands), np.bool_)
+    empty, constant, stuck = (np.zeros(len(bands), np.bool_) for _ in range(3))
     for part in found:
         data = usable(part.stored.T[:, :, None], part.scene.nodata[good])[:, :, 0]  # (S,n)
         none = ~data.any(axis=1)
@@ -121,11 +127,29 @@ def _bands_that_tell_nothing(found: Sequence[_Pixels], bands: Bands) -> dict[str
             raise LabelError("all labelled pixels have the same spectrum: check that labels and scene overlap")
         empty[good] |= none
         constant[good] |= same & ~none & ~same.all()  # one spectrum in one of several scenes says nothing of bands
+        stuck[good] |= _stuck(part, data) & ~same.all()
     constant &= ~empty
+    stuck &= ~(empty | constant)
     if (empty | constant)[good].all():
         raise LabelError("no band tells labelled pixels apart in all of the scenes: check that all show data")
     reasons = {"without data at the labelled pixels": empty, "with one value at all labelled pixels": constant}
+    if not (empty | constant | stuck)[good].all():
+        reasons["with one value at nearly all labelled pixels"] = stuck
     return {why: bands for why, bands in reasons.items() if bands.any()}
+
+
+def _stuck(part: _Pixels, data: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which bands (S,) have one value at most pixels of each class, and at nearly all of them together.
+
+    `data` (S, n) tells where bands have data. A band that shows one class alone is kept.
+    """
+    middle = len(part.stored) // 2
+    common = np.partition(part.stored, middle, axis=0)[middle]  # the median is the value that most pixels have
+    same = (part.stored == common) & data.T
+    members = [part.classes == k for k in np.unique(part.classes)]
+    shares = np.stack([same[of].sum(0) / np.maximum(data.T[of].sum(0), 1) for of in members])  # (class, S)
+    nearly: NDArray[np.bool_] = (shares.min(0) > 0.5) & (shares.mean(0) >= _STUCK)  # noqa: PLR2004 - most of them
+    return nearly
 
 
 def _require_one_scale(scenes: LabelledScenes, spectra: Floats) -> None:

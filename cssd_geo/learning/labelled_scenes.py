@@ -75,13 +75,14 @@ class LabelledScenes:
             SceneError: if a scene cannot be read.
         """
         good, side = self.bands.good_indexes, 2 * reach + 1
-        values, lookup, count = [np.zeros((1, len(good)))], np.zeros((len(labels), side, side), np.int64), 1
+        values, lookup, count = list[Floats](), np.zeros((len(labels), side, side), np.int64), 0
         for scene, chosen, cols in self.by_scene(labels.cols):
             table = read_windows(scene, labels.rows[chosen], cols, good, reach)
-            lookup[chosen] = np.where(table.lookup > 0, table.lookup + (count - 1), 0)
-            values.append(reflectance(table.values[1:], scene, good))
+            lookup[chosen] = np.where(table.lookup > 0, table.lookup + count, 0)
+            values.append(reflectance(table.values, scene, good)[bool(values) :])  # one blank row
             count += len(table.values) - 1
-        return PixelTable(values=np.concatenate(values), lookup=lookup)
+        values[0][0] = 0
+        return PixelTable(values=values[0] if len(values) == 1 else np.concatenate(values), lookup=lookup)
 
     def without_bands(self, bad: NDArray[np.bool_]) -> "LabelledScenes":
         """Mark bands, (band,), as bad in all scenes.
@@ -131,7 +132,8 @@ def _starts(scenes: Sequence[Scene]) -> Indexes:
 
 def reflectance(stored: NDArray[Any], scene: Scene, bands: NDArray[np.intp]) -> Floats:
     """Bring values (n, S) of some bands from what is stored to reflectance."""
-    values: Floats = stored * scene.scale[bands] + scene.offset[bands]
+    values: Floats = stored * scene.scale[bands]
+    values += scene.offset[bands]
     return values
 
 

@@ -27,6 +27,8 @@ from cssd_geo.options import TrainingOptions
 
 _MOST_BYTES = 2_000_000_000
 """Of the windows of all models that are trained at a time."""
+_BANDS, _ROWS = 16, 4096
+"""That are normalised at a time: windows of scattered labels hold millions of pixels."""
 
 Floats = NDArray[np.float64]
 _preparing = Lock()
@@ -116,11 +118,12 @@ class Trainer:
     def _read(self, labels: Labels) -> tuple[TrainingWindows, Floats, Floats]:
         """Read the windows, normalised, and the mean and deviation of each band that they are normalised by."""
         table = self.scenes.read_windows(labels, self.config.halo.before)
-        reflectance = table.values[1:]
-        mean, std = reflectance.mean(0), reflectance.std(0)
+        mean, std = _mean_and_deviation(table.values[1:])
         std = np.where(std > 0, std, 1.0)
         pixels = np.zeros(table.values.shape, np.float32)
-        pixels[1:] = (reflectance - mean) / std
+        for start in range(1, len(pixels), _ROWS):
+            rows = slice(start, start + _ROWS)
+            pixels[rows] = (table.values[rows] - mean) / std
         lookup = torch.from_numpy(table.lookup)
         return TrainingWindows(pixels=torch.from_numpy(pixels), lookup=lookup, halo=self.config.halo), mean, std
 
@@ -147,6 +150,12 @@ class Trainer:
             calibration=Calibration(),
             provenance={"whitening": start.why},
         )
+
+
+def _mean_and_deviation(values: Floats) -> tuple[Floats, Floats]:
+    """Of each band (S,), from values (n, S); a few bands at a time, as numpy's `std` copies what it is given."""
+    some = [values[:, start : start + _BANDS] for start in range(0, values.shape[1], _BANDS)]
+    return np.concatenate([part.mean(0) for part in some]), np.concatenate([part.std(0) for part in some])
 
 
 @contextmanager

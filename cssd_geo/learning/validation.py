@@ -67,6 +67,27 @@ class HoldOut:
         """Name of the method with the highest overall accuracy."""
         return max(self.baselines, key=lambda name: self.baselines[name].overall_accuracy, default=None)
 
+    def to_text(self) -> str:
+        """Return what `cssd-geo train` prints: tables for a terminal, the map's figures and those of others."""
+        low, high = (100 * end for end in self.interval)
+        interval = f"{low:>6.1f} to {high:.1f} %  polygons count, not pixels"
+        if np.isnan(low):
+            interval = f"{'-':>6}    it takes two polygons or more"
+        error = self.reliability.expected_calibration_error
+        lines = [
+            self.map.to_text(),
+            f"OA, 95 % interval      {interval}",
+            f"calibration error      {error:>6.3f}  of the confidence; 0 is perfect",
+            "",
+            f"{'on the same pixels':<28}  {'OA %':>5}  {'AA %':>5}  {'kappa':>5}  {'n':>9}",
+        ]
+        heads = {"CSSD, the map": self.map, "  main head (window)": self.main, "  spectral head": self.spectral}
+        lines += [_row(name, accuracy) for name, accuracy in (heads | self.baselines).items()]
+        best = self.best_baseline
+        if best is not None and self.baselines[best].overall_accuracy >= self.map.overall_accuracy:
+            lines += [f"The {best} is at least as good here. CSSD gains most from more varied labels."]
+        return "\n".join(lines)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
         low, high = (None if np.isnan(end) else end for end in self.interval)
@@ -78,6 +99,12 @@ class HoldOut:
             "spectral": self.spectral.to_json(),
             "baselines": {name: accuracy.to_json() for name, accuracy in self.baselines.items()},
         }
+
+
+def _row(name: str, accuracy: Accuracy) -> str:
+    kappa = "-" if np.isnan(accuracy.kappa) else f"{accuracy.kappa:.3f}"
+    shares = f"{100 * accuracy.overall_accuracy:5.1f}  {100 * accuracy.average_accuracy:5.1f}"
+    return f"{name:<28}  {shares}  {kappa:>5}  {accuracy.total:>9}"
 
 
 def judge(found: Predictions, table: ClassTable, description: str) -> HoldOut:

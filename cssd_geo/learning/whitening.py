@@ -69,7 +69,7 @@ def choose_whitening(
     whiten = choice == "always" or (choice == "auto" and pays)
     done = "Bands were whitened" if whiten else "Bands were not whitened, the network's stages are as published"
     why = (
-        "nothing tells how the pixels of a field differ"
+        "nothing tells how pixels of a class differ, as no class has two labelled pixels with neighbours"
         if np.isnan(variation)
         else f"labelled pixels of a class vary {variation:.2f} times as much as neighbouring pixels do, and "
         f"whitening pays up to {MOST_VARIATION:g}"

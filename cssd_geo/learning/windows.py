@@ -47,13 +47,18 @@ class TrainingWindows:
         return self.pixels.nbytes + self.lookup.nbytes
 
     def neighbour_differences(self, most: int = 20_000) -> NDArray[np.float32]:
-        """(m, S) differences between pixels that lie side by side, at most so many, drawn at random."""
-        left, right = self.lookup[:, :, :-1].flatten(), self.lookup[:, :, 1:].flatten()
+        """(m, S) differences between pixels that lie side by side, at most so many, drawn at random.
+
+        Equal neighbours are left out: they are copies of one measurement, as resampling to a grid makes them, and
+        would say that pixels hardly differ.
+        """
+        left, right = self.lookup[:, :, :-1].numpy(), self.lookup[:, :, 1:].numpy()
         valid = (left != _OUTSIDE) & (right != _OUTSIDE)
-        pairs = torch.unique(torch.stack([left[valid], right[valid]], dim=1), dim=0).numpy()
-        chosen = np.random.default_rng(0).permutation(len(pairs))[:most]
-        left_pixels, right_pixels = (self.pixels[pairs[chosen, side]].numpy() for side in (0, 1))
-        return np.asarray(right_pixels - left_pixels, np.float32)
+        pairs = np.unique(left[valid] * len(self.pixels) + right[valid])  # one number for each
+        chosen = np.random.default_rng(0).permutation(pairs)[:most]
+        left_pixels, right_pixels = (self.pixels[rows].numpy() for rows in np.divmod(chosen, len(self.pixels)))
+        differences = np.asarray(right_pixels - left_pixels, np.float32)
+        return differences[differences.any(axis=1)]
 
     def augmented(
         self, chosen: Tensor, device: torch.device, random: torch.Generator, *, context_swap: float

@@ -10,7 +10,8 @@ from rasterio.enums import ColorInterp
 
 from cssd_geo.classes import UNCLASSIFIED, ClassTable
 from cssd_geo.errors import LabelError, SceneError
-from cssd_geo.grid import Grid, is_whole, open_raster, read_valid, read_window
+from cssd_geo.files.rasters import is_whole, open_raster, read_valid, read_window
+from cssd_geo.grid import Grid
 from cssd_geo.maps.class_tables import read_classes
 from cssd_geo.maps.layer import CLASSES_TAG, MODEL_TAG
 from cssd_geo.messages import listed

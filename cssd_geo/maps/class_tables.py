@@ -6,7 +6,7 @@ from typing import Any
 
 from cssd_geo.classes import UNCLASSIFIED, ClassTable, Colour, palette
 from cssd_geo.errors import InputError
-from cssd_geo.grid import open_raster
+from cssd_geo.files.rasters import open_raster
 from cssd_geo.maps import pam
 from cssd_geo.maps.layer import CLASSES_TAG
 from cssd_geo.messages import listed

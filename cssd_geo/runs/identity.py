@@ -12,7 +12,7 @@ from rasterio.crs import CRS
 
 from cssd_geo.errors import SceneError
 from cssd_geo.files.fingerprints import fingerprint, looked_into
-from cssd_geo.grid import open_raster
+from cssd_geo.files.rasters import open_raster
 from cssd_geo.scenes.scene import Mask, Scene
 from cssd_geo.tiles import Window
 

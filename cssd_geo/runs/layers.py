@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import cssd_geo
@@ -29,20 +29,31 @@ PRECISION_TAG = "CSSD_GEO_PRECISION"
 _OVERVIEWS = 4 / 3
 """Pixels of a raster with its overviews, for each of its own."""
 
-Paths = Mapping[str, str | Path | None]
-"""The raster of each part of a `TileResult`, None where it is not wanted."""
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Files to write, named like the parts of a `TileResult` that they hold; None where one is not wanted."""
+
+    class_map: str | Path
+    confidence: str | Path | None = None
+    disagreement: str | Path | None = None
+    probabilities: str | Path | None = None
+
+    def wanted(self) -> dict[str, Path]:
+        """Path of each part, the class map first."""
+        files = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {part: Path(file) for part, file in files.items() if file is not None}
 
 
-def asked_layers(paths: Paths, scene: Scene, model: Model, precision: str) -> dict[str, Layer]:
+def layers_of(outputs: Outputs, scene: Scene, model: Model, precision: str) -> dict[str, Layer]:
     """Return the layer of each part that is wanted, the class map first.
 
     Raises:
         OutputError: if two of them, or one and the scene, are the same file.
     """
     tags = _provenance_tags(scene, model) | {PRECISION_TAG: precision}
-    layers = {part: _layer(part, Path(path), model, tags) for part, path in paths.items() if path is not None}
-    _require_different({part: layer.path for part, layer in layers.items()}, scene)
-    return layers
+    _require_different(outputs.wanted(), scene)
+    return {part: _layer(part, path, model, tags) for part, path in outputs.wanted().items()}
 
 
 def raw_layers(layers: Mapping[str, Layer], grid: Grid) -> dict[str, RawLayer]:

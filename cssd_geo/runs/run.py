@@ -31,7 +31,7 @@ from cssd_geo.maps.layer import Layer
 from cssd_geo.maps.raster_writer import BLOCK, RasterWriter
 from cssd_geo.options import ON_ERROR
 from cssd_geo.runs.identity import SceneIdentity, SceneWatch
-from cssd_geo.runs.layers import SCENE_TAG, Paths, asked_layers, raw_layers, room_for
+from cssd_geo.runs.layers import SCENE_TAG, Outputs, layers_of, raw_layers, room_for
 from cssd_geo.runs.unfinished import Unfinished, folder_of
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.unreadable import Readable, Tolerant
@@ -66,7 +66,7 @@ class Run:
     """The rasters of one run, fed with each tile's result; a context manager."""
 
     def __init__(
-        self, classifier: TileClassifier, scene: Scene, plan: TilePlan, paths: Paths, options: RunOptions
+        self, classifier: TileClassifier, scene: Scene, plan: TilePlan, outputs: Outputs, options: RunOptions
     ) -> None:
         """Check what can be checked before any work; nothing is written yet.
 
@@ -74,14 +74,14 @@ class Run:
             classifier: what computes.
             scene: what is classified.
             plan: its tiles, unless an unfinished run has others.
-            paths: of the rasters.
+            outputs: the rasters.
             options: further ones.
 
         Raises:
             OutputError: if a target cannot be written, or exists.
         """
         self._scene, self._model, self._plan, self._options = scene, classifier.model, plan, options
-        self._layers = asked_layers(paths, scene, classifier.model, options.precision)
+        self._layers = layers_of(outputs, scene, classifier.model, options.precision)
         self._target = self._layers["class_map"].path
         there = folder_of(self._target).exists()
         for layer in self._layers.values():  # which of those that exist are ours, only the journal can tell

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 
 from cssd_geo.errors import LabelError, SceneError
-from cssd_geo.grid import Grid, read_valid, read_window, unplaced
+from cssd_geo.files.rasters import read_valid, read_window, unplaced
+from cssd_geo.grid import Grid
 from cssd_geo.scenes.sources import RasterSource
 from cssd_geo.tiles import Window
 from cssd_geo.vectors.burning import to_pixels

@@ -33,6 +33,8 @@ from cssd_geo.tiles import Window
 
 _REAL = "uif"
 """Kinds of numpy's types that hold real numbers."""
+_MOST_BYTES = 8
+"""Of a value."""
 _CHUNK_PIXELS = 512 * 512
 """Pixels of a dask chunk at most; chunks follow the file's blocks."""
 
@@ -300,13 +302,15 @@ def scene_of_array(array: xr.DataArray) -> Scene:
     bands. So are the coordinates that `Scene.cube` carries, also after slicing.
 
     Raises:
-        SceneError: if a dimension is missing, pixels are not evenly spaced, values are no real numbers, or there
-            are none.
+        SceneError: if a dimension is missing, pixels are not evenly spaced, values are no real numbers or have
+            more than 8 bytes, or there are none.
     """
     if set(array.dims) != {"band", "y", "x"}:
         raise SceneError(f"a scene has the dimensions band, y and x, not {', '.join(map(str, array.dims))}")
     if array.dtype.kind not in _REAL:
         raise SceneError(f"the array holds {array.dtype} values; a scene has real numbers")
+    if array.dtype.itemsize > _MOST_BYTES:
+        raise SceneError(f"the array holds {array.dtype} values, too long to compute with: use .astype('float64')")
     if not array.size:
         sizes = ", ".join(f"{size} {name}" for name, size in array.sizes.items())
         raise SceneError(f"the array is empty ({sizes}): check how it was sliced")

@@ -9,7 +9,7 @@ from pathlib import Path
 from cssd_geo.errors import InputError, SceneError
 from cssd_geo.files.locations import local_path
 from cssd_geo.files.outputs import GEOTIFF
-from cssd_geo.grid import open_raster
+from cssd_geo.files.rasters import open_raster
 from cssd_geo.maps.layer import MODEL_TAG
 from cssd_geo.messages import listed
 from cssd_geo.scenes.stac import is_stac, read_items

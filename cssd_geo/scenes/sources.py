@@ -1,6 +1,5 @@
 """Where pixels come from, window by window and from any thread; and raster files as such a source."""
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +13,9 @@ from rasterio.enums import Interleaving, MaskFlags
 
 from cssd_geo.budget import Blocks
 from cssd_geo.errors import SceneError
-from cssd_geo.grid import open_raster, read_valid, read_window
+from cssd_geo.files.rasters import open_raster, read_valid, read_window
 from cssd_geo.headers.raster_facts import alpha_indexes, spectral_indexes
+from cssd_geo.machine import processors
 from cssd_geo.tiles import Window
 
 _MOST_DECODERS = 8
@@ -111,7 +111,7 @@ class RasterSource:
             at_once = _decoded_bytes(dataset)
         if at_once < _WORTH_A_THREAD:
             return 1
-        return max(1, min(_DECODING_BYTES // at_once, _MOST_DECODERS, os.cpu_count() or 1))
+        return max(1, min(_DECODING_BYTES // at_once, _MOST_DECODERS, processors()))
 
     @cached_property
     def blocks(self) -> Blocks:
