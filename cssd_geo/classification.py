@@ -117,6 +117,7 @@ def classify(
             speed, never the result.
         memory: bytes that tiles, the network's work and GDAL's blocks may take, beside the program itself; None: a
             gigabyte; less where the machine or its container has less, more where many bands in blocks need it.
+            Of a lazy DataArray, what GDAL keeps of blocks comes on top.
         device: auto, cpu or cuda.
         precision: auto, float32 or bfloat16. The last one is faster where hardware has it, which `auto` finds out;
             it moves a class only where two are almost equally likely.
