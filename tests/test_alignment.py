@@ -78,6 +78,11 @@ def test_two_bands_at_one_wavelength_are_told_apart_by_their_width() -> None:
     assert_one_to_one(align(scene, model, "s.tif"), [3, 1, 0])
 
 
+def test_two_bands_at_one_wavelength_without_widths_are_told_apart_by_their_order() -> None:
+    scene = bands(400.0, 500.0, 600.0, 600.0, 700.0)
+    assert_one_to_one(align(scene, bands(500.0, 600.0, 600.0, 700.0), "s.tif"), [1, 2, 3, 4])
+
+
 def test_more_or_fewer_bad_bands_do_not_matter_where_the_model_does_not_use_them() -> None:
     nm = tuple(range(500, 600, 10))
     good = tuple(i not in (2, 3) for i in range(10))

@@ -73,6 +73,7 @@ def _same_bands(scene: Bands, model: Bands) -> NDArray[np.intp] | None:
     """Indexes of the model's good bands among the scene's good ones; None unless each of them is there."""
     ours, theirs = scene.good_indexes, model.good_indexes
     apart = np.abs(centres(model)[theirs, None] - centres(scene)[ours])  # (S,N)
+    apart += 1e-9 * np.abs(_occurrence(centres(model)[theirs])[:, None] - _occurrence(centres(scene)[ours]))
     if scene.fwhm_nm is not None and model.fwhm_nm is not None:
         unlike = np.abs(np.log(widths(scene)[ours] / widths(model)[theirs, None]))
         apart = np.where(unlike > np.log(_SIMILAR_WIDTHS), np.inf, apart + 1e-6 * unlike)  # widths decide a draw
@@ -80,6 +81,12 @@ def _same_bands(scene: Bands, model: Bands) -> NDArray[np.intp] | None:
     if (apart.min(axis=1) > MATCH_TOLERANCE_NM).any() or len(np.unique(nearest)) < len(nearest):
         return None
     found: NDArray[np.intp] = ours[nearest]
+    return found
+
+
+def _occurrence(wavelengths: Floats) -> NDArray[np.intp]:
+    """How many equal ones come before each: bands of one wavelength are told apart by their order."""
+    found: NDArray[np.intp] = np.tril(wavelengths[:, None] == wavelengths, -1).sum(axis=1)
     return found
 
 
