@@ -84,7 +84,7 @@ def evaluate(
     Args:
         class_map: a map that `classify` wrote, or any raster of class ids.
         reference: a vector in any CRS, or a raster of class ids; on another grid, the nearest pixel counts.
-        class_field: attribute of a vector with the class; guessed where only one is plausible.
+        class_field: as for `train`.
         layer: layer of a vector with several.
         exclude: polygons, such as those trained on, that do not count.
         exclude_layer: layer of an `exclude` with several.

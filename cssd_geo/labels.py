@@ -82,8 +82,8 @@ def read_labels(
     Args:
         path: anything that GDAL reads as a vector or a raster.
         grid: the grid of the scene.
-        class_field: attribute with the class; guessed where only one is plausible. A field named "colour" or
-            "color" with "#rrggbb" gives the classes their colours.
+        class_field: attribute with the class; guessed where only one is plausible. "layer": each layer of the file
+            is a class. A field named "colour" or "color" with "#rrggbb" gives the classes their colours.
         layer: layer of a data source with several.
         all_touched: label every pixel that a polygon touches, not only those whose centre it covers.
         lookup: of a scene in sensor geometry: labels lie on its map, and go through it to the sensor's pixels.

@@ -74,7 +74,8 @@ def train(
         labels: path of a vector (any CRS) or of a raster on the scene's grid, or labels already read. None with
             pairs.
         output: model file (.safetensors) to write, which replaces an older one; nowhere if None.
-        class_field: attribute of the vector with the class; guessed where only one is plausible.
+        class_field: attribute of the vector with the class; guessed where only one is plausible. "layer": each
+            layer of the file is a class.
         layer: layer of a vector with several.
         all_touched: label every pixel that a polygon touches, not only those whose centre it covers.
         remap: what becomes of the classes of a label file, a file as `read_remapping` reads it; they stay as they

@@ -11,7 +11,8 @@ import shapely
 from scenes import pixel_box, write_polygons
 
 from cssd_geo.errors import LabelError
-from cssd_geo.vectors.vector_files import field_names, is_vector, read_layer
+from cssd_geo.vectors.vector_files import field_names, is_vector, read_layer, read_layers
+from cssd_geo.vectors.vectors import read_shapes
 
 A, B = pixel_box(3, 4, 6, 9), pixel_box(20, 30, 8, 5)
 PARTS = (".shp", ".shx", ".dbf", ".prj", ".cpg")
@@ -183,7 +184,7 @@ def test_latin1_of_which_a_shapefile_does_not_tell_is_read_as_such(tmp_path: Pat
     assert found.notes == ()
 
 
-def test_layers_that_are_classes_are_to_be_merged(tmp_path: Path) -> None:
+def test_which_of_several_layers_is_asked_and_said_how_all_are_read(tmp_path: Path) -> None:
     places = "".join(
         f"<Folder><name>{name}</name><Placemark><Point><coordinates>13,52</coordinates></Point></Placemark></Folder>"
         for name in ("forest", "field")
@@ -192,11 +193,43 @@ def test_layers_that_are_classes_are_to_be_merged(tmp_path: Path) -> None:
         f'<kml xmlns="http://www.opengis.net/kml/2.2"><Document>{places}</Document></kml>'
     )
     with pytest.raises(
-        LabelError, match=r"2 layers \(forest, field\).*If each layer is a class, merge them first"
+        LabelError, match=r"2 layers \(forest, field\).*If each layer is a class: --class-field layer$"
     ):
         read_layer(tmp_path / "l.kml", None)
+    found = read_layers(tmp_path / "l.kml")
+    assert found.fields["layer"].tolist() == ["forest", "field"]
+    assert len(found.geometries) == 2
+    assert found.crs == "EPSG:4326"
+    assert field_names(tmp_path / "l.kml", None) == ()
     with pytest.raises(LabelError, match=r"'roads' is none of them with --layer$"):
         read_layer(tmp_path / "l.kml", "roads")
+
+
+def test_each_layer_of_a_file_may_be_a_class(tmp_path: Path) -> None:
+    """A zip with a shapefile for each class, and one that was merged in a GIS, say the same."""
+    squares = [shapely.box(x, 0, x + 5, 5) for x in (0, 10, 20)]
+    names = ("water", "forest", "forest")
+    with zipfile.ZipFile(tmp_path / "labels.zip", "w") as archive:
+        for name in ("water", "forest"):
+            own = [(square, 1) for square, of in zip(squares, names, strict=True) if of == name]
+            for part in write_polygons(tmp_path / f"{name}.shp", own, field="id").parent.glob(f"{name}.*"):
+                archive.write(part, part.name)
+    merged = write_polygons(tmp_path / "merged.gpkg", list(zip(squares, names, strict=True)), field="layer")
+    for path in (tmp_path / "labels.zip", merged):
+        found = read_shapes(path, layer=None, class_field="layer")
+        seen = {(found.legend[k].name, g.bounds) for g, k in zip(found.geometries, found.classes, strict=True)}
+        assert seen == {(name, square.bounds) for name, square in zip(names, squares, strict=True)}
+        assert found.crs == "EPSG:32633"
+
+
+def test_layers_in_different_crss_are_not_joined(tmp_path: Path) -> None:
+    for name, crs in (("a", "EPSG:32633"), ("b", "EPSG:32632")):
+        write_polygons(tmp_path / f"{name}.shp", [(A, 1)], crs=crs)
+    with zipfile.ZipFile(tmp_path / "l.zip", "w") as archive:
+        for part in (*tmp_path.glob("a.*"), *tmp_path.glob("b.*")):
+            archive.write(part, part.name)
+    with pytest.raises(LabelError, match=r"different CRSs \(EPSG:32633, EPSG:32632\): save them in one"):
+        read_layers(tmp_path / "l.zip")
 
 
 def test_kinds_that_geos_lacks_are_missing_geometries_and_curves_are_drawn_as_lines(tmp_path: Path) -> None:

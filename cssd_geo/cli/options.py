@@ -103,7 +103,9 @@ restart = click.option(
 )
 overwrite = click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
 class_field = click.option(
-    "--class-field", metavar="NAME", help="Attribute that holds the class; guessed if only one is plausible."
+    "--class-field",
+    metavar="NAME",
+    help="Attribute that holds the class; guessed if only one is plausible. `layer`: each layer is a class.",
 )
 layer = click.option("--layer", metavar="NAME", help="Layer to read, if the vector file has several.")
 classes = click.option(

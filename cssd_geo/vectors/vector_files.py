@@ -26,6 +26,8 @@ _LEADS_ELSEWHERE = (b"<OGRVRTDataSource", b"gdal_streamed_alg", b"<OGRWFSDataSou
 """Begins of files that hold no shapes themselves, but name other files, commands or servers."""
 _LOOK = 2048
 """Bytes in which GDAL looks for them."""
+LAYER_FIELD = "layer"
+"""Attribute with the name of its layer for each feature, where all layers of a file are read as one."""
 _UNREADABLE = (CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError)
 
 
@@ -98,6 +100,31 @@ def read_layer(path: str | Path, layer: str | None) -> Layer:
     return Layer(geometries=geometries, fields=fields, crs=meta["crs"], notes=(*notes, *more, *said))
 
 
+def read_layers(path: str | Path) -> Layer:
+    """Read all layers with geometries as one, whose attribute `layer` has their names; one alone as it is.
+
+    Raises:
+        LabelError: if one cannot be read, or they differ in their CRS.
+    """
+    names = _with_geometries(_places(path))
+    if len(names) < 2:  # noqa: PLR2004 - there is nothing to join
+        return read_layer(path, None)
+    layers = [read_layer(path, name) for name in names]
+    systems = dict.fromkeys(str(found.crs) for found in layers)
+    if len(systems) > 1:
+        raise LabelError(f"{path} has layers in different CRSs ({listed(systems)}): save them in one")
+    return Layer(
+        geometries=np.concatenate([found.geometries for found in layers]),
+        fields={LAYER_FIELD: np.repeat(np.array(names, object), [len(found.geometries) for found in layers])},
+        crs=layers[0].crs,
+        notes=tuple(dict.fromkeys(note for found in layers for note in found.notes)),
+    )
+
+
+def _with_geometries(places: dict[str, _Place]) -> list[str]:
+    return [name for name, place in places.items() if place.has_geometries]
+
+
 def _read(
     place: _Place, name: str
 ) -> tuple[dict[str, Any], NDArray[Any] | None, list[NDArray[Any]], tuple[str, ...]]:
@@ -127,11 +154,13 @@ def _survives(text: str, encoding: str) -> bool:
 
 
 def field_names(path: str | Path, layer: str | None) -> tuple[str, ...]:
-    """Return the names of the attributes of a layer.
+    """Return the names of the attributes of a layer; none where there are several and none was chosen.
 
     Raises:
         LabelError: if there is no such layer.
     """
+    if layer is None and len(_with_geometries(_places(path))) > 1:
+        return ()
     with _opened(path, layer) as (place, _):
         return tuple(pyogrio.read_info(place.source, layer=place.layer)["fields"].tolist())
 
@@ -211,17 +240,14 @@ def _zipped(path: str | Path, members: list[str]) -> dict[str, _Place]:
 def _choose(path: str | Path, places: dict[str, _Place], wanted: str | None) -> _Place:
     if wanted in places:
         return places[str(wanted)]
-    mapped = [name for name, place in places.items() if place.has_geometries]
+    mapped = _with_geometries(places)
     if wanted is None and len(mapped or places) == 1:
         return places[(mapped or list(places))[0]]
     if not places:
         raise LabelError(f"{path} holds no layer: it is empty or damaged, save it anew in your GIS")
     asked = "name one" if wanted is None else f"{wanted!r} is none of them"
-    merge = (
-        ". If each layer is a class, merge them first (QGIS: Vector, Data Management Tools, Merge Vector Layers), "
-        "then --class-field layer"
-    )
+    together = f". If each layer is a class: --class-field {LAYER_FIELD}" if len(mapped) > 1 else ""
     raise LabelError(
         f"{path} has {len(places)} layers ({listed(places)}): {asked} with --layer"
-        f"{merge if wanted is None and len(mapped) > 1 else ''}"
+        f"{together if wanted is None else ''}"
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cssd_geo.errors import LabelError
 from cssd_geo.vectors.class_fields import read_classes
 from cssd_geo.vectors.legend import Entry
-from cssd_geo.vectors.vector_files import read_layer
+from cssd_geo.vectors.vector_files import LAYER_FIELD, read_layer, read_layers
 
 _POINTS = (-1, 0, 4)
 """Type ids of shapely for a missing geometry, a point and several points."""
@@ -37,13 +37,15 @@ def read_shapes(path: str | Path, *, layer: str | None, class_field: str | None)
 
     Args:
         path: a vector that GDAL reads, or a zip with one.
-        layer: needed where there are several.
-        class_field: attribute with the class; guessed where only one is plausible.
+        layer: needed where there are several, unless each of them is a class.
+        class_field: attribute with the class; guessed where only one is plausible. "layer" without a `layer`: each
+            layer of the file is a class, whose name it has.
 
     Raises:
         LabelError: if there is no such layer or field, or no geometry, or a value is no class.
     """
-    found = read_layer(path, layer)
+    together = layer is None and class_field == LAYER_FIELD
+    found = read_layers(path) if together else read_layer(path, layer)
     usable = _usable(found.geometries)
     if not usable.any():
         raise LabelError(
