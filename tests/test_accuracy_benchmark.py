@@ -62,6 +62,7 @@ def test_a_run_is_gone_on_with_and_the_table_has_means(folder: Path) -> None:
     nearer = [line.replace('"distance": 17', '"distance": 16') for line in lines]
     (folder / "accuracy.jsonl").write_text("\n".join(nearer))
     assert "apart" not in run(folder, "--table").stdout, "what tested nearer to the training fields does not count"
+    assert run(folder, "--table", "--distance", "16").stdout == second.stdout[second.stdout.index("| scene") :]
 
 
 def test_samples_that_cannot_train_or_leave_nothing_to_test_are_passed_over(folder: Path) -> None:

@@ -8,7 +8,7 @@ a run can be stopped and gone on with. `--table` only prints what is there. Spli
 random  k training pixels of each class (half of a class with fewer than 2 k), all other labelled pixels test.
         Their neighbours train, so this says how well a scene is memorised.
 apart   whole polygons are held out, half of each class at best; k training pixels a class from the others, so far
-        away that no window of a training pixel shares a pixel with one of a test pixel.
+        away (--distance) that no window of a training pixel shares a pixel with one of a test pixel.
 
 Instead of a number of shots: `all` labelled pixels of the training side, or those on a grid, `grid5` (windows
 overlap by half) and `grid10` (they do not).
@@ -38,6 +38,7 @@ from cssd_geo.training import LEAST_PIXELS
 SEEDS = (1330, 1220, 1336, 1337, 1224, 1236, 1226, 1235, 1233, 1229)
 SPLITS = ("random", "apart")
 _USUAL = ("support vectors", "random forest")
+_DISTANCE = separation(RECEPTIVE_FIELD)
 _APART = 0.5
 """Share of the pixels of a class that the split by polygons aims to test."""
 
@@ -52,12 +53,15 @@ def main() -> None:
     parser.add_argument("--scenes", nargs="+", choices=cubes.NAMES, default=["demo"])
     parser.add_argument("--splits", nargs="+", choices=SPLITS, default=SPLITS)
     parser.add_argument("--shots", nargs="+", default=["10"], help="numbers, all, grid5, grid10")
+    parser.add_argument(
+        "--distance", type=int, default=_DISTANCE, help="pixels from what trains to what tests apart, at least"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--methods", nargs="+", choices=methods.METHODS, default=methods.METHODS)
     parser.add_argument("--fetch", action="store_true", help="download public scenes that are missing, once")
     parser.add_argument("--table", action="store_true", help="only print what is there")
     options = parser.parse_args()
-    done = _read_results(options.results)
+    done = _read_results(options.results, options.distance)
     if not options.table:
         try:
             with options.results.open("a") as file:
@@ -71,10 +75,10 @@ def main() -> None:
     print(f"{leads(done)}\n\n{table(done)}")
 
 
-def _read_results(path: Path) -> list[Row]:
+def _read_results(path: Path, distance: int) -> list[Row]:
     """Rows that are there already, but for those of another distance, which are not comparable."""
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    return [row for row in rows if row["distance"] == _distance(row["split"])]
+    return [row for row in rows if row["distance"] in (None, distance)]
 
 
 def missing(options: argparse.Namespace, done: list[Row]) -> Iterator[Row]:
@@ -90,16 +94,11 @@ def missing(options: argparse.Namespace, done: list[Row]) -> Iterator[Row]:
                         if _key(case) in there:
                             continue
                         data = data or cubes.labelled(name, options.data, _read, fetch=options.fetch)
-                        yield from _run(data, case)
+                        yield from _run(data, case, options.distance)
 
 
 def _key(row: Row) -> tuple[Any, ...]:
     return row["scene"], row["split"], row["shots"], row["seed"], row["method"].split(":")[0]
-
-
-def _distance(split: str) -> int | None:
-    """Pixels at least between what trains and what tests; None where they may be neighbours."""
-    return separation(RECEPTIVE_FIELD) if split == "apart" else None
 
 
 def _read(scene: Scene, labels: Labels) -> cubes.Labelled:
@@ -107,8 +106,8 @@ def _read(scene: Scene, labels: Labels) -> cubes.Labelled:
     return cubes.Labelled(scene=scene, labels=labels.select(valid), spectra=spectra[valid])
 
 
-def _run(data: cubes.Labelled, case: Row) -> Iterator[Row]:
-    train, test = _samples(data.labels, case["split"], case["shots"], case["seed"])
+def _run(data: cubes.Labelled, case: Row, distance: int) -> Iterator[Row]:
+    train, test = _samples(data.labels, case, distance)
     few = data.labels.select(train).counts().min() < LEAST_PIXELS
     if few or not len(test):
         why = f"a class has fewer than {LEAST_PIXELS} training pixels" if few else "no pixel is left to test"
@@ -123,15 +122,16 @@ def _run(data: cubes.Labelled, case: Row) -> Iterator[Row]:
             "kappa": round(accuracy.kappa, 5),
             "calibration_error": None if error is None else round(error, 5),
             "seconds": round(found.seconds, 1),
-            "distance": _distance(case["split"]),
+            "distance": distance if case["split"] == "apart" else None,
             "train": len(train),
             "test": len(test),
             "tested_classes": int((accuracy.n > 0).sum()),
         }
 
 
-def _samples(labels: Labels, split: str, shots: str, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _samples(labels: Labels, case: Row, distance: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Indexes of the labelled pixels that train and that test."""
+    split, shots, seed = case["split"], case["shots"], case["seed"]
     if split == "random":
         allowed, test = np.ones(len(labels), np.bool_), None
     else:
@@ -140,7 +140,7 @@ def _samples(labels: Labels, split: str, shots: str, seed: int) -> tuple[NDArray
             cols=labels.cols,
             classes=labels.classes,
             polygons=labels.polygons,
-            buffer=separation(RECEPTIVE_FIELD),
+            buffer=distance,
             fraction=_APART,
             seed=seed,
         )
