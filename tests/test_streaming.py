@@ -343,11 +343,18 @@ def test_results_come_in_the_plan_s_order_and_are_those_of_each_tile_alone(
     assert threads() == before
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
+@pytest.fixture(params=[1, 2])
+def at_once(request: pytest.FixtureRequest) -> Iterator[int]:
+    """As many of torch's threads, so that as many tiles are computed at a time."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(usual)
+
+
 def test_while_a_tile_is_written_the_next_ones_are_computed(
     scenes: dict[str, Scene], monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: at_once)
     classifier = TileClassifier(random_model(bands=BANDS), scenes["tiles"], torch.device("cpu"))
     classify, computed = classifier.classify, []
 
