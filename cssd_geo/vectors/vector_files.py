@@ -78,7 +78,12 @@ def read_layer(path: str | Path, layer: str | None) -> Layer:
     Raises:
         LabelError: if there is no such layer, it has no geometries, or it cannot be read.
     """
-    with _opened(path, layer) as (place, notes), warnings.catch_warnings(record=True) as caught:
+    with _opened(path, layer, _places(path)) as (place, notes):
+        return _layer_at(path, place, notes)
+
+
+def _layer_at(path: str | Path, place: _Place, notes: tuple[str, ...] = ()) -> Layer:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             meta, wkb, columns, more = _read(place, Path(path).name)
@@ -106,10 +111,11 @@ def read_layers(path: str | Path) -> Layer:
     Raises:
         LabelError: if one cannot be read, or they differ in their CRS.
     """
-    names = _with_geometries(_places(path))
+    places = _places(path)
+    names = _with_geometries(places)
     if len(names) < 2:  # noqa: PLR2004 - there is nothing to join
         return read_layer(path, None)
-    layers = [read_layer(path, name) for name in names]
+    layers = [_layer_at(path, places[name]) for name in names]
     systems = dict.fromkeys(str(found.crs) for found in layers)
     if len(systems) > 1:
         raise LabelError(f"{path} has layers in different CRSs ({listed(systems)}): save them in one")
@@ -159,17 +165,20 @@ def field_names(path: str | Path, layer: str | None) -> tuple[str, ...]:
     Raises:
         LabelError: if there is no such layer.
     """
-    if layer is None and len(_with_geometries(_places(path))) > 1:
+    places = _places(path)
+    if layer is None and len(_with_geometries(places)) > 1:
         return ()
-    with _opened(path, layer) as (place, _):
+    with _opened(path, layer, places) as (place, _):
         return tuple(pyogrio.read_info(place.source, layer=place.layer)["fields"].tolist())
 
 
 @contextmanager
-def _opened(path: str | Path, layer: str | None) -> Iterator[tuple[_Place, tuple[str, ...]]]:
+def _opened(
+    path: str | Path, layer: str | None, places: dict[str, _Place]
+) -> Iterator[tuple[_Place, tuple[str, ...]]]:
     """Lend a layer to read: of a shapefile without a fitting index, one with an index that was made for it."""
     if not (Path(path).suffix.lower() == ".shp" and Path(path).is_file()) or has_fitting_index(Path(path)):
-        yield _choose(path, _places(path), layer), ()
+        yield _choose(path, places, layer), ()
         return
     with reindexed(Path(path)) as repaired:
         note = f"{Path(path).name} has no index (.shx) that fits it: one was made for reading, from its shapes."
