@@ -246,7 +246,7 @@ def _open_label_raster(path: str | Path, grid: Grid) -> Any:
     try:
         dataset = open_raster(path)
     except SceneError as error:
-        raise LabelError(f"{path} is neither a vector nor a raster that GDAL can read") from error
+        raise LabelError(f"{path} is neither a vector nor a raster: {error}") from error
     differences = Grid.of(dataset).differences(grid, _SAME_PLACE)
     if differences:
         raise LabelError(

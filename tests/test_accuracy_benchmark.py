@@ -3,13 +3,16 @@
 import hashlib
 import importlib
 import json
+import runpy
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import chdir, redirect_stdout
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,9 +25,16 @@ from scipy.io import loadmat, savemat
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "accuracy"
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(BENCHMARK), "--data", ".", "--scenes", "salinas", "--shots", "4", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+WORDS = ("--data", ".", "--scenes", "salinas", "--shots", "4")
+
+
+def run(folder: Path, *words: str) -> str:
+    """Run it in this process, which has imported what takes the longest, and return what it said."""
+    said = StringIO()
+    with chdir(folder), redirect_stdout(said), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(BENCHMARK), *WORDS, *words])
+        runpy.run_path(str(BENCHMARK), run_name="__main__")
+    return said.getvalue()
 
 
 @pytest.fixture
@@ -42,40 +52,33 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_run_is_gone_on_with_and_the_table_has_means(folder: Path) -> None:
-    first = run(
-        folder, "--seeds", "1330", "--methods", "random forest", "published", "--splits", "random", "apart"
-    )
-    assert first.returncode == 0, first.stderr
+    run(folder, "--seeds", "1330", "--methods", "random forest", "published", "--splits", "random", "apart")
     rows = [json.loads(line) for line in (folder / "accuracy.jsonl").read_text().splitlines()]
     assert [(r["split"], r["method"]) for r in rows] == [
         (split, method) for split in ("random", "apart") for method in ("random forest", "published")
     ]
     assert all(r["train"] == 8 and r["oa"] > 80 for r in rows)
     second = run(folder, "--seeds", "1330", "1220", "--methods", "random forest", "--splits", "apart")
-    assert second.returncode == 0, second.stderr
     lines = (folder / "accuracy.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines[:4]] == rows, "what was there is kept"
     assert len(lines) == 5, "and not run again"
-    assert "| salinas | apart | 4 | random forest | 2 |" in second.stdout
-    assert run(folder, "--table").stdout == second.stdout[second.stdout.index("| scene") :]
+    assert "| salinas | apart | 4 | random forest | 2 |" in second
+    assert run(folder, "--table") == second[second.index("| scene") :]
     assert [r["distance"] for r in rows] == [None, None, 17, 17]
     nearer = [line.replace('"distance": 17', '"distance": 16') for line in lines]
     (folder / "accuracy.jsonl").write_text("\n".join(nearer))
-    assert "apart" not in run(folder, "--table").stdout, "what tested nearer to the training fields does not count"
-    assert run(folder, "--table", "--distance", "16").stdout == second.stdout[second.stdout.index("| scene") :]
+    assert "apart" not in run(folder, "--table"), "what tested nearer to the training fields does not count"
+    assert run(folder, "--table", "--distance", "16") == second[second.index("| scene") :]
 
 
 def test_samples_that_cannot_train_or_leave_nothing_to_test_are_passed_over(folder: Path) -> None:
     words = ("--seeds", "1330", "--methods", "random forest", "--splits", "random")
     done = run(folder, *words, "--shots", "all", "grid10", "grid5")
-    assert done.returncode == 0, done.stderr
-    assert (
-        "skipped, no pixel is left to test: {'scene': 'salinas', 'split': 'random', 'shots': 'all'" in done.stdout
-    )
-    assert "skipped, a class has fewer than 3 training pixels" not in done.stdout
-    assert "| salinas | random | grid10 |" in done.stdout
-    assert "| salinas | random | grid5 |" in done.stdout
-    assert "| all |" not in done.stdout
+    assert "skipped, no pixel is left to test: {'scene': 'salinas', 'split': 'random', 'shots': 'all'" in done
+    assert "skipped, a class has fewer than 3 training pixels" not in done
+    assert "| salinas | random | grid10 |" in done
+    assert "| salinas | random | grid5 |" in done
+    assert "| all |" not in done
 
 
 def test_matlabs_newer_files_are_the_same_scene(folder: Path) -> None:
@@ -91,13 +94,13 @@ def test_matlabs_newer_files_are_the_same_scene(folder: Path) -> None:
         with (folder / name).open("r+b") as written:
             written.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
     newer = run(folder, *words)
-    assert newer.returncode == 0, newer.stderr
-    assert newer.stdout.split("seconds=")[0] == older.stdout.split("seconds=")[0]
+    assert newer.split("seconds=")[0] == older.split("seconds=")[0]
 
 
 def test_a_missing_scene_is_one_clear_line(folder: Path) -> None:
     (folder / "Salinas_gt.mat").unlink()
-    done = run(folder, "--methods", "random forest")
+    command = [sys.executable, str(BENCHMARK), *WORDS, "--methods", "random forest"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: Salinas_gt.mat is missing: put the scene there")
     assert done.stderr.count("\n") == 1
@@ -162,7 +165,6 @@ def test_a_file_that_is_not_what_it_was_is_refused(
 
 
 def test_a_scene_that_is_another_one_is_refused(folder: Path) -> None:
-    done = run(folder, "--fetch", "--methods", "random forest")
-    assert done.returncode == 1
-    assert "are not salinas as it is known: (50, 76, 12) with" in done.stderr
-    assert "instead of (512, 217, 204) with 54,129" in done.stderr
+    known = r"are not salinas as it is known: \(50, 76, 12\) with .* instead of \(512, 217, 204\) with 54,129"
+    with pytest.raises(SystemExit, match=known):
+        run(folder, "--fetch", "--methods", "random forest")

@@ -4,9 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import numpy as np
+import pytest
 import rasterio
+from rasterio.errors import NotGeoreferencedWarning
+from scipy.io import savemat
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SMALL = {"EPOCHS": "1", "SIZE": "136 168", "PYTHON": sys.executable}
@@ -40,3 +45,17 @@ def test_the_notebook(tmp_path: Path) -> None:
     text = run(sys.executable, "-W", "error", EXAMPLES / "api_notebook.py", tmp_path)
     assert "look at" in text.splitlines()[-1]
     assert (tmp_path / "notebook.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_the_lines_that_make_a_geotiff_of_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    documented = (EXAMPLES.parent / "docs" / "formats.md").read_text()
+    cube = np.arange(3 * 4 * 5, dtype=np.uint16).reshape(3, 4, 5)  # row, column, band
+    monkeypatch.chdir(tmp_path)
+    savemat("PaviaU.mat", {"paviaU": cube})
+    savemat("PaviaU_gt.mat", {"paviaU_gt": cube[..., 0]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        exec(documented.split("```python")[1].split("```")[0], {})  # noqa: S102 - our own
+        with rasterio.open("scene.tif") as scene, rasterio.open("labels.tif") as labels:
+            np.testing.assert_array_equal(scene.read(), np.moveaxis(cube, 2, 0))
+            np.testing.assert_array_equal(labels.read(1), cube[..., 0])

@@ -410,8 +410,10 @@ def test_files_that_are_no_labels_say_so(tmp_path: Path) -> None:
     table.write_text("k,v\na,1\nb,2\n")
     with pytest.raises(LabelError, match=r"missing\.gpkg does not exist"):
         read_labels(tmp_path / "missing.gpkg", _grid())
-    with pytest.raises(LabelError, match="neither a vector nor a raster"):
+    with pytest.raises(LabelError, match=r"neither a vector nor a raster: .* not recognized"):
         read_labels(text, _grid())
+    with pytest.raises(LabelError, match="holds arrays of NumPy"):
+        read_labels(text.rename(tmp_path / "truth.npy"), _grid())
     for read in (lambda: read_labels(table, _grid(), class_field="k"), lambda: read_mask(table, _grid())):
         with pytest.raises(LabelError, match="has no geometries"):
             read()

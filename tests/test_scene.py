@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import rasterio
@@ -591,11 +592,16 @@ def test_values_that_are_too_long_are_refused() -> None:
 
 
 def test_what_cannot_be_opened_is_said_in_one_line(tmp_path: Path) -> None:
-    text = tmp_path / "notes.txt"
+    text, arrays = tmp_path / "notes.txt", tmp_path / "scene.mat"
     text.write_text("no raster")
+    with h5py.File(
+        arrays, "w", userblock_size=512
+    ) as file:  # as MATLAB 7.3 writes it: GDAL would swap rows and columns
+        file["cube"] = np.zeros((3, 4, 5))
     for path, message in (
         (tmp_path / "missing.tif", "does not exist"),
         (text, "not a raster that GDAL can read"),
+        (arrays, r"holds arrays of MATLAB, .* write them to a GeoTIFF first \(docs/formats\.md"),
         (tmp_path, "is a folder, and no sensor product that is known"),
     ):
         with pytest.raises(SceneError, match=message) as caught:

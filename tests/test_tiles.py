@@ -51,8 +51,7 @@ def test_padded_is_the_core_grown_by_the_halo(plan: TilePlan) -> None:
 @given(plan=plans)
 def test_what_is_read_ends_where_blocks_end(plan: TilePlan) -> None:
     """Else the blocks at the end of a tile would be decoded again for the next one."""
-    for tile in plan:
-        down, across = place_of(plan, tile)
+    for tile, down, across in placed(plan):
         bottom, right = tile.padded.row + tile.padded.height, tile.padded.col + tile.padded.width
         if plan.tile_height > plan.halo.after and down < plan.rows - 1:
             assert bottom == (down + 1) * plan.tile_height
@@ -62,8 +61,7 @@ def test_what_is_read_ends_where_blocks_end(plan: TilePlan) -> None:
 
 @given(plan=plans)
 def test_tiles_share_the_halo_with_those_above_and_to_the_left(plan: TilePlan) -> None:
-    for tile in plan:
-        down, across = place_of(plan, tile)
+    for tile, down, across in placed(plan):
         if down:
             above = plan[plan.index(down - 1, across)].padded
             assert (tile.padded.col, tile.padded.width) == (above.col, above.width)
@@ -89,10 +87,10 @@ def test_pixels_read_are_once_those_of_the_columns_abreast(plan: TilePlan) -> No
     assert plan.pixels_read == counted
 
 
-def place_of(plan: TilePlan, tile: Tile) -> tuple[int, int]:
-    """Row and column of tiles in which it lies, from its core."""
-    tops, lefts = ({t.core.row for t in plan}, {t.core.col for t in plan})
-    return sorted(tops).index(tile.core.row), sorted(lefts).index(tile.core.col)
+def placed(plan: TilePlan) -> list[tuple[Tile, int, int]]:
+    """Each tile with the row and column of tiles in which it lies, from the cores."""
+    tops, lefts = sorted({tile.core.row for tile in plan}), sorted({tile.core.col for tile in plan})
+    return [(tile, tops.index(tile.core.row), lefts.index(tile.core.col)) for tile in plan]
 
 
 @given(plan=plans)

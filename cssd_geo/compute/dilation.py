@@ -38,15 +38,27 @@ class Dilation(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of values and element."""
         values, element, best = ctx.saved_tensors
-        to_values, to_element = _empty_channels_last(values, shrink=0).zero_(), torch.zeros_like(element)
-        images = max(1, _BACKWARD_VALUES // values[0].numel())
-        parts = zip(*(whole.split(images) for whole in (values, to_values, best, gradients[0])), strict=True)
-        for part, to_part, won, gradient in parts:
-            for i, weight in enumerate(element.flatten().tolist()):
-                share = (_tap(part, i) * weight).eq_(won).mul_(gradient)  # what flows back to the winner
-                _tap(to_part, i).add_(share, alpha=weight)
-                to_element.view(-1)[i] += torch.dot(_flat(share), _flat(won)) / weight
-        return to_values, to_element
+        to_values = torch.zeros_like(values, memory_format=torch.channels_last)
+        to_element = values.new_zeros(len(values), 9, values.shape[1])
+        images = [_pixels(each) for each in (values, best, gradients[0], to_values)]
+        if not kernels.dilate_back(*images, element=element, to_element=to_element):
+            _dilate_back(*images, element=element, to_element=to_element)
+        return to_values, to_element.sum((0, 2)).view_as(element)
+
+
+def _dilate_back(*images: Tensor, element: Tensor, to_element: Tensor) -> None:
+    """What `kernels.dilate_back` does."""
+    values, best, gradients, to_values = (each.permute(0, 3, 1, 2) for each in images)
+    some = max(1, _BACKWARD_VALUES // values[0].numel())
+    parts = zip(
+        *(torch.split(every, some) for every in (values, best, gradients, to_values, to_element)), strict=True
+    )
+    for part, won, gradient, to_part, to_weights in parts:
+        for i, weight in enumerate(element.flatten().tolist()):
+            near = _tap(part, i)
+            share = (near * weight).eq_(won).mul_(gradient)  # what flows back to the winner
+            _tap(to_part, i).add_(share, alpha=weight)
+            to_weights[:, i] = share.mul_(near).sum((2, 3))
 
 
 def dilate(values: Tensor, element: Tensor, out: Tensor) -> Tensor:
@@ -78,9 +90,9 @@ def _tap(values: Tensor, i: int) -> Tensor:
     return values[:, :, y : values.shape[2] - 2 + y, x : values.shape[3] - 2 + x]
 
 
-def _flat(values: Tensor) -> Tensor:
-    """All of (B,C,y,x), channels last in memory, without a copy."""
-    return values.permute(0, 2, 3, 1).reshape(-1)
+def _pixels(images: Tensor) -> Tensor:
+    """(B,C,y,x) as (B,y,x,C), side by side in memory; without a copy where channels are last there."""
+    return images.permute(0, 2, 3, 1).contiguous()
 
 
 def _row_strips(values: Tensor) -> Iterator[tuple[slice, Tensor]]:

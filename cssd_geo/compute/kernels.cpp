@@ -129,6 +129,29 @@ INLINE void dilate(const T *values, Size line, const Work<T> *element, T *out, S
         }
 }
 
+// The way back, for whole images: a gradient flows to the neighbour that won, found again by comparing. Adds to
+// `to_values`, and for each image to the (9, features) whose sums are the gradients of the element.
+template <class T>
+INLINE void dilate_back(const T *values, const T *best, const T *gradients, T *to_values, const T *element, T *to_element,
+                        Size images, Size rows, Size columns, Size features) {
+    for (Size image = 0; image < images; image++)
+        for (Size y = 0; y < rows; y++)
+            for (Size x = 0; x < columns; x++)
+                for (Size i = 0; i < 9; i++) {
+                    const Size pixel = ((image * rows + y) * columns + x) * features;
+                    const Size neighbour = ((image * (rows + 2) + y + i / 3) * (columns + 2) + x + i % 3) * features;
+                    const T *__restrict value = values + neighbour, *__restrict won = best + pixel;
+                    const T *__restrict gradient = gradients + pixel;
+                    T *__restrict to_value = to_values + neighbour;
+                    T *__restrict to_weight = to_element + (image * 9 + i) * features;
+                    for (Size c = 0; c < features; c++) {
+                        const T share = value[c] * element[i] == won[c] ? gradient[c] : 0;
+                        to_value[c] += share * element[i];
+                        to_weight[c] += share * value[c];
+                    }
+                }
+}
+
 template <class T> INLINE Work<T> length(const T *values, Size features) {
     constexpr Size LANES = 16;  // sums side by side, or nothing would be
     Work<T> sums[LANES] = {}, sum = 0;
@@ -220,6 +243,15 @@ GELU(float64, float64)
 GELU(float32, float32)
 GELU(float32, bfloat16)
 GELU(bfloat16, bfloat16)
+
+#define DILATE_BACK(T)                                                                                          \
+    EXPORT void dilate_back_##T(const T *values, const T *best, const T *gradients, T *to_values,               \
+                                const T *element, T *to_element, Size images, Size rows, Size columns,          \
+                                Size features) {                                                                \
+        dilate_back(values, best, gradients, to_values, element, to_element, images, rows, columns, features);  \
+    }
+DILATE_BACK(float64)
+DILATE_BACK(float32)
 
 #define ALL(T)                                                                                                  \
     EXPORT void gate_##T(const T *values, const T *logits, T *out, Size pixels, Size features) {                \

@@ -37,6 +37,7 @@ _ARGUMENTS = {
     "gelu": [_POINTER, _SIZE, _SIZE, _POINTER, *[_SIZE] * 3],
     "gate": [*[_POINTER] * 3, *[_SIZE] * 2],
     "dilate": [_POINTER, _SIZE, _POINTER, _POINTER, *[_SIZE] * 4],
+    "dilate_back": [*[_POINTER] * 6, *[_SIZE] * 4],
     "write_units": [_POINTER, _SIZE, _POINTER, *[_SIZE] * 6, _NUMBER],
     "pool": [*[_POINTER] * 3, _SIZE, _POINTER, *[_SIZE] * 10, _POINTER],
 }
@@ -95,6 +96,31 @@ def dilate(values: Tensor, element: Tensor, out: Tensor) -> bool:
         return above, values.stride(0), weights, below, out.stride(0), _rows(part), columns, features
 
     return _run("dilate", (out.dtype,), arguments, len(out))
+
+
+def dilate_back(
+    values: Tensor, best: Tensor, gradients: Tensor, to_values: Tensor, *, element: Tensor, to_element: Tensor
+) -> bool:
+    """Add up what flows back through `dilate` to several images of (r+2,x+2,C).
+
+    Args:
+        values: (B,r+2,x+2,C).
+        best: (B,r,x,C), what `values` were dilated to.
+        gradients: of `best`.
+        to_values: zeros, to which the gradients of `values` are added.
+        element: (3,3).
+        to_element: (B,9,C) of zeros; what is added sums up over B and C to the gradients of `element`.
+    """
+    element = element.contiguous()
+    every = (values, best, gradients, to_values, element, to_element)
+    if not (_alike(*every) and all(_dense(tensor) for tensor in every)):
+        return False
+
+    def arguments(part: slice) -> _Values:
+        images = values[part], best[part], gradients[part], to_values[part]
+        return *images, element, to_element[part], _rows(part), *best.shape[1:]
+
+    return _run("dilate_back", (values.dtype,), arguments, len(values))
 
 
 def write_units(values: Tensor, out: Tensor, *, step: int, length: float) -> bool:

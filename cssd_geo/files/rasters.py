@@ -28,6 +28,9 @@ _PATIENCE = {
 }
 """Seconds to connect, and seconds with less than so many bytes each."""
 
+_ARRAYS = {".mat": "MATLAB", ".npy": "NumPy", ".npz": "NumPy"}
+"""Files of arrays and nothing else. GDAL opens some of MATLAB's, with rows and columns swapped."""
+
 _warning = threading.Lock()
 
 
@@ -53,6 +56,11 @@ def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
     local, named = Path(path).exists(), named_file(path)
     if not local and Path(path).is_absolute() and not is_address(path):
         raise SceneError(f"{path} does not exist: check the path")
+    if (program := _ARRAYS.get(Path(path).suffix.lower())) is not None:
+        raise SceneError(
+            f"{path} holds arrays of {program}, which do not say what is a row, a column or a band, nor where it "
+            "lies: write them to a GeoTIFF first (docs/formats.md, Arrays, has the lines)"
+        )
     if named is not None and not follow_links:
         for other in files_led_to(named):
             _require_raster(str(other), other.stat().st_mtime_ns)
