@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,16 +194,3 @@ def find_model(given: str | Path | None, folder: str | Path = "models") -> Path:
     raise ModelFileError(
         f"which model? ./{folder} holds {found}: name one with --model, or set the variable {MODEL_VARIABLE}"
     )
-
-
-def json_ready(value: Any) -> Any:
-    """Replace what JSON cannot hold: NaN and infinities become null, numpy numbers plain ones."""
-    if isinstance(value, dict):
-        return {str(key): json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_ready(item) for item in value]
-    if isinstance(value, np.generic):
-        return json_ready(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

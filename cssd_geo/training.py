@@ -16,6 +16,7 @@ from cssd_geo.classes import ClassTable
 from cssd_geo.engine.inference import TileClassifier, choose_device, predict_pixels
 from cssd_geo.errors import InputError
 from cssd_geo.files.fingerprints import fingerprint
+from cssd_geo.files.json_values import json_ready
 from cssd_geo.files.outputs import check_target
 from cssd_geo.labels import Labels, read_labels, require_trainable
 from cssd_geo.learning.baselines import BASELINES
@@ -26,7 +27,7 @@ from cssd_geo.learning.sampling import Fold, draw
 from cssd_geo.learning.trainer import Trainer
 from cssd_geo.learning.validation import HoldOut, Predictions, judge
 from cssd_geo.messages import listed
-from cssd_geo.model import Model, json_ready
+from cssd_geo.model import Model
 from cssd_geo.network import NetworkConfig
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene

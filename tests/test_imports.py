@@ -17,7 +17,7 @@ LAYERS = """
 .         errors messages
 .         bands classes options tiles
 .         budget machine
-files     fingerprints hdf5_links locations outputs xml_files
+files     fingerprints hdf5_links json_values locations outputs xml_files
 files     links
 files     rasters
 .         grid
@@ -63,7 +63,7 @@ runs      unfinished
 runs      layers
 runs      run
 .         reference
-.         evaluation info pictures reference_sample value_scale
+.         evaluation model_info pictures reference_sample scene_info value_scale
 .         classification forecast training
 .         batch
 bench     made patches
@@ -172,7 +172,7 @@ def test_nothing_below_the_network_reaches_torch(module: str) -> None:
 
 
 def test_scenes_maps_and_accuracy_work_without_torch() -> None:
-    modules = [f"cssd_geo.{name}" for name in WITHOUT_TORCH]
+    modules = [f"cssd_geo.{name}" for name in (*WITHOUT_TORCH, "scene_info")]
     code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

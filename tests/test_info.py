@@ -26,8 +26,9 @@ from cssd_geo.bands import Bands
 from cssd_geo.classes import ClassTable
 from cssd_geo.cli import main
 from cssd_geo.errors import ModelFileError, SceneError
-from cssd_geo.info import describe_model, describe_scene
+from cssd_geo.model_info import describe_model
 from cssd_geo.products import open_scene
+from cssd_geo.scene_info import describe_scene
 
 
 @pytest.fixture

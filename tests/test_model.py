@@ -19,7 +19,8 @@ from scenes import random_model, with_bands, write_two_fields
 from cssd_geo.bands import Bands
 from cssd_geo.errors import InputError, ModelFileError, OutputError
 from cssd_geo.files.fingerprints import fingerprint
-from cssd_geo.model import Model, find_model, json_ready, load_model
+from cssd_geo.files.json_values import json_ready
+from cssd_geo.model import Model, find_model, load_model
 from cssd_geo.options import TrainingOptions
 from cssd_geo.spectra.alignment import Alignment
 from cssd_geo.training import train

@@ -5,13 +5,16 @@ import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cssd_geo.cli import options
 from cssd_geo.cli.model_facts import few_of, lines_of
 from cssd_geo.errors import InputError
+
+if TYPE_CHECKING:
+    from cssd_geo.model import Model
 
 _HEADING = 9
 """Characters of the names of groups, before their lines."""
@@ -55,7 +58,7 @@ def command(
 
 
 def _of_model(path: str | Path) -> dict[str, Any]:
-    from cssd_geo.info import describe_model  # noqa: PLC0415 - --help does not wait for torch
+    from cssd_geo.model_info import describe_model  # noqa: PLC0415 - --help does not wait for torch
 
     return describe_model(path)
 
@@ -64,14 +67,13 @@ def _of_scene(
     path: str | Path, choice: dict[str, Any], model: Path | None, quicklook: Path | None, *, overwrite: bool
 ) -> dict[str, Any]:
     from cssd_geo.files.outputs import check_target, write_whole  # noqa: PLC0415 - --help does not wait for torch
-    from cssd_geo.info import describe_scene  # noqa: PLC0415 - likewise
-    from cssd_geo.model import load_model  # noqa: PLC0415 - likewise
     from cssd_geo.products import open_scene  # noqa: PLC0415 - likewise
+    from cssd_geo.scene_info import describe_scene  # noqa: PLC0415 - likewise
 
     if quicklook is not None:
         check_target(quicklook, overwrite=overwrite, suffixes=(".png",))
     scene = open_scene(path, **choice)
-    facts = describe_scene(scene, None if model is None else load_model(model))
+    facts = describe_scene(scene, None if model is None else _loaded(model))
     if quicklook is not None:
         from cssd_geo import pictures  # noqa: PLC0415 - matplotlib takes a second
 
@@ -81,6 +83,12 @@ def _of_scene(
             "bands": scene.band_numbers[pictures.shown_bands(scene.bands)].tolist(),
         }
     return facts
+
+
+def _loaded(path: Path) -> "Model":
+    from cssd_geo.model import load_model  # noqa: PLC0415 - a scene alone does not wait for torch
+
+    return load_model(path)
 
 
 # ---- a scene, for a person ----------------------------------------------------------------------------------

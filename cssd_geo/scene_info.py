@@ -1,17 +1,14 @@
-"""What is known of a model or a scene, as plain values for a person or a program."""
+"""What is known of a scene, as plain values for a person or a program; torch is loaded only for a model."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cssd_geo.bands import segments
-from cssd_geo.classes import ClassTable
-from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.errors import InputError, SceneError
-from cssd_geo.model import Model, json_ready, load_model
+from cssd_geo.files.json_values import json_ready
 from cssd_geo.products import open_scene
 from cssd_geo.scenes.previews import PixelSample, sample_pixels
 from cssd_geo.scenes.scene import Scene
@@ -19,23 +16,11 @@ from cssd_geo.scenes.scene_checks import place_of, quantiles, warnings_of
 from cssd_geo.scenes.sources import ChosenBands, RasterSource
 from cssd_geo.spectra.band_choice import ranges
 
-
-def describe_model(path: str | Path) -> dict[str, Any]:
-    """Return the header of a model file, with counts that a reader looks for first.
-
-    Raises:
-        ModelFileError: if it is missing, damaged or not a model.
-    """
-    model = load_model(path)
-    weights = sum(tensor.numel() for tensor in model.network.state_dict().values())
-    header = model.header()
-    header["classes"] = _classes(model.classes)
-    summary = {"bands": model.bands.summary(), "weights": weights, "digest": model.digest()}
-    facts: dict[str, Any] = json_ready({"model": Path(path).name} | summary | {"header": header})
-    return facts
+if TYPE_CHECKING:
+    from cssd_geo.model import Model
 
 
-def describe_scene(scene: str | Path | Scene, model: Model | None = None) -> dict[str, Any]:
+def describe_scene(scene: str | Path | Scene, model: "Model | None" = None) -> dict[str, Any]:
     """Return what is known of a scene, and what its pixels look like, of which some are read: seconds at most.
 
     Args:
@@ -121,10 +106,12 @@ def _values(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> dict[
     }
 
 
-def _plan(scene: Scene, model: Model) -> dict[str, Any]:
+def _plan(scene: Scene, model: "Model") -> dict[str, Any]:
     """Tiles of a classification with the default memory, or why the model does not fit the scene."""
+    from cssd_geo.engine.inference import TileClassifier, choose_device  # noqa: PLC0415 - torch takes a second
+
     try:
-        classifier = TileClassifier(model, scene, torch.device("cpu"))
+        classifier = TileClassifier(model, scene, choose_device("cpu"))
         plan = classifier.plan(scene)
     except (SceneError, InputError) as error:
         return {"fits": False, "why": str(error)}
@@ -137,8 +124,3 @@ def _plan(scene: Scene, model: Model) -> dict[str, Any]:
         "bytes_read": plan.pixels_read * len(model.mean) * scene.cube.dtype.itemsize,
         "memory": classifier.needs(scene).of(plan),
     }
-
-
-def _classes(table: ClassTable) -> dict[str, str]:
-    rows = zip(table.ids, table.names, table.colours, strict=True)
-    return {str(i): f"{name} (#{r:02x}{g:02x}{b:02x})" for i, name, (r, g, b) in rows}
