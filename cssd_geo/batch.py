@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.scene_lists import ListedScene, Shard
 from cssd_geo.value_scale import recognise_scale
 
-LAYERS = ("confidence", "disagreement", "probabilities")
+LAYERS = tuple(part.name for part in fields(Outputs) if part.name != "class_map")
 """What may be written beside each class map."""
 
 

@@ -109,14 +109,9 @@ def _folds(labels: Labels, splits: list[Split], options: TrainingOptions, *, apa
 
 
 def _limited(labels: Labels, chosen: Indexes, options: TrainingOptions) -> Indexes:
-    """Those of the chosen pixels that train: few shots, or at most so many of each class."""
-    classes = labels.classes[chosen]
-    if options.shots is not None:
-        kept = chosen[few_shot(classes=classes, shots=options.shots, seed=options.seed)]
-    else:
-        order = np.random.default_rng(options.seed).permutation(chosen)
-        members = (order[labels.classes[order] == k] for k in range(len(labels.table)))
-        kept = np.sort(np.concatenate([pixels[: options.pixels_per_class] for pixels in members]))
+    """Those of the chosen pixels that train: at most so many of each class, drawn at random."""
+    most = options.pixels_per_class if options.shots is None else options.shots
+    kept = chosen[few_shot(classes=labels.classes[chosen], shots=most, seed=options.seed)]
     counts = np.bincount(labels.classes[kept], minlength=len(labels.table))
     lost = [name for name, count in zip(labels.table.names, counts, strict=True) if not count]
     if lost:
