@@ -97,6 +97,31 @@ def test_dilation_to_the_last_bit(shape: tuple[int, int, int], kind: torch.dtype
 
 
 @needs_kernels
+@given(shape=shapes, images=st.integers(1, 4), kind=st.sampled_from(KINDS[:2]), seed=seeds)
+def test_the_way_back_through_the_dilation(
+    shape: tuple[int, int, int], images: int, kind: torch.dtype, seed: int
+) -> None:
+    """Also where several neighbours win."""
+    rows, columns, features = shape
+    values = drawn(seed, images, features, rows + 2, columns + 2, kind=kind)
+    values[:, ::2] = values[:, ::2].sign()
+    element = torch.randint(1, 4, (3, 3), generator=torch.Generator().manual_seed(seed)).to(kind) / 4
+    gradients = drawn(seed + 1, images, features, rows, columns, kind=kind)
+
+    def flown_back() -> tuple[Tensor, ...]:
+        inputs = [values.clone().requires_grad_(), element.clone().requires_grad_()]
+        dilated = Dilation.apply(*inputs)  # type: ignore[no-untyped-call]
+        return torch.autograd.grad(dilated, inputs, gradients)
+
+    found = flown_back()
+    with without_kernels():
+        expected = flown_back()
+    sizes = values.abs().sum().item() * gradients.abs().max().item()  # what the sums for the element are made of
+    for one, other, scale in zip(found, expected, (gradients.abs().max().item(), sizes), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=9 * TOLERANCE[kind] * scale)
+
+
+@needs_kernels
 @given(
     shape=shapes, kind=kinds, window=st.integers(1, 9), step=st.integers(1, 8), cut=st.integers(0, 2), seed=seeds
 )
@@ -180,28 +205,3 @@ def test_without_a_compiler_torch_is_asked() -> None:
         assert not kernels.gate(values, values, out)
         assert not kernels.dilate(values, torch.ones(3, 3), out[:2, :3])
     assert not bool(out.any())
-
-
-@needs_kernels
-@given(shape=shapes, images=st.integers(1, 4), kind=st.sampled_from(KINDS[:2]), seed=seeds)
-def test_the_way_back_through_the_dilation(
-    shape: tuple[int, int, int], images: int, kind: torch.dtype, seed: int
-) -> None:
-    """Also where several neighbours win."""
-    rows, columns, features = shape
-    values = drawn(seed, images, features, rows + 2, columns + 2, kind=kind)
-    values[:, ::2] = values[:, ::2].sign()
-    element = torch.randint(1, 4, (3, 3), generator=torch.Generator().manual_seed(seed)).to(kind) / 4
-    gradients = drawn(seed + 1, images, features, rows, columns, kind=kind)
-
-    def flown_back() -> tuple[Tensor, ...]:
-        inputs = [values.clone().requires_grad_(), element.clone().requires_grad_()]
-        dilated = Dilation.apply(*inputs)  # type: ignore[no-untyped-call]
-        return torch.autograd.grad(dilated, inputs, gradients)
-
-    found = flown_back()
-    with without_kernels():
-        expected = flown_back()
-    sizes = values.abs().sum().item() * gradients.abs().max().item()  # what the sums for the element are made of
-    for one, other, scale in zip(found, expected, (gradients.abs().max().item(), sizes), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=9 * TOLERANCE[kind] * scale)
