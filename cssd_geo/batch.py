@@ -151,6 +151,7 @@ def _classify_one(
         opened = options.open(scene.path)
         if _is_done(scene, opened, model, outputs.wanted(), options):
             return replace(blank, status="skipped"), None
+        _require_no_other_layers(scene, opened, model, folder, options)
         done = run(
             opened,
             model,
@@ -193,8 +194,7 @@ def _is_done(
     there = {part: path for part, path in paths.items() if os.path.lexists(path)}
     if not there or (options.overwrite and options.restart):
         return False
-    expected = {MODEL_TAG: model.digest(), SCENE_TAG: scene_digest(recognise_scale(opened, model))}
-    doubts = [doubt for path in there.values() if (doubt := _doubt(path, expected, options.precision))]
+    doubts = _doubts(there.values(), opened, model, options.precision)
     missing = [part for part in paths if part not in there]
     if not doubts and not missing:
         return True
@@ -203,6 +203,25 @@ def _is_done(
         why = "; ".join(doubts) or f"{scene.name} has {_joined('a', there)} but {_joined('no', missing)}"
         raise OutputError(f"{why}: give --overwrite to make all of it again, or another --output-dir")
     return False
+
+
+def _require_no_other_layers(
+    scene: ListedScene, opened: Scene, model: Model, folder: Path, options: BatchOptions
+) -> None:
+    """Refuse to put a map beside layers that are not asked for and not its own, but would be taken for that."""
+    others = [folder / f"{scene.name}_{layer}.tif" for layer in LAYERS if layer not in options.layers]
+    doubts = _doubts(filter(os.path.lexists, others), opened, model, options.precision)
+    if doubts:
+        raise OutputError(f"{doubts[0]}, and would lie beside the new map: ask for it as well, or move it away")
+
+
+def _doubts(paths: Iterable[Path], scene: Scene, model: Model, precision: str) -> list[str]:
+    """Say why outputs are not what would come out, where they are not."""
+    there = list(paths)
+    if not there:
+        return []
+    expected = {MODEL_TAG: model.digest(), SCENE_TAG: scene_digest(recognise_scale(scene, model))}
+    return [doubt for path in there if (doubt := _doubt(path, expected, precision)) is not None]
 
 
 def _doubt(path: Path, expected: Mapping[str, str | None], precision: str) -> str | None:

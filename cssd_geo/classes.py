@@ -2,6 +2,8 @@
 
 import colorsys
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -9,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cssd_geo.errors import InputError
-from cssd_geo.messages import has_control_characters
+from cssd_geo.messages import has_control_characters, listed
 
 Colour = tuple[int, int, int]
 
 UNCLASSIFIED = 0
 """Value of the class map where nothing was classified; also its nodata. Never the id of a class."""
+UNCLASSIFIED_NAME = "unclassified"
+"""What such pixels are called. Never the name of a class that is trained."""
 MAX_CLASS_ID = 65535
 
 # Twelve hues that stay apart for colour-blind readers and on satellite imagery (after Paul Tol's schemes).
@@ -41,14 +45,23 @@ class ClassTable:
                 f"a class table needs as many ids ({len(self.ids)}) as names ({len(self.names)}) and "
                 f"colours ({len(self.colours)}), and at least one"
             )
-        if list(self.ids) != sorted(set(self.ids)) or self.ids[0] < 1 or self.ids[-1] > MAX_CLASS_ID:
-            raise InputError(f"class ids must be unique, ascending and within 1..{MAX_CLASS_ID}: {self.ids}")
-        if len(set(self.names)) != len(self.names) or not all(self.names):
-            raise InputError(f"class names must be unique and not empty: {self.names}")
-        if any(has_control_characters(name) for name in self.names):
-            raise InputError(f"class names must not hold control characters: {self.names!r}")
-        if any(not 0 <= part <= 255 for colour in self.colours for part in colour):  # noqa: PLR2004 - a byte
-            raise InputError(f"colours are red, green, blue within 0..255: {self.colours}")
+        before = (UNCLASSIFIED, *self.ids)
+        _require_none(
+            f"class ids must be unique, ascending and within 1..{MAX_CLASS_ID}",
+            [i for last, i in zip(before, self.ids, strict=False) if not last < i <= MAX_CLASS_ID],
+        )
+        _require_none(
+            "class names must be unique and not empty",
+            [name for name, count in Counter(self.names).items() if count > 1 or not name],
+        )
+        _require_none(
+            "class names must not hold control characters",
+            [name for name in self.names if has_control_characters(name)],
+        )
+        _require_none(
+            "colours are red, green, blue within 0..255",
+            [colour for colour in self.colours if min(colour) < 0 or max(colour) > 255],  # noqa: PLR2004 - a byte
+        )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -89,6 +102,11 @@ class ClassTable:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"not a class table (id, name, colour): {error!r}") from error
+
+
+def _require_none(rule: str, wrong: Sequence[object]) -> None:
+    if wrong:
+        raise InputError(f"{rule}: {listed(map(repr, wrong))}")
 
 
 def parse_colour(text: Any) -> Colour | None:

@@ -19,6 +19,7 @@ from cssd_geo.options import whole_number
 from cssd_geo.products import open_scene
 from cssd_geo.runs.layers import Outputs
 from cssd_geo.runs.run import Run, RunOptions
+from cssd_geo.scenes.fill_checks import fill_notes
 from cssd_geo.scenes.scene import Scene, scene_of_array
 from cssd_geo.tiles import TilePlan, Window
 from cssd_geo.value_scale import recognise_scale
@@ -155,6 +156,7 @@ def classify(
     opened = recognise_scale(scene if isinstance(scene, Scene) else open_scene(scene), ready)
     where = this_machine(device, precision) if client is None else _cluster(client, opened, device, precision)
     classifier = TileClassifier(ready, opened, where.classifier_device, where.precision)
+    notes = (*opened.notes, *classifier.notes, *fill_notes(opened, classifier.bands))
     memory = classifier.usual_memory(opened) if memory is None else memory
     options = RunOptions(
         device=where.device.type,
@@ -189,7 +191,7 @@ def classify(
         unreadable=run.unreadable,
         seconds=seconds,
         busy=where.busy.shares(seconds),
-        notes=(*opened.notes, *classifier.notes),
+        notes=notes,
     )
 
 

@@ -1,5 +1,6 @@
 """Compare a class map with a reference that it was not trained on."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,7 @@ from cssd_geo.errors import InputError, LabelError
 from cssd_geo.grid import Grid
 from cssd_geo.labels import read_labels, read_mask
 from cssd_geo.maps.class_rasters import Strays, classes_of, count_pixels, open_class_map
-from cssd_geo.maps.layer import RECEPTIVE_FIELD_TAG
-from cssd_geo.options import RECEPTIVE_FIELD
+from cssd_geo.maps.reach import pixels_across, receptive_field_of
 from cssd_geo.reference import Pairs, pairs_at, read_reference
 from cssd_geo.vectors.class_fields import MAP_ID_FIELD, MAP_NAME_FIELD
 from cssd_geo.vectors.remapping import Remapping, read_remapping
@@ -30,6 +30,10 @@ _SQUARE_METRES = 10_000
 """In a hectare."""
 _EMPTY = ("None", "nan", "")
 """How an attribute without a value reads."""
+_SAME_SIZE = 1.001
+"""Pixels that are larger by less are as large as before: programs round transforms."""
+_LARGEST_BUFFER = 10_000
+"""Pixels. Excluded polygons are burnt so far around the map: 400 MB beside a small one."""
 _TRUE_AREA = 0.01
 """A projection that shows areas larger or smaller by more than this share is worth a note."""
 
@@ -88,9 +92,10 @@ def evaluate(
         layer: layer of a vector with several.
         exclude: polygons, such as those trained on, that do not count.
         exclude_layer: layer of an `exclude` with several.
-        buffer: nor do pixels nearer than this to them (Chebyshev distance). If None, the `separation` that the
-            map's receptive field asks for, 17 if it tells none: no counted pixel's window then shares a pixel with
-            what training reads around an excluded one.
+        buffer: nor do pixels nearer than this to them (Chebyshev distance), wherever these lie, also beside the
+            map. If None, the `separation` that the map's receptive field asks for, 17 if it tells none: no counted
+            pixel's window then shares a pixel with what training reads around an excluded one. Where the map was
+            resampled to smaller pixels since, so many more of them, and a note says so.
         stratified: the reference holds the points of a stratified random sample of the map's classes, as `sample`
             draws it: also estimate accuracy and areas by area, with confidence intervals.
         remap: what becomes of the reference's classes, a file as `read_remapping` reads it; they stay as they are
@@ -100,10 +105,11 @@ def evaluate(
         SceneError: if the map cannot be read or is no class map.
         LabelError: if the reference cannot be read, has no pixel or no class in common with the map, has only
             names where the map has only numbers, or is no sample of it although `stratified` says so.
-        InputError: if `buffer` is negative, `exclude` is given with `stratified`, `exclude_layer` without
-            `exclude`, or `remap` cannot be read.
+        InputError: if `buffer` is negative or above 10,000, `exclude` is given with `stratified`, `exclude_layer`
+            or `buffer` without `exclude`, a layer or field of what is no vector, or `remap` cannot be read.
     """
     _require_options(exclude, exclude_layer, buffer, stratified=stratified)
+    _require_vectors(("--class-field", class_field, reference), ("--layer", layer, reference))
     dataset = open_class_map(class_map)
     grid = Grid.of(dataset)
     if stratified:
@@ -112,9 +118,9 @@ def evaluate(
     found = read_reference(dataset, reference, grid, class_field=class_field, layer=layer, remap=rules)
     mapped = classes_of(dataset)
     matching = match_classes(mapped, found.table, str(class_map), str(reference), ids_given=found.ids_given)
-    excluded = None
+    excluded, distance_notes = None, tuple[str, ...]()
     if exclude is not None:
-        distance = separation(_receptive_field(dataset)) if buffer is None else buffer
+        distance, distance_notes = _separation(dataset) if buffer is None else (buffer, ())
         excluded = _exclude(exclude, exclude_layer, grid, distance)
     strays = Strays(mapped, dataset.nodata)
     confusion, left = _compare(found.pairs, matching, strays, excluded)
@@ -125,6 +131,7 @@ def evaluate(
         raise LabelError(f"{reference} has no pixel to compare with {class_map}: {reason}")
     notes = (*found.notes, *numbering_note(mapped, found.table))
     notes += () if found.strays is None else found.strays.notes("reference pixels")
+    notes += distance_notes
     notes += () if excluded is None else (excluded.note(left, left + int(confusion.sum())),)
     accuracy = Accuracy(confusion=confusion, names=matching.names)
     if not stratified:
@@ -138,14 +145,25 @@ def evaluate(
 def _require_options(
     exclude: str | Path | None, exclude_layer: str | None, buffer: int | None, *, stratified: bool
 ) -> None:
-    if buffer is not None and buffer < 0:
-        raise InputError(f"buffer is a number of pixels from 0, not {buffer}")
+    if buffer is not None and not 0 <= buffer <= _LARGEST_BUFFER:
+        raise InputError(f"buffer is a number of pixels from 0 to {_LARGEST_BUFFER}, not {buffer}")
+    if exclude is None and buffer is not None:
+        raise InputError(f"a buffer of {buffer} pixels around which polygons? Name their file too (--exclude)")
     if exclude is None and exclude_layer is not None:
         raise InputError(
             f"a layer ({exclude_layer!r}) of which excluded polygons? Name their file too (--exclude)"
         )
     if stratified and exclude is not None:
         raise InputError("--stratified is about the whole map, which --exclude is not: leave one of them out")
+    if exclude is not None:
+        _require_vectors(("--exclude-layer", exclude_layer, exclude))
+
+
+def _require_vectors(*options: tuple[str, str | None, str | Path]) -> None:
+    """Refuse options that only a vector has a use for, where another file is given."""
+    for option, value, file in options:
+        if value is not None and not is_vector(file):
+            raise InputError(f"{option} {value} is for vectors, which {file} is not: leave it out")
 
 
 def _compare(
@@ -220,16 +238,37 @@ def _unit_notes(grid: Grid) -> tuple[str, ...]:
     return ()
 
 
-def _receptive_field(dataset: Any) -> int:
-    text = dataset.tags().get(RECEPTIVE_FIELD_TAG, "")
-    return int(text) if text.isdecimal() else RECEPTIVE_FIELD
+def _separation(dataset: Any) -> tuple[int, tuple[str, ...]]:
+    """The `separation` that a map asks for, in pixels that it has now, and notes.
+
+    A map may have been resampled since it was classified. Of smaller pixels it is as many as the distance is long,
+    and one, for they do not begin where the larger ones did; of larger pixels as many as before, which is too far.
+    """
+    distance, across = separation(receptive_field_of(dataset)), pixels_across(dataset)
+    name = Path(dataset.name).name
+    if across is None:
+        unknown = f"Which pixels {name} was classified with cannot be related to those that it has now"
+        return distance, (f"{unknown}: if these are smaller, give more than {distance} of them (--buffer).",)
+    if across < _SAME_SIZE:
+        return distance, ()
+    smaller = math.ceil(distance * across) + 1
+    if smaller > _LARGEST_BUFFER:
+        raise InputError(
+            f"{name} was resampled, and {distance} pixels that it was classified with are {smaller} now: give the "
+            "map as it was classified, or --buffer"
+        )
+    resampled = f"{name} was resampled: {distance} pixels that it was classified with are up to {smaller} now"
+    return smaller, (f"{resampled}.",)
 
 
 def _exclude(exclude: str | Path, layer: str | None, grid: Grid, distance: int) -> _Excluded:
+    """Burn also what lies beside the map, for the pixels at its edge may be near to it."""
+    margin = max(distance - 1, 0)
     try:
-        mask = read_mask(exclude, grid, layer)
+        mask = read_mask(exclude, grid, layer, margin=margin)
     except LabelError as error:
         raise LabelError(str(error).replace("--layer", "--exclude-layer")) from error
-    if distance > 1:
-        mask = maximum_filter(mask, size=2 * distance - 1, mode="constant", cval=0)
+    if margin:
+        mask = maximum_filter(mask, size=2 * margin + 1, mode="constant", cval=0)
+        mask = mask[margin:-margin, margin:-margin]
     return _Excluded(near=mask, distance=distance, name=Path(exclude).name)

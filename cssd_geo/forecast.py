@@ -14,6 +14,7 @@ from cssd_geo.files.outputs import GEOTIFF, check_target
 from cssd_geo.model import Model
 from cssd_geo.runs.layers import Outputs, Room, layers_of, raw_layers, room_for
 from cssd_geo.runs.unfinished import folder_of
+from cssd_geo.scenes.fill_checks import fill_notes
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import TilePlan
 from cssd_geo.value_scale import recognise_scale
@@ -100,7 +101,7 @@ def forecast(
         gpu_free=torch.cuda.mem_get_info(classifier.device)[0] if gpu else None,
         trial=_try(classifier, scene, plan, frozenset(layers)),
         in_the_way=_existing([layer.path for layer in layers.values()]),
-        notes=scene.notes + classifier.notes,
+        notes=scene.notes + classifier.notes + fill_notes(scene, classifier.bands),
     )
 
 

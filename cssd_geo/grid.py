@@ -3,11 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyproj
 from affine import Affine
 from pyproj.exceptions import ProjError
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
+
+SAME_PLACE = 0.01
+"""Pixels by which labels and masks may lie beside a scene: programs round transforms; no label is so exact."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +29,7 @@ class Grid:
 
     def same_as(self, other: "Grid", tolerance: float = 1e-6) -> bool:
         """Whether two grids put every pixel at the same place (to `tolerance` of a pixel)."""
-        if (self.height, self.width, self.crs) != (other.height, other.width, other.crs):
+        if (self.height, self.width) != (other.height, other.width) or not _same_crs(self.crs, other.crs):
             return False
         if [(p.row, p.col, p.x, p.y) for p in self.gcps] != [(p.row, p.col, p.x, p.y) for p in other.gcps]:
             return False
@@ -43,7 +47,7 @@ class Grid:
         grids, found = (self, other), list[str]()
         if (self.height, self.width) != (other.height, other.width):
             found.append(f"{self.height} x {self.width} pixels against {other.height} x {other.width}")
-        if self.crs != other.crs:
+        if not _same_crs(self.crs, other.crs):
             names = ("no CRS" if grid.crs is None else grid.crs.to_string() for grid in grids)
             found.append(" against ".join(names))
         if self.transform != other.transform:
@@ -81,9 +85,11 @@ class Grid:
             return float("nan")
         crs = pyproj.CRS.from_wkt(self.crs.to_wkt())
         try:
-            to_degrees = pyproj.Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True)
-            middle = to_degrees.transform(*(self.transform * (self.width / 2, self.height / 2)))
-            return float(pyproj.Proj(crs).get_factors(*middle).areal_scale)
+            geographic = pyproj.CRS.from_user_input(crs.geodetic_crs)
+            to_geographic = pyproj.Transformer.from_crs(crs, geographic, always_xy=True)
+            middle = to_geographic.transform(*(self.transform * (self.width / 2, self.height / 2)))
+            radians = geographic.axis_info[0].unit_conversion_factor  # of a degree, or of a grad in France
+            return float(pyproj.Proj(crs).get_factors(*np.degrees(middle) * radians).areal_scale)
         except ProjError:
             return float("nan")
 
@@ -93,3 +99,15 @@ class Grid:
         if self.gcps:  # a TIFF holds either; where both are given, the points would be dropped
             return profile | {"gcps": list(self.gcps)}
         return profile | ({} if self.transform is None else {"transform": self.transform})
+
+
+def _same_crs(one: CRS | None, other: CRS | None) -> bool:
+    """Whether two CRSs are the same, however programs wrote them: axes in another order, or other names."""
+    if one is None or other is None or one == other:
+        return one == other
+    try:
+        ours, theirs = (pyproj.CRS.from_wkt(crs.to_wkt()) for crs in (one, other))
+        codes, others = ({crs.to_epsg(), same.to_epsg()} for crs, same in ((one, ours), (other, theirs)))
+        return bool((codes & others) - {None}) or ours.equals(theirs, ignore_axis_order=True)
+    except ProjError:
+        return False

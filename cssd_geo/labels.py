@@ -12,10 +12,10 @@ import shapely
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable
+from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, UNCLASSIFIED_NAME, ClassTable
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.files.rasters import is_whole, open_raster, read_valid, read_window
-from cssd_geo.grid import Grid
+from cssd_geo.grid import SAME_PLACE, Grid
 from cssd_geo.maps.class_rasters import note_of_zeros, require_class_raster
 from cssd_geo.maps.class_tables import table_of_values
 from cssd_geo.messages import listed
@@ -29,8 +29,8 @@ from cssd_geo.vectors.vectors import Shapes, read_geometries, read_shapes
 
 Indexes = NDArray[np.int64]
 
-_SAME_PLACE = 0.01
-"""Pixels by which a label raster may lie beside the scene: programs round transforms, and no label is so exact."""
+_NO_OPTION = ("allow that with --follow-links", "write it to a GeoTIFF (gdal_translate)")
+"""Advice for scenes that refer to other folders, and that for labels, for which there is no option."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +110,22 @@ def read_labels(
 
 
 def read_mask(
-    path: str | Path, grid: Grid, layer: str | None = None, *, lookup: GeometryLookup | None = None
+    path: str | Path,
+    grid: Grid,
+    layer: str | None = None,
+    *,
+    lookup: GeometryLookup | None = None,
+    margin: int = 0,
 ) -> NDArray[np.bool_]:
     """Return (y, x): True where a pixel is touched by any shape of a vector, or not 0 in a raster on the grid.
 
-    With the `lookup` of a scene in sensor geometry, file and raster lie on its map, and the result on the sensor.
+    Args:
+        path: the vector or raster.
+        grid: the grid of the scene.
+        layer: layer of a vector with several.
+        lookup: of a scene in sensor geometry: file and raster lie on its map, and the result on the sensor.
+        margin: of a scene without a lookup, pixels on each side that the result is larger by than the grid: shapes
+            beside the scene lie there. A raster has nothing beyond its edges, so all is False there.
 
     Raises:
         LabelError: if the file is neither, has no CRS or no such layer, or lies on another grid.
@@ -122,15 +133,18 @@ def read_mask(
     if lookup is not None:
         return lookup.sensor_mask(read_mask(path, lookup.grid, layer))
     if not is_vector(path):
-        return np.asarray(_read_ids(_open_label_raster(path, grid))[0] != UNCLASSIFIED)
+        return np.pad(_read_ids(_open_label_raster(path, grid))[0] != UNCLASSIFIED, margin)
     geometries, crs = read_geometries(path, layer)
-    mask = np.zeros(grid.height * grid.width, np.bool_)
     parts, _ = parts_of(to_pixels(geometries, crs, grid, Path(path).name))
+    parts = shapely.transform(parts, lambda places: places + margin)
+    # of a grid, `burn` asks the size only
+    wider = replace(grid, height=grid.height + 2 * margin, width=grid.width + 2 * margin)
+    mask = np.zeros(wider.height * wider.width, np.bool_)
     with rasterio.Env():
         for part in parts:
-            burnt = burn(part, grid, all_touched=True)
+            burnt = burn(part, wider, all_touched=True)
             mask[[] if burnt is None else burnt] = True
-    return mask.reshape(grid.height, grid.width)
+    return mask.reshape(wider.height, wider.width)
 
 
 def _burn(shapes: Shapes, grid: Grid, remap: Remapping | None, *, all_touched: bool, name: str) -> Labels:
@@ -246,8 +260,10 @@ def _open_label_raster(path: str | Path, grid: Grid) -> Any:
     try:
         dataset = open_raster(path)
     except SceneError as error:
+        if _NO_OPTION[0] in str(error):
+            raise LabelError(str(error).replace(*_NO_OPTION)) from error
         raise LabelError(f"{path} is neither a vector nor a raster: {error}") from error
-    differences = Grid.of(dataset).differences(grid, _SAME_PLACE)
+    differences = Grid.of(dataset).differences(grid, SAME_PLACE)
     if differences:
         raise LabelError(
             f"{path} is not on the scene's grid: {'; '.join(differences)}. Resample it (nearest) to the scene, "
@@ -297,11 +313,17 @@ def labels_of_raster(values: NDArray[Any], table: ClassTable) -> Labels:
 
 
 def require_trainable(labels: Labels, least: int) -> None:
-    """Check that there are two classes, and at least `least` pixels of each.
+    """Check that there are two classes, none of them named like no class, and at least `least` pixels of each.
 
     Raises:
-        LabelError: with the counts.
+        LabelError: with the name, or the counts.
     """
+    for name in labels.table.names:
+        if name.strip().lower() == UNCLASSIFIED_NAME:
+            raise LabelError(
+                f"a class is named {name!r}, as pixels without a class are in every map: rename it, or leave it "
+                "out (train --classes FILE)"
+            )
     counts = Counter(dict(zip(labels.table.names, labels.counts().tolist(), strict=True)))
     pixels = listed(f"{name}: {count}" for name, count in counts.items())
     why = "".join(f" {note}" for note in labels.notes)

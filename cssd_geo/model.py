@@ -89,8 +89,10 @@ class Model:
         }
 
     def digest(self) -> str:
-        """SHA-256 of the weights, in hexadecimal: tells two models apart."""
-        digest = hashlib.sha256()
+        """SHA-256, in hexadecimal, of all that a map depends on: everything but the provenance."""
+        header = self.header()
+        del header["provenance"]
+        digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from cssd_geo.errors import InputError, SceneError
 from cssd_geo.files.locations import local_path
 from cssd_geo.formats import cf, desis, emit, enmap, neon, prisma
+from cssd_geo.scenes.cube import usable_scale
 from cssd_geo.scenes.masks import open_aoi, open_valid_mask
 from cssd_geo.scenes.scene import Scene, scene_of_raster
 from cssd_geo.spectra.band_choice import choose_bands, ranges
@@ -46,11 +49,12 @@ def open_scene(
         aoi: polygons of any vector, in any CRS; only pixels whose centre they cover are usable.
         aoi_layer: layer of an `aoi` with several.
         scale: reflectance = scale * value, whatever the file says.
-        follow_links: let a raster refer to files outside of its folder, or on servers.
+        follow_links: let a raster, `valid_mask` too, refer to files outside of its folder, or on servers.
 
     Raises:
         SceneError: if it does not exist, is no raster, holds complex numbers or bands of several types; is a
-            product that is damaged or incomplete, or a NetCDF, HDF5 or Zarr store without wavelengths; or if
+            product that is damaged or incomplete, or a NetCDF, HDF5 or Zarr store without wavelengths; if a band
+            has no scale that can be and `scale` gives none; or if
             `valid_mask` or `aoi` cannot be read or do not belong to it.
         InputError: if `bands` is no choice of its bands, or `aoi_layer` is given without `aoi`.
     """
@@ -60,10 +64,25 @@ def open_scene(
     if bands is not None:
         scene = _with_bands(scene, bands)
     if valid_mask is not None:
-        scene = scene.with_mask(*open_valid_mask(valid_mask, scene.map_grid))
+        scene = scene.with_mask(*open_valid_mask(valid_mask, scene.map_grid, follow_links=follow_links))
     if aoi is not None:
         scene = scene.with_mask(*open_aoi(aoi, scene.map_grid, aoi_layer))
-    return scene if scale is None else scene.with_scale(scale)
+    if scale is not None:
+        return scene.with_scale(scale)
+    _require_scale(scene)
+    return scene
+
+
+def _require_scale(scene: Scene) -> None:
+    """Refuse what no value can be scaled with. A scale of 0 is how some files mark bad bands."""
+    unusable = ~usable_scale(scene.scale, scene.offset) & ~((scene.scale == 0) & ~np.array(scene.bands.good))
+    if unusable.any():
+        first = int(unusable.argmax())
+        raise SceneError(
+            f"band {scene.band_numbers[first]} of {scene.name} has the scale {scene.scale[first]:g} and the "
+            f"offset {scene.offset[first]:g}: both must be finite, and no scale 0. Give the right scale "
+            "(--scale), or write it into the file (gdal_edit.py -scale 0.0001 -offset 0)"
+        )
 
 
 def _open(path: str, *, follow_links: bool) -> Scene:

@@ -1,6 +1,7 @@
 """What a map is compared with: pixels of a vector or of another raster, beside the map's own, part by part."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,14 +80,12 @@ def read_reference(
         labels = read_labels(reference, grid, class_field=class_field, layer=layer, remap=remap)
         pairs = pairs_at(dataset, labels, grid)
         return Reference(pairs=pairs, table=labels.table, notes=labels.notes, ids_given=labels.ids_given)
-    try:
+    with _blamed_on(reference):
         raster = open_raster(reference)
         require_class_raster(raster)
-    except SceneError as error:
-        raise LabelError(f"{reference} cannot be used as a reference: {error}") from error
-    if raster.dtypes[0].startswith("complex"):
-        raise LabelError(f"{reference} holds {raster.dtypes[0]} values; a reference has whole numbers")
-    own = classes_of(raster)
+        if raster.dtypes[0].startswith("complex"):
+            raise LabelError(f"{reference} holds {raster.dtypes[0]} values; a reference has whole numbers")
+        own = classes_of(raster)
     table, new_ids, notes = (own, None, ()) if remap is None else remap_table(own, remap)
     if CLASSES_TAG in raster.tags() and CLASSES_TAG not in dataset.tags():
         notes += (f"{Path(reference).name} is a map by cssd-geo: are the arguments swapped? MAP comes first.",)
@@ -98,6 +97,15 @@ def read_reference(
     strays = Strays(own, raster.nodata)
     pairs = _pairs_of(dataset, raster, grid, strays, new_ids)
     return Reference(pairs=pairs, table=table, notes=notes, strays=strays)
+
+
+@contextmanager
+def _blamed_on(reference: str | Path) -> Iterator[None]:
+    """Tell that what cannot be opened or read is the reference, not the map."""
+    try:
+        yield
+    except SceneError as error:
+        raise LabelError(f"{reference} cannot be used as a reference: {error}") from error
 
 
 def _nearest(raster: Any, grid: Grid, name: str) -> WarpedVRT:
@@ -122,7 +130,8 @@ def _pairs_of(dataset: Any, reference: Any, grid: Grid, strays: Strays, new_ids:
     `new_ids`, where there are any, is a lookup from ids of the reference to those that they were remapped to.
     """
     for tile in parts_of(grid):
-        truth = strays.sift(*read_known(reference, tile.core))
+        with _blamed_on(reference.name):
+            truth = strays.sift(*read_known(reference, tile.core))
         if new_ids is not None:
             truth = look_up(new_ids, truth, otherwise=UNCLASSIFIED)
         rows, cols = np.nonzero(truth)

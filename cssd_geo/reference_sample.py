@@ -79,8 +79,8 @@ def sample(
 
     Raises:
         InputError: if an option cannot be used.
-        SceneError: if the map cannot be read, has several bands or has no classified pixel.
-        LabelError: if the map holds values that are no class ids.
+        SceneError: if the map cannot be read, has several bands, holds values that are no class ids or has no
+            classified pixel.
         OutputError: if the output exists and `overwrite` is false, or cannot be written.
     """
     target = Path(output)

@@ -1,6 +1,7 @@
 """Many scenes: each classified once, whatever failed or was there, and a manifest that says so."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -15,6 +16,7 @@ from made_products import write_enmap
 from scenes import pixel_box, random_model, write_polygons, write_raster
 
 from cssd_geo.batch import BatchOptions, Outcome, classify_batch
+from cssd_geo.classes import ClassTable
 from cssd_geo.classification import classify
 from cssd_geo.cli import main
 from cssd_geo.errors import BatchError, InputError, OutputError, SceneError
@@ -97,15 +99,33 @@ def test_what_is_missing_beside_a_map_is_said_and_made_with_it(
     assert [o.status for o in classify_batch(scenes, model, tmp_path, options=again)] == ["skipped"]
 
 
-def test_layers_of_two_models_are_never_taken_for_done(flights: Path, model: Model, tmp_path: Path) -> None:
+def test_a_map_never_lies_beside_layers_of_another_model(flights: Path, model: Model, tmp_path: Path) -> None:
     scenes, both = listed(flights)[:1], BatchOptions(layers=["confidence"])
     list(classify_batch(scenes, model, tmp_path, options=both))
+    assert [o.status for o in classify_batch(scenes, model, tmp_path)] == ["skipped"], "its own may lie there"
     other = random_model(bands=4, seed=1)
-    list(classify_batch(scenes, other, tmp_path, options=BatchOptions(overwrite=True)))
-    with pytest.raises(
-        OutputError, match=r"line0_confidence.tif is there, but by another model: give --overwrite"
-    ):
+    before = (tmp_path / "line0_map.tif").read_bytes()
+    stray = r"line0_confidence.tif is there, but by another model, and would lie beside the new map: ask for it as"
+    with pytest.raises(OutputError, match=stray):
+        list(classify_batch(scenes, other, tmp_path, options=BatchOptions(overwrite=True)))
+    assert (tmp_path / "line0_map.tif").read_bytes() == before
+    (tmp_path / "line0_map.tif").unlink()
+    with pytest.raises(OutputError, match=stray):
+        list(classify_batch(scenes, other, tmp_path))
+    with pytest.raises(OutputError, match=r"by another model: give --overwrite"):
         list(classify_batch(scenes, other, tmp_path, options=both))
+    again = BatchOptions(layers=["confidence"], overwrite=True)
+    assert [o.status for o in classify_batch(scenes, other, tmp_path, options=again)] == ["done"]
+
+
+def test_a_model_with_the_same_weights_and_other_names_is_another_one(
+    flights: Path, model: Model, tmp_path: Path
+) -> None:
+    scenes = listed(flights)[:1]
+    list(classify_batch(scenes, model, tmp_path))
+    renamed = replace(model, classes=ClassTable.from_names([f"new {name}" for name in model.classes.names]))
+    with pytest.raises(OutputError, match="but by another model"):
+        list(classify_batch(scenes, renamed, tmp_path))
 
 
 def test_a_scene_whose_header_was_corrected_is_not_done(model: Model, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Any geometry in any CRS burns what rasterio burns after pyproj has transformed it."""
 
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,13 @@ import pyogrio
 import pyproj
 import pytest
 import shapely
+from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pyproj.network import set_network_enabled  # type: ignore[attr-defined]
+from pyproj.transformer import TransformerGroup
+from rasterio.crs import CRS
 from rasterio.features import geometry_mask
 from scenes import NORTH_UP, ROTATED, UTM
 
@@ -171,3 +177,60 @@ def test_a_datum_that_cannot_be_related_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(set(CRSS) - {"custom, other datum"}))
 def test_datums_that_can_be_related_are_not_told(name: str) -> None:
     assert datum_notes(CRSS[name], _grid(), "l.gpkg") == ()
+
+
+@pytest.fixture
+def no_british_grid() -> Iterator[None]:
+    """PROJ without the grid of Great Britain: as it is installed, it has none and fetches none."""
+    set_network_enabled(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if TransformerGroup(27700, 25830).best_available:
+            pytest.skip("PROJ has the grid of Great Britain here")
+    yield
+    set_network_enabled(None)
+
+
+def _british(pixel: float, crs: int = 25830) -> Grid:
+    """A scene at a place where the Ordnance Survey says how its grid and ETRS89 differ."""
+    east, north = pyproj.Transformer.from_crs(4258, 25830, always_xy=True).transform(-3.04045490691, 53.7791102576)
+    transform = Affine(pixel, 0, east - WIDTH * pixel / 2, 0, -pixel, north + HEIGHT * pixel / 2)
+    return _grid(transform=transform, crs=CRS.from_epsg(crs))
+
+
+@pytest.mark.usefixtures("no_british_grid")
+def test_a_missing_grid_is_told_where_it_matters(tmp_path: Path) -> None:
+    path, grid = tmp_path / "l.gpkg", _british(0.2)
+    point, kinds = shapely.Point(331534.564, 431920.794), [np.array(["a"], object)]
+    pyogrio.raw.write(path, shapely.to_wkb([point]), kinds, ["k"], geometry_type="Point", crs="EPSG:27700")
+    labels = read_labels(path, grid, class_field="k")
+    assert max(abs(labels.rows[0] - HEIGHT // 2), abs(labels.cols[0] - WIDTH // 2)) > 3
+    (note,) = labels.notes
+    assert note.startswith(
+        "Places of l.gpkg may be off by 3 m: PROJ lacks the grid uk_os_OSTN15_NTv2_OSGBtoETRS.tif"
+    )
+    assert "to 0.03 m" in note
+    assert "PROJ_NETWORK=ON" in note
+
+
+@pytest.mark.usefixtures("no_british_grid")
+@pytest.mark.parametrize(
+    ("crs", "grid"),
+    [
+        ("EPSG:27700", _british(10)),
+        ("EPSG:4258", _british(0.2)),
+        ("EPSG:27700", _british(0.2, 27700)),
+        ("EPSG:27700", _grid(transform=Affine(1e-6, 0, -3.04, 0, -1e-6, 53.7), crs=CRS.from_epsg(4258))),
+    ],
+    ids=["pixels are large", "no grid is needed", "one CRS", "pixels are no metres"],
+)
+def test_a_missing_grid_is_not_told_where_it_does_not_matter(crs: str, grid: Grid) -> None:
+    assert datum_notes(crs, grid, "l.gpkg") == ()
+
+
+@pytest.mark.parametrize("middle", [(25.0, -10.0), (1e9, 1e9)])
+def test_a_place_that_no_datum_of_the_earth_knows_needs_no_note(middle: tuple[float, float]) -> None:
+    moon = [f"+proj={kind} +R=1737400 +no_defs +type=crs" for kind in ("eqc", "longlat")]
+    transform = Affine(0.5, 0, middle[0], 0, -0.5, middle[1])
+    assert datum_notes(moon[1], _grid(transform=transform, crs=CRS.from_string(moon[0])), "l.gpkg") == ()
+    assert datum_notes("EPSG:27700", _grid(transform=transform, crs=CRS.from_epsg(25830)), "l.gpkg") == ()

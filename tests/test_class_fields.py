@@ -169,6 +169,80 @@ def test_what_tells_features_apart_is_no_class(fields: dict[str, list[Any]]) -> 
     assert _read(None, **fields).classes.tolist() == [0, 1]
 
 
+GUESSED = "Class field: {!r} (guessed; --class-field chooses another)."
+CODES = [1, 1, 2, 2, 3]
+PEOPLE = ["Anna", "Bob", "Anna", "Bob", "Anna"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"class": CODES, "surveyor": PEOPLE}, "class"),
+        ({"class_id": CODES, "remark": ["ok", None, "check", None, "ok"]}, "class_id"),
+        ({"class_id": [np.nan, 1, 1, 2, 2], "plot": [1, 2, 3, 1, 2]}, "class_id"),
+        ({"Landuse": NAMES, "remark": PEOPLE}, "Landuse"),
+        ({"crop_type": NAMES, "plot": CODES}, "crop_type"),
+        ({"Klasse-Nr": CODES, "plot": [4, 5, 4, 4, 5]}, "Klasse-Nr"),
+        ({"type": [True, True, False, True, False], "surveyor": PEOPLE}, "type"),
+        ({"cover": [80, 90, 80, 70, 60], "class_name": NAMES}, "class_name"),
+    ],
+)
+def test_a_field_whose_name_says_class_is_taken_and_told(fields: dict[str, list[Any]], field: str) -> None:
+    column = _read(None, **fields)
+    assert column.notes[0] == GUESSED.format(field)
+    asked = _read(field, **fields)
+    assert column.legend == asked.legend
+    assert column.classes.tolist() == asked.classes.tolist()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"group": CODES, "surveyor": PEOPLE},
+        {"group": [1, np.nan, 2, 2, 3], "surveyor": PEOPLE},
+        {"kind": NAMES, "cover": [80, 90, 80, 70, 60]},
+        {"crop": NAMES, "landuse": CODES},
+        {"class": [1, 1, 1, 1, 1], "surveyor": PEOPLE},
+        {"class": [1.0, 2.5, 2.5, 2.5, 1.0], "surveyor": PEOPLE},
+        {"i": CODES, "j": [1.0, 2.0, 1.0, 2.0, np.nan]},
+    ],
+)
+def test_where_texts_and_numbers_compete_the_choice_is_the_analysts(fields: dict[str, list[Any]]) -> None:
+    with pytest.raises(LabelError, match=r"which field holds the class.*values: ") as caught:
+        _read(None, **fields)
+    assert all(f"{name} (" in str(caught.value) for name in fields)
+    assert "nan" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "values"),
+    [
+        ("class_name", "class_id", IDS),
+        ("class_name", "class_id", [9, 4, 9, np.nan, 5]),
+        ("class_name", "class", [9, 4, 9, 300, 5]),
+        ("MC_info", "MC_ID", [9, 4, 9, 300, 5]),
+        ("species", "class_id", IDS),
+        ("species", "gridcode", IDS),
+    ],
+)
+def test_of_a_text_and_its_number_the_text_is_the_class(text: str, number: str, values: list[Any]) -> None:
+    fields: dict[str, list[Any]] = {number: values, text: list(NAMES)}
+    column = _read(None, **fields)
+    assert column.notes[0] == GUESSED.format(text)
+    assert [entry.name for entry in column.legend] == sorted(set(NAMES))
+
+
+def test_a_number_belongs_to_no_text_that_has_one_value_alone() -> None:
+    column = _read(None, class_name=["field"] * 5, class_id=CODES)
+    assert [entry.name for entry in column.legend] == ["1", "2", "3"]
+
+
+def test_whole_numbers_are_guessed_though_some_are_missing() -> None:
+    column = _read(None, gridcode=[1.0, np.nan, 2.0], id=[7.0, np.nan, 8.0], remark=["x", None, " "])
+    assert column.classes.tolist() == [0, -1, 1]
+    assert column.notes == ()
+
+
 @pytest.mark.parametrize(
     ("column", "held"),
     [

@@ -1,6 +1,7 @@
 """The table of classes: what it refuses, and that it comes back from JSON as it was."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,23 @@ def test_a_bad_table_is_refused(changes: dict[str, Any], message: str) -> None:
     values: dict[str, Any] = {"ids": (1, 2), "names": ("a", "b"), "colours": ((0, 0, 0), (1, 1, 1))}
     with pytest.raises(InputError, match=message):
         ClassTable(**(values | changes))
+
+
+@pytest.mark.parametrize(
+    ("ids", "names", "message"),
+    [
+        (range(1, 70_001), map(str, range(70_000)), r"within 1\.\.65535: 65536, .* \(4465 in all\)$"),
+        ([*range(1, 4000), 7], map(str, range(4000)), r"ascending .*: 7$"),
+        (range(1, 4001), ["", *map(str, range(3997)), "a", "a"], r"unique and not empty: '', 'a'$"),
+    ],
+    ids=["too large", "twice", "names"],
+)
+def test_of_a_large_table_only_what_is_wrong_is_told(
+    ids: Iterable[int], names: Iterable[str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        ClassTable.from_names(list(names), list(ids))
+    assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from cssd_geo.budget import parse_size
 from cssd_geo.classification import classify
 from cssd_geo.engine.inference import TileClassifier, choose_device, predict_pixels
 from cssd_geo.errors import InputError, OutputError, SceneError
+from cssd_geo.maps.reach import pixels_across, receptive_field_of
 from cssd_geo.model import Model
 from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.products import open_scene
@@ -306,6 +307,23 @@ def test_outputs_lie_where_the_scene_lies(transform: Affine, tmp_path: Path) -> 
         with rasterio.open(tmp_path / name) as ours, rasterio.open(scene) as theirs:
             assert ours.transform == theirs.transform, "to the last digit"
             assert (ours.crs, ours.shape) == (theirs.crs, theirs.shape)
+
+
+@pytest.mark.parametrize("step", [1 / 3, 1])
+def test_a_map_tells_which_pixels_it_was_classified_with(step: float, tmp_path: Path) -> None:
+    """Also after another program has cropped and resampled it."""
+    model = random_model(bands=5)
+    classify(noisy_scene(tmp_path / "s.tif", transform=ROTATED), model, tmp_path / "map.tif")
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        window, shape = rasterio.windows.Window(7, 5, 9, 12), (round(12 / step), round(9 / step))
+        part = dataset.read(window=window, out_shape=(1, *shape))
+        place = dataset.window_transform(window) * Affine.scale(step)
+        changed = write_raster(tmp_path / "part.tif", part, transform=place, nodata=0)
+        with rasterio.open(changed, "r+") as other:
+            other.update_tags(**dataset.tags())
+    with rasterio.open(changed) as dataset:
+        assert receptive_field_of(dataset) == model.network.config.receptive_field
+        assert pixels_across(dataset) == pytest.approx(1 / step)
 
 
 def test_ground_control_points_are_kept(tmp_path: Path) -> None:

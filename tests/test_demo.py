@@ -111,6 +111,14 @@ def test_a_folder_that_cannot_be_written_is_one_line(
     assert result.stderr.count("\n") == 1
 
 
+def test_a_folder_that_would_lead_to_another_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "project!"
+    folder.mkdir()
+    with pytest.raises(OutputError, match=r"project!: '!' and ';' would split the path of a shapefile"):
+        write_scene(make_landscape(height=48, width=60, bands=8), folder)
+    assert not list(folder.iterdir())
+
+
 def test_a_full_disk_leaves_the_old_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     landscape = make_landscape(height=48, width=60, bands=8)
     files = write_scene(landscape, tmp_path)

@@ -15,7 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from scenes import NORTH_UP, ROTATED, UTM, pixel_box, write_polygons, write_raster, write_two_fields
+from rasterio.warp import reproject
+from scenes import (
+    NORTH_UP,
+    ROTATED,
+    UTM,
+    control_points,
+    pixel_box,
+    write_polygons,
+    write_raster,
+    write_two_fields,
+)
 from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix
 
 from cssd_geo.classes import ClassTable
@@ -23,9 +33,10 @@ from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.evaluation import evaluate
 from cssd_geo.grid import Grid
 from cssd_geo.labels import read_labels
-from cssd_geo.maps import class_rasters
+from cssd_geo.maps import class_rasters, pam
 from cssd_geo.maps.layer import CLASSES_TAG, MODEL_TAG, class_map_layer, percent_layer
 from cssd_geo.maps.raster_writer import RasterWriter
+from cssd_geo.maps.reach import reach_tags
 from cssd_geo.products import open_scene
 from cssd_geo.tiles import Window
 
@@ -227,11 +238,119 @@ def test_excluding_what_lies_elsewhere_or_in_one_of_several_layers(tmp_path: Pat
         evaluate(class_map, class_map, exclude_layer="a")
 
 
+@settings(max_examples=12, deadline=None)
+@given(
+    row=st.integers(-25, HEIGHT + 25),
+    col=st.integers(-25, WIDTH + 25),
+    crop=st.tuples(st.integers(0, 20), st.integers(0, 20)),
+    points=st.booleans(),
+)
+def test_a_cropped_map_leaves_out_what_the_whole_one_does(
+    tmp_path_factory: pytest.TempPathFactory, row: int, col: int, crop: tuple[int, int], *, points: bool
+) -> None:
+    """Polygons just outside the crop once left nothing out."""
+    folder, (top, left) = tmp_path_factory.mktemp("crop"), crop
+    part = _ids(1)[top:, left:]
+    place: dict[str, Any] = {"transform": NORTH_UP * Affine.translation(left, top)}
+    if points:
+        place = {"transform": None, "gcps": control_points(place["transform"], *part.shape)}
+    class_map = write_raster(folder / "map.tif", part[None], nodata=0, **place)
+    trained = write_polygons(folder / "x.gpkg", [(pixel_box(row, col, 2, 3).buffer(-1), "a")])
+    rows, cols = np.mgrid[:HEIGHT, :WIDTH]
+    counted = (np.maximum(row - rows, rows - row - 1) >= 17) | (np.maximum(col - cols, cols - col - 2) >= 17)
+    found = evaluate(class_map, class_map, exclude=trained)
+    np.testing.assert_array_equal(
+        found.accuracy.confusion, _expected((part * counted[top:, left:]), part, [1, 2, 7])
+    )
+    assert ("meets no pixel" in found.notes[-1]) == counted[top:, left:].all()
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "stands_for"),
+    [
+        (UTM, NORTH_UP * Affine.scale(1 / 3), 52),
+        (UTM, NORTH_UP * Affine.translation(3.3, -7.8) * Affine.scale(0.37), 47),
+        (UTM, ROTATED * Affine.translation(-15, -25) * Affine.scale(0.8, 0.5), 47),
+        (UTM, NORTH_UP * Affine.translation(-9.3, -11.6) * Affine.rotation(30), 25),
+        (CRS.from_epsg(4326), Affine(0.0003, 0.0, 13.5275, 0.0, -0.00019, 52.345), 27),
+        (CRS.from_epsg(3857), Affine(30.0, 0.0, 1_506_088.9, 0.0, -30.0, 6_862_201.0), 30),
+        (UTM, NORTH_UP * Affine.scale(1.0005), None),
+        (UTM, NORTH_UP * Affine.scale(1.3), None),
+    ],
+)
+@pytest.mark.parametrize("corner", [(17, 25), (-9, -6), (-8, 20), (30, WIDTH + 4)])
+def test_a_resampled_map_leaves_out_what_it_did_before(
+    tmp_path: Path, crs: CRS, transform: Affine, stands_for: int | None, corner: tuple[int, int]
+) -> None:
+    """With pixels of 10 m instead of 30, a third of the distance was once left out."""
+    trained = write_polygons(tmp_path / "x.gpkg", [(pixel_box(*corner, 2, 3), "a")])
+    near = np.ones((HEIGHT, WIDTH), np.uint8)  # class 1 is what is left out of the map as it was, 2 is all else
+    rows, cols = np.mgrid[:HEIGHT, :WIDTH]
+    rows, cols = rows - corner[0], cols - corner[1]
+    near[(np.maximum(-rows, rows - 1) >= 17) | (np.maximum(-cols, cols - 2) >= 17)] = 2
+    now = np.zeros((150, 200), np.uint8)
+    reproject(
+        near, now, src_transform=NORTH_UP, src_crs=UTM, dst_transform=transform, dst_crs=crs, dst_nodata=0,
+        tolerance=1e-6,
+    )  # fmt: skip
+    assert {1, 2} <= set(np.unique(now))
+    class_map = write_raster(tmp_path / "map.tif", now[None], crs=crs, transform=transform, nodata=0)
+    with rasterio.open(class_map, "r+") as dataset:
+        dataset.update_tags(**reach_tags(16, Grid(height=HEIGHT, width=WIDTH, transform=NORTH_UP, crs=UTM)))
+    found = evaluate(class_map, class_map, exclude=trained)
+    counted = dict(zip(found.accuracy.names, found.accuracy.n.tolist(), strict=True))
+    assert counted["1"] == 0 < counted["2"]
+    told = f"map.tif was resampled: 17 pixels that it was classified with are up to {stands_for} now."
+    assert found.notes[:-1] == (() if stands_for is None else (told,))
+    given = evaluate(class_map, class_map, exclude=trained, buffer=17)
+    assert given.accuracy.total >= found.accuracy.total
+    assert len(given.notes) == 1
+
+
+def test_a_map_whose_pixels_are_not_what_they_were_in_ways_unknown_is_told_of(tmp_path: Path) -> None:
+    class_map = write_raster(tmp_path / "map.tif", _ids(1)[None], nodata=0)
+    trained = write_polygons(tmp_path / "x.gpkg", [(pixel_box(5, 5, 2, 3), "a")])
+    untold = evaluate(class_map, class_map, exclude=trained)
+    assert len(untold.notes) == 1
+    unknown = "Which pixels map.tif was classified with cannot be related to those that it has now"
+    advice = "if these are smaller, give more than 17 of them (--buffer)."
+    for transform, told in ((None, (f"{unknown}: {advice}",)), (NORTH_UP, ())):
+        with rasterio.open(class_map, "r+") as dataset:
+            dataset.update_tags(**reach_tags(16, Grid(height=9, width=9, transform=transform, crs=UTM)))
+        found = evaluate(class_map, class_map, exclude=trained)
+        np.testing.assert_array_equal(found.accuracy.confusion, untold.accuracy.confusion)
+        assert found.notes == (*told, *untold.notes)
+    huge = Grid(height=9, width=9, transform=NORTH_UP * Affine.scale(1000), crs=UTM)
+    with rasterio.open(class_map, "r+") as dataset:
+        dataset.update_tags(**reach_tags(16, huge))
+    message = (
+        r"map\.tif was resampled, and 17 pixels .* are 17001 now: give the map as it was classified, or --buffer"
+    )
+    with pytest.raises(InputError, match=message):
+        evaluate(class_map, class_map, exclude=trained)
+    assert evaluate(class_map, class_map, exclude=trained, buffer=17).notes == untold.notes
+
+
+def test_options_without_a_meaning_are_refused(tmp_path: Path) -> None:
+    class_map = _write_map(tmp_path / "map.tif", _ids(1))
+    trained = write_polygons(tmp_path / "x.gpkg", [(pixel_box(5, 5, 2, 3), "a")])
+    with pytest.raises(InputError, match=r"a buffer of 3 pixels around which polygons\? Name their file"):
+        evaluate(class_map, class_map, buffer=3)
+    with pytest.raises(InputError, match="buffer is a number of pixels from 0 to 10000, not 10001"):
+        evaluate(class_map, class_map, exclude=trained, buffer=10_001)
+    with pytest.raises(InputError, match=r"--class-field crop is for vectors, which .*map\.tif is not"):
+        evaluate(class_map, class_map, class_field="crop")
+    with pytest.raises(InputError, match=r"--layer crops is for vectors, which .*map\.tif is not"):
+        evaluate(class_map, class_map, layer="crops")
+    with pytest.raises(InputError, match=r"--exclude-layer a is for vectors, which .*map\.tif is not"):
+        evaluate(class_map, class_map, exclude=class_map, exclude_layer="a")
+
+
 def test_files_that_cannot_be_compared_say_why(tmp_path: Path) -> None:
     class_map = _write_map(tmp_path / "map.tif", _ids(1))
     text = tmp_path / "notes.txt"
     text.write_text("none")
-    with pytest.raises(InputError, match="buffer is a number of pixels from 0, not -1"):
+    with pytest.raises(InputError, match="buffer is a number of pixels from 0 to 10000, not -1"):
         evaluate(class_map, class_map, buffer=-1)
     with pytest.raises(SceneError, match="does not exist"):
         evaluate(tmp_path / "missing.tif", class_map)
@@ -244,7 +363,7 @@ def test_files_that_cannot_be_compared_say_why(tmp_path: Path) -> None:
             evaluate(write_raster(tmp_path / "f.tif", _ids(1)[None].astype(dtype)), class_map)
     with pytest.raises(LabelError, match="holds complex64 values; a reference has whole numbers"):
         evaluate(class_map, write_raster(tmp_path / "c.tif", _ids(1)[None].astype("complex64")))
-    with pytest.raises(LabelError, match=r"holds no class ids .*; found \[1\.5"):
+    with pytest.raises(LabelError, match=r"holds values that are no class ids .* as 1\.5, "):
         evaluate(class_map, write_raster(tmp_path / "h.tif", _ids(1)[None] + np.float32(0.5), nodata=0.5))
     with pytest.raises(LabelError, match="one of them has no CRS"):
         evaluate(class_map, write_raster(tmp_path / "n.tif", _ids(1)[None], crs=None))
@@ -327,6 +446,59 @@ def test_values_without_a_name_are_counted_and_told(tmp_path: Path) -> None:
     assert any(f"{count} reference pixels" in note for note in evaluate(plain, named, remap=rules).notes)
 
 
+def test_values_with_a_blank_name_count_as_no_class(tmp_path: Path) -> None:
+    plain = _write_map(tmp_path / "plain.tif", _ids(1))
+    blank = write_raster(tmp_path / "blank.tif", _ids(1)[None], nodata=0)
+    pam.side_path(blank).write_text(_attribute_table({-1: "none", 0: "", 1: "wheat", 2: "Maize", 7: " "}))
+    count = f"{(_ids(1) == 7).sum():,}"
+    found = evaluate(plain, blank)
+    assert found.accuracy.total == np.isin(_ids(1), (1, 2)).sum()
+    assert found.accuracy.overall_accuracy == 1
+    assert found.notes[-1] == (f"{count} reference pixels have values without a name, which count as no class: 7.")
+    found = evaluate(blank, plain)
+    assert found.accuracy.unclassified == (_ids(1) == 7).sum()
+    assert found.notes[-1] == (
+        f"{count} compared pixels of blank.tif have values without a name, which count as no class: 7."
+    )
+
+
+def test_a_table_that_cannot_be_used_is_the_map_s_or_the_reference_s_fault(tmp_path: Path) -> None:
+    plain = _write_map(tmp_path / "plain.tif", _ids(1))
+    twice = write_raster(tmp_path / "twice.tif", _ids(1)[None], nodata=0)
+    pam.side_path(twice).write_text(_attribute_table({1: "wheat", 2: "wheat"}))
+    message = r"twice\.tif\.aux\.xml cannot be used as the class table of its raster: .* not empty: 'wheat'"
+    with pytest.raises(SceneError, match=message):
+        evaluate(twice, plain)
+    with pytest.raises(LabelError, match=rf"twice\.tif cannot be used as a reference: .*{message}"):
+        evaluate(plain, twice)
+
+
+@pytest.mark.parametrize("nodata", [None, 0])
+def test_numbers_of_parcels_are_no_classes(tmp_path: Path, nodata: int | None) -> None:
+    plain = _write_map(tmp_path / "plain.tif", _ids(1))
+    ids = np.arange(HEIGHT * WIDTH, dtype=np.uint32).reshape(HEIGHT, WIDTH) + 65_000
+    parcels = write_raster(tmp_path / "parcels.tif", ids[None], nodata=nodata)
+    message = (
+        r"parcels\.tif holds values that are no class ids \(whole numbers from 1 to 65535\), such as 65536, 65537"
+    )
+    with pytest.raises(SceneError, match=message) as of_map:
+        evaluate(parcels, plain)
+    with pytest.raises(LabelError, match=rf"parcels\.tif cannot be used as a reference: .*{message}") as of_truth:
+        evaluate(plain, parcels)
+    assert max(len(str(error.value).replace(str(tmp_path), "")) for error in (of_map, of_truth)) < 400
+
+
+def _attribute_table(names: dict[int, str]) -> str:
+    """A side file with these names, as GDAL translates it from other formats."""
+    fields = "".join(
+        f"<FieldDefn index='{i}'><Name>{name}</Name><Type>0</Type><Usage>{usage}</Usage></FieldDefn>"
+        for i, (name, usage) in enumerate((("Value", 5), ("Class", 2)))
+    )
+    rows = "".join(f"<Row index='0'><F>{value}</F><F>{name}</F></Row>" for value, name in names.items())
+    table = f"<GDALRasterAttributeTable tableType='thematic'>{fields}{rows}</GDALRasterAttributeTable>"
+    return f"<PAMDataset><PAMRasterBand band='1'>{table}</PAMRasterBand></PAMDataset>"
+
+
 def test_a_class_0_is_told_of_where_nodata_is_another_value(tmp_path: Path) -> None:
     forest = _ids(1, (0, 1, 255))
     class_map = write_raster(tmp_path / "map.tif", forest[None], nodata=255)
@@ -343,12 +515,18 @@ def test_a_class_0_is_told_of_where_nodata_is_another_value(tmp_path: Path) -> N
         assert evaluate(usual, usual).notes == ()
 
 
-def test_a_damaged_map_says_where(tmp_path: Path) -> None:
+def test_a_damaged_raster_says_where(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(1, 4, (1, 900, 700), np.uint8)
     path = write_raster(tmp_path / "map.tif", noise, compress="deflate")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    whole = write_raster(tmp_path / "whole.tif", noise)
     with pytest.raises(SceneError, match=r"map\.tif cannot be read at row 0"):
-        evaluate(path, path)
+        evaluate(path, whole)
+    with pytest.raises(LabelError, match=r"cannot be used as a reference: .*map\.tif cannot be read at row 0"):
+        evaluate(whole, path)
+    pam.side_path(path).write_text(_attribute_table({1: "a", 2: "b", 3: "c"}))  # now it is read later
+    with pytest.raises(LabelError, match=r"cannot be used as a reference: .*map\.tif cannot be read at row 0"):
+        evaluate(whole, path)
 
 
 def test_matching_by_id_says_what_it_took_the_ids_to_mean(tmp_path: Path) -> None:

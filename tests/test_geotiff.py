@@ -314,6 +314,15 @@ def test_transparency_is_the_mask_and_no_band(tmp_path: Path, position: int, nod
                                                                   np.arange(3))[1], expected)  # fmt: skip
 
 
+def test_masks_of_single_bands_are_told(tmp_path: Path) -> None:
+    write_raster(tmp_path / "s.tif", CUBE)
+    write_raster(tmp_path / "s.tif.msk", np.zeros_like(CUBE, np.uint8))
+    with rasterio.open(tmp_path / "s.tif.msk", "r+") as masks:
+        masks.update_tags(**{f"INTERNAL_MASK_FLAGS_{band}": "0" for band in (1, 2, 3)})
+    scene = open_scene(tmp_path / "s.tif")
+    assert "3 bands have masks of their own, which are not used" in scene.notes[0]
+
+
 def test_transparency_alone_is_no_scene(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "s.tif", CUBE[:1])
     with rasterio.open(path, "r+") as dataset:

@@ -2,18 +2,22 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 from crashing import write_scene
 from numpy.typing import NDArray
+from rasterio.errors import RasterioDeprecationWarning
 from scenes import ROTATED, coordinate_cube, random_model, write_raster
 
 from cssd_geo.classification import classify
 from cssd_geo.errors import SceneError
 from cssd_geo.files.fingerprints import fingerprint
+from cssd_geo.files.rasters import open_raster
 from cssd_geo.products import open_scene
 from cssd_geo.runs.identity import SceneWatch, scene_digest, scene_files, scene_key
 from cssd_geo.scenes.scene import Scene, scene_of_array
@@ -140,3 +144,170 @@ def test_a_scene_at_an_address_is_known_by_its_name_and_how_it_is_read(scene: Sc
     assert scene_key(there) is None
     assert scene_digest(there) == scene_digest(replace(there, notes=("a note",))) is not None
     assert len({scene_digest(each) for each in (there, *others)}) == 4
+
+
+# ---- side files of GDAL's, which QGIS and `gdalinfo -stats` write
+
+
+def compute_statistics(path: Path, band: int = 1) -> None:
+    """What whoever looks at a scene does to it."""
+    with open_raster(path) as dataset, pytest.warns(RasterioDeprecationWarning):
+        dataset.statistics(band)
+
+
+def write_side_file(scene: Path, *contents: str) -> Path:
+    path = scene.with_name(f"{scene.name}.aux.xml")
+    path.write_text(f"<PAMDataset>{''.join(contents)}</PAMDataset>")
+    return path
+
+
+def tag(key: str, value: str = "1", domain: str = "") -> str:
+    where = domain and f' domain="{domain}"'
+    return f'<Metadata{where}><MDI key="{key}">{value}</MDI></Metadata>'
+
+
+def band(*contents: str) -> str:
+    return f'<PAMRasterBand band="1">{"".join(contents)}</PAMRasterBand>'
+
+
+HISTOGRAM = "<Histograms><HistItem><HistMin>0</HistMin><HistCounts>1|2</HistCounts></HistItem></Histograms>"
+
+
+def as_geotiff(folder: Path) -> Path:
+    return write_scene(folder)
+
+
+def as_envi(folder: Path) -> Path:
+    path = write_raster(folder / "s.dat", coordinate_cube(3, 20, 30), driver="ENVI")
+    said = (
+        "wavelength units = Nanometers\nwavelength = {500, 600, 700}\nfwhm = {5, 6, 7}\ndata ignore value = -9\n"
+    )
+    with (folder / "s.hdr").open("a") as header:
+        header.write(said)
+    return path
+
+
+def as_erdas(folder: Path) -> Path:
+    return write_raster(folder / "s.img", coordinate_cube(3, 20, 30), driver="HFA")
+
+
+def as_netcdf(folder: Path) -> Path:
+    path = folder / "s.nc"
+    values = xr.DataArray(coordinate_cube(3, 20, 30), dims=("wavelength", "y", "x"), name="reflectance")
+    values = values.assign_coords(
+        wavelength=[500.0, 600.0, 700.0], y=-30.0 * np.arange(20), x=30.0 * np.arange(30)
+    )
+    values["wavelength"].attrs["units"] = "nm"
+    values.assign_attrs(scale_factor=0.5, units="1").to_netcdf(path, engine="h5netcdf")
+    return path
+
+
+@pytest.mark.parametrize("write", [as_geotiff, as_envi, as_erdas, as_netcdf])
+def test_who_looks_at_a_scene_does_not_change_it(write: Callable[[Path], Path], tmp_path: Path) -> None:
+    path = write(tmp_path)
+    before = scene_key(open_scene(path))
+    compute_statistics(path)
+    assert path.with_name(f"{path.name}.aux.xml") in scene_files(open_scene(path))
+    assert scene_key(open_scene(path)) == before
+    watch = SceneWatch(open_scene(path))
+    compute_statistics(path, band=2)
+    watch.check()
+    watch.check()
+
+
+def test_statistics_and_histograms_alone_are_like_no_side_file(scene: Scene, tmp_path: Path) -> None:
+    before = scene_key(scene)
+    written = write_side_file(tmp_path / "scene.tif", band(HISTOGRAM, tag("STATISTICS_MEAN")))
+    watch = SceneWatch(scene)
+    assert scene_key(scene) == before
+    write_side_file(tmp_path / "scene.tif")
+    watch.check()
+    written.unlink()
+    watch.check()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "<SRS>EPSG:32634</SRS>",
+        "<GeoTransform>1, 2, 0, 3, 0, -2</GeoTransform>",
+        '<GCPList Projection=""><GCP Id="" Pixel="1" Line="2" X="3" Y="4"/></GCPList>',
+        band("<Scale>2</Scale>"),
+        band("<Offset>2</Offset>"),
+        band("<ColorInterp>Alpha</ColorInterp>"),
+        band("<Unheard>2</Unheard>"),
+        band('<Unheard of="2"/>'),
+        band(tag("OVERVIEW_FILE", "x.ovr", domain="OVERVIEWS")),
+        tag("OVERVIEW_FILE", "x.ovr", domain="OVERVIEWS"),
+        tag("NODATA_VALUES", "1 1 1 1 1"),
+        tag("wavelengths", "{1, 2, 3, 4, 5}"),
+    ],
+)
+def test_whatever_else_a_side_file_says_counts(content: str, scene: Scene, tmp_path: Path) -> None:
+    before = scene_key(scene)
+    write_side_file(tmp_path / "scene.tif", band(tag("STATISTICS_MEAN")))
+    watch = SceneWatch(scene)
+    write_side_file(tmp_path / "scene.tif", content)
+    now = scene_key(scene)
+    assert before is not None
+    assert now is not None
+    assert set(now) - set(before) == {"the content of scene.tif.aux.xml"}
+    with pytest.raises(SceneError, match=r"has changed while it was read \(scene\.tif\.aux\.xml\)"):
+        watch.check()
+    write_side_file(tmp_path / "scene.tif", "\n", content, band(HISTOGRAM))
+    assert scene_key(scene) == now
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        band("<NoDataValue>1500</NoDataValue>"),
+        band(tag("wavelength", "470"), tag("wavelength_units", "nm")),
+        tag("wavelength", "{1, 2, 3, 4, 5}", domain="ENVI"),
+    ],
+)
+def test_what_a_side_file_says_of_bands_counts_by_how_the_scene_is_read(content: str, tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "s.tif", coordinate_cube(1 if "{" not in content else 5, 20, 30))
+    before = scene_key(open_scene(path))
+    write_side_file(path)
+    watch = SceneWatch(open_scene(path))
+    write_side_file(path, content)
+    assert scene_key(open_scene(path)) != before
+    with pytest.raises(SceneError, match=r"has changed while it was read \(s\.tif\.aux\.xml\)"):
+        watch.check()
+
+
+@pytest.mark.parametrize(
+    "content", ["<", "<a>" * 5000 + "</a>" * 5000, '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>']
+)
+def test_a_side_file_that_cannot_be_understood_counts_byte_by_byte(
+    content: str, scene: Scene, tmp_path: Path
+) -> None:
+    path = tmp_path / "scene.tif.aux.xml"
+    keys = []
+    for text in (content, f"{content} "):
+        path.write_text(text)
+        keys.append(scene_key(scene))
+    assert keys[0] is not None
+    assert keys[0]["the content of scene.tif.aux.xml"] != fingerprint(path)
+    assert keys[0] != keys[1]
+
+
+def test_a_run_goes_on_while_and_after_somebody_looks_at_the_scene(tmp_path: Path) -> None:
+    path = write_scene(tmp_path)
+    compute_statistics(path)
+    model, tiles = random_model(bands=5, seed=5), iter(range(1, 25))
+
+    def look(*_: int) -> None:
+        tile = next(tiles)
+        if tile == 3:
+            compute_statistics(path, band=2)
+        if tile == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        classify(path, model, tmp_path / "map.tif", tile_size=16, on_tile=look)
+    compute_statistics(path, band=3)
+    told: list[int] = []
+    classify(path, model, tmp_path / "map.tif", tile_size=16, on_resume=lambda done, _: told.append(done))
+    assert told == [6]

@@ -18,7 +18,7 @@ LAYERS = """
 .         bands classes options tiles
 .         budget machine
 files     fingerprints hdf5_links json_values locations outputs xml_files
-files     links
+files     links side_files
 files     rasters
 .         grid
 headers   band_names envi_header wavelengths
@@ -31,7 +31,7 @@ vectors   burning legend shapefiles
 vectors   class_fields remapping vector_files
 vectors   vectors
 maps      layer pam
-maps      class_tables raster_writer
+maps      class_tables raster_writer reach
 maps      class_rasters
 accuracy  matching metrics reliability split_search
 accuracy  areas splits
@@ -39,7 +39,7 @@ accuracy  strata
 scenes    array_bands lookup sources stac validity
 scenes    array_source cube lazy_rasters masks scene_lists
 scenes    scene
-scenes    previews unreadable
+scenes    fill_checks previews unreadable
 scenes    scene_checks
 formats   hdf5_files xml_products
 formats   stores

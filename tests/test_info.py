@@ -124,6 +124,21 @@ def test_nodata_that_nobody_declared_is_suspected(tmp_path: Path, fill: int, dec
         assert suspected[0].startswith(f"10.0 % of the pixels are {fill} in every band")
 
 
+def test_few_pixels_below_zero_are_suspected_by_number(tmp_path: Path) -> None:
+    cube = np.random.default_rng(0).integers(1, 400, (6, 90, 50)).astype(np.int16)
+    cube[:, 3, 4:6] = -9999
+    warnings = describe_scene(write_raster(tmp_path / "s.tif", cube))["warnings"]
+    assert any(text.startswith("2 of the pixels are -9999 in every band") for text in warnings)
+
+
+def test_a_scene_without_any_data_says_so(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "s.tif", np.full((6, 4, 5), -9999, np.float32), nodata=-9999)
+    facts = describe_scene(path)
+    assert facts["values"]["nodata_share"] == 1
+    assert "There is no data in any pixel." in facts["warnings"]
+    assert "100.0 % of the pixels have no data" in printed(path)
+
+
 def test_empty_bands_overlapping_detectors_and_large_values_are_told(tmp_path: Path) -> None:
     cube = np.random.default_rng(0).integers(1, 9000, (6, 40, 50)).astype(np.int16)
     cube[[1, 4]] = -1

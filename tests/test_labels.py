@@ -1,5 +1,7 @@
 """Which pixel is which class: rasterio and shapely as oracles, in any CRS and on any grid."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -422,6 +424,32 @@ def test_files_that_are_no_labels_say_so(tmp_path: Path) -> None:
         read_labels(empty, _grid(), class_field="k")
 
 
+def test_advice_for_rasters_that_lead_elsewhere_can_be_followed(tmp_path: Path) -> None:
+    """No option lets labels refer to other folders."""
+    vrt = tmp_path / "labels.vrt"
+    source = "<SimpleSource><SourceFilename relativeToVRT='1'>../l.tif</SourceFilename></SimpleSource>"
+    band = f"<VRTRasterBand dataType='Byte' band='1'>{source}</VRTRasterBand>"
+    vrt.write_text(f"<VRTDataset rasterXSize='{WIDTH}' rasterYSize='{HEIGHT}'>{band}</VRTDataset>")
+    with pytest.raises(LabelError, match=r"labels\.vrt refers to \.\./l\.tif, .* write it to a GeoTIFF") as found:
+        read_labels(vrt, _grid())
+    assert "--follow-links" not in str(found.value)
+
+
+@pytest.mark.parametrize("srs", [0, -1])
+def test_a_geopackage_of_an_undefined_crs_has_none(tmp_path: Path, srs: int) -> None:
+    """What its standard calls undefined, one of degrees and one of metres."""
+    path, nowhere = _write(tmp_path / "l.gpkg", [shapely.box(3, 4, 12, 10)], kind=["a"]), _grid(None, crs=None)
+    with closing(sqlite3.connect(path)) as file, file:
+        for (trigger,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            file.execute(f'DROP TRIGGER "{trigger}"')
+        file.execute("UPDATE gpkg_contents SET srs_id = ?", (srs,))
+        file.execute("UPDATE gpkg_geometry_columns SET srs_id = ?", (srs,))
+    labels = read_labels(path, nowhere, class_field="kind")
+    assert (len(labels), labels.rows.min(), labels.cols.min()) == (54, 4, 3)
+    with pytest.raises(LabelError, match=r"l\.gpkg has no CRS: assign it"):
+        read_labels(path, _grid(), class_field="kind")
+
+
 # Rasters
 
 
@@ -571,6 +599,10 @@ def test_labels_have_to_suffice(tmp_path: Path) -> None:
     one = read_labels(_write(tmp_path / "m.gpkg", [A], k=["a"]), _grid(), class_field="k")
     with pytest.raises(LabelError, match="one class only"):
         require_trainable(one, 1)
+    for name in ("unclassified", " Unclassified"):
+        none = read_labels(_write(tmp_path / "n.gpkg", [A, B], k=["a", name]), _grid(), class_field="k")
+        with pytest.raises(LabelError, match=r"a class is named .*nclassified', .* --classes FILE"):
+            require_trainable(none, 1)
 
 
 # Real labels

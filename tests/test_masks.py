@@ -217,6 +217,17 @@ def test_an_area_needs_a_scene_that_knows_its_place(tmp_path: Path) -> None:
         open_aoi(path, Grid(height=HEIGHT, width=WIDTH, transform=None, crs=None))
 
 
+def test_an_area_of_an_unknown_datum_is_told(tmp_path: Path) -> None:
+    """The .prj file of a shapefile cannot hold the shift of a datum without a name."""
+    crs = pyproj.CRS("+proj=laea +lat_0=52 +lon_0=14 +ellps=bessel +towgs84=598.1,73.7,418.2").to_wkt()
+    to_theirs = pyproj.Transformer.from_crs(32633, crs, always_xy=True).transform
+    area = shapely.transform(pixel_box(-50, -50, 200, 200), to_theirs, interleaved=False)
+    notes = [open_aoi(write_polygons(tmp_path / f, [(area, "in")], crs=crs), GRID)[1] for f in ("a.gpkg", "a.shp")]
+    assert notes[0].endswith("1 of its 1 polygons meet the scene.")
+    assert "meet the scene. The datum of a.shp " in notes[1]
+    assert "cannot be related to the scene's: places may be off by 100 m and more." in notes[1]
+
+
 # Rasters
 
 
@@ -268,6 +279,49 @@ def test_nan_in_a_mask_does_not_count_though_nobody_declared_it(tmp_path: Path) 
 def test_masks_that_do_not_fit_say_how(tmp_path: Path, make: Callable[[Path], Path], message: str) -> None:
     with pytest.raises(SceneError, match=message):
         open_valid_mask(make(tmp_path), GRID)
+
+
+@pytest.mark.parametrize("code", [2193, 31467, 2180, 3035, 3067, 4326, 27700])
+def test_one_crs_in_two_ways_of_writing_is_one(tmp_path: Path, code: int) -> None:
+    written = CRS.from_wkt(pyproj.CRS.from_epsg(code).to_wkt("WKT1_ESRI"))
+    grid = replace(GRID, crs=CRS.from_epsg(code))
+    path = write_mask(tmp_path / "m.tif", ONES, crs=written)
+    assert open_valid_mask(path, grid)[0].read(WHOLE).all()
+    ours = Grid(height=HEIGHT, width=WIDTH, transform=NORTH_UP, crs=written)
+    assert ours.same_as(grid)
+    assert grid.differences(ours) == []
+
+
+@pytest.mark.parametrize("other", ["EPSG:31468", "EPSG:25833", "+proj=tmerc +lon_0=9 +x_0=3500000 +ellps=bessel"])
+def test_other_crss_are_others_however_alike(other: str) -> None:
+    grid = replace(GRID, crs=CRS.from_epsg(31467))
+    assert replace(GRID, crs=CRS.from_string(other)).differences(grid) == [
+        f"{CRS.from_string(other).to_string()} against EPSG:31467"
+    ]
+
+
+def test_a_mask_may_lie_a_hundredth_of_a_pixel_beside_the_scene(tmp_path: Path) -> None:
+    for shift, fits in ((0.004, True), (0.02, False)):
+        path = write_mask(tmp_path / "m.tif", ONES, transform=NORTH_UP * Affine.translation(shift, 0))
+        if fits:
+            assert open_valid_mask(path, GRID)[0].read(WHOLE).all()
+        else:
+            with pytest.raises(SceneError, match="not on the scene's grid"):
+                open_valid_mask(path, GRID)
+
+
+def test_a_mask_may_lead_elsewhere_if_that_is_allowed(tmp_path: Path) -> None:
+    scene = write_raster(tmp_path / "s.tif", np.ones((3, HEIGHT, WIDTH), np.int16))
+    write_mask(tmp_path / "mask.tif", ONES)
+    (tmp_path / "sub").mkdir()
+    mask = tmp_path / "sub" / "mask.vrt"
+    place = f"<SRS>EPSG:32633</SRS><GeoTransform>{', '.join(map(str, NORTH_UP.to_gdal()))}</GeoTransform>"
+    source = "<SimpleSource><SourceFilename relativeToVRT='1'>../mask.tif</SourceFilename></SimpleSource>"
+    band = f"<VRTRasterBand dataType='Byte' band='1'>{source}</VRTRasterBand>"
+    mask.write_text(f"<VRTDataset rasterXSize='{WIDTH}' rasterYSize='{HEIGHT}'>{place}{band}</VRTDataset>")
+    with pytest.raises(SceneError, match=r"mask\.vrt refers to .*--follow-links"):
+        open_scene(scene, valid_mask=mask)
+    assert open_scene(scene, valid_mask=mask, follow_links=True).read(WHOLE, np.arange(3))[1].all()
 
 
 # Scenes

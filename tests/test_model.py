@@ -17,6 +17,8 @@ from safetensors.torch import save
 from scenes import random_model, with_bands, write_two_fields
 
 from cssd_geo.bands import Bands
+from cssd_geo.calibration import Calibration
+from cssd_geo.classes import ClassTable
 from cssd_geo.errors import InputError, ModelFileError, OutputError
 from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.files.json_values import json_ready
@@ -62,6 +64,21 @@ def weights_of(model: Model) -> dict[str, torch.Tensor]:
 
 
 # ---- whole and exact ----------------------------------------------------------------------------------------
+
+
+def test_models_that_make_other_maps_have_other_digests() -> None:
+    model = random_model(bands=7)
+    renamed = ClassTable.from_names([f"new {name}" for name in model.classes.names])
+    others = [
+        random_model(bands=7, seed=1),
+        replace(model, mean=model.mean + 1),
+        replace(model, std=model.std * 2),
+        replace(model, classes=renamed),
+        replace(model, calibration=Calibration(main=0.25, spectral=3.0)),
+        with_bands(model, Bands(good=(True,) * 7, wavelength_nm=tuple(range(400, 470, 10)))),
+    ]
+    assert len({each.digest() for each in [model, *others]}) == 1 + len(others)
+    assert replace(model, provenance={"made": "elsewhere"}).digest() == model.digest()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -108,6 +108,30 @@ def test_attribute_tables_of_other_programs(tmp_path: Path, usages: tuple[int, i
     assert (table.ids, table.names) == ((1, 2), ("a", "b"))
 
 
+def test_rows_without_a_name_or_below_one_are_skipped(tmp_path: Path) -> None:
+    """Tables that come from ERDAS have 256 rows, and most are blank."""
+    fields = [("Value", 5), ("Class", 2), ("R", 6), ("G", 7), ("B", 8)]
+    blank = [(value, " " * (value % 2), "", "", "") for value in range(3, 256)]
+    rows: list[tuple[object, ...]] = [
+        (-1, "none", 0, 0, 0),
+        (0, "", "", "", ""),
+        (1, "a", 1, 2, 3),
+        (2, "b", 4, 5, 6),
+        *blank,
+    ]
+    table = pam.read_classes(_side_file(tmp_path, _attribute_table(fields, rows)), {})
+    assert table == ClassTable(ids=(1, 2), names=("a", "b"), colours=((1, 2, 3), (4, 5, 6)))
+
+
+def test_category_names_are_taken_where_no_row_has_a_name(tmp_path: Path) -> None:
+    text = _attribute_table([("Value", 5), ("Class", 2)], [(value, "") for value in range(256)])
+    names = "<CategoryNames><Category/><Category>a</Category><Category>\n </Category></CategoryNames>"
+    both = text.replace("<GDALRaster", names + "<GDALRaster", 1)
+    table = pam.read_classes(_side_file(tmp_path, both), {})
+    assert table is not None
+    assert (table.ids, table.names) == ((1,), ("a",))
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -116,6 +140,8 @@ def test_attribute_tables_of_other_programs(tmp_path: Path, usages: tuple[int, i
         _band("<Metadata><MDI key='STATISTICS_MEAN'>1.5</MDI></Metadata>"),
         _attribute_table([("Value", 5), ("Red", 6)], [(1, 2)]),
         _attribute_table([("Value", 5), ("Class", 2)], [(0, "unclassified")]),
+        _attribute_table([("Value", 5), ("Class", 2)], [(-1, "none")]),
+        _attribute_table([("Value", 5), ("Class", 2)], [(value, "") for value in range(256)]),
     ],
 )
 def test_side_files_without_classes(tmp_path: Path, text: str) -> None:
@@ -134,7 +160,7 @@ HOSTILE = {
     "value of no number": _attribute_table([("Value", 5), ("Class", 2)], [("one", "a")]),
     "infinite value": _attribute_table([("Value", 5), ("Class", 2)], [("inf", "a")]),
     "huge value": _attribute_table([("Value", 5), ("Class", 2)], [("1e300", "a")]),
-    "negative value": _attribute_table([("Value", 5), ("Class", 2)], [(-1, "a")]),
+    "value beyond 16 bits": _attribute_table([("Value", 5), ("Class", 2)], [(1, "a"), (65536, "b")]),
     "missing cells": _attribute_table([("Value", 5), ("Class", 2)], [(1,)]),
     "two names alike": _attribute_table([("Value", 5), ("Class", 2)], [(1, "a"), (2, "a")]),
     "two values alike": _attribute_table([("Value", 5), ("Class", 2)], [(1, "a"), (1, "a")]),

@@ -385,8 +385,11 @@ def _fail(*_: Any, **__: Any) -> None:
 
 def test_a_map_without_classes_has_none_to_draw(tmp_path: Path) -> None:
     empty = _write(tmp_path / "empty.tif", np.zeros((9, 9), np.uint8))
-    with pytest.raises(LabelError, match="holds no class ids"):
+    with pytest.raises(SceneError, match=r"empty\.tif holds no class ids .*: its values are all 0 or no data"):
         sample(empty, tmp_path / "p.gpkg")
+    parcels = _write(tmp_path / "parcels.tif", np.arange(66_000, 66_081, dtype=np.uint32).reshape(9, 9))
+    with pytest.raises(SceneError, match=r"parcels\.tif holds values that are no class ids .* as 66000, 66001, "):
+        sample(parcels, tmp_path / "p.gpkg")
     bent = [*control_points(NORTH_UP, HEIGHT, WIDTH)]
     bent[4].x += 20_000
     class_map = _write(tmp_path / "bent.tif", _mapped(0), gcps=bent, transform=None)

@@ -15,7 +15,7 @@ from scenes import random_model, write_raster, write_two_fields
 
 from cssd_geo.classification import classify
 from cssd_geo.cli import main
-from cssd_geo.errors import InputError
+from cssd_geo.errors import InputError, SceneError
 from cssd_geo.model import Model, load_model
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
@@ -209,6 +209,33 @@ def test_maps_are_those_of_the_scene_with_its_scale_declared_whatever_the_tiles(
 def test_a_scale_that_is_none_is_refused(tmp_path: Path, factor: float) -> None:
     with pytest.raises(InputError, match=r"the scale of s1\.tif must be positive and finite, not"):
         scene_in(tmp_path, 1).with_scale(factor)
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(0.0, 0.0), (np.nan, 0.0), (np.inf, 0.0), (1.0, np.nan), (1.0, -np.inf)]
+)
+def test_a_scale_of_a_file_that_is_none_is_refused_unless_another_is_given(
+    tmp_path: Path, scale: float, offset: float
+) -> None:
+    path = write_raster(tmp_path / "s.tif", np.ones((3, 4, 5), np.int16))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (0.1, scale, 0.1), (0, offset, 0)
+    with pytest.raises(
+        SceneError, match=rf"band 2 of s\.tif has the scale {scale:g} and the offset {offset:g}: .*--scale"
+    ):
+        open_scene(path)
+    assert open_scene(path, bands="1,3").scale.tolist() == [0.1, 0.1]
+    scene = open_scene(path, scale=0.5)
+    for each in (scene, scene_of_array(scene.cube)):
+        assert (each.scale.tolist(), each.offset.tolist()) == ([0.5] * 3, [0.0] * 3)
+
+
+def test_a_scale_of_0_may_mark_a_bad_band(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "s.tif", np.ones((3, 4, 5), np.int16))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales = (0.1, 0, 0.1)
+        dataset.update_tags(ns="ENVI", bbl="{1, 0, 1}")
+    assert open_scene(path).scale.tolist() == [0.1, 0, 0.1]
 
 
 def test_a_scale_by_hand_replaces_what_the_metadata_say_in_the_cube_too(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pyogrio
 import pytest
 import shapely
-from scenes import pixel_box, write_polygons
+from scenes import pixel_box, write_polygons, write_raster
 
 from cssd_geo.errors import LabelError
 from cssd_geo.vectors.vector_files import field_names, is_vector, read_layer, read_layers
@@ -96,6 +96,43 @@ def test_virtual_layers_are_refused_in_zips_too(tmp_path: Path, text: str) -> No
             is_vector(tmp_path / name)
     with pytest.raises(LabelError, match="is a virtual layer"):
         is_vector(_zip(tmp_path / "z.zip", {"in/l.json": tmp_path / "l.json"}))
+
+
+@pytest.mark.parametrize(
+    "odd", ["labels!2.gpkg", "Projekt!/2.gpkg", "!neu/2.gpkg", "2.gpkg;water.gpkg", "2;1.shp"]
+)
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_path_that_pyogrio_would_split_opens_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: str, *, whole: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    suffix = Path(odd).suffix
+    write_polygons(tmp_path / "2.gpkg", [(A, "other"), (B, "file")])
+    path = (tmp_path if whole else Path()) / odd
+    path.parent.mkdir(exist_ok=True)
+    for part in write_polygons(tmp_path / f"l{suffix}", [(A, "a"), (B, "b")]).parent.glob("l.*"):
+        part.rename(path.with_suffix(part.suffix))
+    for read in (is_vector, lambda p: read_layer(p, None), read_layers, lambda p: field_names(p, None)):
+        with pytest.raises(LabelError, match=r"cannot be opened: '!' and ';' in a path.*; rename the file"):
+            read(path)
+
+
+def test_what_begins_like_an_address_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    local = write_polygons(tmp_path / "l.gpkg", [(A, "a"), (B, "b")]).rename(tmp_path / "s3:l.gpkg")
+    for path in ("s3:l.gpkg", f"/{local}", f"//[{local}"):
+        with pytest.raises(LabelError, match=r"cannot be opened|does not exist"):
+            is_vector(path)
+
+
+@pytest.mark.parametrize("folder", ["Projekt!", "soil;water"])
+def test_rasters_and_zips_may_have_such_paths(tmp_path: Path, folder: str) -> None:
+    place = tmp_path / folder
+    place.mkdir()
+    assert not is_vector(write_raster(place / "ids;1!.tif", np.ones((1, 4, 5), np.uint8)))
+    assert _is_right(_zip_of(place / "l!1.zip", _shapefile(tmp_path), "in/l"))
+    (place / "text;1!.txt").write_text("none")
+    assert not is_vector(place / "text;1!.txt")
 
 
 def test_damaged_zips_are_told(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pyogrio
 import rasterio
 import shapely
 from affine import Affine
+from pyogrio.util import vsi_path
 from rasterio.errors import RasterioError
 
 from cssd_geo.demo.landscape import Landscape
@@ -45,6 +46,8 @@ def write_scene(landscape: Landscape, folder: Path) -> SceneFiles:
         OutputError: if they cannot be written.
     """
     files = SceneFiles(scene=folder / "scene.tif", labels=folder / "labels.shp", truth=folder / "truth.tif")
+    if vsi_path(str(files.labels)) != str(files.labels):
+        raise OutputError(f"{folder}: '!' and ';' would split the path of a shapefile; choose another folder")
     size = landscape.pixel_size
     transform = Affine(size, 0.0, _ORIGIN[0], 0.0, -size, _ORIGIN[1])
     _write_cube(landscape, files.scene, transform)

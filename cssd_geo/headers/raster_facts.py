@@ -74,7 +74,12 @@ def read_facts(dataset: Any) -> RasterFacts:
         scale=scale,
         offset=offset,
         sensor=None if header is None else header.sensor,
-        notes=length + _alpha_notes(dataset) + found.notes + doubts + _place_notes(dataset),
+        notes=length
+        + _alpha_notes(dataset)
+        + _mask_notes(dataset, indexes)
+        + found.notes
+        + doubts
+        + _place_notes(dataset),
     )
 
 
@@ -133,6 +138,16 @@ def _alpha_notes(dataset: Any) -> tuple[str, ...]:
         if alpha
         else ()
     )
+
+
+def _mask_notes(dataset: Any, indexes: list[int]) -> tuple[str, ...]:
+    """Say that masks of single bands, which have no flag, are not used: the mask of a scene is for all of them."""
+    masked = sum(not dataset.mask_flag_enums[index - 1] for index in indexes)
+    note = (
+        f"{masked} bands have masks of their own, which are not used: give one of the whole scene (--valid-mask), "
+        "or nodata values."
+    )
+    return (note,) * bool(masked)
 
 
 def _place_notes(dataset: Any) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The labelled pixels that can be used: not masked, with data, in bands that tell something, in one unit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from cssd_geo.labels import Labels
 from cssd_geo.learning.labelled_scenes import LabelledScenes, reflectance
 from cssd_geo.learning.windows import read_pixels, unmasked_pixels
 from cssd_geo.messages import listed
+from cssd_geo.scenes.fill_checks import remedy, suspect_fill
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.validity import usable
 from cssd_geo.spectra.band_choice import ranges
@@ -72,6 +73,7 @@ def read_labelled_pixels(scenes: LabelledScenes) -> tuple[LabelledScenes, Floats
     if not valid.all():
         missed = f"{(~valid).sum()} of {len(valid)} labelled pixels"
         notes.append(f"{missed} are nodata in the scene and were left out.")
+    notes += _fill_notes(found)
     kept = replace(kept, labels=labels)
     _require_one_scale(kept, spectra[valid])
     return kept, spectra[valid], tuple(notes)
@@ -150,6 +152,18 @@ def _stuck(part: _Pixels, data: NDArray[np.bool_]) -> NDArray[np.bool_]:
     shares = np.stack([same[of].sum(0) / np.maximum(data.T[of].sum(0), 1) for of in members])  # (class, S)
     nearly: NDArray[np.bool_] = (shares.min(0) > 0.5) & (shares.mean(0) >= _STUCK)  # noqa: PLR2004 - most of them
     return nearly
+
+
+def _fill_notes(found: Sequence[_Pixels]) -> Iterator[str]:
+    """Tell of labelled pixels that look like nodata which their scene does not declare."""
+    for part in found:
+        suspect = suspect_fill(part.stored[part.valid].T, len(part.stored))
+        if suspect is not None:
+            value, count = suspect
+            yield (
+                f"{count} of {len(part.stored)} labelled pixels of {part.scene.name} are {value} in every band, "
+                f"and that is not declared as nodata: the model learns them like all others. {remedy(value)}"
+            )
 
 
 def _require_one_scale(scenes: LabelledScenes, spectra: Floats) -> None:

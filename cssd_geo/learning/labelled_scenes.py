@@ -141,18 +141,29 @@ def reflectance(stored: NDArray[Any], scene: Scene, bands: NDArray[np.intp]) -> 
 
 
 def _with_common_bands(scenes: Sequence[Scene]) -> tuple[list[Scene], tuple[str, ...]]:
-    """Mark bands as bad that are bad in any scene."""
+    """Mark bands as bad that are bad in any scene; and notes."""
     first = scenes[0]
     for scene in scenes[1:]:
         _require_same(scene, first)
+    by_position = tuple(note for scene in scenes[1:] for note in _position_notes(scene, first))
     good = np.array([scene.bands.good for scene in scenes])  # (scene, band)
     common = good.all(axis=0)
     lost = np.flatnonzero(good.any(axis=0) & ~common)
-    notes = (f"Bands that are bad in one of the scenes were dropped in all: {listed(lost + 1, 40)}.",)
+    dropped = (f"Bands that are bad in one of the scenes were dropped in all: {listed(lost + 1, 40)}.",)
     bad = np.logical_not(common)
     united = [scene.without_bands(bad) if lost.size else scene for scene in scenes]
     _require_good_bands(united)
-    return united, notes * bool(lost.size)
+    return united, (*by_position, *dropped * bool(lost.size))
+
+
+def _position_notes(scene: Scene, first: Scene) -> Iterator[str]:
+    """Say so where the wavelengths of one of two scenes could not be compared with the other's."""
+    for blank, known in ((scene, first), (first, scene)):
+        if blank.bands.wavelength_nm is None and known.bands.wavelength_nm is not None:
+            yield (
+                f"Bands of {blank.name}, which has no wavelengths, were taken for those of {known.name} by their "
+                "position."
+            )
 
 
 def _require_good_bands(scenes: Sequence[Scene]) -> None:

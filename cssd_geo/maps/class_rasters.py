@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
-from cssd_geo.classes import UNCLASSIFIED, ClassTable
-from cssd_geo.errors import LabelError, SceneError
+from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable
+from cssd_geo.errors import InputError, SceneError
 from cssd_geo.files.rasters import is_whole, open_raster, read_valid, read_window
 from cssd_geo.grid import Grid
 from cssd_geo.maps.class_tables import read_classes
@@ -63,18 +63,32 @@ def classes_of(dataset: Any) -> ClassTable:
     """The names that a raster carries, or where it has none its values as names.
 
     Raises:
-        LabelError: if values without names are no class ids.
+        SceneError: if it cannot be read, its table of names is damaged, or values without names are no class ids.
     """
-    named = read_classes(dataset)
-    if named is not None:
-        return named
+    try:
+        named = read_classes(dataset)
+    except InputError as error:
+        raise SceneError(str(error)) from error
+    return _table_of_ids(dataset) if named is None else named
+
+
+def _table_of_ids(dataset: Any) -> ClassTable:
+    """Classes named by their values."""
     found: set[int] = set()
+    allowed = f"whole numbers from 1 to {MAX_CLASS_ID}"
     for tile in parts_of(Grid.of(dataset)):
-        found |= set(np.unique(read_ids(dataset, tile.core)).tolist())
-    ids = sorted(value for value in found if value != UNCLASSIFIED)
-    if not ids or ids[0] < 1 or not all(float(i).is_integer() for i in ids):
-        raise LabelError(f"{dataset.name} holds no class ids (whole numbers from 1); found {ids[:5]}")
-    return ClassTable.from_names([str(int(i)) for i in ids], [int(i) for i in ids])
+        values = np.unique(read_ids(dataset, tile.core))
+        wrong = values[(values < UNCLASSIFIED) | (values > MAX_CLASS_ID) | (values % 1 != 0)]
+        if wrong.size:
+            raise SceneError(
+                f"{dataset.name} holds values that are no class ids ({allowed}), such as "
+                f"{listed(f'{value:.15g}' for value in wrong[:5].tolist())}: give a raster of classes"
+            )
+        found |= set(values.astype(np.int64).tolist())
+    ids = sorted(found - {UNCLASSIFIED})
+    if not ids:
+        raise SceneError(f"{dataset.name} holds no class ids ({allowed}): its values are all 0 or no data")
+    return ClassTable.from_names([str(i) for i in ids], ids)
 
 
 def read_known(dataset: Any, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -14,6 +14,8 @@ CLASSES_TAG = "CSSD_GEO_CLASSES"
 """TIFF tag that holds `ClassTable.to_json`, so that a map keeps its names when its side file is lost."""
 RECEPTIVE_FIELD_TAG = "CSSD_GEO_RECEPTIVE_FIELD"
 """TIFF tag with the side length of the square of pixels that decided each pixel's class."""
+PIXEL_TAG = "CSSD_GEO_PIXEL"
+"""TIFF tag with the size of those pixels, which a map that is resampled no longer has; see `reach_tags`."""
 MODEL_TAG = "CSSD_GEO_MODEL"
 """TIFF tag of every output of `classify` with the digest of the model."""
 PERCENT_NODATA = 255

@@ -16,12 +16,11 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from numpy.typing import NDArray
 
-from cssd_geo.classes import UNCLASSIFIED, ClassTable, Colour, palette
+from cssd_geo.classes import UNCLASSIFIED, UNCLASSIFIED_NAME, ClassTable, Colour, palette
 from cssd_geo.errors import InputError
 from cssd_geo.files.xml_files import XmlError, read_xml
 
 SUFFIX = ".aux.xml"
-UNCLASSIFIED_NAME = "unclassified"
 MAX_BYTES = 32 * 2**20
 """A side file beyond this is refused: 65535 classes with names of forty letters take 18 MB."""
 
@@ -75,8 +74,8 @@ def parse(path: Path) -> ET.Element:
 def read_classes(path: Path, colours: Mapping[int, Colour]) -> ClassTable | None:
     """Read the class table of a side file, or None where it has none.
 
-    The attribute table is preferred, since it may hold colours; else the category names. Value 0 is skipped:
-    it is never a class.
+    The attribute table is preferred, since it may hold colours; else the category names. Values without a name
+    and those below 1 are skipped: they are no classes.
 
     Args:
         path: the side file.
@@ -90,7 +89,7 @@ def read_classes(path: Path, colours: Mapping[int, Colour]) -> ClassTable | None
         return None
     try:
         rows = _read_table(band) or _read_categories(band)
-        rows = sorted((row for row in rows if row.value != UNCLASSIFIED), key=attrgetter("value"))
+        rows = sorted((row for row in rows if row.value > UNCLASSIFIED), key=attrgetter("value"))
         return _table(rows, colours) if rows else None
     except (ValueError, IndexError, OverflowError) as error:  # InputError is a ValueError
         _refuse(path, str(error), error)
@@ -125,11 +124,11 @@ def _add_table(band: ET.Element, rows: list[_Row], counts: NDArray[np.uint64]) -
 
 def _read_categories(band: ET.Element) -> list[_Row]:
     named = enumerate(band.iterfind("CategoryNames/Category"))
-    return [_Row(value, element.text, None) for value, element in named if element.text]
+    return [_Row(value, element.text, None) for value, element in named if element.text and element.text.strip()]
 
 
 def _read_table(band: ET.Element) -> list[_Row]:
-    """Return the attribute table's rows, or none if it lacks a column for values or one for names."""
+    """Return the attribute table's rows with a name, or none if it lacks a column for values or one for names."""
     fields = band.findall("GDALRasterAttributeTable/FieldDefn")
     value = _column(fields, usages=(_VALUE, _MIN), names=("value",))
     name = _column(fields, usages=(_NAME,), names=("class", "class_name", "name"))
@@ -139,6 +138,8 @@ def _read_table(band: ET.Element) -> list[_Row]:
     rows = []
     for element in band.iterfind("GDALRasterAttributeTable/Row"):
         cells = [cell.text or "" for cell in element.iterfind("F")]
+        if not cells[name].strip():
+            continue
         parts = [int(float(cells[i])) for i in colour if i is not None]
         rows.append(_Row(int(float(cells[value])), cells[name], _colour(parts)))
     return rows
@@ -169,6 +170,6 @@ def _table(rows: list[_Row], colours: Mapping[int, Colour]) -> ClassTable:
 
 def _refuse(path: Path, reason: str, error: Exception | None = None) -> NoReturn:
     raise InputError(
-        f"{path} cannot be used as the class table of its map: {reason}. Repair it or, if the map can do "
-        "without, remove it."
+        f"{path} cannot be used as the class table of its raster: {reason}. Repair it or, if the raster can "
+        "do without, remove it."
     ) from error

@@ -13,6 +13,7 @@ from rasterio.crs import CRS
 from cssd_geo.errors import SceneError
 from cssd_geo.files.fingerprints import fingerprint, looked_into
 from cssd_geo.files.rasters import open_raster
+from cssd_geo.files.side_files import is_side_file, side_fingerprint
 from cssd_geo.scenes.scene import Mask, Scene
 from cssd_geo.tiles import Window
 
@@ -45,7 +46,8 @@ class SceneIdentity:
             return cls(key=None, digest=None)
         if scene.path is None:
             return cls(key=None, digest=_digest({"name": scene.name} | reading))
-        key = {f"the content of {path.name}": _content(path, scene) for path in scene_files(scene)} | reading
+        contents = {f"the content of {path.name}": _content(path, scene.name) for path in scene_files(scene)}
+        key = {name: content for name, content in contents.items() if content is not None} | reading
         return cls(key=key, digest=_digest(key))
 
 
@@ -92,12 +94,13 @@ def scene_files(scene: Scene) -> tuple[Path, ...]:
 
 
 class SceneWatch:
-    """Notices that a scene changes while it is read."""
+    """Notices that a scene changes while it is read. Statistics that GDAL adds to a side file are no change."""
 
     def __init__(self, scene: Scene) -> None:
         """Look at its files as they are now."""
-        self._name, self._files = scene.name, [file for path in scene_files(scene) for file in looked_into(path)]
-        self._before = self._states()
+        files = [file for path in scene_files(scene) for file in looked_into(path)]
+        self._name, self._states = scene.name, {file: _state(file) for file in files}
+        self._said = {file: _content(file, scene.name, copied=True) for file in files if is_side_file(file)}
 
     def check(self) -> None:
         """Compare with what the files were.
@@ -105,19 +108,21 @@ class SceneWatch:
         Raises:
             SceneError: if one has changed, or is gone.
         """
-        changed = [
-            file.name
-            for file, before, now in zip(self._files, self._before, self._states(), strict=True)
-            if before != now
-        ]
+        changed = [file.name for file in self._states if self._has_changed(file)]
         if changed:
             raise SceneError(
                 f"{self._name} has changed while it was read ({', '.join(changed)}): what was done is of neither "
                 "version and has been discarded; classify it again once nothing writes to it"
             )
 
-    def _states(self) -> list[tuple[int, int] | None]:
-        return [_state(file) for file in self._files]
+    def _has_changed(self, file: Path) -> bool:
+        now = _state(file)
+        if now == self._states[file]:
+            return False
+        if file not in self._said or _content(file, self._name, copied=True) != self._said[file]:
+            return True
+        self._states[file] = now
+        return False
 
 
 def _state(file: Path) -> tuple[int, int] | None:
@@ -132,11 +137,12 @@ def _counts(name: str) -> bool:
     return name not in _NOT_CONTENT
 
 
-def _content(path: Path, scene: Scene) -> str:
+def _content(path: Path, scene: str, *, copied: bool = False) -> str | None:
+    """None for a side file that says nothing, see `side_fingerprint`."""
     try:
-        return fingerprint(path)
+        return side_fingerprint(path, copied=copied) if is_side_file(path) else fingerprint(path)
     except OSError as error:
-        raise SceneError(f"{scene.name} cannot be read: {error}") from error
+        raise SceneError(f"{scene} cannot be read: {error}") from error
 
 
 def _reading(scene: Scene) -> dict[str, str] | None:

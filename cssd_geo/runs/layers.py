@@ -11,12 +11,12 @@ from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.grid import Grid
 from cssd_geo.maps.layer import (
     MODEL_TAG,
-    RECEPTIVE_FIELD_TAG,
     Layer,
     class_map_layer,
     percent_layer,
     probability_layer,
 )
+from cssd_geo.maps.reach import reach_tags
 from cssd_geo.model import Model
 from cssd_geo.runs.raw_layers import RawLayer
 from cssd_geo.runs.unfinished import folder_of
@@ -113,7 +113,7 @@ def _provenance_tags(scene: Scene, model: Model) -> dict[str, str]:
         MODEL_TAG: model.digest(),
         **({} if scene.path is None else {"CSSD_GEO_SCENE_FINGERPRINT": _fingerprint(scene.path)}),
         "CSSD_GEO_TRAINED_ON": str(trained_on),
-        RECEPTIVE_FIELD_TAG: str(model.network.config.receptive_field),
+        **reach_tags(model.network.config.receptive_field, scene.map_grid),
     }
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 import cssd_geo
 from cssd_geo.budget import shown
-from cssd_geo.classes import UNCLASSIFIED
+from cssd_geo.classes import UNCLASSIFIED, UNCLASSIFIED_NAME
 from cssd_geo.engine.inference import TileClassifier, TileResult
 from cssd_geo.errors import InputError, OutputError
 from cssd_geo.files.outputs import GEOTIFF, check_target
@@ -142,7 +142,7 @@ class Run:
         """Pixels of each class by name, once the map is assembled; all others under "unclassified"."""
         named = zip(self._model.classes.names, self._model.classes.ids, strict=True)
         counts = {name: int(self._counts[value]) for name, value in named}
-        return counts | {"unclassified": int(self._counts[UNCLASSIFIED])}
+        return counts | {UNCLASSIFIED_NAME: int(self._counts[UNCLASSIFIED])}
 
     def put(self, tile: Tile, result: TileResult) -> None:
         """Take the result of a tile.

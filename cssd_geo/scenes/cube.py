@@ -99,12 +99,18 @@ def scale_of(cube: xr.DataArray) -> tuple[NDArray[np.float64], NDArray[np.float6
     """
     scale = _of_bands(cube, "scale", cube.attrs.get("scales", cube.attrs.get("scale_factor", 1.0)))
     offset = _of_bands(cube, "offset", cube.attrs.get("offsets", cube.attrs.get("add_offset", 0.0)))
-    if not (np.isfinite(scale).all() and scale.all() and np.isfinite(offset).all()):
+    if not usable_scale(scale, offset).all():
         raise SceneError(
             f"the array's scale is {scale.tolist()[:3]} and its offset {offset.tolist()[:3]}: they must be "
             "finite, and no scale 0; correct its scale_factor and add_offset, or drop them"
         )
     return (scale * factor_of(cube) if (scale == 1).all() and (offset == 0).all() else scale), offset
+
+
+def usable_scale(scale: NDArray[np.float64], offset: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell for each band whether its scale and offset, (band,), can be: finite, and the scale not 0."""
+    usable: NDArray[np.bool_] = np.isfinite(scale) & np.isfinite(offset) & (scale != 0)
+    return usable
 
 
 def grid_of(cube: xr.DataArray) -> Grid:

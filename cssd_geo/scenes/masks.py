@@ -12,10 +12,10 @@ from rasterio.features import rasterize
 
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.files.rasters import read_valid, read_window, unplaced
-from cssd_geo.grid import Grid
+from cssd_geo.grid import SAME_PLACE, Grid
 from cssd_geo.scenes.sources import RasterSource
 from cssd_geo.tiles import Window
-from cssd_geo.vectors.burning import to_pixels
+from cssd_geo.vectors.burning import datum_notes, to_pixels
 from cssd_geo.vectors.vector_files import is_vector
 from cssd_geo.vectors.vectors import read_geometries
 
@@ -70,18 +70,23 @@ class ShapeMask:
         return inside
 
 
-def open_valid_mask(path: str | Path, grid: Grid) -> tuple[RasterMask, str]:
+def open_valid_mask(path: str | Path, grid: Grid, *, follow_links: bool = False) -> tuple[RasterMask, str]:
     """Open a raster on the scene's grid as a mask, and say so in a sentence; reads no pixel.
+
+    Args:
+        path: the raster.
+        grid: of the scene.
+        follow_links: let it refer to files outside of its folder.
 
     Raises:
         SceneError: if it is no raster of one band, or lies on another grid.
     """
-    source = _open_mask_raster(path)
+    source = _open_mask_raster(path, follow_links=follow_links)
     dataset = source.dataset()
     if dataset.count != 1 or dataset.dtypes[0].startswith("complex"):
         held = f"{dataset.count} bands of {dataset.dtypes[0]}"
         raise SceneError(f"{path} holds {held}; a valid mask has one band: 0 or nodata where pixels do not count")
-    differences = Grid.of(dataset).differences(grid)
+    differences = Grid.of(dataset).differences(grid, SAME_PLACE)
     if differences:
         raise SceneError(
             f"{path} is not on the scene's grid: {'; '.join(differences)}. Resample it (nearest) to the scene, "
@@ -91,7 +96,7 @@ def open_valid_mask(path: str | Path, grid: Grid) -> tuple[RasterMask, str]:
 
 
 def open_aoi(path: str | Path, grid: Grid, layer: str | None = None) -> tuple[ShapeMask, str]:
-    """Read an area of interest, polygons of any vector in any CRS, and say in a sentence what of it counts.
+    """Read an area of interest, polygons of any vector in any CRS, and say in sentences what of it counts.
 
     Args:
         path: anything that GDAL reads as a vector.
@@ -109,6 +114,7 @@ def open_aoi(path: str | Path, grid: Grid, layer: str | None = None) -> tuple[Sh
         if not len(polygons):
             raise SceneError(f"{path} holds {len(geometries)} shapes but no area: an area of interest is polygons")
         pixels = to_pixels(_bendable(polygons, crs, grid), crs, grid, Path(path).name)
+        doubts = datum_notes(crs, grid, Path(path).name)
     except LabelError as error:
         raise SceneError(str(error).replace("--layer", "--aoi-layer")) from error
     meeting = _meet(pixels, grid)
@@ -118,11 +124,11 @@ def open_aoi(path: str | Path, grid: Grid, layer: str | None = None) -> tuple[Sh
     lost = int((~np.isfinite(shapely.bounds(pixels)).all(axis=1)).sum())
     if lost:
         note += f", {lost} cannot be brought to its CRS and do not count"
-    return ShapeMask(pixels[meeting]), f"{note}."
+    return ShapeMask(pixels[meeting]), " ".join([f"{note}.", *doubts])
 
 
-def _open_mask_raster(path: str | Path) -> RasterSource:
-    source = RasterSource(str(path))
+def _open_mask_raster(path: str | Path, *, follow_links: bool) -> RasterSource:
+    source = RasterSource(str(path), follow_links)
     try:
         source.dataset()
     except SceneError as error:

@@ -50,8 +50,8 @@ class PixelSample:
 
     @property
     def valid(self) -> NDArray[np.bool_]:
-        """(N,) True for pixels with data in every band that is not empty."""
-        return np.asarray(self.data[~self.empty].all(axis=0) & self.unmasked)
+        """(N,) True for pixels with data in every band that is not empty, and in one at least."""
+        return np.asarray(self.data[~self.empty].all(axis=0) & self.data.any(axis=0))
 
 
 def sample_pixels(scene: Scene, bands: NDArray[np.intp]) -> PixelSample:

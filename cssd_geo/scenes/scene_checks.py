@@ -11,15 +11,12 @@ from rasterio.errors import RasterioError
 from rasterio.warp import transform_bounds
 
 from cssd_geo.grid import Grid
+from cssd_geo.scenes.fill_checks import remedy, share_of, suspect_fill
 from cssd_geo.scenes.previews import PixelSample
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.spectra.band_choice import ranges
 
 _QUANTILES = {"minimum": 0.0, "2 %": 0.02, "median": 0.5, "98 %": 0.98, "maximum": 1.0}
-_SUSPECT_SHARE = 0.005
-"""Pixels of one value in all bands: a few are shadow or saturation, more are an edge without data."""
-_FEWEST_BANDS = 4
-"""With fewer, pixels of one value in all bands are common."""
 _UNSCALED = 500.0
 """Reflectance in percent and bytes end below; larger values without a scale are most often times 10,000."""
 
@@ -120,16 +117,11 @@ def _of_pixels(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> li
 
 def _constant_pixels(sample: PixelSample, where: str) -> list[str]:
     """Suspect nodata that nobody declared: pixels with one value in all bands, many with the same."""
-    values = sample.values[:, sample.valid][~sample.empty]
-    if len(values) < _FEWEST_BANDS:
+    unmasked = int(sample.unmasked.sum())
+    found = suspect_fill(sample.values[:, sample.valid][~sample.empty], unmasked)
+    if found is None:
         return []
-    found, counts = np.unique(values[0, (values == values[0]).all(axis=0)], return_counts=True)
-    share = counts.max(initial=0) / sample.unmasked.sum()
-    if share < _SUSPECT_SHARE:
-        return []
-    value = f"{found[counts.argmax()]:g}"
-    suspicion = (
-        f"{100 * share:.1f} % of the pixels{where} are {value} in every band, and that is not declared as nodata"
-    )
-    remedy = f"declare it (gdal_edit -a_nodata {value}, or data ignore value in an ENVI header)"
-    return [f"{suspicion}: if there is no data, {remedy}."]
+    value, count = found
+    many = share_of(count, unmasked)
+    suspicion = f"{many} of the pixels{where} are {value} in every band, and that is not declared as nodata"
+    return [f"{suspicion}. {remedy(value)}"]

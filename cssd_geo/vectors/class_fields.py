@@ -18,10 +18,12 @@ CLASS_FIELD, MAP_ID_FIELD, MAP_NAME_FIELD = "class_name", "map_id", "map_name"
 _RECORD_IDS = {"id", "fid", "gid", "ogcfid", "objectid", "oid", "uuid", "globalid", "featureid"}
 """Names of attributes that tell features apart, not classes."""
 _GEOMETRY_TEXTS = {"wkt", "wktgeom", "geom", "geometry", "thegeom"}
-_SUBJECTS = {"class", "label", "category", "type", "crop", "cover", "landcover", "landuse", "lc", "lulc"}
+_SUBJECTS = {"class", "klasse", "label", "category", "type", "crop", "cover", "landcover", "landuse", "lc", "lulc"}
+"""What the name of a class attribute says, alone, with an ending or with another: class, class_id, crop_type."""
 _NUMBERS = {"id", "code", "value", "number", "num", "no", "nr", "key"}
 _TITLES = ("name", "label", "text", "title", "info", "description", "desc")
 """Endings of a class attribute's name that its number's name lacks: class_name, class_id."""
+_NO_CLASS = "a class is a text or a whole number: correct it, or choose another --class-field"
 
 Indexes = NDArray[np.int64]
 Fields = dict[str, NDArray[Any]]
@@ -54,7 +56,7 @@ def read_classes(fields: Fields, class_field: str | None, *, path: str, usable: 
     if not fields:
         hint = "its .dbf file is missing or damaged" if path.lower().endswith(".shp") else "add one with the class"
         raise LabelError(f"{path} has no attributes: {hint}")
-    field = _guess(path, fields) if class_field is None else class_field
+    field, guessed = _guess(path, fields) if class_field is None else (class_field, ())
     if field not in fields:
         raise LabelError(f"{path} has no field {field!r}; choose --class-field from: {_describe(fields)}")
     values = _values(fields[field], field)
@@ -77,34 +79,86 @@ def read_classes(fields: Fields, class_field: str | None, *, path: str, usable: 
         Entry(name=str(v), id=number, colour=colours.get(i))
         for i, (v, number) in enumerate(zip(distinct, ids, strict=True))
     )
-    return ClassColumn(classes=classes, legend=legend, notes=(*notes, *more))
+    return ClassColumn(classes=classes, legend=legend, notes=(*guessed, *notes, *more))
 
 
 # Which attribute
 
 
-def _guess(path: str, fields: Fields) -> str:
-    """The only text field, or where there is none the only whole-number field, with at least two values.
+def _guess(path: str, fields: Fields) -> tuple[str, tuple[str, ...]]:
+    """The only field whose name says that it holds classes, else the only plausible one; a note if more were.
+
+    Plausible are texts and whole numbers with at least two values. A number that belongs to a text, as class_id to
+    class_name, makes one candidate with it, the text.
 
     Of a reference sample it is the one to be filled in: the map's own classes would make any map look perfect.
     """
     if {CLASS_FIELD, MAP_ID_FIELD, MAP_NAME_FIELD} <= fields.keys():
-        return CLASS_FIELD
-    named = {name: column for name, column in fields.items() if not _tells_no_class(name, column)}
-    for kinds in ("OU", "iu"):
-        plausible = [name for name, c in named.items() if c.dtype.kind in kinds and len(_distinct(c)) > 1]
-        if len(plausible) == 1:
-            return plausible[0]
-        if plausible:
-            break
-    raise LabelError(f"{path}: which field holds the class? Choose --class-field from: {_describe(fields)}")
+        return CLASS_FIELD, ()
+    plausible = [name for name, column in fields.items() if _is_plausible(name, column)]
+    usable = [name for name in plausible if _may_be_classes(fields[name])]
+    texts = [name for name in usable if fields[name].dtype.kind in "OU"]
+    owners = {name: _owner(name, texts, fields) for name in plausible if name not in texts}
+    candidates = [name for name in plausible if owners.get(name) is None]
+    said = {owners.get(name) or name for name in plausible if _says_class(name)}
+    telling = [name for name in candidates if name in said and name in usable]
+    chosen = telling or candidates
+    if len(chosen) != 1 or chosen[0] not in usable:
+        raise LabelError(f"{path}: which field holds the class? Choose --class-field from: {_describe(fields)}")
+    note = f"Class field: {chosen[0]!r} (guessed; --class-field chooses another)."
+    return chosen[0], (note,) * (len(plausible) > 1)
+
+
+def _is_plausible(name: str, column: NDArray[Any]) -> bool:
+    """Whether it may be meant: by its name, whatever it holds, or by its values."""
+    if _tells_no_class(name, column):
+        return False
+    if _says_class(name):
+        return len(_distinct(column)) > 0
+    return column.dtype.kind != "b" and _may_be_classes(column)
+
+
+def _may_be_classes(column: NDArray[Any]) -> bool:
+    return (column.dtype.kind in "OUiub" or _is_whole(column)) and len(_distinct(column)) > 1
+
+
+def _is_whole(column: NDArray[Any]) -> bool:
+    """Whether these are floats only because whole numbers have no way to say that one is missing."""
+    if column.dtype.kind != "f":
+        return False
+    given = column[~np.isnan(column)]
+    return bool((np.isfinite(given) & (given == np.floor(given))).all())
+
+
+def _owner(number: str, texts: list[str], fields: Fields) -> str | None:
+    """The one text that a number belongs to: by their names, else since both divide the features alike."""
+    named = [text for text in texts if _squash(number) in _stems(text) | _numbered(_stems(text))]
+    alike = [text for text in texts if _divide_alike(fields[number], fields[text])]
+    found = named or alike
+    return found[0] if len(found) == 1 else None
+
+
+def _divide_alike(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Whether each value of one goes with one value of the other, and that is no matter of course."""
+    pairs = list(zip(map(str, a.tolist()), map(str, b.tolist()), strict=True))
+    return len(set(pairs)) == len({v for v, _ in pairs}) == len({v for _, v in pairs}) < len(pairs)
 
 
 def _tells_no_class(name: str, column: NDArray[Any]) -> bool:
     """Colours, geometries as text, and what is different in every feature and named like it."""
     squashed = _squash(name)
-    every = len(_distinct(column)) == len(column)
-    return _is_colour(name) or squashed in _GEOMETRY_TEXTS or (squashed in _RECORD_IDS and every)
+    return _is_colour(name) or squashed in _GEOMETRY_TEXTS or (squashed in _RECORD_IDS and _is_unique(column))
+
+
+def _is_unique(column: NDArray[Any]) -> bool:
+    return len(_distinct(column)) == sum(not _is_missing(value) for value in column.tolist())
+
+
+def _says_class(name: str) -> bool:
+    """Whether a name is a word for classes, alone or with an ending or another; "cover" may be a percentage."""
+    endings = {*_NUMBERS, *_TITLES, *_SUBJECTS}
+    both = {text for s in _SUBJECTS for e in endings for text in (s + e, e + s)}
+    return _squash(name) in (_SUBJECTS | both) - {"cover"}
 
 
 def _is_colour(name: str) -> bool:
@@ -116,7 +170,7 @@ def _squash(name: str) -> str:
 
 
 def _distinct(column: NDArray[Any]) -> list[str]:
-    return sorted({str(value) for value in column if value is not None})
+    return sorted({str(value) for value in column.tolist() if not _is_missing(value)})
 
 
 def _describe(fields: Fields) -> str:
@@ -133,15 +187,22 @@ def _describe(fields: Fields) -> str:
 def _values(column: NDArray[Any], field: str) -> NDArray[Any]:
     """Texts with single spaces, whole numbers as int, null and empty as None."""
     if column.dtype.kind not in "OUiufb":
-        raise LabelError(f"field {field!r} holds {column.dtype} values: a class is a text or a whole number")
+        raise LabelError(f"field {field!r} holds {column.dtype} values: {_NO_CLASS}")
     values: NDArray[Any] = np.empty(len(column), object)
     for i, value in enumerate(column.tolist()):
         values[i] = _value(value, field)
     return values
 
 
+def _is_missing(value: Any) -> bool:
+    """Null, or a text without letters."""
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, float) and bool(np.isnan(value)))
+
+
 def _value(value: Any, field: str) -> str | int | None:
-    if value is None or (isinstance(value, float) and np.isnan(value)):
+    if _is_missing(value):
         return None
     if isinstance(value, bool):
         return str(value).lower()
@@ -150,7 +211,7 @@ def _value(value: Any, field: str) -> str | int | None:
     if isinstance(value, int | float) and float(value).is_integer():
         return int(value)
     held = value if isinstance(value, float) else f"{type(value).__name__} values such as {value}"
-    raise LabelError(f"field {field!r} holds {held}: a class is a text or a whole number")
+    raise LabelError(f"field {field!r} holds {held}: {_NO_CLASS}")
 
 
 def _one_spelling(values: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
@@ -219,9 +280,17 @@ def _adopted(
 
 def _names_class_ids(name: str, class_field: str) -> bool:
     """Whether a name says that it numbers classes: class_id, ClassCode, id_label, <class field>_id."""
-    field, squashed = _squash(class_field), _squash(name)
-    subjects = _SUBJECTS | {field} | {field.removesuffix(title) for title in _TITLES} - {""}
-    return any(squashed in {subject + number, number + subject} for subject in subjects for number in _NUMBERS)
+    return _squash(name) in _numbered(_SUBJECTS | _stems(class_field))
+
+
+def _stems(class_field: str) -> set[str]:
+    """What its name says, as it is and without an ending that its number's name lacks."""
+    field = _squash(class_field)
+    return {field, *(field.removesuffix(title) for title in _TITLES)} - {""}
+
+
+def _numbered(subjects: set[str]) -> set[str]:
+    return {text for s in subjects for number in _NUMBERS for text in (s + number, number + s)}
 
 
 def _bijection(column: NDArray[Any], classes: Indexes, count: int) -> list[int] | None:

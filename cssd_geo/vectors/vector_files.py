@@ -1,5 +1,7 @@
 """Vector files as GDAL opens them: what lies in a zip, which layer is meant, and what it holds."""
 
+import re
+import tempfile
 import warnings
 import zipfile
 import zlib
@@ -15,6 +17,7 @@ import pyogrio
 import shapely
 from numpy.typing import NDArray
 from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
+from pyogrio.util import vsi_path
 
 from cssd_geo.errors import LabelError
 from cssd_geo.messages import listed
@@ -28,6 +31,8 @@ _LOOK = 2048
 """Bytes in which GDAL looks for them."""
 LAYER_FIELD = "layer"
 """Attribute with the name of its layer for each feature, where all layers of a file are read as one."""
+_UNDEFINED = re.compile(r'\w+\["Undefined ')
+"""Begin of a CRS, as WKT, that stands for none: GeoPackages have one of degrees and one of metres."""
 _UNREADABLE = (CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError)
 
 
@@ -44,6 +49,10 @@ class Layer:
     """What was decided to read it, one sentence each."""
 
 
+class _TakenForAnotherError(LabelError):
+    """The path of a file leads to another one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Place:
     """Where GDAL finds a layer."""
@@ -57,7 +66,8 @@ def is_vector(path: str | Path) -> bool:
     """Whether a file is a vector that GDAL reads, or a zip with one.
 
     Raises:
-        LabelError: if it does not exist, or leads elsewhere: a virtual layer, a zip with paths out of it.
+        LabelError: if it does not exist, or leads elsewhere: a virtual layer, a zip with paths out of it, a vector
+            with a path that pyogrio does not take as it is.
     """
     if not Path(path).exists():
         raise LabelError(f"{path} does not exist: check the path")
@@ -65,6 +75,24 @@ def is_vector(path: str | Path) -> bool:
         _places(path)
     except _UNREADABLE:
         return False
+    except _TakenForAnotherError:
+        if _is_vector_by_another_name(Path(path)):
+            raise
+        return False
+    return True
+
+
+def _is_vector_by_another_name(path: Path) -> bool:
+    """Whether GDAL finds a vector in a file that it sees through a link with a plain name."""
+    if path.suffix.lower() == ".shp":
+        return True  # it needs more files than one
+    with tempfile.TemporaryDirectory(prefix="cssd-geo-") as folder:
+        link = Path(folder) / f"l.{re.sub('[^a-z]', '', path.suffix.lower())}"
+        link.symlink_to(path.resolve())
+        try:
+            _native(str(link))
+        except _UNREADABLE:
+            return False
     return True
 
 
@@ -102,7 +130,8 @@ def _layer_at(path: str | Path, place: _Place, notes: tuple[str, ...] = ()) -> L
     said = dict.fromkeys(f"GDAL says: {w.message}" for w in caught if issubclass(w.category, RuntimeWarning))
     fields = dict(zip(meta["fields"].tolist(), columns, strict=True))
     geometries = np.asarray(shapely.from_wkb(wkb, on_invalid="ignore"), object)
-    return Layer(geometries=geometries, fields=fields, crs=meta["crs"], notes=(*notes, *more, *said))
+    crs = None if _UNDEFINED.match(meta["crs"] or "") else meta["crs"]
+    return Layer(geometries=geometries, fields=fields, crs=crs, notes=(*notes, *more, *said))
 
 
 def read_layers(path: str | Path) -> Layer:
@@ -186,7 +215,11 @@ def _opened(
 
 
 def _places(path: str | Path) -> dict[str, _Place]:
-    """The layers of a file by the name that a user chooses them with."""
+    """The layers of a file by the name that a user chooses them with.
+
+    Raises:
+        LabelError: if it leads elsewhere, by what it holds or by its path.
+    """
     if Path(path).is_file():
         with Path(path).open("rb") as file:
             _require_own(file.read(_LOOK), str(path))
@@ -194,12 +227,23 @@ def _places(path: str | Path) -> dict[str, _Place]:
         members = _members(path)
         if members:
             return _zipped(path, members)
+    _require_plain(str(path))
     if Path(path).suffix.lower() == ".shp" and Path(path).is_file() and not has_fitting_index(Path(path)):
         return {Path(path).stem: _Place(source=str(path), layer=Path(path).stem, has_geometries=True)}
     return _native(str(path))
 
 
+def _require_plain(source: str) -> None:
+    """Refuse a path that pyogrio would split, or take for an address, so that GDAL opened another file."""
+    if source.startswith("//") or vsi_path(source) not in (source, f"/vsizip/{source}"):
+        raise _TakenForAnotherError(
+            f"{source} cannot be opened: '!' and ';' in a path, and '//' or 's3:' at its start, lead to other "
+            "files; rename the file or its folder"
+        )
+
+
 def _native(source: str) -> dict[str, _Place]:
+    _require_plain(source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # they come again when it is read
         layers = pyogrio.list_layers(source)

@@ -1,0 +1,117 @@
+"""Nodata that nobody declared: many pixels with one value in all bands, such as -9999 or 0 around a mosaic.
+
+Such pixels are never left out silently, as a dark or clipped surface can look so too: the analyst is told.
+"""
+
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from cssd_geo.errors import SceneError
+from cssd_geo.scenes.scene import Scene
+from cssd_geo.tiles import Window
+
+_SUSPECT_SHARE = 0.005
+"""Pixels of one value in all bands: a few are shadow or saturation, more are an edge without data."""
+_FEWEST_BANDS = 4
+"""With fewer, pixels of one value in all bands are common."""
+_LEAST_PERCENT = 0.05
+"""That is not printed as 0.0 %."""
+_SIDE = 16
+"""Of a window in pixels."""
+_BANDS = 24
+"""Of a window, evenly spread: enough to tell one value from a spectrum."""
+_PLACES = ((0, 0), (1, 1), (0, 1), (1, 0), (0, 0.5), (1, 0.5), (0.5, 0), (0.5, 1))
+"""Corners and middles of the edges, (down, across), in the order in which they are looked at."""
+_CHEAP_VALUES = 16_000_000
+"""In the blocks of the file that are decoded for windows, a tenth of a second ..."""
+_CHEAP_SHARE = 1 / 16
+"""... or such a share of the scene's values."""
+
+
+def suspect_fill(values: NDArray[Any], pixels: int) -> tuple[str, int] | None:
+    """Return the value that many pixels have in every band, and how many have it; None if there is none.
+
+    One such pixel suffices where the value is below zero: no spectrum is so, and -9999 spoils every mean.
+
+    Args:
+        values: (S, n) as stored, of the pixels that are valid.
+        pixels: how many there are with those that are not valid.
+    """
+    if len(values) < _FEWEST_BANDS:
+        return None
+    few = values[:, values[0] == values[-1]]
+    found, counts = np.unique(few[0, (few == few[0]).all(axis=0)], return_counts=True)
+    suspect = (counts >= _SUSPECT_SHARE * pixels) | (found < 0)
+    if not suspect.any():
+        return None
+    most = int(np.where(suspect, counts, 0).argmax())
+    return _in_words(found[most]), int(counts[most])
+
+
+def _in_words(value: Any) -> str:
+    """Short, but still the same number: -3.4028235e+38 can be declared, -3.40282e+38 is another one."""
+    short = f"{value:g}"
+    return short if float(short) == float(value) else str(value)
+
+
+def share_of(count: int, pixels: int) -> str:
+    """So many of the pixels: in percent, or as a number where that would look like 0."""
+    percent = 100 * count / pixels
+    return f"{percent:.1f} %" if percent >= _LEAST_PERCENT else f"{count:,}"
+
+
+def remedy(value: str) -> str:
+    """What to do about pixels of this value."""
+    return (
+        f"If there is no data, declare it (gdal_edit.py -a_nodata {value}, or data ignore value in an ENVI "
+        "header) or exclude them (--valid-mask)."
+    )
+
+
+def fill_notes(scene: Scene, bands: NDArray[np.intp]) -> tuple[str, ...]:
+    """Tell of nodata that was not declared, as a few small windows show it at a scene's corners and edges.
+
+    Only files on a disk are looked at, and fewer windows, or none, where large blocks make them dear.
+    """
+    values = _at_edges(scene, bands)
+    found = suspect_fill(values, values.shape[1])
+    if found is None:
+        return ()
+    value, count = found
+    note = (
+        f"{share_of(count, values.shape[1])} of the pixels that were looked at, at corners and edges of "
+        f"{scene.name}, are {value} in every band, and that is not declared as nodata: they are classified like "
+        f"all others. {remedy(value)}"
+    )
+    return (note,)
+
+
+def _at_edges(scene: Scene, bands: NDArray[np.intp]) -> NDArray[Any]:
+    """Stored values (S, n) of valid pixels in some of the bands."""
+    some = bands[np.linspace(0, len(bands) - 1, min(_BANDS, len(bands))).round().astype(int)]
+    seen = [np.empty((len(some), 0), scene.cube.dtype)]
+    with rasterio.Env(GDAL_CACHEMAX=scene.source.cache_bytes):
+        for window in _edge_windows(scene):
+            try:
+                values, valid = scene.read(window, some)
+            except SceneError:  # whether that stops the run is decided where its tile is read
+                continue
+            seen.append(values[:, valid])
+    return np.concatenate(seen, axis=1)
+
+
+def _edge_windows(scene: Scene) -> list[Window]:
+    if scene.path is None:  # reading may compute, or ask a server
+        return []
+    grid, blocks = scene.grid, scene.source.blocks
+    height, width = min(_SIDE, grid.height), min(_SIDE, grid.width)
+    decoded = (height, width) if blocks.divisible else (max(height, blocks.height), max(width, blocks.width))
+    affordable = max(_CHEAP_VALUES, _CHEAP_SHARE * grid.height * grid.width * len(scene.bands))
+    count = int(affordable // (decoded[0] * decoded[1] * len(scene.bands)))
+    corners = [
+        (int(down * (grid.height - height)), int(right * (grid.width - width))) for down, right in _PLACES[:count]
+    ]
+    return [Window(row=row, col=col, height=height, width=width) for row, col in dict.fromkeys(corners)]
