@@ -142,7 +142,8 @@ def _alpha_notes(dataset: Any) -> tuple[str, ...]:
 
 def _mask_notes(dataset: Any, indexes: list[int]) -> tuple[str, ...]:
     """Say that masks of single bands, which have no flag, are not used: the mask of a scene is for all of them."""
-    masked = sum(not dataset.mask_flag_enums[index - 1] for index in indexes)
+    flags = dataset.mask_flag_enums  # of all bands, asked once: it takes a while
+    masked = sum(not flags[index - 1] for index in indexes)
     note = (
         f"{masked} bands have masks of their own, which are not used: give one of the whole scene (--valid-mask), "
         "or nodata values."
