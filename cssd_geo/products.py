@@ -53,9 +53,9 @@ def open_scene(
 
     Raises:
         SceneError: if it does not exist, is no raster, holds complex numbers or bands of several types; is a
-            product that is damaged or incomplete, or a NetCDF, HDF5 or Zarr store without wavelengths; if a band
-            has no scale that can be and `scale` gives none; or if
-            `valid_mask` or `aoi` cannot be read or do not belong to it.
+            product that is damaged or incomplete, or a NetCDF, HDF5 or Zarr store without wavelengths; if a band's
+            scale cannot be used and `scale` gives none; or if `valid_mask` or `aoi` cannot be read or do not
+            belong to it.
         InputError: if `bands` is no choice of its bands, or `aoi_layer` is given without `aoi`.
     """
     if aoi_layer is not None and aoi is None:

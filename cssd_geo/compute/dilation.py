@@ -30,7 +30,7 @@ class Dilation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, element: Tensor) -> Tensor:
         """Dilate, and keep what the way back needs."""
-        best = dilate(values, element, _empty_channels_last(values, shrink=2))
+        best = dilate(values, element, _empty_dilated(values))
         ctx.save_for_backward(values, element, best)
         return best
 
@@ -105,6 +105,7 @@ def _row_strips(values: Tensor) -> Iterator[tuple[slice, Tensor]]:
         yield slice(top, bottom), values[:, :, top : bottom + 2]
 
 
-def _empty_channels_last(like: Tensor, *, shrink: int) -> Tensor:
-    batch, channels, height, width = like.shape
-    return like.new_empty(batch, height - shrink, width - shrink, channels).permute(0, 3, 1, 2)
+def _empty_dilated(values: Tensor) -> Tensor:
+    """Room for what (B,C,y,x) is dilated to, channels last in memory."""
+    batch, channels, height, width = values.shape
+    return values.new_empty(batch, height - 2, width - 2, channels).permute(0, 3, 1, 2)
