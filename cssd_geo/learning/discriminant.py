@@ -21,7 +21,7 @@ _ALIKE = 0.7
 MOST_VARIATION = 2.1
 """Where labelled pixels vary more than this many times as much as neighbours, neighbours do not tell how fields
 differ. Scenes filled with fields that differ as their pixels do have 1.2 to 1.3, the demo and Berlin 1.5 to 2.0,
-Indian Pines 2.2 to 3.7, all labels of a run together (docs/accuracy.md)."""
+Indian Pines 2.2 to 3.7, all labels of a run together (docs/trials.md)."""
 _TRUST = 0.4
 """In the logits then."""
 
