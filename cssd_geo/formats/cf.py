@@ -16,10 +16,11 @@ from cssd_geo.errors import SceneError
 from cssd_geo.formats.cf_axes import SpectralVariable, spectral_variable, spectral_variables, wavelengths_elsewhere
 from cssd_geo.formats.cf_grids import grid_of_variable, places_of_variable
 from cssd_geo.formats.cf_values import no_data_of, scale_of
+from cssd_geo.formats.saved_cubes import as_saved, saved_cube
 from cssd_geo.formats.stores import Store, described, intact, is_store, open_store, text
 from cssd_geo.grid import Grid
 from cssd_geo.scenes.array_source import ArraySource
-from cssd_geo.scenes.cube import build_cube, with_nodata, with_scale
+from cssd_geo.scenes.cube import build_cube, grid_of, with_nodata, with_scale
 from cssd_geo.scenes.lookup import GeometryLookup
 from cssd_geo.scenes.scene import Scene
 
@@ -42,6 +43,8 @@ def open_product(path: str) -> Scene:
     with intact(path):
         store = open_store(path)
         cube, notes = find_cube(store)
+        if (saved := saved_cube(store, cube)) is not None:
+            return as_saved(scene_of_variable(store, cube, grid=grid_of(saved), notes=tuple(notes)), saved)
         grid, remarks = grid_of_variable(store, cube)
         places = places_of_variable(store, cube) if grid.transform is None else None
         lookup = None if places is None else GeometryLookup.of_places(*places)
