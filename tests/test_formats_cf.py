@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5netcdf
 import h5py
 import numpy as np
 import pytest
@@ -584,6 +585,8 @@ def test_pace_level_2_lies_where_its_places_say(tmp_path: Path) -> None:
     rhos = np.moveaxis(CUBE // 200, 0, 2)
     scene = open_scene(write_pace_l2(tmp_path / "PACE_OCI.L2.SFREFL.nc", rhos, longitude, latitude))
     assert scene.sensor == "PACE OCI L2"
+    (note,) = scene.notes
+    assert note.startswith("Classified in sensor geometry; maps are written in WGS 84")
     assert scene.bands.wavelength_nm == tuple(np.round(np.linspace(346, 2258, BANDS), 6))
     assert (scene.scale[0], scene.offset[0], scene.nodata[0]) == (2e-6, 0.05, -32767)
     np.testing.assert_array_equal(scene.read(WHOLE, EVERY)[0], np.moveaxis(rhos, 2, 0).astype(np.int16))
@@ -593,6 +596,28 @@ def test_pace_level_2_lies_where_its_places_say(tmp_path: Path) -> None:
     shown = lookup.rows != NOWHERE
     assert shown.sum() * np.cos(np.radians(38)) == pytest.approx(HEIGHT * WIDTH, rel=0.1)  # narrow pixels, twice
     assert len(np.unique(lookup.rows[shown] * WIDTH + lookup.cols[shown])) > 0.98 * HEIGHT * WIDTH
+
+
+def test_pace_level_2_since_version_3_2_has_wavelengths_beside_its_values(tmp_path: Path) -> None:
+    swath, nominal = ("number_of_lines", "pixels_per_line"), np.linspace(315, 2258, BANDS + 7)
+    values = np.moveaxis(CUBE, 0, 2).astype(np.float32)
+    col, row = np.meshgrid(np.arange(WIDTH) / 100, np.arange(HEIGHT) / -100)
+    with h5netcdf.File(tmp_path / "PACE_OCI.L2.AOP.V3_2.nc", "w") as file:
+        file.dimensions = dict(zip(swath, values.shape[:2], strict=True))
+        parameters, measured = file.create_group("sensor_band_parameters"), file.create_group("geophysical_data")
+        for group, wavelengths in ((parameters, nominal), (measured, np.array(NM, np.float32))):
+            group.dimensions = {"wavelength": len(wavelengths)}
+            group.create_variable("wavelength", ("wavelength",), data=wavelengths)
+        for name in ("Rrs", "Rrs_unc"):
+            measured.create_variable(name, (*swath, "wavelength"), data=values)
+        for name, degrees in (("longitude", col), ("latitude", row)):
+            file.create_variable(f"/navigation_data/{name}", swath, data=degrees)
+    scene = open_scene(tmp_path / "PACE_OCI.L2.AOP.V3_2.nc")
+    assert scene.bands.wavelength_nm == NM
+    assert "geophysical_data/Rrs is used, not geophysical_data/Rrs_unc" in scene.notes[0]
+    np.testing.assert_array_equal(scene.read(WHOLE, EVERY)[0], CUBE)
+    assert scene.lookup is not None
+    assert scene.map_grid.crs == CRS.from_epsg(4326)
 
 
 def test_pace_level_3(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 AVIRIS-3 L2A   /reflectance/reflectance (wavelength, northing, easting), /reflectance/wavelength and fwhm;
                /northing, /easting, /transverse_mercator with spatial_ref and GeoTransform
 PACE OCI L2    /geophysical_data/rhos or Rrs (number_of_lines, pixels_per_line, wavelength_3d),
-               /sensor_band_parameters/wavelength_3d, /navigation_data/longitude and latitude
+               /sensor_band_parameters/wavelength_3d, /navigation_data/longitude and latitude; since version 3.2
+               /geophysical_data/wavelength, while that of /sensor_band_parameters has more and others
 PACE OCI L3    /Rrs (lat, lon, wavelength)
 """
 
@@ -28,6 +29,10 @@ _PREFERRED = ("reflectance", "surface_reflectance", "rfl", "rhos", "rrs", "radia
 _CHUNK_PIXELS = 512 * 512
 """Pixels of a dask chunk of the public cube at most; chunks are whole chunks of the file."""
 
+_SWATH = (
+    "Classified in sensor geometry; maps are written in WGS 84, where each pixel shows the nearest of the swath."
+)
+
 
 def recognises(path: str) -> bool:
     """Whether a path is a NetCDF, HDF5 or Zarr store at all; one without wavelengths is refused, with reasons."""
@@ -48,7 +53,8 @@ def open_product(path: str) -> Scene:
         grid, remarks = grid_of_variable(store, cube)
         places = places_of_variable(store, cube) if grid.transform is None else None
         lookup = None if places is None else GeometryLookup.of_places(*places)
-        return scene_of_variable(store, cube, grid=grid, lookup=lookup, notes=(*notes, *remarks))
+        swath = () if lookup is None else (_SWATH,)
+        return scene_of_variable(store, cube, grid=grid, lookup=lookup, notes=(*notes, *remarks, *swath))
 
 
 def find_cube(store: Store) -> tuple[SpectralVariable, list[str]]:
