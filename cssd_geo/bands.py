@@ -101,12 +101,20 @@ class Bands:
 
 
 def segments(bands: Bands) -> list[NDArray[np.intp]]:
-    """Indexes from 0 of runs of bands whose wavelengths ascend without a gap; no runs where these are unknown."""
+    """Indexes from 0 of runs of bands without a gap or a turn of wavelengths; no runs where these are unknown."""
     if bands.wavelength_nm is None:
         return []
-    steps = np.diff(bands.wavelength_nm)
-    usual = np.median(np.abs(steps)) if steps.size else 0.0
-    return np.split(np.arange(len(bands)), np.flatnonzero((steps <= 0) | (steps > _GAP * usual)) + 1)
+    steps = np.abs(np.diff(bands.wavelength_nm))
+    usual = np.median(steps) if steps.size else 0.0
+    return np.split(np.arange(len(bands)), np.flatnonzero(turns(bands) | (steps > _GAP * usual)) + 1)
+
+
+def turns(bands: Bands) -> NDArray[np.bool_]:
+    """Tell for each band but the first whether its wavelength turns back from how most of them run, or stays."""
+    steps = np.diff(np.arange(len(bands)) if bands.wavelength_nm is None else bands.wavelength_nm)
+    onward = -1 if np.sign(steps).sum() < 0 else 1
+    turned: NDArray[np.bool_] = onward * steps <= 0
+    return turned
 
 
 def to_nanometres(values: Sequence[float], units: str = "") -> tuple[float, ...] | None:

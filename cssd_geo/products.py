@@ -56,8 +56,11 @@ def open_scene(
             product that is damaged or incomplete, or a NetCDF, HDF5 or Zarr store without wavelengths; if a band's
             scale cannot be used and `scale` gives none; or if `valid_mask` or `aoi` cannot be read or do not
             belong to it.
-        InputError: if `bands` is no choice of its bands, or `aoi_layer` is given without `aoi`.
+        InputError: if `path` is none, `bands` is no choice of its bands, or `aoi_layer` is given without `aoi`.
     """
+    if not isinstance(path, str | Path) or not str(path):
+        given = "an empty one" if isinstance(path, str) else f"a {type(path).__name__}"
+        raise InputError(f"a scene is opened by its path, not {given}; scene_of_array takes a DataArray")
     if aoi_layer is not None and aoi is None:
         raise InputError(f"a layer ({aoi_layer!r}) of which area of interest? Name its file too (--aoi)")
     scene = _open(str(path), follow_links=follow_links)

@@ -19,6 +19,8 @@ from cssd_geo.spectra.band_choice import ranges
 if TYPE_CHECKING:
     from cssd_geo.model import Model
 
+_NETCDF = {".nc", ".nc4", ".cdf"}
+
 
 def describe_scene(scene: str | Path | Scene, model: "Model | None" = None) -> dict[str, Any]:
     """Return what is known of a scene, and what its pixels look like, of which some are read: seconds at most.
@@ -41,7 +43,7 @@ def describe_scene(scene: str | Path | Scene, model: "Model | None" = None) -> d
             "file": _file(opened),
             "size": {"height": grid.height, "width": grid.width, "bands": len(bands)},
             "dtype": str(opened.cube.dtype),
-            "place": place_of(grid),
+            "place": place_of(opened.map_grid),
             "bands": _bands(opened),
             "values": _values(opened, good, sample),
             "plan": None if model is None else _plan(opened, model),
@@ -67,7 +69,17 @@ def _file(scene: Scene) -> dict[str, Any]:
             "bytes": sum(file.stat().st_size for file in files),
             "files": [file.name for file in files],
         }
+    elif scene.path is not None:
+        facts |= _store(scene.path)
     return facts | {"block": [scene.source.blocks.height, scene.source.blocks.width]}
+
+
+def _store(path: Path) -> dict[str, Any]:
+    """The same of NetCDF, HDF5 and Zarr; the files of a folder may be too many to look at."""
+    if path.is_dir():
+        return {"format": "Zarr", "files": [path.name]}
+    kind = "NetCDF" if path.suffix.lower() in _NETCDF else "HDF5"
+    return {"format": kind, "bytes": path.stat().st_size, "files": [path.name]}
 
 
 def _bands(scene: Scene) -> dict[str, Any]:

@@ -134,7 +134,10 @@ def _pairs(scene: str | Path | Scene | Iterable[Pair], labels: str | Path | Labe
         return [(scene, labels)]
     pairs = list(scene)
     if labels is not None or not pairs or not all(isinstance(p, tuple | list) and len(p) == 2 for p in pairs):  # noqa: PLR2004
-        raise InputError("several scenes are given as [(scene, labels), ...], without further labels")
+        raise InputError(
+            "a scene is a path or a Scene, which scene_of_array makes of a DataArray; several are given as "
+            "[(scene, labels), ...], without further labels"
+        )
     return pairs
 
 

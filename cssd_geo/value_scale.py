@@ -2,7 +2,8 @@
 
 Reflectance is stored as 0 to 1, as percent or as 0 to 10,000, and files often do not say which. The spectra of
 most land covers lie within a factor of three of a model's mean spectrum, so two decades off in most bands is
-another scale. Water or shade alone is dark too, but not evenly so in all bands.
+another scale. Water is a hundred times as dark as land too, but beyond 700 nm only, not in visible light: pixels
+that are not evenly bright or dark are left out, unless there are hardly others.
 """
 
 from collections.abc import Iterator
@@ -29,8 +30,10 @@ _FAR = 20.0
 _NEAR = 3.0
 """A power fits where the median of the bands is within this factor of it ..."""
 _NEAR_EACH = 5.0
-_MOST_BANDS_SHARE = 0.75
-"""... and so many of the bands are within `_NEAR_EACH` of it."""
+_MOST_BANDS_SHARE = 0.9
+"""... and so many of the bands are within `_NEAR_EACH` of it. A fifth of the bands is in visible light."""
+_SOME_SHARE = 0.05
+"""Of the pixels: fewer that are evenly bright do not stand for a scene."""
 _BANDS = 24
 """Of the model's, evenly spread: the rest of a spectrum follows from them."""
 _SIDE = 16
@@ -91,8 +94,10 @@ def _ratio(scene: Scene, model: Model) -> Floats:
     with rasterio.Env(GDAL_CACHEMAX=scene.source.cache_bytes):
         for number, stored in enumerate(islice(_windows_with_data(scene, bands), _ENOUGH_WINDOWS), start=1):
             seen = np.concatenate([seen, stored * scene.scale[bands, None] + scene.offset[bands, None]], axis=1)
-            bright = np.percentile(weights[:, used] @ seen, 75, axis=1)  # water and shade do not move it
-            ratio = np.maximum(bright / model.mean[chosen], _NOTHING)
+            every = np.maximum(weights[:, used] @ seen / model.mean[chosen, None], _NOTHING)
+            even = _are_near(every, np.median(every, axis=0))
+            land = every[:, even] if even.mean() >= _SOME_SHARE else every
+            ratio = np.percentile(land, 75, axis=1)  # shade does not move it
             if number >= _FEW_WINDOWS and _fits(1.0, ratio):
                 break
     return ratio
@@ -113,9 +118,16 @@ def _windows_with_data(scene: Scene, bands: NDArray[np.intp]) -> Iterator[NDArra
 
 
 def _fits(power: float, ratio: Floats) -> bool:
-    apart = np.abs(np.log(ratio / power))
     near = abs(np.log(np.median(ratio) / power)) <= np.log(_NEAR)
-    return bool(near and np.mean(apart <= np.log(_NEAR_EACH)) >= _MOST_BANDS_SHARE)
+    return bool(near and _are_near(ratio, power))
+
+
+def _are_near(ratio: Floats, middle: Any) -> NDArray[np.bool_]:
+    """Whether most of the bands of a ratio, (B,) or of many (B, n), are near their middle, one number for each."""
+    share: NDArray[np.bool_] = (
+        np.mean(np.abs(np.log(ratio / middle)) <= np.log(_NEAR_EACH), axis=0) >= _MOST_BANDS_SHARE
+    )
+    return share
 
 
 def _declares(scene: Scene) -> bool:

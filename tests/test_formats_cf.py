@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5netcdf
 import h5py
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
-from scenes import NORTH_UP, ROTATED, UTM, coordinate_cube, random_model, write_raster
+from scenes import NORTH_UP, ROTATED, UTM, control_points, coordinate_cube, random_model, write_raster
 from stores import Variable, write_aviris3, write_netcdf, write_pace_l2
 
 from cssd_geo.budget import Blocks
@@ -27,6 +28,7 @@ from cssd_geo.errors import SceneError
 from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.products import open_scene
 from cssd_geo.scenes import array_source
+from cssd_geo.scenes.cube import with_nodata
 from cssd_geo.scenes.lookup import NOWHERE
 from cssd_geo.scenes.scene import scene_of_array
 from cssd_geo.tiles import Window
@@ -230,6 +232,38 @@ def test_our_own_cube_comes_back_from_a_file(tmp_path: Path) -> None:
     again = open_scene(tmp_path / "again.nc")
     assert (again.bands, again.grid) == (scene.bands, scene.grid)
     np.testing.assert_array_equal(again.read(WHOLE, EVERY)[0], CUBE)
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+@pytest.mark.parametrize("cut", [np.s_[:], np.s_[::-1, 2:9, 3:8]])
+@pytest.mark.parametrize("place", ["rotated", "points", "nowhere"])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of Zarr, on metadata of format 3
+def test_what_cubes_carry_beside_cf_comes_back_from_a_file(
+    tmp_path: Path, place: str, cut: Any, suffix: str
+) -> None:
+    values = np.random.default_rng(0).integers(0, 6, (3, 11, 9)).astype(np.uint16)
+    options: dict[str, Any] = {"transform": None, "crs": None}
+    options |= {"gcps": control_points(NORTH_UP, 11, 9), "crs": UTM} if place == "points" else {}
+    path = write_raster(tmp_path / "s.tif", values, **{"rotated": {"transform": ROTATED}}.get(place, options))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (1e-4, 2e-4, 3e-4), (0, 0.1, 0)
+        dataset.update_tags(ns="ENVI", wavelength="{450, 650, 850}", wavelength_units="nm")
+        dataset.write_mask(np.arange(99).reshape(11, 9) % 7 > 0)
+    cube = with_nodata(open_scene(path).cube, np.array([1.0, 2.0, np.nan]))[cut]
+    scene = scene_of_array(cube)
+    for name, saved in (("band", cube), ("nm", cube.swap_dims(band="wavelength_nm"))):
+        copy = tmp_path / f"{name}{suffix}"
+        saved.to_netcdf(copy, engine="h5netcdf") if suffix == ".nc" else saved.to_zarr(copy)
+        again = pickle.loads(pickle.dumps(open_scene(copy)))  # noqa: S301 - our own
+        assert (again.bands, again.grid.differences(scene.grid)) == (scene.bands, [])
+        whole = Window(row=0, col=0, height=scene.grid.height, width=scene.grid.width)
+        (found, valid), (_, expected) = (each.read(whole, np.arange(3)) for each in (again, scene))
+        assert 0 < expected.sum() < expected.size
+        np.testing.assert_array_equal(valid, expected)
+        np.testing.assert_array_equal(found[:, valid], values[cut][:, valid])
+        np.testing.assert_array_equal(again.scale, scene.scale)
+        np.testing.assert_array_equal(again.offset, scene.offset)
+        np.testing.assert_array_equal(scene_of_array(again.cube).read(whole, np.arange(3))[1], expected)
 
 
 @pytest.mark.parametrize(("factor", "units"), [(1, "nm"), (1e-3, "um"), (1e-3, "nm"), (1e-9, "m"), (1, None)])
@@ -551,6 +585,8 @@ def test_pace_level_2_lies_where_its_places_say(tmp_path: Path) -> None:
     rhos = np.moveaxis(CUBE // 200, 0, 2)
     scene = open_scene(write_pace_l2(tmp_path / "PACE_OCI.L2.SFREFL.nc", rhos, longitude, latitude))
     assert scene.sensor == "PACE OCI L2"
+    (note,) = scene.notes
+    assert note.startswith("Classified in sensor geometry; maps are written in WGS 84")
     assert scene.bands.wavelength_nm == tuple(np.round(np.linspace(346, 2258, BANDS), 6))
     assert (scene.scale[0], scene.offset[0], scene.nodata[0]) == (2e-6, 0.05, -32767)
     np.testing.assert_array_equal(scene.read(WHOLE, EVERY)[0], np.moveaxis(rhos, 2, 0).astype(np.int16))
@@ -560,6 +596,28 @@ def test_pace_level_2_lies_where_its_places_say(tmp_path: Path) -> None:
     shown = lookup.rows != NOWHERE
     assert shown.sum() * np.cos(np.radians(38)) == pytest.approx(HEIGHT * WIDTH, rel=0.1)  # narrow pixels, twice
     assert len(np.unique(lookup.rows[shown] * WIDTH + lookup.cols[shown])) > 0.98 * HEIGHT * WIDTH
+
+
+def test_pace_level_2_since_version_3_2_has_wavelengths_beside_its_values(tmp_path: Path) -> None:
+    swath, nominal = ("number_of_lines", "pixels_per_line"), np.linspace(315, 2258, BANDS + 7)
+    values = np.moveaxis(CUBE, 0, 2).astype(np.float32)
+    col, row = np.meshgrid(np.arange(WIDTH) / 100, np.arange(HEIGHT) / -100)
+    with h5netcdf.File(tmp_path / "PACE_OCI.L2.AOP.V3_2.nc", "w") as file:
+        file.dimensions = dict(zip(swath, values.shape[:2], strict=True))
+        parameters, measured = file.create_group("sensor_band_parameters"), file.create_group("geophysical_data")
+        for group, wavelengths in ((parameters, nominal), (measured, np.array(NM, np.float32))):
+            group.dimensions = {"wavelength": len(wavelengths)}
+            group.create_variable("wavelength", ("wavelength",), data=wavelengths)
+        for name in ("Rrs", "Rrs_unc"):
+            measured.create_variable(name, (*swath, "wavelength"), data=values)
+        for name, degrees in (("longitude", col), ("latitude", row)):
+            file.create_variable(f"/navigation_data/{name}", swath, data=degrees)
+    scene = open_scene(tmp_path / "PACE_OCI.L2.AOP.V3_2.nc")
+    assert scene.bands.wavelength_nm == NM
+    assert "geophysical_data/Rrs is used, not geophysical_data/Rrs_unc" in scene.notes[0]
+    np.testing.assert_array_equal(scene.read(WHOLE, EVERY)[0], CUBE)
+    assert scene.lookup is not None
+    assert scene.map_grid.crs == CRS.from_epsg(4326)
 
 
 def test_pace_level_3(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ scenes    scene_checks
 formats   hdf5_files xml_products
 formats   stores
 formats   cf_axes desis enmap hdf5
-formats   cf_grids cf_values neon prisma
+formats   cf_grids cf_values neon prisma saved_cubes
 formats   cf
 formats   emit
 .         labels products

@@ -21,6 +21,7 @@ from scenes import (
     write_raster,
     write_two_fields,
 )
+from stores import turned_table, write_emit
 
 from cssd_geo.bands import Bands
 from cssd_geo.classes import ClassTable
@@ -152,12 +153,36 @@ def test_empty_bands_overlapping_detectors_and_large_values_are_told(tmp_path: P
         f"Values run to {np.quantile(cube[[2, 3, 5]], 0.98):,.0f} and no scale is declared: if they are "
         "reflectance times 10,000, models will fit only scenes that are stored so too."
     )
-    assert [text for text in facts["warnings"] if "ascend" not in text] == [
+    assert [text for text in facts["warnings"] if "turn back" not in text] == [
         "Bands without data in any pixel: 2, 5. Training drops them.",
         large,
     ]
-    assert "Wavelengths do not ascend at band 4, as where two detectors overlap." in facts["warnings"]
+    assert "Wavelengths turn back at band 4, as where two detectors overlap." in facts["warnings"]
     assert [part["bands"] for part in facts["bands"]["segments"]] == ["2-3", "4-5", "6"]
+
+
+def test_bands_from_long_to_short_are_runs_too(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "s.tif", np.ones((7, 4, 5), np.int16))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(ns="ENVI", wavelength="{970, 700, 440, 430, 2490, 2200, 1900}", wavelength_units="nm")
+    facts = describe_scene(path)
+    assert [part["bands"] for part in facts["bands"]["segments"]] == ["1-4", "5-7"]
+    assert facts["bands"]["segments"][1]["wavelength_nm"] == [2490, 1900]
+    assert "Wavelengths turn back at band 5, as where two detectors overlap." in facts["warnings"]
+    assert not any("turn back" in text for text in describe_scene(open_scene(path, bands="1-4"))["warnings"])
+
+
+def test_a_scene_in_sensor_geometry_lies_where_its_map_does(tmp_path: Path) -> None:
+    path = write_emit(tmp_path / "emit.nc", np.ones((9, 6, 3)), *turned_table(9, 6))
+    facts, grid = describe_scene(path), open_scene(path).map_grid
+    assert facts["place"]["crs"] == "EPSG:4326"
+    assert (facts["place"]["height"], facts["place"]["width"]) == (grid.height, grid.width) != (9, 6)
+    assert facts["place"]["transform"] == list(grid.transform or ())[:6]
+    assert not any(word in text for text in facts["warnings"] for word in ("CRS", "georeference"))
+    text = printed(path)
+    assert f"map of {grid.height} rows x {grid.width} columns" in text
+    assert "NetCDF, blocks of 9 x 6 pixels" in text
+    assert "map of" not in printed(write_raster(tmp_path / "plain.tif", np.ones((1, 9, 6), np.int16)))
 
 
 def test_masks_and_chosen_bands_are_told(tmp_path: Path) -> None:

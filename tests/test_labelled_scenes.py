@@ -376,7 +376,7 @@ def test_pairs_that_are_none_are_refused(tmp_path: Path) -> None:
     made = write_two_fields(tmp_path)
     wrong: list[Any] = [[], [made.scene], [(made.scene,)], [(made.scene, made.labels, 3)]]
     for pairs in wrong:
-        with pytest.raises(InputError, match=r"several scenes are given as \[\(scene, labels\)"):
+        with pytest.raises(InputError, match=r"several are given as \[\(scene, labels\)"):
             train(pairs, options=QUICK)
     with pytest.raises(InputError, match="without further labels"):
         train([(made.scene, made.labels)], made.labels, options=QUICK)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import coordinate_cube, write_raster
@@ -100,13 +101,22 @@ class Counting:
 
     def __init__(self, scene: Scene) -> None:
         self.source, self.reads = scene.source, np.zeros((scene.grid.height, scene.grid.width), int)
+        self.largest = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.source, name)
 
     def read(self, window: Any, bands: Any, out: Any) -> None:
         self.reads[window.slices] += 1
+        self.largest = max(self.largest, window.height * window.width)
         self.source.read(window, bands, out)
+
+
+def test_what_is_stored_in_one_piece_is_read_in_parts() -> None:
+    scene = scene_of_array(xr.DataArray(np.ones((3, 600, 40), np.int16), dims=("band", "y", "x")))
+    source: Any = Counting(scene)
+    every_nth(replace(scene, source=source), EVERY[:3], 300)
+    assert 0 < source.largest <= previews._ROWS * 40
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -23,7 +23,7 @@ from scenes import NORTH_UP, ROTATED, UTM, control_points, coordinate_cube, writ
 from scipy.io import netcdf_file
 
 from cssd_geo.budget import Blocks
-from cssd_geo.errors import SceneError
+from cssd_geo.errors import InputError, SceneError
 from cssd_geo.grid import Grid
 from cssd_geo.products import open_scene
 from cssd_geo.scenes.scene import Scene, scene_of_array
@@ -561,7 +561,12 @@ def test_coordinates_alone_give_the_transform() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: xr.DataArray(np.zeros((3, 4)), dims=("y", "x")), "dimensions band, y and x, not y, x"),
+        (lambda: np.zeros((2, 3, 4)), r"DataArray, not ndarray.*dims=\(\"band\", \"y\", \"x\"\)"),
+        (lambda: xr.Dataset({"a": ("x", [1])}), "DataArray, not Dataset: of a Dataset take the variable"),
+        (
+            lambda: xr.DataArray(np.zeros((3, 4)), dims=("y", "x")),
+            r"band, y and x, not y, x: name them so \(\.rename",
+        ),
         (lambda: xr.DataArray(np.zeros((2, 3, 4), complex), dims=("band", "y", "x")), "complex128"),
         (lambda: xr.DataArray(np.zeros((2, 3, 4), bool), dims=("band", "y", "x")), "bool"),
         (
@@ -576,9 +581,15 @@ def test_coordinates_alone_give_the_transform() -> None:
         (lambda: xr.DataArray(np.zeros((0, 3, 4)), dims=("band", "y", "x")), r"empty \(0 band, 3 y, 4 x\)"),
     ],
 )
-def test_arrays_that_are_no_scene_are_refused(make: Callable[[], xr.DataArray], message: str) -> None:
-    with pytest.raises(SceneError, match=message):
+def test_arrays_that_are_no_scene_are_refused(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises((SceneError, InputError), match=message):
         scene_of_array(make())
+
+
+@pytest.mark.parametrize("path", ["", None, xr.DataArray(np.zeros((2, 3, 4)), dims=("band", "y", "x"))])
+def test_a_scene_is_opened_by_its_path_alone(path: Any) -> None:
+    with pytest.raises(InputError, match=r"by its path, not an? \w+.*; scene_of_array takes a DataArray"):
+        open_scene(path)
 
 
 @pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="here it is float64")

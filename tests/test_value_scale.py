@@ -145,6 +145,17 @@ def test_water_is_not_percent(tmp_path: Path) -> None:
     assert recognise_scale(scene, model_in(1)) is scene, "some land is enough"
 
 
+@pytest.mark.parametrize("unit", [1, 10_000])
+def test_the_land_around_a_lake_tells_the_scale(tmp_path: Path, unit: float) -> None:
+    """Water as instruments see it: half as bright as land in visible light, a hundredth beyond."""
+    water = np.where(np.arange(BANDS) < 0.2 * BANDS, 0.5, 0.012)[:, None, None]
+    shore = np.where(np.arange(90) > 70, 1, water)
+    assert recognise_scale(scene_in(tmp_path, unit, shore * reflectance()), model_in(1)).scale[0] == 1 / unit
+    found = recognise_scale(scene_in(tmp_path, unit, water * reflectance()), model_in(1))
+    np.testing.assert_array_equal(found.scale, 1)
+    assert "check that they are the same quantity, and the scale" in found.notes[0]
+
+
 def test_declared_scales_that_do_not_agree_are_said_and_left(tmp_path: Path) -> None:
     scene = replace(scene_in(tmp_path, 1).with_scale(1e-4), scale_by_hand=False)
     found = recognise_scale(scene, model_in(1, **DECLARED))

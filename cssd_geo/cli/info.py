@@ -101,7 +101,7 @@ def _scene_lines(facts: dict[str, Any]) -> Iterator[str]:
     groups = {
         "size": [f"{size['height']:,} rows x {size['width']:,} columns x {size['bands']} bands, {facts['dtype']}"],
         "file": [_file(facts["file"])],
-        "place": _place(facts["place"]),
+        "place": [*_map_size(facts["place"], size), *_place(facts["place"])],
         "bands": _bands(facts["bands"]),
         "values": _values(facts["values"]),
         "plan": _plan(facts["plan"]),
@@ -139,6 +139,12 @@ def _file(file: dict[str, Any]) -> str:
     return ", ".join(part for part in parts if part)
 
 
+def _map_size(place: dict[str, Any], size: dict[str, Any]) -> Iterator[str]:
+    """The size of the map, where that is another grid than the scene's own."""
+    if any(place[side] != size[side] for side in ("height", "width")):
+        yield f"map of {place['height']:,} rows x {place['width']:,} columns, made by the look-up table:"
+
+
 def _place(place: dict[str, Any]) -> Iterator[str]:
     unit, name, code = place["unit"] or "units", place["crs_name"], place["crs"]
     crs = "no CRS" if code is None else f"{code}, {name}" if len(code) < _WIDTH // 2 else name
@@ -165,7 +171,7 @@ def _bands(bands: dict[str, Any]) -> Iterator[str]:
         low, high = part["wavelength_nm"]
         yield f"{part['bands']:>{width}}  {low:7.1f} to {high:7.1f} nm"
     if len(bands["segments"]) > _MOST_SEGMENTS:
-        yield f"... ({len(bands['segments'])} runs of ascending wavelengths)"
+        yield f"... ({len(bands['segments'])} runs of wavelengths)"
 
 
 def _values(values: dict[str, Any]) -> Iterator[str]:

@@ -3,7 +3,8 @@
 AVIRIS-3 L2A   /reflectance/reflectance (wavelength, northing, easting), /reflectance/wavelength and fwhm;
                /northing, /easting, /transverse_mercator with spatial_ref and GeoTransform
 PACE OCI L2    /geophysical_data/rhos or Rrs (number_of_lines, pixels_per_line, wavelength_3d),
-               /sensor_band_parameters/wavelength_3d, /navigation_data/longitude and latitude
+               /sensor_band_parameters/wavelength_3d, /navigation_data/longitude and latitude; since version 3.2
+               /geophysical_data/wavelength, while that of /sensor_band_parameters has more and others
 PACE OCI L3    /Rrs (lat, lon, wavelength)
 """
 
@@ -16,16 +17,21 @@ from cssd_geo.errors import SceneError
 from cssd_geo.formats.cf_axes import SpectralVariable, spectral_variable, spectral_variables, wavelengths_elsewhere
 from cssd_geo.formats.cf_grids import grid_of_variable, places_of_variable
 from cssd_geo.formats.cf_values import no_data_of, scale_of
+from cssd_geo.formats.saved_cubes import as_saved, saved_cube
 from cssd_geo.formats.stores import Store, described, intact, is_store, open_store, text
 from cssd_geo.grid import Grid
 from cssd_geo.scenes.array_source import ArraySource
-from cssd_geo.scenes.cube import build_cube, with_nodata, with_scale
+from cssd_geo.scenes.cube import build_cube, grid_of, with_nodata, with_scale
 from cssd_geo.scenes.lookup import GeometryLookup
 from cssd_geo.scenes.scene import Scene
 
 _PREFERRED = ("reflectance", "surface_reflectance", "rfl", "rhos", "rrs", "radiance", "toa_radiance", "rhot")
 _CHUNK_PIXELS = 512 * 512
 """Pixels of a dask chunk of the public cube at most; chunks are whole chunks of the file."""
+
+_SWATH = (
+    "Classified in sensor geometry; maps are written in WGS 84, where each pixel shows the nearest of the swath."
+)
 
 
 def recognises(path: str) -> bool:
@@ -42,10 +48,13 @@ def open_product(path: str) -> Scene:
     with intact(path):
         store = open_store(path)
         cube, notes = find_cube(store)
+        if (saved := saved_cube(store, cube)) is not None:
+            return as_saved(scene_of_variable(store, cube, grid=grid_of(saved), notes=tuple(notes)), saved)
         grid, remarks = grid_of_variable(store, cube)
         places = places_of_variable(store, cube) if grid.transform is None else None
         lookup = None if places is None else GeometryLookup.of_places(*places)
-        return scene_of_variable(store, cube, grid=grid, lookup=lookup, notes=(*notes, *remarks))
+        swath = () if lookup is None else (_SWATH,)
+        return scene_of_variable(store, cube, grid=grid, lookup=lookup, notes=(*notes, *remarks, *swath))
 
 
 def find_cube(store: Store) -> tuple[SpectralVariable, list[str]]:

@@ -126,8 +126,9 @@ def every_nth(scene: Scene, bands: NDArray[np.intp], most: int) -> tuple[NDArray
     values = np.zeros((len(bands), len(rows), len(cols)), scene.cube.dtype)
     valid = np.zeros((len(rows), len(cols)), np.bool_)
     blocks = scene.source.blocks
+    tall = 1 if blocks.divisible else blocks.height
     with rasterio.Env(GDAL_CACHEMAX=scene.source.cache_bytes):
-        for down in _runs(rows, blocks.height * max(1, _ROWS // step // blocks.height)):
+        for down in _runs(rows, tall * max(1, _ROWS // step // tall)):
             for across in _runs(cols, blocks.width * max(1, _COLUMNS // blocks.width)):
                 top, left = int(rows[down][0]), int(cols[across][0])
                 height, width = int(rows[down][-1]) - top + 1, int(cols[across][-1]) - left + 1

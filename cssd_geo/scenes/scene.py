@@ -302,11 +302,21 @@ def scene_of_array(array: xr.DataArray) -> Scene:
     bands. So are the coordinates that `Scene.cube` carries, also after slicing.
 
     Raises:
+        InputError: if it is no DataArray.
         SceneError: if a dimension is missing, pixels are not evenly spaced, values are no real numbers or have
             more than 8 bytes, or there are none.
     """
+    if not isinstance(array, xr.DataArray):
+        raise InputError(
+            f"a scene is made of a DataArray, not {type(array).__name__}: of a Dataset take the variable, of an "
+            'array of numpy make xarray.DataArray(array, dims=("band", "y", "x"))'
+        )
     if set(array.dims) != {"band", "y", "x"}:
-        raise SceneError(f"a scene has the dimensions band, y and x, not {', '.join(map(str, array.dims))}")
+        names = ", ".join(map(str, array.dims))
+        raise SceneError(
+            f"a scene has the dimensions band, y and x, not {names}: name them so (.rename, .swap_dims), and drop "
+            "those of one value (.squeeze)"
+        )
     if array.dtype.kind not in _REAL:
         raise SceneError(f"the array holds {array.dtype} values; a scene has real numbers")
     if array.dtype.itemsize > _MOST_BYTES:

@@ -10,6 +10,7 @@ from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.warp import transform_bounds
 
+from cssd_geo.bands import turns
 from cssd_geo.grid import Grid
 from cssd_geo.scenes.fill_checks import remedy, share_of, suspect_fill
 from cssd_geo.scenes.previews import PixelSample
@@ -22,9 +23,11 @@ _UNSCALED = 500.0
 
 
 def place_of(grid: Grid) -> dict[str, Any]:
-    """Where a scene lies, as plain values; None for what is not known."""
+    """Where a scene, or its map, lies, as plain values; None for what is not known."""
     transform, crs = grid.transform, grid.crs
     facts: dict[str, Any] = {
+        "height": grid.height,
+        "width": grid.width,
         "crs": None if crs is None else crs.to_string(),
         "crs_name": None if crs is None else pyproj.CRS.from_wkt(crs.to_wkt()).name,
         "unit": None if crs is None else _unit(crs),
@@ -78,16 +81,16 @@ def warnings_of(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> l
 
 
 def _of_header(scene: Scene) -> list[str]:
-    grid, centres, found = scene.grid, scene.bands.wavelength_nm, list[str]()
+    grid, found = scene.map_grid, list[str]()
     if grid.crs is None:
         found.append("No CRS is known: polygons can only be given in the scene's own coordinates.")
     if grid.transform is None and not grid.gcps:
         found.append("No georeference is known: maps will have none either.")
-    if centres is None:
+    if scene.bands.wavelength_nm is None:
         found.append("Wavelengths are not known: bands are told apart by their order alone.")
-    elif (np.diff(centres) <= 0).any():
-        back = scene.band_numbers[1:][np.diff(centres) <= 0]
-        found.append(f"Wavelengths do not ascend at band {ranges(back)}, as where two detectors overlap.")
+    elif (turned := turns(scene.bands)).any():
+        back = ranges(scene.band_numbers[1:][turned])
+        found.append(f"Wavelengths turn back at band {back}, as where two detectors overlap.")
     if not any(scene.bands.good):
         found.append("Every band is marked as bad: check the bad-band list (bbl) of the header.")
     return found
