@@ -440,7 +440,7 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
         (("classify", "no.tif", *CLASSIFY[2:]), 3, "no.tif does not exist"),
         (("classify", "report.json", *CLASSIFY[2:]), 3, "not a raster"),
         (("classify", "map.tif", *CLASSIFY[2:]), 3, "has 1 bands but the model was trained on 12"),
-        (("classify", "caf\udce9.tif", *CLASSIFY[2:]), 2, "is not UTF-8: rename it"),
+        (("classify", "caf\udce9.tif", *CLASSIFY[2:]), 2, "is not UTF-8: rename that file or folder"),
         ((*CLASSIFY[:-1], "no.safetensors"), 5, "no.safetensors does not exist"),
         ((*CLASSIFY[:-1], "."), 5, "is no file"),
         ((*CLASSIFY[:-1], "two_fields.tif"), 5, "not a model file"),
@@ -528,6 +528,16 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
 )
 def test_wrong_input_is_one_clear_line(words: tuple[str, ...], code: int, says: str, inside: Path) -> None:
     require_failure(tuple(w.replace("{new}", "new") for w in words), code=code, says=says, folder=inside)
+
+
+def test_a_path_in_a_folder_whose_name_is_not_utf_8_is_refused(
+    inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    (folder / "map.tif").write_bytes((inside / "map.tif").read_bytes())
+    monkeypatch.chdir(folder)
+    require_failure(("info", "map.tif"), code=2, says="is not UTF-8: rename that", folder=folder)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
