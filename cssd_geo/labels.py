@@ -154,10 +154,8 @@ def _burn(shapes: Shapes, grid: Grid, remap: Remapping | None, *, all_touched: b
     kept = lookup[shapes.classes] >= 0
     classes = lookup[shapes.classes[kept]]
     parts, owners = parts_of(to_pixels(shapes.geometries[kept], shapes.crs, grid, name))
-    notes, kind = (
-        [*shapes.notes, *datum_notes(shapes.crs, grid, name), *renamed],
-        "points" if _are_points(parts) else "polygons",
-    )
+    notes = [*shapes.notes, *datum_notes(shapes.crs, grid, name), *renamed]
+    kind = "points" if _are_points(parts) else "polygons"
     with rasterio.Env():  # one for all: to set it up takes as long as to burn a polygon
         burnt = [burn(part, grid, all_touched=all_touched) for part in parts]
     outside = np.array([pixels is None for pixels in burnt], np.bool_)

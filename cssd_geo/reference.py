@@ -18,7 +18,7 @@ from cssd_geo.files.rasters import open_raster
 from cssd_geo.grid import Grid
 from cssd_geo.labels import Labels, read_labels, remap_table
 from cssd_geo.maps.class_rasters import Strays, classes_of, parts_of, read_known, require_class_raster
-from cssd_geo.maps.layer import CLASSES_TAG
+from cssd_geo.maps.layer import MODEL_TAG
 from cssd_geo.tiles import tiles_of_pixels
 from cssd_geo.vectors.remapping import Remapping
 from cssd_geo.vectors.vector_files import is_vector
@@ -87,7 +87,7 @@ def read_reference(
             raise LabelError(f"{reference} holds {raster.dtypes[0]} values; a reference has whole numbers")
         own = classes_of(raster)
     table, new_ids, notes = (own, None, ()) if remap is None else remap_table(own, remap)
-    if CLASSES_TAG in raster.tags() and CLASSES_TAG not in dataset.tags():
+    if MODEL_TAG in raster.tags() and MODEL_TAG not in dataset.tags():
         notes += (f"{Path(reference).name} is a map by cssd-geo: are the arguments swapped? MAP comes first.",)
     if not Grid.of(raster).same_as(grid):
         raster = _nearest(raster, grid, str(reference))

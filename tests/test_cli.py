@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -182,12 +183,12 @@ def test_evaluate_leaves_excluded_polygons_out(tmp_path: Path) -> None:
 
 
 def test_a_sample_is_drawn_labelled_and_evaluated(inside: Path, tmp_path: Path, world: World) -> None:
-    points = tmp_path / "points.gpkg"
+    points = tmp_path / "new points.gpkg"
     drawn = call("sample", inside / "map.tif", "-o", points, "--size", 200, "--seed", 3)
     assert drawn.exit_code == 0, drawn.output
     assert re.search(r"^maize +[\d,]+ pixels +[\d.]+ % +\d+ drawn$", drawn.stdout, re.MULTILINE)
     assert "points.gpkg written: 200 points" in drawn.stdout
-    assert drawn.stdout.endswith(f"cssd-geo evaluate {inside / 'map.tif'} {points} --stratified\n")
+    assert shlex.split(drawn.stdout.splitlines()[-1])[2:] == [str(inside / "map.tif"), str(points), "--stratified"]
     empty = call("evaluate", inside / "map.tif", points, "--stratified")
     assert (empty.exit_code, "no feature has a class in field 'class_name': fill it" in empty.stderr) == (4, True)
     fill_sample(points, {1: "maize", 2: "wheat"}, world.truth)
@@ -416,7 +417,7 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
             "neither a vector nor a raster",
         ),
         ((*TRAIN, "--class-field", "crop"), 4, "no field 'crop'; choose --class-field from: class_name"),
-        ((*TRAIN, "--layer", "crops"), 4, "'crops' is none of them with --layer"),
+        ((*TRAIN, "--layer", "crops"), 4, "has no layer 'crops'; choose --layer from: labels$"),
         ((*TRAIN, "--epochs", "0"), 2, "epochs must be at least 1, not 0"),
         ((*TRAIN, "--epochs", "many"), 2, "'many' is not a valid integer"),
         ((*TRAIN, "--window", "0"), 2, "window must be from 1 to 64, not 0"),
@@ -440,7 +441,7 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
         (("classify", "no.tif", *CLASSIFY[2:]), 3, "no.tif does not exist"),
         (("classify", "report.json", *CLASSIFY[2:]), 3, "not a raster"),
         (("classify", "map.tif", *CLASSIFY[2:]), 3, "has 1 bands but the model was trained on 12"),
-        (("classify", "caf\udce9.tif", *CLASSIFY[2:]), 2, "is not UTF-8: rename it"),
+        (("classify", "caf\udce9.tif", *CLASSIFY[2:]), 2, "is not UTF-8: rename that file or folder"),
         ((*CLASSIFY[:-1], "no.safetensors"), 5, "no.safetensors does not exist"),
         ((*CLASSIFY[:-1], "."), 5, "is no file"),
         ((*CLASSIFY[:-1], "two_fields.tif"), 5, "not a model file"),
@@ -469,9 +470,14 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
         ((*CLASSIFY, "-o", "two_fields.tif", "--overwrite"), 6, "would be the scene and the class map: each"),
         ((*CLASSIFY, "-o", "m.safetensors/map.tif"), 6, "there is no folder m.safetensors"),
         ((*CLASSIFY, "-o", "/proc/map.tif"), 6, "/proc takes no new file"),
-        ((*CLASSIFY, "-o", "."), 6, "does not end in .tif"),
+        ((*CLASSIFY, "-o", "."), 6, r"\. is a folder: name a file, for example result\.tif"),
         (("evaluate", "no.tif", "labels.gpkg"), 3, "no.tif does not exist"),
         (("evaluate", "map.tif", "no.gpkg"), 4, "no.gpkg"),
+        (
+            ("evaluate", "labels.gpkg", "map.tif"),
+            3,
+            "labels.gpkg is a vector: the class map, a raster, comes first",
+        ),
         (("evaluate", "confidence.tif", "labels.gpkg"), 3, "holds confidence in percent: give the class map"),
         (("evaluate", "two_fields.tif", "labels.gpkg"), 3, "holds 12 bands of int16; a class raster has one"),
         (("evaluate", "map.tif", "two_fields.tif"), 4, "holds 12 bands of int16; a class raster has one"),
@@ -480,7 +486,11 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
         ((*EVALUATE, "--class-field", "crop"), 4, "no field 'crop'"),
         ((*EVALUATE, "--exclude", "no.gpkg"), 4, "no.gpkg"),
         ((*EVALUATE, "--exclude", "labels.gpkg"), 4, "no pixel to compare"),
-        ((*EVALUATE, "--exclude", "labels.gpkg", "--exclude-layer", "x"), 4, "none of them with --exclude-layer"),
+        (
+            (*EVALUATE, "--exclude", "labels.gpkg", "--exclude-layer", "x"),
+            4,
+            "no layer 'x'; choose --exclude-layer from: labels",
+        ),
         ((*EVALUATE, "--exclude-layer", "x"), 2, r"a layer \('x'\) of which excluded polygons"),
         ((*EVALUATE, "--buffer", "-1"), 2, "buffer is a number of pixels from 0 to 10000, not -1"),
         ((*EVALUATE, "--buffer", "3"), 2, "a buffer of 3 pixels around which polygons"),
@@ -491,6 +501,7 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
         (("evaluate", "map.tif", "map.tif", "--stratified"), 4, "map.tif is no vector: .*cssd-geo sample"),
         ((*EVALUATE, "--stratified", "--exclude", "labels.gpkg"), 2, "leave one of them out"),
         (("sample", "no.tif", *SAMPLE[2:]), 3, "no.tif does not exist"),
+        (("sample", "labels.gpkg", *SAMPLE[2:]), 3, "labels.gpkg is a vector: the class map, a raster"),
         (("sample", "probabilities.tif", *SAMPLE[2:]), 3, "a class map has whole numbers"),
         (("sample", "disagreement.tif", *SAMPLE[2:]), 3, "holds disagreement in percent: give the class map"),
         (("sample", "two_fields.tif", *SAMPLE[2:]), 3, "holds 12 bands of int16; a class raster has one"),
@@ -498,7 +509,11 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
         ((*SAMPLE[:-1], "{new}.shp"), 6, r"does not end in \.gpkg"),
         ((*SAMPLE[:-1], "/proc/a.gpkg"), 6, "/proc takes no new file"),
         ((*SAMPLE, "--size", "0"), 2, "0 is not in the range x>=1"),
-        ((*SAMPLE, "--size", "99"), 2, "99 pixels are too few for 2 classes .*: ask for 100 or more"),
+        (
+            (*SAMPLE, "--size", "99"),
+            2,
+            "99 pixels are too few for 2 classes .*: ask for 100 or more, or lower --per-",
+        ),
         ((*SAMPLE, "--per-class-least", "1"), 2, "at least 2 pixels for its variance, not 1"),
         ((*SAMPLE, "--users-accuracy", "95"), 2, "fraction above 0 and below 1, not 95"),
         ((*SAMPLE, "--standard-error", "nan"), 2, "fraction above 0 and below 1, not nan"),
@@ -516,18 +531,34 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
         ((*CLASSIFY, "--bands", "1-5"), 3, "has 5 bands but the model was trained on 12"),
         ((*CLASSIFY, "--bands", "5-1"), 2, "runs backwards"),
         ((*CLASSIFY, "--aoi", "map.tif"), 3, "map.tif is no vector .* --valid-mask"),
-        ((*CLASSIFY, "--aoi", "labels.gpkg", "--aoi-layer", "x"), 3, "'x' is none of them with --aoi-layer"),
+        (
+            (*CLASSIFY, "--aoi", "labels.gpkg", "--aoi-layer", "x"),
+            3,
+            "no layer 'x'; choose --aoi-layer from: labels",
+        ),
         ((*CLASSIFY, "--aoi-layer", "x"), 2, "Name its file too"),
         ((*CLASSIFY, "--valid-mask", "labels.gpkg"), 3, "is a vector, not a raster: give it as area of interest"),
         ((*CLASSIFY, "--valid-mask", "probabilities.tif"), 3, "holds 2 bands of float32"),
         (("demo", "-o", "labels.gpkg"), 6, "cannot be made"),
         (("demo", "--epochs", "0"), 2, "epochs must be at least 1"),
-        (("guess",), 2, "No such command 'guess'"),
+        (("guess",), 2, "No such command 'guess': choose from batch, bench, classify, demo, "),
+        (("clasify",), 2, r"No such command 'clasify': did you mean classify\?$"),
         (("train",), 2, "Missing argument 'SCENE LABELS"),
+        (("train", "two_fields.tif", *TRAIN[3:]), 2, "two_fields.tif has no labels: .* SCENE LABELS"),
     ],
 )
 def test_wrong_input_is_one_clear_line(words: tuple[str, ...], code: int, says: str, inside: Path) -> None:
     require_failure(tuple(w.replace("{new}", "new") for w in words), code=code, says=says, folder=inside)
+
+
+def test_a_path_in_a_folder_whose_name_is_not_utf_8_is_refused(
+    inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    (folder / "map.tif").write_bytes((inside / "map.tif").read_bytes())
+    monkeypatch.chdir(folder)
+    require_failure(("info", "map.tif"), code=2, says="is not UTF-8: rename that", folder=folder)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

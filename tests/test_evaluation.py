@@ -50,10 +50,12 @@ def _ids(seed: int, ids: tuple[int, ...] = (0, 1, 2, 7)) -> NDArray[np.uint8]:
     return np.kron(coarse, np.ones((3, 4), np.uint8))[:HEIGHT, :WIDTH]
 
 
-def _write_map(path: Path, ids: NDArray[np.uint8], table: ClassTable = TABLE) -> Path:
-    """A map as `classify` writes it."""
+def _write_map(
+    path: Path, ids: NDArray[np.uint8], table: ClassTable = TABLE, tags: dict[str, str] | None = None
+) -> Path:
+    """A map as `classify` writes it, but for the tags that tell how it came to be."""
     grid = Grid(height=HEIGHT, width=WIDTH, transform=NORTH_UP, crs=UTM)
-    with RasterWriter(class_map_layer(path, table, {}), grid) as writer:
+    with RasterWriter(class_map_layer(path, table, tags or {}), grid) as writer:
         writer.write(ids, Window(row=0, col=0, height=HEIGHT, width=WIDTH))
         writer.finalise()
     return path
@@ -391,8 +393,8 @@ def test_rasters_that_hold_something_else_than_classes_are_refused(tmp_path: Pat
 
 
 def test_swapped_arguments_are_asked_about(tmp_path: Path) -> None:
-    class_map = _write_map(tmp_path / "map.tif", _ids(1))
-    reference = write_raster(tmp_path / "truth.tif", _ids(2)[None], nodata=0)
+    class_map = _write_map(tmp_path / "map.tif", _ids(1), tags={MODEL_TAG: "0"})
+    reference = _write_map(tmp_path / "truth.tif", _ids(2))
     asked = "map.tif is a map by cssd-geo: are the arguments swapped? MAP comes first."
     assert asked in evaluate(reference, class_map).notes
     assert not any("swapped" in note for note in evaluate(class_map, reference).notes)

@@ -200,7 +200,7 @@ def test_the_plan_is_that_of_classify_or_says_why_not(tmp_path: Path) -> None:
     made = write_two_fields(tmp_path)
     random_model(bands=12).save(tmp_path / "m.safetensors")
     fits = printed(made.scene, "-m", tmp_path / "m.safetensors")
-    assert "plan      1 tiles: 1 down, 1 across, each 60 x 90 pixels\n          halo of" in fits
+    assert "plan      tiles: 1 (1 down, 1 across, each 60 x 90 pixels)\n          halo of" in fits
     text = printed(made.scene, "-m", tmp_path / "m.safetensors", "--bands", "1-4")
     assert "the model does not fit: two_fields.tif has 4 bands but the model was trained on 12" in text
 

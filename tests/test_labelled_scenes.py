@@ -418,6 +418,5 @@ def test_an_odd_number_of_paths_is_explained(tmp_path: Path) -> None:
     done = _call("train", "a.tif", "a.shp", "b.tif", "-o", tmp_path / "m.safetensors")
     assert done.exit_code == 2
     assert (
-        "train takes pairs, SCENE LABELS [SCENE LABELS]..., but 3 paths were given: b.tif has no partner"
-        in done.output
+        "b.tif has no labels: name each scene and then its labels, SCENE LABELS [SCENE LABELS]..." in done.output
     )

@@ -402,7 +402,7 @@ def test_one_of_several_layers_has_to_be_named(tmp_path: Path) -> None:
     assert read_mask(path, _grid(), layer="fields").sum() == 54
     with pytest.raises(LabelError, match=r"has 2 layers \(fields, roads\): name one with --layer"):
         read_labels(path, _grid(), class_field="k")
-    with pytest.raises(LabelError, match="'paths' is none of them"):
+    with pytest.raises(LabelError, match="has no layer 'paths'; choose --layer from: fields, roads"):
         read_mask(path, _grid(), layer="paths")
 
 

@@ -238,7 +238,7 @@ def test_which_of_several_layers_is_asked_and_said_how_all_are_read(tmp_path: Pa
     assert len(found.geometries) == 2
     assert found.crs == "EPSG:4326"
     assert field_names(tmp_path / "l.kml", None) == ()
-    with pytest.raises(LabelError, match=r"'roads' is none of them with --layer$"):
+    with pytest.raises(LabelError, match=r"has no layer 'roads'; choose --layer from: forest, field$"):
         read_layer(tmp_path / "l.kml", "roads")
 
 

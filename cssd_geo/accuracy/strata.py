@@ -57,7 +57,7 @@ def allocate(pixels: Counts, size: int, *, least: int) -> Counts:
     if size < lowest.sum():
         raise InputError(
             f"{size} pixels are too few for {(pixels > 0).sum()} classes with at least {least} each: ask for "
-            f"{lowest.sum()} or more, or lower the least"
+            f"{lowest.sum()} or more, or lower --per-class-least"
         )
     size = min(size, _total(pixels))
     rare = np.zeros(len(pixels), np.bool_)

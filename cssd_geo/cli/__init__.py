@@ -1,5 +1,6 @@
 """The command line: thin. Options and texts here, one module per command, everything else in the package."""
 
+import difflib
 import importlib
 import os
 from typing import Any
@@ -26,6 +27,16 @@ class _Commands(click.Group):
         module = importlib.import_module(f"cssd_geo.cli.{cmd_name}")
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            meant = difflib.get_close_matches(name, _COMMANDS, n=1)
+            hint = f"did you mean {meant[0]}?" if meant else f"choose from {', '.join(_COMMANDS)}"
+            ctx.fail(f"No such command {name!r}: {hint}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -17,19 +17,51 @@ _LAYOUTS = ("tiff", "tiff-deflate", "tiff-zstd", "tiff-strips", "envi-bil", "env
 
 
 @click.command("bench", short_help="Measure how fast this machine classifies.")
-@click.option("--bands", type=click.IntRange(min=1), multiple=True, default=(200,), show_default=True)
-@click.option("--classes", type=click.IntRange(2, 255), multiple=True, default=(16,), show_default=True)
+@click.option(
+    "--bands",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=(200,),
+    show_default=True,
+    help="Bands of a scene; may be given several times, as may be --classes, --size and --layout.",
+)
+@click.option(
+    "--classes",
+    type=click.IntRange(2, 255),
+    multiple=True,
+    default=(16,),
+    show_default=True,
+    help="Classes of a model.",
+)
 @click.option(
     "--size",
     type=click.IntRange(min=16),
     multiple=True,
     default=(512, 1024),
     show_default=True,
-    help="Side length of a scene in pixels; may be given several times, as may be bands, classes and layout.",
+    help="Side length of a scene in pixels.",
 )
-@click.option("--layout", type=click.Choice(_LAYOUTS), multiple=True, default=_LAYOUTS, show_default="all")
-@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="The median counts.")
-@click.option("--folder", type=options.FOLDER, help="Where scenes are made: a disk of interest.")
+@click.option(
+    "--layout",
+    type=click.Choice(_LAYOUTS),
+    multiple=True,
+    default=_LAYOUTS,
+    show_default="all",
+    help="How a scene is stored.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Times that each figure is measured; the median counts.",
+)
+@click.option(
+    "--folder",
+    type=options.FOLDER,
+    help="Folder for the scenes while they are measured, on the disk of interest. If not given: the system's "
+    "temporary folder.",
+)
 @options.memory
 @options.device
 @options.precision
@@ -59,8 +91,8 @@ def command(
     place = choose_device(device)
     shared: dict[str, Any] = {"device": place, "precision": choose_precision(precision, place), "repeats": repeats}
     say = (lambda _: None) if as_json else click.echo
-    setting = {"device": place.type, "repeats": repeats}
-    say(" ".join(f"{name} {value}," for name, value in (machine(place) | setting).items()).rstrip(","))
+    here, setting = machine(place), {"device": place.type, "repeats": repeats}
+    say(", ".join(f"{name} {value}" for name, value in (here | setting).items()))
     networks, files = [], []
     for b, k in ((b, k) for b in bands for k in classes):
         networks.append(network_rates(folder, bands=b, classes=k, **shared))
@@ -74,7 +106,7 @@ def command(
             say(_file_row(rates))
     if as_json:
         facts = {
-            "machine": machine(place),
+            "machine": here,
             **setting,
             "networks": [asdict(row) | {"limit": row.limit} for row in networks],
             "files": [asdict(row) | {"share": row.share} for row in files],

@@ -129,7 +129,7 @@ def _show(done: "Classification") -> None:
     width = max(len(name) for name in done.pixels)
     for name, count in done.pixels.items():
         click.echo(f"{name:<{width}} {count:>12,} pixels {100 * count / total:6.2f} %")
-    stages = ", ".join(f"{stage} {share:.0%}" for stage, share in done.busy.items())
+    stages = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in done.busy.items())
     click.echo(f"{done.output} written: {total:,} pixels in {done.seconds:.1f} s ({stages} of the time)")
     if done.pixels["unclassified"] == total:
         click.echo("Warning: no pixel of the scene is valid in all of the model's bands.", err=True)

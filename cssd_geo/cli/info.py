@@ -200,7 +200,7 @@ def _plan(plan: dict[str, Any] | None) -> Iterator[str]:
         yield f"the model does not fit: {plan['why']}"
         return
     (down, across), (height, width), (before, after) = plan["tiles"], plan["tile"], plan["halo"]
-    yield f"{down * across} tiles: {down} down, {across} across, each {height} x {width} pixels"
+    yield f"tiles: {down * across} ({down} down, {across} across, each {height} x {width} pixels)"
     yield f"halo of {before} pixels before and {after} after"
     yield f"{_megabytes(plan['bytes_read'])} to read, {_megabytes(plan['memory'])} of memory at most"
 

@@ -28,9 +28,10 @@ class _PathType(click.Path):
         if not str(value):
             self.fail("a path is empty", param, ctx)
         try:
-            names = [part.encode() for part in path.parts]
+            names = [part.encode() for part in path.absolute().parts]
         except UnicodeEncodeError:
-            self.fail(f"{click.format_filename(path)!r} is not UTF-8: rename it", param, ctx)
+            shown = click.format_filename(path.absolute())
+            self.fail(f"{shown!r} has a name that is not UTF-8: rename that file or folder", param, ctx)
         if any(len(name) > _LONGEST_NAME for name in names):
             self.fail(f"{path} has a name of more than {_LONGEST_NAME} bytes", param, ctx)
         return path

@@ -1,5 +1,6 @@
 """`cssd-geo sample`."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,7 @@ def command(
         click.echo(f"* {note}")
     _show(drawn)
     click.echo("Hide map_id and map_name, fill in the field class_name of each point, then run:\n")
-    click.echo(f"  cssd-geo evaluate {class_map} {output} --stratified")
+    click.echo(f"  {shlex.join(['cssd-geo', 'evaluate', str(class_map), str(output), '--stratified'])}")
 
 
 def _show(drawn: "ReferenceSample") -> None:

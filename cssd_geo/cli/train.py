@@ -92,8 +92,7 @@ def _pairs(paths: tuple[str | Path, ...]) -> list[tuple[str | Path, str | Path]]
     """Each scene with the labels that follow it."""
     if len(paths) % 2:
         raise InputError(
-            f"train takes pairs, SCENE LABELS [SCENE LABELS]..., but {len(paths)} paths were given: "
-            f"{paths[-1]} has no partner"
+            f"{paths[-1]} has no labels: name each scene and then its labels, SCENE LABELS [SCENE LABELS]..."
         )
     return list(zip(paths[::2], paths[1::2], strict=True))
 

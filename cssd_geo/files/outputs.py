@@ -20,12 +20,12 @@ def check_target(path: Path, *, overwrite: bool, suffixes: tuple[str, ...]) -> N
     Raises:
         OutputError: if its name ends otherwise, it exists and `overwrite` is false, or no file can be made there.
     """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder: name a file, for example {path / ('result' + suffixes[0])}")
     if path.suffix.lower() not in suffixes:
         raise OutputError(f"{path} does not end in {suffixes[0]}: name it {path.stem}{suffixes[0]}")
     if len(os.fsencode(path.name)) > _LONGEST_NAME:
         raise OutputError(f"{path} has a name of more than {_LONGEST_NAME} bytes: choose a shorter one")
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder: name a file, for example {path / ('result' + suffixes[0])}")
     if os.path.lexists(path) and not overwrite:
         raise OutputError(f"{path} exists: choose another name, or replace it with --overwrite")
     if not path.parent.is_dir():

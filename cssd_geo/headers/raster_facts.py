@@ -148,7 +148,7 @@ def _mask_notes(dataset: Any, indexes: list[int]) -> tuple[str, ...]:
         f"{masked} bands have masks of their own, which are not used: give one of the whole scene (--valid-mask), "
         "or nodata values."
     )
-    return (note,) * bool(masked)
+    return (note,) if masked else ()
 
 
 def _place_notes(dataset: Any) -> tuple[str, ...]:

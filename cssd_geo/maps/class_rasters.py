@@ -16,6 +16,7 @@ from cssd_geo.maps.class_tables import read_classes
 from cssd_geo.maps.layer import CLASSES_TAG, MODEL_TAG
 from cssd_geo.messages import listed
 from cssd_geo.tiles import Halo, TilePlan, Window, plan_tiles
+from cssd_geo.vectors.vector_files import is_vector
 
 _STEP = 2048
 """Side length of the parts."""
@@ -27,7 +28,12 @@ def open_class_map(path: str | Path) -> Any:
     Raises:
         SceneError: if it does not exist, is no raster, holds other than whole numbers or cannot hold classes.
     """
-    dataset = open_raster(path)
+    try:
+        dataset = open_raster(path)
+    except SceneError as error:
+        if Path(path).exists() and is_vector(path):
+            raise SceneError(f"{path} is a vector: the class map, a raster, comes first") from error
+        raise
     if not is_whole(dataset.dtypes[0]):
         raise SceneError(f"{path} holds {dataset.dtypes[0]} values; a class map has whole numbers")
     require_class_raster(dataset)

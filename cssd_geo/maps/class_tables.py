@@ -54,7 +54,7 @@ def table_of_values(dataset: Any, values: list[int]) -> tuple[ClassTable, tuple[
     )
     name = Path(dataset.name).name
     note = f"{name} names other classes, but not these, so that their number is their name: {listed(unnamed)}."
-    return table, (note,) * bool(names and unnamed)
+    return table, (note,) if names and unnamed else ()
 
 
 def _read_header(dataset: Any) -> ClassTable | None:

@@ -68,7 +68,7 @@ def parse(path: Path) -> ET.Element:
     try:
         return read_xml(path, max_bytes=MAX_BYTES, what="the largest class table")
     except XmlError as error:
-        _refuse(path, str(error), error)
+        _refuse(path, error)
 
 
 def read_classes(path: Path, colours: Mapping[int, Colour]) -> ClassTable | None:
@@ -92,7 +92,7 @@ def read_classes(path: Path, colours: Mapping[int, Colour]) -> ClassTable | None
         rows = sorted((row for row in rows if row.value > UNCLASSIFIED), key=attrgetter("value"))
         return _table(rows, colours) if rows else None
     except (ValueError, IndexError, OverflowError) as error:  # InputError is a ValueError
-        _refuse(path, str(error), error)
+        _refuse(path, error)
 
 
 class _Row(NamedTuple):
@@ -168,8 +168,8 @@ def _table(rows: list[_Row], colours: Mapping[int, Colour]) -> ClassTable:
     )
 
 
-def _refuse(path: Path, reason: str, error: Exception | None = None) -> NoReturn:
+def _refuse(path: Path, error: Exception) -> NoReturn:
     raise InputError(
-        f"{path} cannot be used as the class table of its raster: {reason}. Repair it or, if the raster can "
+        f"{path} cannot be used as the class table of its raster: {error}. Repair it or, if the raster can "
         "do without, remove it."
     ) from error

@@ -106,7 +106,7 @@ def _guess(path: str, fields: Fields) -> tuple[str, tuple[str, ...]]:
     if len(chosen) != 1 or chosen[0] not in usable:
         raise LabelError(f"{path}: which field holds the class? Choose --class-field from: {_describe(fields)}")
     note = f"Class field: {chosen[0]!r} (guessed; --class-field chooses another)."
-    return chosen[0], (note,) * (len(plausible) > 1)
+    return chosen[0], (note,) if len(plausible) > 1 else ()
 
 
 def _is_plausible(name: str, column: NDArray[Any]) -> bool:
@@ -188,14 +188,11 @@ def _values(column: NDArray[Any], field: str) -> NDArray[Any]:
     """Texts with single spaces, whole numbers as int, null and empty as None."""
     if column.dtype.kind not in "OUiufb":
         raise LabelError(f"field {field!r} holds {column.dtype} values: {_NO_CLASS}")
-    values: NDArray[Any] = np.empty(len(column), object)
-    for i, value in enumerate(column.tolist()):
-        values[i] = _value(value, field)
-    return values
+    return np.array([_value(value, field) for value in column.tolist()], object)
 
 
 def _is_missing(value: Any) -> bool:
-    """Null, or a text without letters."""
+    """Null, NaN, or a text that is empty or white space."""
     if isinstance(value, str):
         return not value.strip()
     return value is None or (isinstance(value, float) and bool(np.isnan(value)))
@@ -207,7 +204,7 @@ def _value(value: Any, field: str) -> str | int | None:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return " ".join(value.split()) or None  # tabs and line ends are no part of a name
+        return " ".join(value.split())  # tabs and line ends are no part of a name
     if isinstance(value, int | float) and float(value).is_integer():
         return int(value)
     held = value if isinstance(value, float) else f"{type(value).__name__} values such as {value}"
@@ -221,12 +218,12 @@ def _one_spelling(values: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
     for text in sorted(times, key=lambda t: (-times[t], t)):
         spellings.setdefault(name_key(text), []).append(text)
     several = [texts for texts in spellings.values() if len(texts) > 1]
+    if not several:
+        return values, ()
     best = {text: texts[0] for texts in several for text in texts[1:]}
-    merged = np.array([best.get(v, v) if isinstance(v, str) else v for v in values.tolist()] + [None], object)[:-1]
+    merged = np.array([best.get(value, value) for value in values.tolist()], object)
     shown = listed(f"{texts[0]} = {' = '.join(texts[1:])}" for texts in several)
-    return merged, (f"Names that differ in case or accents only were taken as one class: {shown}.",) * bool(
-        several
-    )
+    return merged, (f"Names that differ in case or accents only were taken as one class: {shown}.",)
 
 
 def _colours(fields: Fields, classes: Indexes) -> dict[int, tuple[int, int, int]]:

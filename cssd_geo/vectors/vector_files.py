@@ -298,9 +298,7 @@ def _choose(path: str | Path, places: dict[str, _Place], wanted: str | None) -> 
         return places[(mapped or list(places))[0]]
     if not places:
         raise LabelError(f"{path} holds no layer: it is empty or damaged, save it anew in your GIS")
-    asked = "name one" if wanted is None else f"{wanted!r} is none of them"
+    if wanted is not None:
+        raise LabelError(f"{path} has no layer {wanted!r}; choose --layer from: {listed(places)}")
     together = f". If each layer is a class: --class-field {LAYER_FIELD}" if len(mapped) > 1 else ""
-    raise LabelError(
-        f"{path} has {len(places)} layers ({listed(places)}): {asked} with --layer"
-        f"{together if wanted is None else ''}"
-    )
+    raise LabelError(f"{path} has {len(places)} layers ({listed(places)}): name one with --layer{together}")

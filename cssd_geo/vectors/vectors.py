@@ -56,10 +56,13 @@ def read_shapes(path: str | Path, *, layer: str | None, class_field: str | None)
     keep = column.classes >= 0
     repaired, count = _repair(found.geometries[keep])
     first = _first_of_each(repaired, column.classes[keep])
-    notes = [f"{np.sum(~keep)} features without a class or a geometry were left out."] * bool((~keep).any())
-    notes += [f"{count} invalid geometries were repaired."] * bool(count)
-    again = len(repaired) - len(first)
-    notes += [f"{again} geometries are there twice with the same class: each counts once."] * bool(again)
+    notes = []
+    if not keep.all():
+        notes.append(f"{np.sum(~keep)} features without a class or a geometry were left out.")
+    if count:
+        notes.append(f"{count} invalid geometries were repaired.")
+    if again := len(repaired) - len(first):
+        notes.append(f"{again} geometries are there twice with the same class: each counts once.")
     return Shapes(
         geometries=repaired[first],
         classes=column.classes[keep][first],
