@@ -304,6 +304,24 @@ def test_a_signal_stops_it_and_the_same_command_goes_on(
     require_end(scene.parent, undisturbed)
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_it_at_once(signum: signal.Signals) -> None:
+    """Also while the first one waits for a thread that is computing."""
+    script = f"""
+import os, time
+from concurrent.futures import ThreadPoolExecutor
+from cssd_geo.cli.interrupts import interruptible
+with interruptible(), ThreadPoolExecutor(1) as thread:
+    thread.submit(lambda: (time.sleep(1), os.kill(os.getpid(), {signum:d}), time.sleep(30)))
+    os.kill(os.getpid(), {signum:d})
+"""
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
+    assert done.returncode == -signum
+    assert time.monotonic() - began < 20
+    assert done.stderr == b""
+
+
 def command(scene: Path, *more: str) -> Result:
     words = ["classify", scene, "-o", scene.parent / "map.tif", "-m", scene.parent / "m.safetensors"]
     words += ["--confidence", scene.parent / "c.tif", "--tile-size", TILE, "--device", "cpu"]
