@@ -39,6 +39,8 @@ class Outcome:
     pixels: int = 0
     classes: dict[str, dict[str, float | None]] | None = None
     """Pixels and hectares of each class by name, "unclassified" among them; hectares where the CRS has metres."""
+    notes: tuple[str, ...] = ()
+    """What the analyst should know of the scene and of its bands and scale, as `classify` tells it."""
     error: str | None = None
 
 
@@ -124,6 +126,7 @@ def classify_batch(
     name = "manifest.jsonl" if shard is None else f"manifest-{shard.number}-of-{shard.of}.jsonl"
     manifest, failed = Path(folder) / name, 0
     run: Callable[..., Any] = partial(classify, client=client, on_tile=on_tile)
+    _require_no_scene_replaced(scenes, Path(folder), options)
     _make(Path(folder))
     for scene in chosen:
         outcome, error = _classify_one(scene, model, Path(folder), options, run)
@@ -136,6 +139,22 @@ def classify_batch(
         raise BatchError(f"{failed} of {len(chosen)} scenes failed: {manifest} says why; run again to try them")
 
 
+def _file_name(scene: ListedScene, layer: str) -> str:
+    return f"{scene.name}_{layer}.tif"
+
+
+def _require_no_scene_replaced(scenes: Sequence[ListedScene], folder: Path, options: BatchOptions) -> None:
+    """Refuse a folder where an output of one scene would be another scene."""
+    place, given = os.path.realpath(folder), {os.path.realpath(scene.path) for scene in scenes}
+    for scene in scenes:
+        for layer in ("map", *options.layers):
+            if os.path.join(place, _file_name(scene, layer)) in given:  # noqa: PTH118 - quick, for long lists
+                raise InputError(
+                    f"{folder / _file_name(scene, layer)} is a scene of this batch and would be the {layer} of "
+                    f"{scene.path}: choose another --output-dir"
+                )
+
+
 def _classify_one(
     scene: ListedScene,
     model: Model,
@@ -144,8 +163,8 @@ def _classify_one(
     run: Callable[..., Classification],
 ) -> tuple[Outcome, CssdGeoError | None]:
     started = time.monotonic()
-    layers = {layer: folder / f"{scene.name}_{layer}.tif" for layer in options.layers}
-    outputs = Outputs(class_map=folder / f"{scene.name}_map.tif", **layers)
+    layers = {layer: folder / _file_name(scene, layer) for layer in options.layers}
+    outputs = Outputs(class_map=folder / _file_name(scene, "map"), **layers)
     blank = Outcome(scene=scene.path, output=str(outputs.class_map), status="failed")
     try:
         opened = options.open(scene.path)
@@ -179,6 +198,7 @@ def _success(blank: Outcome, done: Classification, scene: Scene) -> Outcome:
         seconds=round(done.seconds, 3),
         pixels=sum(done.pixels.values()),
         classes={name: {"pixels": n, "hectares": hectares[name]} for name, n in done.pixels.items()},
+        notes=done.notes,
     )
 
 
@@ -209,7 +229,7 @@ def _require_no_other_layers(
     scene: ListedScene, opened: Scene, model: Model, folder: Path, options: BatchOptions
 ) -> None:
     """Refuse to put a map beside layers that are not asked for and not its own, but would be taken for that."""
-    others = [folder / f"{scene.name}_{layer}.tif" for layer in LAYERS if layer not in options.layers]
+    others = [folder / _file_name(scene, layer) for layer in LAYERS if layer not in options.layers]
     doubts = _doubts(filter(os.path.lexists, others), opened, model, options.precision)
     if doubts:
         raise OutputError(f"{doubts[0]}, and would lie beside the new map: ask for it as well, or move it away")

@@ -214,6 +214,28 @@ def test_a_scene_that_fails_stops_the_batch_or_not(flights: Path, model: Model, 
     assert not (tmp_path / "on" / "line1a_map.tif").exists()
 
 
+def test_what_was_assumed_of_a_scene_is_told(flights: Path, model: Model, tmp_path: Path) -> None:
+    replace(model, mean=model.mean / 1e4, std=model.std / 1e4).save(tmp_path / "m.safetensors")
+    scene = flights / "day0" / "line0.tif"
+    done = call("batch", scene, "-o", tmp_path / "maps", "-m", tmp_path / "m.safetensors")
+    assert done.exit_code == 0, done.output
+    (line,) = manifest(tmp_path / "maps")
+    assert "taken as 0.0001 times what they say" in line["notes"][0]
+    assert done.stderr == f"Note on {scene}: {line['notes'][0]}\n"
+
+
+def test_no_scene_of_the_batch_is_replaced(flights: Path, model: Model) -> None:
+    scene = flights / "day0" / "line0.tif"
+    other = scene.with_name("line0_map.tif")
+    other.write_bytes(scene.read_bytes())
+    with pytest.raises(
+        InputError, match=r"line0_map\.tif is a scene of this batch and would be the map of .*line0\.tif"
+    ):
+        list(classify_batch(listed(scene.parent), model, scene.parent, options=BatchOptions(overwrite=True)))
+    assert other.read_bytes() == scene.read_bytes()
+    assert not list(scene.parent.glob("*.jsonl"))
+
+
 @given(count=st.integers(0, 40), of=st.integers(1, 12))
 def test_shards_share_a_list_without_overlap(count: int, of: int) -> None:
     scenes = [ListedScene(name=f"{i:03}", path=f"{i}.tif") for i in range(count)]

@@ -12,6 +12,7 @@ import dask
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import torch
 import xarray as xr
 from affine import Affine
@@ -464,6 +465,15 @@ def test_outputs_must_be_different_files(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s.tif"]
     with pytest.raises(InputError, match="output"):
         classify(scene, random_model(bands=5))  # type: ignore[call-overload]
+
+
+def test_no_file_that_a_scene_is_read_from_is_replaced(tmp_path: Path) -> None:
+    pixels = noisy_scene(tmp_path / "pixels.tif")
+    rasterio.shutil.copy(pixels, tmp_path / "scene.vrt", driver="VRT")
+    before = pixels.read_bytes()
+    with pytest.raises(OutputError, match=r"pixels\.tif would be the scene and the class map"):
+        classify(tmp_path / "scene.vrt", random_model(bands=5), pixels, overwrite=True)
+    assert pixels.read_bytes() == before
 
 
 def test_an_unreadable_scene_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -235,6 +235,11 @@ def test_a_scene_that_is_no_file_cannot_be_sent(client: Client, scene: Scene) ->
         cluster_of(client, replace(scene, path=None), "cpu", "auto")
 
 
+def test_an_address_is_no_client(scene: Scene) -> None:
+    with pytest.raises(InputError, match=r"not 'tcp://host:8786': connect one"):
+        cluster_of("tcp://host:8786", scene, "cpu", "float32")
+
+
 def test_a_scheduler_that_does_not_answer() -> None:
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),

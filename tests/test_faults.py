@@ -36,6 +36,7 @@ from cssd_geo.errors import InputError, OutputError, SceneError
 from cssd_geo.maps.raster_writer import RasterWriter
 from cssd_geo.products import open_scene
 from cssd_geo.runs import unfinished
+from cssd_geo.runs.layers import Room
 from cssd_geo.tiles import Window
 
 MODEL = random_model(bands=5, seed=5)
@@ -246,6 +247,19 @@ def test_an_output_that_comes_to_be_meanwhile_is_not_replaced(scene: Path, undis
     require_end(scene.parent, undisturbed)
 
 
+def test_a_link_that_leads_nowhere_is_an_output_that_exists(scene: Path) -> None:
+    link = scene.parent / "c.tif"
+    with pytest.raises(OutputError, match=r"c\.tif exists"):
+        run(scene, on_tile=after(2, lambda: link.symlink_to("nowhere.tif")))
+    with pytest.raises(OutputError, match=r"c\.tif exists"):
+        run(scene)
+    assert link.is_symlink()
+    link.unlink()
+    link.symlink_to(link)
+    with pytest.raises(OutputError, match=r"c\.tif exists"):
+        run(scene)
+
+
 def test_the_old_outputs_stay_until_all_is_done(scene: Path, undisturbed: Pixels) -> None:
     for name in ("map.tif", "c.tif"):
         (scene.parent / name).write_bytes(b"the old one")
@@ -302,6 +316,24 @@ def test_a_signal_stops_it_and_the_same_command_goes_on(
     assert again.exit_code == 0
     assert again.stderr.startswith("classify goes on with an unfinished run: 3 of 6 tiles are done\n")
     require_end(scene.parent, undisturbed)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_it_at_once(signum: signal.Signals) -> None:
+    """Also while the first one waits for a thread that is computing."""
+    script = f"""
+import os, time
+from concurrent.futures import ThreadPoolExecutor
+from cssd_geo.cli.interrupts import interruptible
+with interruptible(), ThreadPoolExecutor(1) as thread:
+    thread.submit(lambda: (time.sleep(1), os.kill(os.getpid(), {signum:d}), time.sleep(30)))
+    os.kill(os.getpid(), {signum:d})
+"""
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True)
+    assert done.returncode == -signum
+    assert time.monotonic() - began < 20
+    assert done.stderr == b""
 
 
 def command(scene: Path, *more: str) -> Result:
@@ -372,6 +404,18 @@ def test_a_folder_that_is_a_link_is_not_followed(scene: Path, tmp_path: Path) ->
     with pytest.raises(OutputError, match="is a link"):
         run(scene)
     assert (tmp_path / "elsewhere" / "precious").exists()
+
+
+@pytest.mark.parametrize("name", ["lock", "class_map.raw"])
+def test_links_in_the_folder_are_not_followed_either(scene: Path, tmp_path: Path, name: str) -> None:
+    stop_at(scene)
+    (tmp_path / "precious").write_bytes(b"precious")
+    place = tmp_path / ".map.tif.unfinished" / name
+    place.unlink()
+    place.symlink_to(tmp_path / "precious")
+    with pytest.raises(OutputError, match=re.escape(str(place))):
+        run(scene)
+    assert (tmp_path / "precious").read_bytes() == b"precious"
 
 
 # ---- the scene
@@ -548,10 +592,17 @@ def run_until_assembled(disk: Path, leave: int) -> Callable[[unfinished.Unfinish
 def test_a_disk_that_is_too_small_is_refused_at_once(scene: Path, tmp_path: Path) -> None:
     large = write_raster(tmp_path / "large.tif", np.zeros((5, 400, 900), np.int16))
     with small_disk(tmp_path, 700) as disk:
-        with pytest.raises(OutputError, match=r"pixels take 6 MB .*1 MB are free .*make room for 5 MB more"):
+        with pytest.raises(OutputError, match=r"pixels take 6 MB .*0 MB are free .*make room for 5 MB more"):
             run(large, disk, probabilities=disk / "p.tif", on_tile=lambda *_: pytest.fail("too late"))
         assert hidden(disk) == []
         run(scene, disk)
+
+
+def test_what_does_not_fit_is_never_as_much_as_there_is_room(scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = Room(unfinished=5_000_500_000, finished=0, free=4_999_500_000)
+    monkeypatch.setattr("cssd_geo.runs.run.room_for", lambda _: room)
+    with pytest.raises(OutputError, match=r"take 5\.01 GB .*4\.99 GB are free .*make room for 1 MB more"):
+        run(scene)
 
 
 def test_a_file_that_may_not_grow_is_an_error(scene: Path, undisturbed: Pixels) -> None:

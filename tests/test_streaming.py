@@ -384,6 +384,19 @@ def test_a_scene_that_breaks_off_ends_all_stages(tmp_path: Path) -> None:
     assert wait_for(lambda: threads() == before)
 
 
+def test_an_error_that_is_kept_keeps_no_thread(scenes: dict[str, Scene], monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = scenes["deflated tiles"]
+    classifier = TileClassifier(random_model(bands=BANDS), scene, torch.device("cpu"))
+    plan, before = classifier.plan(scene, 8), threads()
+    for fails in ("classify", "load"):
+        with monkeypatch.context() as patch:
+            patch.setattr(classifier, fails, lambda *_, **__: 1 / 0)
+            with pytest.raises(ZeroDivisionError) as kept:
+                list(classified_tiles(classifier, scene, plan))
+        assert wait_for(lambda: threads() == before), fails
+        assert kept.tb is not None
+
+
 def test_a_consumer_that_stops_leaves_no_thread(scenes: dict[str, Scene]) -> None:
     scene = scenes["deflated tiles"]
     classifier = TileClassifier(random_model(bands=BANDS), scene, torch.device("cpu"))

@@ -1,11 +1,13 @@
 """Threads side by side: all parts are done, errors come through, and torch's settings stay those of the user."""
 
+import gc
 import threading
 from collections.abc import Iterator
 
 import pytest
 import torch
 
+from cssd_geo.compute import workers
 from cssd_geo.compute.workers import run_side_by_side, threads_for
 
 
@@ -84,3 +86,21 @@ def test_an_error_does_not_wait_for_parts_before_it() -> None:
 def test_no_more_threads_than_memory_is_counted_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 96)
     assert threads_for(1000) == 4
+
+
+def test_where_a_thread_cannot_be_started_none_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, before = threading.Thread.start, threading.active_count()
+    begun: list[threading.Thread] = []
+
+    def some(thread: threading.Thread) -> None:
+        if begun:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", some)
+    with pytest.raises(RuntimeError, match="can't start"):
+        workers._pool.__wrapped__(3, 1, 0)
+    gc.collect()
+    begun[0].join(10)
+    assert threading.active_count() == before

@@ -102,6 +102,8 @@ def command(
         )
         for outcome in outcomes:
             click.echo(_line(outcome))
+            for note in outcome.notes:
+                click.echo(f"Note on {outcome.scene}: {note}", err=True)
             progress.restart()
 
 

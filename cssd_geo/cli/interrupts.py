@@ -21,23 +21,21 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise `Interrupted` where a signal comes; the next one does what it does to any program."""
+    """Raise `Interrupted` where a signal comes; the next one ends the program at once, whatever it waits for."""
     if threading.current_thread() is not threading.main_thread():  # only there can a signal be handled
         yield
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def interrupt(number: int, _: FrameType | None) -> NoReturn:
-        restore()
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
         raise Interrupted(number)
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     for number in _SIGNALS:
         signal.signal(number, interrupt)
     try:
         yield
     finally:
-        restore()
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

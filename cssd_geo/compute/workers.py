@@ -57,8 +57,13 @@ def _pool(count: int, threads_each: int, _process: int) -> ThreadPoolExecutor:
         torch.set_num_threads(threads_each)
         there.wait()
 
-    for _ in range(count):
-        pool.submit(begin)
-    there.wait()
-    torch.set_num_threads(usual)  # else threads that come later would take over those of the pool
+    try:
+        for _ in range(count):
+            pool.submit(begin)
+        there.wait()
+    except BaseException:
+        there.abort()  # else those that began would wait for the others for ever, and the program for them
+        raise
+    finally:
+        torch.set_num_threads(usual)  # else threads that come later would take over those of the pool
     return pool

@@ -193,6 +193,8 @@ def cluster_of(client: Client, scene: Scene, device: str, precision: str) -> Clu
     Raises:
         ClusterError: if there is no worker, or some do not see the same scene or compute on different devices.
     """
+    if not isinstance(client, Client):
+        raise InputError(f"a client is a dask.distributed.Client, not {client!r}: connect one to the scheduler")
     if scene.path is None:
         raise InputError("a cluster's workers read the scene themselves: it has to be a file that they see")
     try:

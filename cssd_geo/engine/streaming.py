@@ -2,8 +2,9 @@
 
 import sys
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -83,14 +84,18 @@ def this_machine(device: str, precision: str) -> ThisMachine:
     return ThisMachine(device=place, precision=choose_precision(precision, place))
 
 
-def _loaded(classifier: TileClassifier, plan: TilePlan, tiles: Iterator[Pixels]) -> Iterator[tuple[Tile, Loaded]]:
+def _loaded(
+    classifier: TileClassifier, plan: TilePlan, tiles: Generator[Pixels]
+) -> Generator[tuple[Tile, Loaded]]:
     """Tiles on the device; on a GPU all of them have the shape of the largest one, as long as memory suffices."""
     shape = None if classifier.device.type == "cpu" else (plan.largest.height, plan.largest.width)
-    return ((tile, classifier.load(values, valid, shape)) for tile, values, valid in tiles)
+    with closing(tiles):
+        for tile, values, valid in tiles:
+            yield tile, classifier.load(values, valid, shape)
 
 
 def _classified(
-    classifier: TileClassifier, tiles: Iterator[tuple[Tile, Loaded]], parts: Collection[str], busy: Busy
+    classifier: TileClassifier, tiles: Generator[tuple[Tile, Loaded]], parts: Collection[str], busy: Busy
 ) -> Iterator[tuple[Tile, TileResult]]:
     """Two tiles at a time on a CPU with several threads: the other keeps them at work in the last part of one."""
 
@@ -99,7 +104,7 @@ def _classified(
             return tile, classifier.classify(pixels, parts=parts)
 
     at_once = min(2, threads_for(sys.maxsize)) if classifier.device.type == "cpu" else 1
-    with ThreadPoolExecutor(at_once) as threads:
+    with closing(tiles), ThreadPoolExecutor(at_once) as threads:
         computing: deque[Future[tuple[Tile, TileResult]]] = deque()
         for item in tiles:
             computing.append(threads.submit(classify, *item))
@@ -167,7 +172,7 @@ class _Part(NamedTuple):
         return cols
 
 
-def one_ahead(items: Iterator[T]) -> Iterator[T]:
+def one_ahead(items: Iterator[T]) -> Generator[T]:
     """Yield items while the next one is being made in a thread. No more than one is ever waiting."""
     with ThreadPoolExecutor(1) as thread:
         future = thread.submit(next, items, _END)

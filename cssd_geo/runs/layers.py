@@ -1,5 +1,6 @@
 """Which rasters a run writes, what describes them, and what room they take."""
 
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -18,6 +19,7 @@ from cssd_geo.maps.layer import (
 )
 from cssd_geo.maps.reach import reach_tags
 from cssd_geo.model import Model
+from cssd_geo.runs.identity import scene_files
 from cssd_geo.runs.raw_layers import RawLayer
 from cssd_geo.runs.unfinished import folder_of
 from cssd_geo.scenes.scene import Scene
@@ -49,7 +51,8 @@ def layers_of(outputs: Outputs, scene: Scene, model: Model, precision: str) -> d
     """Return the layer of each part that is wanted, the class map first.
 
     Raises:
-        OutputError: if two of them, or one and the scene, are the same file.
+        OutputError: if two of them, or one and a file of the scene, are the same.
+        SceneError: if the scene is gone.
     """
     tags = _provenance_tags(scene, model) | {PRECISION_TAG: precision}
     _require_different(outputs.wanted(), scene)
@@ -97,10 +100,10 @@ def _layer(part: str, path: Path, model: Model, tags: Mapping[str, str]) -> Laye
 
 
 def _require_different(outputs: Mapping[str, Path], scene: Scene) -> None:
-    files: dict[Path, str] = {} if scene.path is None else {scene.path.resolve(): "the scene"}
+    files = {os.path.realpath(file): "the scene" for file in scene_files(scene)}
     for part, path in outputs.items():
         name = f"the {part.replace('_', ' ')}"
-        other = files.setdefault(path.resolve(), name)
+        other = files.setdefault(os.path.realpath(path), name)
         if other != name:
             raise OutputError(f"{path} would be {other} and {name}: each needs a file of its own")
 

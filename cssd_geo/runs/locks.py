@@ -27,7 +27,7 @@ class Lock:
             OSError: if the file cannot be made.
         """
         self._path = path
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             self._acquire(what)
         except BaseException:

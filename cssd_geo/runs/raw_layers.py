@@ -35,7 +35,7 @@ class RawLayer:
         return self.path.stat().st_blocks * 512 if self.path.exists() else 0
 
     def __enter__(self) -> Self:
-        self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         return self
 
     def __exit__(

@@ -177,7 +177,7 @@ class Run:
     @property
     def _token(self) -> str:
         """Always the same, so that what a run leaves that is killed while it assembles is found again."""
-        return f"{zlib.crc32(os.fsencode(self._target.resolve())):08x}"
+        return f"{zlib.crc32(os.fsencode(os.path.realpath(self._target))):08x}"
 
     def _made(self, part: str, writer: RasterWriter) -> Path:
         for window in self._strips(part):
@@ -240,7 +240,8 @@ class Run:
         if self.plan != self._plan and isinstance(planned, int) and planned > self._options.memory:
             raise OutputError(
                 f"the tiles of the unfinished run to {self._target} were planned for {shown(planned)} of memory, "
-                f"more than {shown(self._options.memory)}: give as much to go on, or start afresh with --restart"
+                f"more than {shown(self._options.memory, down=True)}: give as much to go on, or start afresh "
+                "with --restart"
             )
 
     def _require_free_targets(self) -> None:
@@ -255,6 +256,6 @@ class Run:
         if room.unfinished > room.free:
             raise OutputError(
                 f"{self._target} cannot be written: its pixels take {shown(room.unfinished)} until all are there, "
-                f"but {shown(room.free)} are free in {self._target.parent}: make room for "
+                f"but {shown(room.free, down=True)} are free in {self._target.parent}: make room for "
                 f"{shown(room.unfinished - room.free)} more, or write to another disk"
             )

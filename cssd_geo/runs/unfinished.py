@@ -220,7 +220,10 @@ class Unfinished:
 
     def owns(self, path: Path) -> bool:
         """Whether a file that is there was published by this very run."""
-        return _identity(path) in self._published
+        try:
+            return _identity(path) in self._published
+        except OSError:  # a link that leads nowhere
+            return False
 
     @contextmanager
     def failures(self, verb: str) -> Iterator[None]:
@@ -230,7 +233,8 @@ class Unfinished:
         except CssdGeoError:
             raise
         except OSError as error:
-            reason = f"{error.strerror or error} ({free_space(self.target.parent)})"
+            place = f": {error.filename}" if error.filename else ""
+            reason = f"{error.strerror or error}{place} ({free_space(self.target.parent)})"
             raise OutputError(f"{self.target} cannot be {verb}: {reason}") from error
 
     # ---- the journal's lines
