@@ -19,6 +19,7 @@ from cssd_geo.labels import Labels
 from cssd_geo.learning.windows import PixelTable, read_windows
 from cssd_geo.messages import listed
 from cssd_geo.options import LARGEST_WINDOW
+from cssd_geo.scenes.fill_checks import require_measured
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.spectra.resampling import MATCH_TOLERANCE_NM
 from cssd_geo.vectors.legend import Entry, entries_of, name_key, tabulate
@@ -72,12 +73,13 @@ class LabelledScenes:
         """Read the good bands of the squares around labelled pixels, values in reflectance; see `windows`.
 
         Raises:
-            SceneError: if a scene cannot be read.
+            SceneError: if a scene cannot be read, or holds values that no sensor measures.
         """
         good, side = self.bands.good_indexes, 2 * reach + 1
         values, lookup, count = list[Floats](), np.zeros((len(labels), side, side), np.int64), 0
         for scene, chosen, cols in self.by_scene(labels.cols):
             table = read_windows(scene, labels.rows[chosen], cols, good, reach)
+            require_measured(table.values, scene.name)
             lookup[chosen] = np.where(table.lookup > 0, table.lookup + count, 0)
             values.append(reflectance(table.values, scene, good)[bool(values) :])  # one blank row
             count += len(table.values) - 1
