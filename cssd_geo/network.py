@@ -74,10 +74,15 @@ class NetworkConfig:
                 raise InputError(f"network: {field.name} must be a whole number from 1, not {value!r}")
             if field.type is bool and type(value) is not bool:
                 raise InputError(f"network: {field.name} must be true or false, not {value!r}")
-        if self.strided_spectral and (self.bands < _FEWEST_BANDS or self.spectral_features % _LOCAL):
+        if self.strided_spectral and self.bands < _FEWEST_BANDS:
             raise InputError(
-                f"network: the published spectral stage needs at least {_FEWEST_BANDS} bands, not {self.bands}, "
-                f"and a multiple of {_LOCAL} spectral features, not {self.spectral_features}"
+                f"network: the published spectral stage needs at least {_FEWEST_BANDS} usable bands, not "
+                f"{self.bands}: train without --published"
+            )
+        if self.strided_spectral and self.spectral_features % _LOCAL:
+            raise InputError(
+                f"network: the published spectral stage needs a multiple of {_LOCAL} spectral features, not "
+                f"{self.spectral_features}"
             )
         if self.sharpness is not None and not 0 < self.sharpness < float("inf"):
             raise InputError(f"network: sharpness must be positive, not {self.sharpness!r}")

@@ -22,7 +22,7 @@ from cssd_geo.labels import Labels, read_labels, require_trainable
 from cssd_geo.learning.baselines import BASELINES
 from cssd_geo.learning.fitting import Epoch
 from cssd_geo.learning.labelled_pixels import read_labelled_pixels
-from cssd_geo.learning.labelled_scenes import LabelledScene, LabelledScenes, unite
+from cssd_geo.learning.labelled_scenes import LabelledScene, LabelledScenes, labels_within, unite
 from cssd_geo.learning.sampling import Fold, draw
 from cssd_geo.learning.trainer import Trainer
 from cssd_geo.learning.validation import HoldOut, Predictions, judge
@@ -108,6 +108,7 @@ def train(
     scenes, united = unite(members)
     require_trainable(scenes.labels, LEAST_PIXELS)
     scenes, spectra, notes = read_labelled_pixels(scenes)
+    require_trainable(replace(scenes.labels, notes=notes), LEAST_PIXELS)
     config = NetworkConfig(bands=sum(scenes.bands.good), classes=len(scenes.labels.table), window=options.window)
     config = config.as_published() if options.published else config
     sampling = draw(scenes.labels, options, config.receptive_field)
@@ -135,7 +136,7 @@ def _pairs(scene: str | Path | Scene | Iterable[Pair], labels: str | Path | Labe
     pairs = list(scene)
     if labels is not None or not pairs or not all(isinstance(p, tuple | list) and len(p) == 2 for p in pairs):  # noqa: PLR2004
         raise InputError(
-            "a scene is a path or a Scene, which scene_of_array makes of a DataArray; several are given as "
+            "a scene is a path, or what open_scene or scene_of_array gives; several are given as "
             "[(scene, labels), ...], without further labels"
         )
     return pairs
@@ -147,7 +148,12 @@ def _read_pair(
     scene, labels = pair
     opened = scene if isinstance(scene, Scene) else open_scene(scene)
     if isinstance(labels, Labels):
-        return LabelledScene(scene=opened, labels=labels)
+        return LabelledScene(scene=opened, labels=labels_within(labels, opened.grid))
+    if not isinstance(labels, str | Path):
+        raise InputError(
+            f"labels are a path, or Labels, not {type(labels).__name__}: write them to a file first, such as a "
+            "GeoPackage"
+        )
     read = read_labels(
         labels,
         opened.grid,

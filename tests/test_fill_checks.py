@@ -42,7 +42,7 @@ def test_classify_tells_of_an_edge_that_is_not_declared(tmp_path: Path, fill: fl
     path = write_raster(tmp_path / "s.tif", mosaic(fill))
     (note,) = classify(path, model(), tmp_path / "m.tif").notes
     assert "at corners and edges of s.tif" in note
-    assert "in every band, and that is not declared as nodata: they are classified like all others" in note
+    assert "in every band, and that is not declared as nodata: they are taken for data" in note
     assert forecast(open_scene(path), model(), Outputs(class_map=tmp_path / "n.tif")).notes == (note,)
     found = re.search(r"-a_nodata (\S+),", note)
     assert found is not None

@@ -20,7 +20,7 @@ from cssd_geo.cli import main
 from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.labels import Labels
 from cssd_geo.learning.labelled_pixels import read_labelled_pixels
-from cssd_geo.learning.labelled_scenes import LabelledScene, LabelledScenes, unite
+from cssd_geo.learning.labelled_scenes import LabelledScene, LabelledScenes, labels_within, unite
 from cssd_geo.learning.windows import read_windows
 from cssd_geo.network import MARGIN
 from cssd_geo.options import LARGEST_WINDOW, TrainingOptions
@@ -382,6 +382,38 @@ def test_pairs_that_are_none_are_refused(tmp_path: Path) -> None:
         train([(made.scene, made.labels)], made.labels, options=QUICK)
     with pytest.raises(InputError, match=r"two_fields\.tif has no labels"):
         train(made.scene, options=QUICK)
+    with pytest.raises(InputError, match="a scene is a path, or what open_scene or scene_of_array gives"):
+        train(open_scene(made.scene).cube, made.labels, options=QUICK)
+    frame: Any = {"geometry": []}
+    with pytest.raises(InputError, match="labels are a path, or Labels, not dict: write them to a file"):
+        train(made.scene, frame, options=QUICK)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rows": [0, 7]}, "rows must be from 0 to 6, not 0 to 7: were they read for another scene"),
+        ({"cols": [-1, 2]}, "cols must be from 0 to 10, not -1 to 2"),
+        ({"classes": [0, 2]}, "classes must be from 0 to 1, not 0 to 2"),
+        ({"polygons": [0]}, "polygons must be 2 whole numbers"),
+        ({"cols": [1.0, 2.0]}, "cols must be 2 whole numbers, .* not float64"),
+        ({"rows": [1, 1], "cols": [2, 2]}, "1 pixels are there more than once"),
+    ],
+)
+def test_labels_that_are_not_those_of_the_scene_are_refused(
+    three: list[Scene], changes: dict[str, Any], message: str
+) -> None:
+    labels = replace(_labels([(0, 0), (1, 1)], ["a", "b"]), **changes)
+    with pytest.raises(LabelError, match=message):
+        train(three[0], labels, options=QUICK)
+
+
+def test_labels_may_be_whole_numbers_of_any_type(three: list[Scene]) -> None:
+    labels = _labels([(0, 0), (1, 10)], ["a", "b"])
+    rows, classes = [0, 1], labels.classes.astype(np.uint8)
+    found = labels_within(replace(labels, rows=rows, classes=classes), three[0].grid)  # type: ignore[arg-type]
+    for name in ("rows", "cols", "classes", "polygons"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(labels, name), strict=True)
 
 
 # The command line

@@ -1,5 +1,6 @@
 """Training end to end on small scenes: it learns, is honest, repeats itself, and says what it left out."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -286,6 +287,75 @@ def test_labels_on_nodata_are_an_error(tmp_path: Path) -> None:
         train(made.scene, only, options=replace(QUICK, split="none"))
 
 
+def test_a_class_of_which_the_scene_leaves_a_pixel_is_an_error(tmp_path: Path) -> None:
+    made = write_two_fields(tmp_path)
+    boxes = [(pixel_box(5, 8, 12, 14), "maize"), (pixel_box(5, 68, 12, 14), "maize")]
+    labels = write_polygons(tmp_path / "pond.gpkg", [*boxes, (pixel_box(44, 12, 3, 1), "pond")])
+    with pytest.raises(LabelError, match=r"pond; at least 3 .* pond: 1\. 2 of 339 labelled pixels are nodata"):
+        train(made.scene, labels, options=QUICK)
+
+
+def test_nodata_beside_the_labels_that_is_not_declared_is_told(tmp_path: Path) -> None:
+    made = write_two_fields(tmp_path)
+    with rasterio.open(made.scene) as dataset:
+        cube = dataset.read().astype(np.float32)
+    cube[:, :3] = -1
+    scene = write_raster(tmp_path / "edge.tif", cube, nodata=-9999)
+    trained = train(scene, made.labels, options=replace(QUICK, epochs=1, split="none"))
+    (note,) = (note for note in trained.notes if "not declared" in note)
+    assert "are -1 in every band" in note
+    assert "-a_nodata -1," in note
+
+
+@pytest.mark.parametrize("fill", [np.finfo(np.float32).min, np.finfo(np.float64).min, 9.96921e36])
+def test_fill_values_beside_the_labels_are_not_trained_on(tmp_path: Path, fill: float) -> None:
+    made = write_two_fields(tmp_path)
+    with rasterio.open(made.scene) as dataset:
+        cube = dataset.read().astype(np.float64)
+    cube[5, :3] = fill
+    scene = write_raster(tmp_path / "edge.tif", cube, nodata=-9999)
+    with pytest.raises(SceneError, match=r"edge\.tif holds .* near the labels") as error:
+        train(scene, made.labels, options=QUICK)
+    told = re.search(r"-a_nodata (\S+),", str(error.value))
+    assert told is not None
+    with rasterio.open(scene, "r+") as dataset:
+        dataset.nodata = float(told[1])
+    train(scene, made.labels, options=replace(QUICK, epochs=1, split="none"))
+
+
+def test_a_band_with_one_value_in_the_windows_of_a_fold_is_not_blown_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its deviation is not 0 but the rounding of its mean, and one field of those held out shows more."""
+    made = write_two_fields(tmp_path)
+    with rasterio.open(made.scene) as dataset:
+        cube = dataset.read()
+    cube[3] = np.where(cube[3] == -9999, -9999, 11)
+    cube[3, :30, 30:60] += np.random.default_rng(0).integers(-3, 4, (30, 30)).astype(np.int16)
+    scene = write_raster(tmp_path / "band.tif", cube, nodata=-9999)
+    with rasterio.open(scene, "r+") as dataset:
+        dataset.scales = (1e-4,) * 12
+    read, deviations = trainer.Trainer._read, []
+
+    def spy(*args: Any) -> Any:
+        found = read(*args)
+        deviations.append(found[2][3])
+        return found
+
+    monkeypatch.setattr(trainer.Trainer, "_read", spy)
+    train(scene, made.labels, options=replace(QUICK, epochs=1))
+    assert 1.0 in deviations
+    assert min(deviations) > 1e-5
+
+
+def test_the_description_says_how_many_pixels_train(tmp_path: Path) -> None:
+    made = write_two_fields(tmp_path)
+    for shots, text in ((None, "trained on all labels."), (5, "trained on 10 pixels drawn from all labels.")):
+        hold_out = train(made.scene, made.labels, options=replace(QUICK, epochs=1, shots=shots)).hold_out
+        assert hold_out is not None
+        assert hold_out.description.endswith(text)
+
+
 def test_the_normalisation_is_that_of_the_training_pixels(tmp_path: Path) -> None:
     made = write_two_fields(tmp_path)
     model = train(made.scene, made.labels, options=replace(QUICK, epochs=1, split="none")).model
@@ -363,6 +433,9 @@ def test_few_bands_that_are_not_whitened_train(tmp_path: Path, bands: int) -> No
     config = train(scene, made.labels, options=options).model.network.config
     assert (config.strided_spectral, config.activation, config.sharpness) == (bands > 2, False, None)
     assert config.discriminant
+    if bands < 3:
+        with pytest.raises(InputError, match=f"at least 3 usable bands, not {bands}: train without --published"):
+            train(scene, made.labels, options=replace(options, published=True))
 
 
 def _learned_in_whitened_bands(scene: Path, labels: Path, options: TrainingOptions) -> bool:
@@ -376,6 +449,7 @@ def _learned_in_whitened_bands(scene: Path, labels: Path, options: TrainingOptio
     same = all(torch.allclose(after, before, atol=1e-6) for after, before in pairs)
     assert why in trained.notes
     assert why.startswith("Bands were whitened" if not same else "Bands were not whitened")
+    assert (" (as asked)" in why) is (options.whitening != "auto"), "the variation decided nothing"
     usual = NetworkConfig(bands=network.config.bands, classes=network.config.classes, window=network.config.window)
     assert network.config == (usual.for_plain_bands() if same else usual)
     return not same

@@ -13,7 +13,7 @@ from cssd_geo.labels import Labels
 from cssd_geo.learning.labelled_scenes import LabelledScenes, reflectance
 from cssd_geo.learning.windows import read_pixels, unmasked_pixels
 from cssd_geo.messages import listed
-from cssd_geo.scenes.fill_checks import remedy, suspect_fill
+from cssd_geo.scenes.fill_checks import fill_notes, remedy, suspect_fill
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.validity import usable
 from cssd_geo.spectra.band_choice import ranges
@@ -73,7 +73,7 @@ def read_labelled_pixels(scenes: LabelledScenes) -> tuple[LabelledScenes, Floats
     if not valid.all():
         missed = f"{(~valid).sum()} of {len(valid)} labelled pixels"
         notes.append(f"{missed} are nodata in the scene and were left out.")
-    notes += _fill_notes(found)
+    notes += _fill_notes(found, good)
     kept = replace(kept, labels=labels)
     _require_one_scale(kept, spectra[valid])
     return kept, spectra[valid], tuple(notes)
@@ -154,11 +154,13 @@ def _stuck(part: _Pixels, data: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return nearly
 
 
-def _fill_notes(found: Sequence[_Pixels]) -> Iterator[str]:
-    """Tell of labelled pixels that look like nodata which their scene does not declare."""
+def _fill_notes(found: Sequence[_Pixels], bands: NDArray[np.intp]) -> Iterator[str]:
+    """Tell of pixels that look like nodata which their scene does not declare: labelled ones, else others."""
     for part in found:
         suspect = suspect_fill(part.stored[part.valid].T, len(part.stored))
-        if suspect is not None:
+        if suspect is None:
+            yield from fill_notes(part.scene, bands)
+        else:
             value, count = suspect
             yield (
                 f"{count} of {len(part.stored)} labelled pixels of {part.scene.name} are {value} in every band, "

@@ -13,12 +13,13 @@ from pyproj.exceptions import ProjError
 
 from cssd_geo.bands import Bands
 from cssd_geo.classes import ClassTable
-from cssd_geo.errors import SceneError
+from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.grid import Grid
 from cssd_geo.labels import Labels
 from cssd_geo.learning.windows import PixelTable, read_windows
 from cssd_geo.messages import listed
 from cssd_geo.options import LARGEST_WINDOW
+from cssd_geo.scenes.fill_checks import require_measured
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.spectra.resampling import MATCH_TOLERANCE_NM
 from cssd_geo.vectors.legend import Entry, entries_of, name_key, tabulate
@@ -72,12 +73,13 @@ class LabelledScenes:
         """Read the good bands of the squares around labelled pixels, values in reflectance; see `windows`.
 
         Raises:
-            SceneError: if a scene cannot be read.
+            SceneError: if a scene cannot be read, or holds values that no sensor measures.
         """
         good, side = self.bands.good_indexes, 2 * reach + 1
         values, lookup, count = list[Floats](), np.zeros((len(labels), side, side), np.int64), 0
         for scene, chosen, cols in self.by_scene(labels.cols):
             table = read_windows(scene, labels.rows[chosen], cols, good, reach)
+            require_measured(table.values, scene.name)
             lookup[chosen] = np.where(table.lookup > 0, table.lookup + count, 0)
             values.append(reflectance(table.values, scene, good)[bool(values) :])  # one blank row
             count += len(table.values) - 1
@@ -194,6 +196,33 @@ def _require_same(scene: Scene, first: Scene) -> None:
 
 
 # Classes and polygons
+
+
+def labels_within(labels: Labels, grid: Grid) -> Labels:
+    """Return labels that a program made, as int64; checks that they are labels of a scene with this grid.
+
+    Raises:
+        LabelError: if a number is missing or lies outside of the scene or the table, or a pixel is there twice.
+    """
+    ends = {"rows": grid.height, "cols": grid.width, "classes": len(labels.table), "polygons": 2**62}
+    found = {name: np.asarray(getattr(labels, name)) for name in ends}
+    for name, values in found.items():
+        if values.dtype.kind not in "iu" or values.shape != (len(labels),):
+            raise LabelError(
+                f"labels: {name} must be {len(labels)} whole numbers, one for each pixel, not {values.dtype} of "
+                f"the shape {values.shape}"
+            )
+        if values.size and not 0 <= values.min() <= values.max() < ends[name]:
+            raise LabelError(
+                f"labels: {name} must be from 0 to {ends[name] - 1}, not {values.min()} to {values.max()}: were "
+                "they read for another scene?"
+            )
+    wide: dict[str, Any] = {name: values.astype(np.int64) for name, values in found.items()}
+    whole = replace(labels, **wide)
+    twice = len(whole) - len(np.unique(whole.rows * grid.width + whole.cols))
+    if twice:
+        raise LabelError(f"labels: {twice} pixels are there more than once: each has one class and one polygon")
+    return whole
 
 
 def _one_table(parts: Sequence[Labels]) -> tuple[ClassTable, list[Indexes], tuple[str, ...]]:

@@ -56,10 +56,11 @@ def draw(labels: Labels, options: TrainingOptions, receptive_field: int) -> Samp
         LabelError: if nothing can be held out, or a class has nothing left to train on.
     """
     apart, near = _hold_out(labels, options, receptive_field)
+    train = _limited(labels, np.arange(len(labels)), options)
     return Sampling(
-        train=_limited(labels, np.arange(len(labels)), options),
+        train=train,
         folds=(*_folds(labels, apart, options, apart=True), *_folds(labels, near, options, apart=False)),
-        description=_describe(labels, options, apart, near),
+        description=_describe(labels, options, apart, near, trained=len(train)),
     )
 
 
@@ -119,7 +120,9 @@ def _limited(labels: Labels, chosen: Indexes, options: TrainingOptions) -> Index
     return kept
 
 
-def _describe(labels: Labels, options: TrainingOptions, apart: list[Split], near: list[Split]) -> str:
+def _describe(
+    labels: Labels, options: TrainingOptions, apart: list[Split], near: list[Split], *, trained: int
+) -> str:
     tested, beside = _tested(labels, apart), int(_tested(labels, near).sum())
     if not apart and not near:
         return "Nothing was held out: the accuracy is not known and the confidence is not calibrated."
@@ -136,10 +139,11 @@ def _describe(labels: Labels, options: TrainingOptions, apart: list[Split], near
             "farther apart, to know it."
         )
     held, of = len(np.unique(labels.polygons[tested])), len(np.unique(labels.polygons))
+    drawn = "" if trained == len(labels) else f"{trained} pixels drawn from "
     text = (
         f"Cross-validation, {len(apart)} folds of whole polygons: {held} of {of} were held out ({tested.sum()} "
         f"of {len(labels)} pixels), and what lay so near that windows would overlap did not train. The model "
-        "itself is trained on all labels."
+        f"itself is trained on {drawn}all labels."
     )
     if near:
         text += (

@@ -29,6 +29,8 @@ _MOST_BYTES = 2_000_000_000
 """Of the windows of all models that are trained at a time."""
 _BANDS, _ROWS = 16, 4096
 """That are normalised at a time: windows of scattered labels hold millions of pixels."""
+_ROUNDING = 1e-10
+"""Deviation of a band with one value, as a share of it: its mean is rounded."""
 
 Floats = NDArray[np.float64]
 _preparing = Lock()
@@ -119,7 +121,7 @@ class Trainer:
         """Read the windows, normalised, and the mean and deviation of each band that they are normalised by."""
         table = self.scenes.read_windows(labels, self.config.halo.before)
         mean, std = _mean_and_deviation(table.values[1:])
-        std = np.where(std > 0, std, 1.0)
+        std = np.where(std > _ROUNDING * np.abs(mean), std, 1.0)
         pixels = np.zeros(table.values.shape, np.float32)
         for start in range(1, len(pixels), _ROWS):
             rows = slice(start, start + _ROWS)

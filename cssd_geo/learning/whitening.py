@@ -67,11 +67,13 @@ def choose_whitening(
     variation = discriminant.variation
     pays = variation <= MOST_VARIATION  # False where it is NaN
     whiten = choice == "always" or (choice == "auto" and pays)
-    done = "Bands were whitened" if whiten else "Bands were not whitened, the network's stages are as published"
+    done = f"Bands were {'' if whiten else 'not '}whitened{'' if choice == 'auto' else ' (as asked)'}"
+    stages = "" if whiten else ", the network's stages are as published"
     why = (
         "nothing tells how pixels of a class differ, as no class has two labelled pixels with neighbours"
         if np.isnan(variation)
         else f"labelled pixels of a class vary {variation:.2f} times as much as neighbouring pixels do, and "
         f"whitening pays up to {MOST_VARIATION:g}"
     )
-    return Whitening.of(discriminant, spectra) if whiten else None, f"{done}: {why}."
+    told = f"{done}{stages}: {why}." if choice == "auto" else f"{done}{stages}. {why[0].upper()}{why[1:]}."
+    return Whitening.of(discriminant, spectra) if whiten else None, told

@@ -17,6 +17,8 @@ _SUSPECT_SHARE = 0.005
 """Pixels of one value in all bands: a few are shadow or saturation, more are an edge without data."""
 _FEWEST_BANDS = 4
 """With fewer, pixels of one value in all bands are common."""
+_LARGEST_VALUE = 1e30
+"""Of reflectance, radiance or counts in any unit; the fill values of NetCDF and of GIS programs are larger."""
 _LEAST_PERCENT = 0.05
 """That is not printed as 0.0 %."""
 _SIDE = 16
@@ -51,6 +53,25 @@ def suspect_fill(values: NDArray[Any], pixels: int) -> tuple[str, int] | None:
     return _in_words(found[most]), int(counts[most])
 
 
+def require_measured(values: NDArray[Any], name: str) -> None:
+    """Refuse values that no sensor measures: what is not declared as nodata would spoil every mean.
+
+    Args:
+        values: as stored, of valid pixels.
+        name: the scene's.
+
+    Raises:
+        SceneError: with the value.
+    """
+    for value in (values.min(initial=0), values.max(initial=0)):
+        if abs(float(value)) > _LARGEST_VALUE:
+            text = _in_words(value)
+            raise SceneError(
+                f"{name} holds {text} near the labels, which no sensor measures, and does not declare it as "
+                f"nodata. {remedy(text)}"
+            )
+
+
 def _in_words(value: Any) -> str:
     """Short, but still the same number: -3.4028235e+38 can be declared, -3.40282e+38 is another one."""
     short = f"{value:g}"
@@ -83,8 +104,8 @@ def fill_notes(scene: Scene, bands: NDArray[np.intp]) -> tuple[str, ...]:
     value, count = found
     note = (
         f"{share_of(count, values.shape[1])} of the pixels that were looked at, at corners and edges of "
-        f"{scene.name}, are {value} in every band, and that is not declared as nodata: they are classified like "
-        f"all others. {remedy(value)}"
+        f"{scene.name}, are {value} in every band, and that is not declared as nodata: they are taken for data. "
+        f"{remedy(value)}"
     )
     return (note,)
 
