@@ -64,27 +64,35 @@ class Calibration:
 
 
 def fit_calibration(
-    main: Floats, spectral: Floats, classes: NDArray[np.int64], *, apart: NDArray[np.bool_] | None = None
+    main: Floats,
+    spectral: Floats,
+    classes: NDArray[np.int64],
+    *,
+    apart: NDArray[np.bool_] | None = None,
+    share: Floats | None = None,
 ) -> Calibration:
     """Find the two weights that make held-out classes most likely.
 
     A normal prior around the default weights counts as much as a handful of pixels, so that a few held-out pixels
     do not make the map sure of itself. Pixels whose neighbours were trained on flatter the window, and they look
-    more alike than fields that are new: all together they count as much as a few. The negative log-likelihood is
-    convex in both weights: it has one minimum.
+    more alike than fields that are new: all together they count as much as a few. A model that had but a part of
+    the labels says as much less of the one that has all. The negative log-likelihood is convex in both weights:
+    it has one minimum.
 
     Args:
         main: (n, K) logits of held-out pixels.
         spectral: (n, K) likewise, of the spectral head.
         classes: (n,) their true class indexes.
         apart: (n,) True: no neighbour of the pixel was trained on; all if None.
+        share: (n,) training pixels of the model that made the logits, as a share, 0 to 1, of those of the model
+            that the weights are for; all if None.
     """
     from scipy.optimize import minimize  # noqa: PLC0415 - so that loading a model does not wait for it
     from scipy.special import log_softmax  # noqa: PLC0415 - likewise
 
     rows, usual = np.arange(len(classes)), np.array([Calibration.main, Calibration.spectral])
     near = np.zeros(len(classes), np.bool_) if apart is None else ~apart
-    worth = np.where(near, min(1.0, _NEAR_WORTH / max(near.sum(), 1)), 1.0)
+    worth = np.where(near, min(1.0, _NEAR_WORTH / max(near.sum(), 1)), 1.0) * (1.0 if share is None else share)
 
     def loss(weights: Floats) -> tuple[float, Floats]:
         log_p = log_softmax(weights[0] * main + weights[1] * spectral, axis=1)
@@ -106,19 +114,22 @@ def cross_fitted(
     polygons: NDArray[np.int64],
     *,
     apart: NDArray[np.bool_] | None = None,
+    share: Floats | None = None,
 ) -> Floats:
     """Combine the heads at held-out pixels with weights fitted on other held-out polygons: (n, K) logits.
 
     Two halves of the polygons swap roles, so that no pixel is judged by weights that saw its polygon. Arguments as
     for `fit_calibration`; (n,) polygon of each pixel.
     """
+    apart = np.ones(len(classes), np.bool_) if apart is None else apart
+    share = np.ones(len(classes)) if share is None else share
     half = np.searchsorted(np.unique(polygons), polygons) % 2 == 0
     combined = np.empty(main.shape)
     for judged in (half, ~half):
         others = ~judged
-        known = None if apart is None else apart[others]
         fit = Calibration()
         if others.any():
-            fit = fit_calibration(main[others], spectral[others], classes[others], apart=known)
+            seen = (main[others], spectral[others], classes[others])
+            fit = fit_calibration(*seen, apart=apart[others], share=share[others])
         combined[judged] = fit.combine(main[judged], spectral[judged])
     return combined

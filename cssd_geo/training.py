@@ -198,6 +198,7 @@ def _predict(trainer: Trainer, spectra: Floats, fold: Fold, model: Model) -> Pre
         classes=test.classes,
         polygons=test.polygons,
         apart=np.full(len(test), fold.apart),
+        share=np.full(len(test), fold.share),
     )
 
 
@@ -208,7 +209,7 @@ def _cross_validate(
     if not found:
         return None, Calibration()
     every = Predictions.joined(found)
-    calibration = fit_calibration(every.main, every.spectral, every.classes, apart=every.apart)
+    calibration = fit_calibration(every.main, every.spectral, every.classes, apart=every.apart, share=every.share)
     return judge(every, table, description), calibration
 
 

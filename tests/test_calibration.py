@@ -97,6 +97,20 @@ def test_pixels_apart_from_training_ones_outweigh_those_beside() -> None:
     assert fit_calibration(main, second, classes, apart=apart).main < 0.25
 
 
+@given(quarters=st.integers(1, 4), seed=st.integers(0, 20))
+def test_pixels_count_by_the_share_of_labels_that_their_model_had(quarters: int, seed: int) -> None:
+    """Four times a pixel whose model had a quarter is once a pixel whose model had all."""
+    first, second, classes = sample(n=20, k=3, main=0.5, spectral=4.0, seed=seed)
+    main, spectral, labels = (np.concatenate([values] * 4) for values in (first, second, classes))
+    share = np.full(80, quarters / 4)
+    parts = fit_calibration(main, spectral, labels, share=share)
+    whole = fit_calibration(*(np.concatenate([values] * quarters) for values in (first, second, classes)))
+    assert (parts.main, parts.spectral) == pytest.approx((whole.main, whole.spectral), abs=1e-3)
+    halves = np.arange(80) % 2
+    judged = cross_fitted(main, spectral, labels, halves, share=share)
+    assert np.array_equal(judged, cross_fitted(main, spectral, labels, halves)) == (quarters == 4)
+
+
 def test_a_head_of_noise_gets_no_weight() -> None:
     first, _, classes = sample(main=1.0, spectral=0.0)
     noise = np.random.default_rng(1).normal(0, 2, first.shape)

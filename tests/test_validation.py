@@ -31,6 +31,7 @@ def predictions(seed: int, n: int = 300, polygons: int = 20, *, apart: bool = Tr
         classes=classes,
         polygons=random.integers(polygons, size=n),
         apart=np.full(n, apart),
+        share=np.ones(n),
     )
 
 

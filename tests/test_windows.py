@@ -218,6 +218,19 @@ def test_polygons_are_held_out_whole_and_at_a_distance(distance: int) -> None:
         assert np.abs(points[0][:, None] - points[1]).max(axis=2).min() >= 17
 
 
+@pytest.mark.parametrize(("distance", "told"), [(3, True), (40, False)])
+def test_what_the_models_that_are_tested_had_to_learn_from_is_told(distance: int, *, told: bool) -> None:
+    """Polygons 3 pixels apart: most of them lie in the way of one that is held out."""
+    sampling = draw(_labels(polygons=12, distance=distance), TrainingOptions(), receptive_field=16)
+    assert [fold.share for fold in sampling.folds] == [
+        len(fold.train) / len(sampling.train) for fold in sampling.folds
+    ]
+    least = min(fold.share for fold in sampling.folds if fold.apart)
+    assert (least < 0.5) == told
+    text = f"only {100 * least:.0f} % were left to train one that was tested, so the map may well be better"
+    assert (text in sampling.description) == told
+
+
 @pytest.mark.parametrize("window", [1, 2, 9, 10])
 def test_no_test_window_shares_a_pixel_with_what_a_training_window_holds(tmp_path: Path, window: int) -> None:
     """Training windows are flipped, so that an even one reaches as far on each side."""

@@ -1,6 +1,6 @@
 """Which labels train and which test, as the options ask."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,8 @@ Indexes = NDArray[np.intp]
 
 _ENOUGH = 50
 """Held-out pixels that suffice to weigh the two heads; where there are fewer, more are held out for that."""
+_MOST = 0.5
+"""Share of the labels with which a model stands for that of all of them; with less the report says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,8 @@ class Fold:
     test: Indexes
     apart: bool
     """True: no pixel that tests is so near one that trains that their windows would overlap."""
+    share: float
+    """Training pixels here, as a share, 0 to 1, of those of the final model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +61,13 @@ def draw(labels: Labels, options: TrainingOptions, receptive_field: int) -> Samp
     """
     apart, near = _hold_out(labels, options, receptive_field)
     train = _limited(labels, np.arange(len(labels)), options)
-    return Sampling(
-        train=train,
-        folds=(*_folds(labels, apart, options, apart=True), *_folds(labels, near, options, apart=False)),
-        description=_describe(labels, options, apart, near, trained=len(train)),
+    folds = tuple(
+        Fold(train=rest, test=np.flatnonzero(split.test), apart=is_apart, share=len(rest) / len(train))
+        for splits, is_apart in ((apart, True), (near, False))
+        for split in splits
+        for rest in [_limited(labels, np.flatnonzero(split.train), options)]
     )
+    return Sampling(train=train, folds=folds, description=_describe(labels, options, folds, trained=len(train)))
 
 
 def _hold_out(labels: Labels, options: TrainingOptions, receptive_field: int) -> tuple[list[Split], list[Split]]:
@@ -103,12 +109,6 @@ def _tested(labels: Labels, splits: list[Split]) -> NDArray[np.bool_]:
     return tested
 
 
-def _folds(labels: Labels, splits: list[Split], options: TrainingOptions, *, apart: bool) -> Iterator[Fold]:
-    for split in splits:
-        train = _limited(labels, np.flatnonzero(split.train), options)
-        yield Fold(train=train, test=np.flatnonzero(split.test), apart=apart)
-
-
 def _limited(labels: Labels, chosen: Indexes, options: TrainingOptions) -> Indexes:
     """Those of the chosen pixels that train: at most so many of each class, drawn at random."""
     most = options.pixels_per_class if options.shots is None else options.shots
@@ -120,11 +120,10 @@ def _limited(labels: Labels, chosen: Indexes, options: TrainingOptions) -> Index
     return kept
 
 
-def _describe(
-    labels: Labels, options: TrainingOptions, apart: list[Split], near: list[Split], *, trained: int
-) -> str:
-    tested, beside = _tested(labels, apart), int(_tested(labels, near).sum())
-    if not apart and not near:
+def _describe(labels: Labels, options: TrainingOptions, folds: Sequence[Fold], *, trained: int) -> str:
+    apart, near = ([fold for fold in folds if fold.apart is wanted] for wanted in (True, False))
+    beside = sum(len(fold.test) for fold in near)
+    if not folds:
         return "Nothing was held out: the accuracy is not known and the confidence is not calibrated."
     if options.split == "random":
         return (
@@ -138,13 +137,20 @@ def _describe(
             "accuracy is overrated and does not carry over to other places. Draw more polygons of each class, "
             "farther apart, to know it."
         )
+    tested = np.concatenate([fold.test for fold in apart])
     held, of = len(np.unique(labels.polygons[tested])), len(np.unique(labels.polygons))
     drawn = "" if trained == len(labels) else f"{trained} pixels drawn from "
     text = (
-        f"Cross-validation, {len(apart)} folds of whole polygons: {held} of {of} were held out ({tested.sum()} "
+        f"Cross-validation, {len(apart)} folds of whole polygons: {held} of {of} were held out ({len(tested)} "
         f"of {len(labels)} pixels), and what lay so near that windows would overlap did not train. The model "
         f"itself is trained on {drawn}all labels."
     )
+    least = min(fold.share for fold in apart)
+    if least < _MOST:
+        text += (
+            f" Of these, only {100 * least:.0f} % were left to train one that was tested, so the map may well be "
+            "better than tested. Labels that lie farther apart would tell."
+        )
     if near:
         text += (
             f" As these are few, {beside} more pixels were held out beside those that train, to weigh the two "

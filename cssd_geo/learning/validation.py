@@ -32,6 +32,8 @@ class Predictions:
     """(n,) polygon of each pixel."""
     apart: NDArray[np.bool_]
     """(n,) False: its neighbours were trained on, so it only helps to weigh the heads where others are apart."""
+    share: Floats
+    """(n,) training pixels of the model that tested it, as a share, 0 to 1, of the final model's."""
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
@@ -43,6 +45,7 @@ class Predictions:
             classes=np.concatenate([part.classes for part in parts]),
             polygons=np.concatenate([part.polygons for part in parts]),
             apart=np.concatenate([part.apart for part in parts]),
+            share=np.concatenate([part.share for part in parts]),
         )
 
 
@@ -111,7 +114,8 @@ def judge(found: Predictions, table: ClassTable, description: str) -> HoldOut:
     """Sum up predictions of held-out pixels: of those apart from training ones; of all where none is."""
     judged = found.apart if found.apart.any() else ~found.apart
     classes = found.classes[judged]
-    logits = cross_fitted(found.main, found.spectral, found.classes, found.polygons, apart=found.apart)[judged]
+    held_out = (found.main, found.spectral, found.classes, found.polygons)
+    logits = cross_fitted(*held_out, apart=found.apart, share=found.share)[judged]
 
     def accuracy(predicted: Ids) -> Accuracy:
         return Accuracy(confusion=confusion_matrix(classes, predicted, len(table)), names=table.names)
