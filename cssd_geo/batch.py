@@ -268,7 +268,8 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"the folder {folder} cannot be made: {error}") from error
+        reason = "it is a file" if folder.is_file() else error.strerror
+        raise OutputError(f"the folder {folder} cannot be made: {reason}") from error
 
 
 def _record(outcome: Outcome, manifest: Path) -> None:

@@ -29,9 +29,6 @@ from cssd_geo.vectors.vectors import Shapes, read_geometries, read_shapes
 
 Indexes = NDArray[np.int64]
 
-_NO_OPTION = ("allow that with --follow-links", "write it to a GeoTIFF (gdal_translate)")
-"""Advice for scenes that refer to other folders, and that for labels, for which there is no option."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
@@ -258,9 +255,7 @@ def _open_label_raster(path: str | Path, grid: Grid) -> Any:
     try:
         dataset = open_raster(path)
     except SceneError as error:
-        if _NO_OPTION[0] in str(error):
-            raise LabelError(str(error).replace(*_NO_OPTION)) from error
-        raise LabelError(f"{path} is neither a vector nor a raster: {error}") from error
+        raise LabelError(f"{path} is no vector, and cannot be read as a raster of classes: {error}") from error
     differences = Grid.of(dataset).differences(grid, SAME_PLACE)
     if differences:
         raise LabelError(

@@ -414,7 +414,7 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
         (
             ("train", "two_fields.tif", "report.json", "-o", "{new}.safetensors"),
             4,
-            "neither a vector nor a raster",
+            "is no vector, and cannot be read as a raster of classes",
         ),
         ((*TRAIN, "--class-field", "crop"), 4, "no field 'crop'; choose --class-field from: class_name"),
         ((*TRAIN, "--layer", "crops"), 4, "has no layer 'crops'; choose --layer from: labels$"),

@@ -10,6 +10,7 @@ import pytest
 
 from cssd_geo.classes import ClassTable
 from cssd_geo.errors import InputError
+from cssd_geo.files.side_files import MAX_BYTES
 from cssd_geo.maps import pam
 
 TABLE = ClassTable(ids=(1, 2, 7), names=("Wald & <Moor>", 'Äcker "brach"', "水"), colours=((1, 2, 3),) * 3)
@@ -88,7 +89,7 @@ def test_names_that_xml_cannot_state_do_not_break_the_file(tmp_path: Path) -> No
 
 def test_the_largest_table_is_within_the_limit() -> None:
     table = ClassTable.from_names([f"{i} a name of forty letters, as analysts " for i in range(65535)])
-    assert len(pam.serialise(table, np.full(65536, 10**10, np.uint64))) < pam.MAX_BYTES
+    assert len(pam.serialise(table, np.full(65536, 10**10, np.uint64))) < MAX_BYTES
 
 
 def test_category_names_alone_with_the_colours_of_the_raster(tmp_path: Path) -> None:
@@ -181,6 +182,6 @@ def test_damaged_or_hostile_side_files_are_refused(tmp_path: Path, content: str 
 def test_a_huge_side_file_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "map.tif.aux.xml"
     with path.open("wb") as file:
-        file.truncate(pam.MAX_BYTES + 1)
-    with pytest.raises(InputError, match=f"{pam.MAX_BYTES + 1} bytes"):
+        file.truncate(MAX_BYTES + 1)
+    with pytest.raises(InputError, match=f"{MAX_BYTES + 1} bytes"):
         pam.read_classes(path, {})

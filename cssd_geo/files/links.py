@@ -19,6 +19,11 @@ _LOCAL = (
 )
 LOCAL_FORMATS = tuple(_LOCAL.split())
 """GDAL's drivers whose files hold their pixels themselves. Others ask servers, or are lists of further files."""
+IF_TRUSTED = (
+    "if you trust it, write it to a GeoTIFF (gdal_translate) or, if it is a scene or its mask, allow that with "
+    "--follow-links"
+)
+"""What to do with a file that leads elsewhere; for labels and references there is no such option."""
 _VARIABLE = re.compile(r'(?:netcdf|hdf5):"?(.+?)"?:[^:]*', re.IGNORECASE)
 _BEGINS_VRT = b"<VRTDataset"
 _LOOK = 2048
@@ -205,7 +210,4 @@ def _begins(path: Path, start: bytes) -> bool:
 
 
 def _refuse(path: Path, reference: str) -> NoReturn:
-    raise SceneError(
-        f"{path} refers to {reference}, which is no file in its folder: if you trust it, allow that with "
-        "--follow-links"
-    )
+    raise SceneError(f"{path} refers to {reference}, which is no file in its folder: {IF_TRUSTED}")

@@ -17,7 +17,14 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterioWindow
 
 from cssd_geo.errors import SceneError
-from cssd_geo.files.links import LOCAL_FORMATS, files_led_to, is_description, named_file, require_own_pixels
+from cssd_geo.files.links import (
+    IF_TRUSTED,
+    LOCAL_FORMATS,
+    files_led_to,
+    is_description,
+    named_file,
+    require_own_pixels,
+)
 from cssd_geo.files.locations import is_address
 from cssd_geo.tiles import Window
 
@@ -99,7 +106,7 @@ def _require_raster(path: str, _changed: int) -> None:
     if not plain:
         raise SceneError(
             f"{path}, to which another raster leads, is of no format that holds its pixels itself: remove it or, "
-            "if you trust it, allow that with --follow-links"
+            f"{IF_TRUSTED}"
         )
 
 

@@ -14,9 +14,10 @@ from xml.etree import ElementTree as ET
 from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.files.xml_files import XmlError, read_xml
 
-_SUFFIX = ".aux.xml"
-_MAX_BYTES = 32 * 2**20
-"""A side file beyond this counts byte by byte."""
+SUFFIX = ".aux.xml"
+MAX_BYTES = 32 * 2**20
+"""A side file beyond this counts byte by byte, and is refused as a class table: 65535 classes with names of forty
+letters take 18 MB."""
 _DOMAINS_OF_HEADERS = {"ENVI", "IMAGE_STRUCTURE"}
 _DOMAINS_OF_BANDS = {"", "IMAGERY", *_DOMAINS_OF_HEADERS}
 _TAGS_OF_HEADERS = re.compile(r"wavelength_units|Band_\d+|NETCDF_DIM_.*|.*#.*")
@@ -25,7 +26,7 @@ _TAGS_OF_HEADERS = re.compile(r"wavelength_units|Band_\d+|NETCDF_DIM_.*|.*#.*")
 
 def is_side_file(path: Path) -> bool:
     """Whether a file is such a side file, by its name."""
-    return path.name.endswith(_SUFFIX)
+    return path.name.endswith(SUFFIX)
 
 
 def side_fingerprint(path: Path, *, copied: bool) -> str | None:
@@ -43,7 +44,7 @@ def side_fingerprint(path: Path, *, copied: bool) -> str | None:
         OSError: if it cannot be read.
     """
     try:
-        root = read_xml(path, max_bytes=_MAX_BYTES, what="any side file that is looked into")
+        root = read_xml(path, max_bytes=MAX_BYTES, what="any side file that is looked into")
         left = _prune(root, _is_computed if copied else _is_computed_or_copied)
         said = ET.canonicalize(ET.tostring(root, encoding="unicode"), strip_text=True)
     except FileNotFoundError:

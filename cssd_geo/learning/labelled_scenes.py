@@ -151,11 +151,15 @@ def _with_common_bands(scenes: Sequence[Scene]) -> tuple[list[Scene], tuple[str,
     good = np.array([scene.bands.good for scene in scenes])  # (scene, band)
     common = good.all(axis=0)
     lost = np.flatnonzero(good.any(axis=0) & ~common)
-    dropped = (f"Bands that are bad in one of the scenes were dropped in all: {listed(lost + 1, 40)}.",)
     bad = np.logical_not(common)
     united = [scene.without_bands(bad) if lost.size else scene for scene in scenes]
     _require_good_bands(united)
-    return united, (*by_position, *dropped * bool(lost.size))
+    if not lost.size:
+        return united, by_position
+    return united, (
+        *by_position,
+        f"Bands that are bad in one of the scenes were dropped in all: {listed(lost + 1, 40)}.",
+    )
 
 
 def _position_notes(scene: Scene, first: Scene) -> Iterator[str]:
@@ -263,7 +267,7 @@ def _polygons(members: Sequence[LabelledScene]) -> tuple[Indexes, tuple[str, ...
         found.append(member.labels.polygons + start)
         count = max(count, int(found[-1].max(initial=-1)) + 1)
     note = f"{listed(dict.fromkeys(shared))} labels several scenes: a polygon is held out in all of them together."
-    return np.concatenate(found), (note,) * bool(shared)
+    return np.concatenate(found), (note,) if shared else ()
 
 
 def _overlaps(members: Sequence[LabelledScene]) -> Iterator[str]:

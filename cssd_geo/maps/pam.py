@@ -18,11 +18,8 @@ from numpy.typing import NDArray
 
 from cssd_geo.classes import UNCLASSIFIED, UNCLASSIFIED_NAME, ClassTable, Colour, palette
 from cssd_geo.errors import InputError
+from cssd_geo.files.side_files import MAX_BYTES, SUFFIX
 from cssd_geo.files.xml_files import XmlError, read_xml
-
-SUFFIX = ".aux.xml"
-MAX_BYTES = 32 * 2**20
-"""A side file beyond this is refused: 65535 classes with names of forty letters take 18 MB."""
 
 # GDALRATFieldType and GDALRATFieldUsage, gcore/gdal.h
 _INTEGER, _REAL, _STRING = 0, 1, 2

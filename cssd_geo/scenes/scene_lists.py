@@ -137,8 +137,10 @@ def _lines(path: Path) -> list[str]:
     """Paths in a list, as seen from where it lies. A list does not refer to other lists."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SceneError(f"the list {path} cannot be read as UTF-8 text: {error}") from error
+    except OSError as error:
+        raise SceneError(f"the list of scenes {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SceneError(f"the list of scenes {path} is not UTF-8 text, a path a line: {error}") from error
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if len(lines) > _MOST_LINES or any(line.startswith("@") or "\0" in line for line in lines):
