@@ -136,6 +136,7 @@ def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         if text is None:
             raise InputError("it holds weights of another program: its header has no cssd_geo entry")
         header = json.loads(text)
+        json.dumps(header, ensure_ascii=False).encode()  # halves of characters can be written, but never shown
         version = header.get("format_version") if isinstance(header, dict) else None
         if type(version) is not int or version != FORMAT_VERSION:
             raise InputError(
