@@ -227,7 +227,7 @@ def test_what_the_models_that_are_tested_had_to_learn_from_is_told(distance: int
     ]
     least = min(fold.share for fold in sampling.folds if fold.apart)
     assert (least < 0.5) == told
-    text = f"only {100 * least:.0f} % were left to train one that was tested, so the map may well be better"
+    text = f"no more than {100 * least:.0f} % of these to train on, so the map may well be better"
     assert (text in sampling.description) == told
 
 

@@ -148,8 +148,8 @@ def _describe(labels: Labels, options: TrainingOptions, folds: Sequence[Fold], *
     least = min(fold.share for fold in apart)
     if least < _MOST:
         text += (
-            f" Of these, only {100 * least:.0f} % were left to train one that was tested, so the map may well be "
-            "better than tested. Labels that lie farther apart would tell."
+            f" A model that was tested had no more than {100 * least:.0f} % of these to train on, so the map may "
+            "well be better than tested. Labels that lie farther apart would tell."
         )
     if near:
         text += (
