@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, wait
 from distributed.comm import CommClosedError
 from numpy.typing import NDArray
 from scenes import random_model, write_raster
@@ -99,6 +99,13 @@ def test_tiles_of_a_worker_that_is_killed_are_done_elsewhere(
         if number == 2:
             os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
     assert (found == here(model, scene, plan)).all()
+
+
+def test_a_tile_that_kills_its_workers_says_how_many_it_killed(client: Client) -> None:
+    deadly = client.submit(os._exit, 1, pure=False)
+    wait(deadly)
+    with pytest.raises(ClusterError, match="a tile killed 4 workers in turn"):  # Dask allows 3 failures
+        cluster._result(deadly, None)
 
 
 def test_no_more_tiles_are_in_flight_than_workers_can_take(

@@ -77,6 +77,19 @@ def test_a_large_scene_is_sampled_here_and_there(large: Scene) -> None:
     assert len(np.unique(sample.values[0, sample.valid])) == sample.valid.sum(), "no pixel twice"
 
 
+@pytest.mark.parametrize("layout", [{"tiled": True, "blockxsize": 256, "blockysize": 256}, {"blockysize": 32}])
+def test_few_large_blocks_are_sampled_here_and_there_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(previews, "_MOST_VALUES", 30_000)
+    cube = coordinate_cube(3, 400, 600)
+    cube[:, :, 450:] = -5
+    scene = open_scene(write_raster(tmp_path / "s.tif", cube, nodata=-5, **layout))
+    sample = sample_pixels(scene, np.arange(3))
+    assert sample.values.size > 20_000
+    assert 1 - sample.valid.mean() == pytest.approx(0.25, abs=0.1)
+
+
 def test_masks_leave_their_share_and_are_looked_through(large: Scene) -> None:
     area = shapely.box(200, 100, 260, 160)
     sample = sample_pixels(large.with_mask(ShapeMask(np.array([area])), ""), np.arange(3))

@@ -174,7 +174,9 @@ def _option_of(item: Field[Any]) -> Decorator:
     name, text = item.name.replace("_", "-"), item.metadata["help"]
     if isinstance(item.default, bool):
         flags = f"--{name}/--no-{name}" if item.default else f"--{name}"
-        return click.option(flags, item.name, is_flag=True, default=item.default, help=text)
+        return click.option(
+            flags, item.name, is_flag=True, default=item.default, show_default=item.default, help=text
+        )
     if item.metadata["choices"]:
         kind: click.ParamType[Any] = click.Choice(item.metadata["choices"])
     else:

@@ -37,7 +37,7 @@ _ASK_SECONDS = 2.0
 _LOOK_SECONDS = 0.005
 """Between two looks for results, where none is there."""
 _RETRIES = 3
-"""Times that a tile is tried again on another worker."""
+"""Times that a tile is tried again after an error that is none of ours."""
 _WAIT = 60
 """Seconds without any worker, at the start or later, after which it is an error."""
 _PLACE = "put it where all of them mount it under the same path"
@@ -240,8 +240,8 @@ def _result(future: Any, found: Any) -> _Result:
             future.result()
         except KilledWorker as error:
             raise ClusterError(
-                f"a tile killed {_RETRIES} workers in turn, mostly for want of memory: give workers more, or "
-                "lower --memory. The same command goes on"
+                f"a tile killed {error.allowed_failures + 1} workers in turn, mostly for want of memory: give "
+                "workers more, or lower --memory. The same command goes on"
             ) from error
     raise _lost(f"a tile came back as {future.status}")
 

@@ -66,8 +66,8 @@ def sample_pixels(scene: Scene, bands: NDArray[np.intp]) -> PixelSample:
     """
     height, width = scene.grid.height, scene.grid.width
     exact = height * width * len(bands) <= _MOST_VALUES
-    windows = [Window(row=0, col=0, height=height, width=width)] if exact else _spread_windows(scene, len(bands))
-    most = len(windows) if exact else max(1, len(windows) // _TRIES)
+    whole = [Window(row=0, col=0, height=height, width=width)]
+    windows, most = (whole, 1) if exact else _spread_windows(scene, len(bands))
     values, masks, looked_at, until = [], [], [], time.monotonic() + _SECONDS
     with rasterio.Env(GDAL_CACHEMAX=scene.source.cache_bytes):
         for window in windows:
@@ -89,22 +89,27 @@ def sample_pixels(scene: Scene, bands: NDArray[np.intp]) -> PixelSample:
     )
 
 
-def _spread_windows(scene: Scene, bands: int) -> list[Window]:
-    """Windows within blocks of the file, evenly spread whether few or many of them are read."""
+def _spread_windows(scene: Scene, bands: int) -> tuple[list[Window], int]:
+    """Windows within blocks of the file, evenly spread whether few or many of them are read; how many to read."""
     height, width, blocks = scene.grid.height, scene.grid.width, scene.source.blocks
     pixels = max(64, _MOST_VALUES // bands // _MOST_WINDOWS)
     rows = min(blocks.height, math.isqrt(pixels), height)
     cols = min(width if blocks.divisible else blocks.width, pixels // rows, width)
     block = rows * cols if blocks.divisible else blocks.height * blocks.width
     count = int(np.clip(_MOST_DECODED // (block * len(scene.bands)), _FEWEST_WINDOWS, _MOST_WINDOWS))
-    across = 1 if blocks.divisible else blocks.width
     found = {}
     for i in range(1, _TRIES * count + 1):
         down, right = (i * step % 1 for step in _STEPS)
         row, col = int(down * height), int(right * max(1, width - cols if blocks.divisible else width))
-        window = Window(row=row - row % blocks.height, col=col - col % across, height=rows, width=cols)
-        found[window.row, window.col] = window.clip(height=height, width=width)
-    return [window for window in found.values() if window is not None]
+        row = _in_step(row, rows, blocks.height)
+        col = col if blocks.divisible else _in_step(col, cols, blocks.width)
+        found[row, col] = Window(row=row, col=col, height=rows, width=cols).clip(height=height, width=width)
+    return [window for window in found.values() if window is not None], count
+
+
+def _in_step(place: int, length: int, block: int) -> int:
+    """Where the window begins that holds a place, if windows follow each other within each block; or nearly so."""
+    return place - place % block + min(place % block // length, block // length - 1) * length
 
 
 def every_nth(scene: Scene, bands: NDArray[np.intp], most: int) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
