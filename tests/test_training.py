@@ -110,6 +110,7 @@ def test_polygons_too_close_to_be_held_out_apart_still_weigh_the_heads(tmp_path:
     assert trained.hold_out.map.total == trained.model.calibration.pixels == 16
     assert trained.model.calibration != Calibration(pixels=16), "fitted"
     assert any("accuracy is overrated" in note and "farther apart" in note for note in trained.notes)
+    assert trained.hold_out.to_text().startswith("Overrated")
 
 
 def test_few_pixels_held_out_apart_are_judged_and_others_help_to_weigh_the_heads(tmp_path: Path) -> None:
@@ -128,6 +129,7 @@ def test_few_pixels_held_out_apart_are_judged_and_others_help_to_weigh_the_heads
     assert 0 < hold_out.map.total < trained.model.calibration.pixels == 30
     assert {accuracy.total for accuracy in hold_out.baselines.values()} == {hold_out.map.total}
     assert "the accuracy does not count them" in hold_out.description
+    assert "Overrated" not in hold_out.to_text(), "these do not judge"
     assert sorted(epoch.run for epoch in told) == list(range(1, told[0].runs + 1))
 
 

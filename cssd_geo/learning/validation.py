@@ -55,6 +55,8 @@ class HoldOut:
 
     description: str
     """How the pixels were held out."""
+    apart: bool
+    """False: beside pixels that trained, so the accuracy is overrated."""
     map: Accuracy
     interval: tuple[float, float]
     """95 % confidence interval of the map's overall accuracy, 0 to 1; NaN with fewer than two polygons."""
@@ -77,7 +79,8 @@ class HoldOut:
         if np.isnan(low):
             interval = f"{'-':>6}    it takes two polygons or more"
         error = self.reliability.expected_calibration_error
-        lines = [
+        lines = [] if self.apart else ["Overrated: these pixels lie beside others that trained.\n"]
+        lines += [
             self.map.to_text(),
             f"OA, 95 % interval      {interval}",
             f"calibration error      {error:>6.3f}  of the confidence; 0 is perfect",
@@ -96,6 +99,7 @@ class HoldOut:
         low, high = (None if np.isnan(end) else end for end in self.interval)
         return {
             "split": self.description,
+            "apart": self.apart,
             "map": self.map.to_json() | {"overall_accuracy_95": [low, high]},
             "reliability": self.reliability.to_json(),
             "main": self.main.to_json(),
@@ -122,6 +126,7 @@ def judge(found: Predictions, table: ClassTable, description: str) -> HoldOut:
 
     return HoldOut(
         description=description,
+        apart=bool(found.apart.any()),
         map=accuracy(logits.argmax(1)),
         interval=clustered_interval(logits.argmax(1) == classes, found.polygons[judged]),
         reliability=Reliability.of(logits, classes),
