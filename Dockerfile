@@ -1,4 +1,5 @@
-# cssd-geo as a batch job: docker run --rm -v "$PWD":/data cssd-geo classify scene.tif -o map.tif -m model.safetensors
+# cssd-geo as a batch job, in this folder and as its owner:
+# docker run --rm --user "$(id -u):$(id -g)" -v "$PWD":/data cssd-geo classify scene.tif -o map.tif -m model.safetensors
 #
 # TORCH          what pip installs as torch: a version as in constraints.txt, or the path of a wheel.
 # PIP_FIND_LINKS a page of wheels, or a folder that the build can see, for pip to look into. On machines without an NVIDIA
@@ -16,9 +17,6 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels /src
 
 FROM python:3.11-slim
 
-ARG TORCH="torch==2.13.0"
-ARG PIP_FIND_LINKS=""
-
 LABEL org.opencontainers.image.title="cssd-geo" \
       org.opencontainers.image.description="Class maps with calibrated confidence from hyperspectral scenes and a few labelled polygons" \
       org.opencontainers.image.licenses="Apache-2.0"
@@ -30,6 +28,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 
 # torch comes first and alone: it is the largest layer and the one that changes least.
+ARG TORCH="torch==2.13.0"
+ARG PIP_FIND_LINKS=""
 COPY constraints.txt /src/
 RUN pip install --no-cache-dir --root-user-action=ignore --constraint /src/constraints.txt "$TORCH"
 

@@ -11,7 +11,7 @@ setup(
             "cssd_geo.compute._kernels",
             ["cssd_geo/compute/kernels.cpp"],
             language="c++",
-            extra_compile_args=[*FLAGS, "-fvisibility=hidden", "-fno-exceptions"],
+            extra_compile_args=[*FLAGS, "-fno-exceptions"],
             optional=True,
         )
     ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
@@ -101,9 +102,9 @@ def paint_classes(class_map: NDArray[Any], classes: ClassTable) -> Image:
 
 
 def paint_confidence(confidence: NDArray[np.uint8]) -> Image:
-    """Draw percent (y, x), dark for unsure to bright for sure; nodata is light grey."""
-    shade = np.repeat(np.minimum(confidence, 100)[..., None] * 2.3, 3, axis=2)
-    return np.where((confidence > 100)[..., None], _BACKGROUND, shade).astype(np.uint8)  # noqa: PLR2004 - percent
+    """Draw percent (y, x), dark for unsure to yellow for sure, so that nodata alone is light grey."""
+    shade = colormaps["viridis"](np.minimum(confidence, 100) / 100, bytes=True)[..., :3]
+    return np.where((confidence > 100)[..., None], np.uint8(_BACKGROUND), shade)  # noqa: PLR2004 - percent
 
 
 def paint_errors(class_map: NDArray[Any], truth: NDArray[Any]) -> Image:

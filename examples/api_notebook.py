@@ -63,7 +63,10 @@ print("pixels sure to 90 % or more:", int((confidence.where(class_map > 0) >= 90
 panels = [
     Panel(title="scene", image=false_colour(scene)),
     Panel(title="map", image=paint_classes(class_map.to_numpy(), model.classes)),
-    Panel(title="confidence", image=paint_confidence(confidence.to_numpy().astype(np.uint8))),
+    Panel(
+        title="confidence (yellow: sure, dark: unsure)",
+        image=paint_confidence(confidence.to_numpy().astype(np.uint8)),
+    ),
 ]
 title = f"OA {100 * found.accuracy.overall_accuracy:.1f} % away from the labelled polygons"
 (folder / "notebook.png").write_bytes(side_by_side(panels, model.classes, title))

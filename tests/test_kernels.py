@@ -1,9 +1,12 @@
 """Compiled kernels = torch, for any shape, type and number of threads; what they cannot do they leave alone."""
 
+import ctypes
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,6 +54,15 @@ def assert_close(found: Tensor, expected: Tensor) -> None:
     """`expected` is float64."""
     allowed = TOLERANCE[found.dtype]
     torch.testing.assert_close(found.double(), expected, rtol=allowed, atol=allowed)
+
+
+@pytest.mark.parametrize("compiler", ["g++", "g++-11", "clang++"])
+def test_compilers_build_them_under_the_names_that_are_called(compiler: str, tmp_path: Path) -> None:
+    if shutil.which(compiler) is None:
+        pytest.skip(f"no {compiler} here")
+    source, library = Path(kernels.__file__).with_name("kernels.cpp"), tmp_path / "kernels.so"
+    subprocess.run([compiler, "-O1", "-fPIC", "-shared", source, "-o", library], check=True)
+    assert hasattr(ctypes.CDLL(str(library)), "gelu_float32_bfloat16")
 
 
 def test_they_are_compiled_where_there_is_a_compiler() -> None:

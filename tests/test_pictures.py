@@ -51,11 +51,11 @@ def test_classes_get_their_colours_and_unknown_ids_none() -> None:
     assert painted.tolist() == [[BACKGROUND, [1, 2, 3], [4, 5, 6]], [BACKGROUND, BACKGROUND, [1, 2, 3]]]
 
 
-def test_confidence_is_brighter_where_sure_and_grey_without_data() -> None:
-    painted = paint_confidence(np.array([[0, 50, 100, 255]], np.uint8))
-    dark, middle, bright = painted[0, :3, 0].astype(int)
-    assert dark < middle - 100 < bright - 200
-    assert painted[0, 3].tolist() == BACKGROUND
+def test_confidence_is_brighter_where_sure_and_only_nodata_is_grey() -> None:
+    painted = paint_confidence(np.array([[*range(101), 255]], np.uint8))[0].astype(int)
+    assert (np.diff(painted[:-1] @ (0.2126, 0.7152, 0.0722)) >= 0).all()
+    assert painted[-1].tolist() == BACKGROUND
+    assert (np.ptp(painted[:-1], axis=1) > 50).all(), "no confidence looks like nodata"
 
 
 def test_errors_are_red_right_is_white_and_unknown_grey() -> None:

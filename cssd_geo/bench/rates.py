@@ -260,10 +260,18 @@ def peak_of_a_run(words: Iterable[object]) -> int:
     return int(run.stdout.split()[-1])
 
 
+def _processor() -> str:
+    """The processor's name, which Python does not know on Linux."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text().splitlines() if facts.exists() else []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
 def machine(device: torch.device = _CPU) -> dict[str, Any]:
     """Where figures come from that are measured on a device."""
     return {
-        "processor": platform.processor() or platform.machine(),
+        "processor": _processor(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "bfloat16": choose_precision("auto", device) is torch.bfloat16,

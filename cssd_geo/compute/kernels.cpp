@@ -14,11 +14,15 @@
 #include <type_traits>
 
 #define INLINE static inline __attribute__((always_inline))
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(__x86_64__) && defined(__linux__) && !defined(__clang__)  // Clang 14 exports such functions by other names
 // One binary for all processors: the loader takes the version that fits.
-#define EXPORT extern "C" __attribute__((visibility("default"), target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#if __GNUC__ >= 12
+#define EXPORT extern "C" __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else  // does not know these levels
+#define EXPORT extern "C" __attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
 #else
-#define EXPORT extern "C" __attribute__((visibility("default")))
+#define EXPORT extern "C"
 #endif
 
 typedef int64_t Size;

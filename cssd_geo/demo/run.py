@@ -142,7 +142,7 @@ def _draw(folder: Path, files: SceneFiles, training: Training, evaluation: Evalu
         Panel(title="scene (860, 650, 550 nm)", image=false_colour(open_scene(files.scene))),
         Panel(title="truth", image=paint_classes(truth, classes)),
         Panel(title="map", image=paint_classes(layers["map"], classes)),
-        Panel(title="confidence", image=paint_confidence(layers["confidence"])),
+        Panel(title="confidence (yellow: sure, dark: unsure)", image=paint_confidence(layers["confidence"])),
         Panel(title="errors", image=paint_errors(layers["map"], truth)),
     ]
     accuracy = evaluation.accuracy
