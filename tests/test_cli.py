@@ -118,7 +118,7 @@ def test_training_reports_what_it_held_out_and_how_good_it_is(world: World) -> N
     assert result.stdout.endswith("Model written to m.safetensors\n")
     report = json.loads((world.folder / "report.json").read_text())
     assert report["map"]["overall_accuracy"] > 0.9
-    assert set(report) == {"split", "map", "reliability", "main", "spectral", "baselines"}
+    assert set(report) == {"split", "apart", "map", "reliability", "main", "spectral", "baselines"}
 
 
 def test_a_log_gets_few_lines(world: World) -> None:
