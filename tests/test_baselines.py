@@ -1,20 +1,10 @@
 """The usual methods, which have to be given what they need: a baseline that is not tuned flatters ours."""
 
-from collections.abc import Iterator
-
-import joblib  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from cssd_geo.learning.baselines import support_vectors
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """Processes would take seconds to start."""
-    with joblib.parallel_config(backend="threading"):
-        yield
 
 
 def _spectra(classes: NDArray[np.int64], seed: int) -> NDArray[np.float64]:

@@ -56,8 +56,8 @@ def assert_close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found.double(), expected, rtol=allowed, atol=allowed)
 
 
-@pytest.mark.parametrize("compiler", ["g++", "g++-11", "clang++"])
-def test_compilers_build_them_under_the_names_that_are_called(compiler: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compiler", ["g++-11", "clang++"])
+def test_other_compilers_build_them_under_the_names_that_are_called(compiler: str, tmp_path: Path) -> None:
     if shutil.which(compiler) is None:
         pytest.skip(f"no {compiler} here")
     source, library = Path(kernels.__file__).with_name("kernels.cpp"), tmp_path / "kernels.so"

@@ -37,7 +37,8 @@ def support_vectors(train: Spectra, classes: Ids, test: Spectra, seed: int) -> I
     if several.sum() > 1:
         seen = np.concatenate([order[classes[order] == k][:_SEARCHED] for k in present[several]])
         folds = StratifiedKFold(min(3, int(pixels[several].min())), shuffle=True, random_state=seed)
-        search = GridSearchCV(machine, _GRID, cv=folds, n_jobs=-1, refit=False).fit(train[seen], classes[seen])
+        # In one process: others take seconds and memory to start, for a search that takes one or two.
+        search = GridSearchCV(machine, _GRID, cv=folds, refit=False).fit(train[seen], classes[seen])
         machine.set_params(**search.best_params_)
     return np.asarray(machine.fit(train, classes).predict(test), np.int64)
 
