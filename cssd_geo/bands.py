@@ -106,12 +106,12 @@ def segments(bands: Bands) -> list[NDArray[np.intp]]:
         return []
     steps = np.abs(np.diff(bands.wavelength_nm))
     usual = np.median(steps) if steps.size else 0.0
-    return np.split(np.arange(len(bands)), np.flatnonzero(turns(bands) | (steps > _GAP * usual)) + 1)
+    return np.split(np.arange(len(bands)), np.flatnonzero(turns(bands.wavelength_nm) | (steps > _GAP * usual)) + 1)
 
 
-def turns(bands: Bands) -> NDArray[np.bool_]:
-    """Tell for each band but the first whether its wavelength turns back from how most of them run, or stays."""
-    steps = np.diff(np.arange(len(bands)) if bands.wavelength_nm is None else bands.wavelength_nm)
+def turns(wavelengths: Sequence[float]) -> NDArray[np.bool_]:
+    """Tell for each wavelength but the first whether it turns back from how most of them run, or stays."""
+    steps = np.diff(wavelengths)
     onward = -1 if np.sign(steps).sum() < 0 else 1
     turned: NDArray[np.bool_] = onward * steps <= 0
     return turned

@@ -124,10 +124,9 @@ def _fits(power: float, ratio: Floats) -> bool:
 
 def _are_near(ratio: Floats, middle: Any) -> NDArray[np.bool_]:
     """Whether most of the bands of a ratio, (B,) or of many (B, n), are near their middle, one number for each."""
-    share: NDArray[np.bool_] = (
-        np.mean(np.abs(np.log(ratio / middle)) <= np.log(_NEAR_EACH), axis=0) >= _MOST_BANDS_SHARE
-    )
-    return share
+    near = np.abs(np.log(ratio / middle)) <= np.log(_NEAR_EACH)
+    most: NDArray[np.bool_] = np.mean(near, axis=0) >= _MOST_BANDS_SHARE
+    return most
 
 
 def _declares(scene: Scene) -> bool:

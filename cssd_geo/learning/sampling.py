@@ -61,13 +61,19 @@ def draw(labels: Labels, options: TrainingOptions, receptive_field: int) -> Samp
     """
     apart, near = _hold_out(labels, options, receptive_field)
     train = _limited(labels, np.arange(len(labels)), options)
-    folds = tuple(
-        Fold(train=rest, test=np.flatnonzero(split.test), apart=is_apart, share=len(rest) / len(train))
-        for splits, is_apart in ((apart, True), (near, False))
-        for split in splits
-        for rest in [_limited(labels, np.flatnonzero(split.train), options)]
+    folds = list[Fold]()
+    for split in (*apart, *near):
+        rest = _limited(labels, np.flatnonzero(split.train), options)
+        fold = Fold(
+            train=rest,
+            test=np.flatnonzero(split.test),
+            apart=len(folds) < len(apart),
+            share=len(rest) / len(train),
+        )
+        folds.append(fold)
+    return Sampling(
+        train=train, folds=tuple(folds), description=_describe(labels, options, folds, trained=len(train))
     )
-    return Sampling(train=train, folds=folds, description=_describe(labels, options, folds, trained=len(train)))
 
 
 def _hold_out(labels: Labels, options: TrainingOptions, receptive_field: int) -> tuple[list[Split], list[Split]]:

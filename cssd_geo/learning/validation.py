@@ -116,7 +116,8 @@ def _row(name: str, accuracy: Accuracy) -> str:
 
 def judge(found: Predictions, table: ClassTable, description: str) -> HoldOut:
     """Sum up predictions of held-out pixels: of those apart from training ones; of all where none is."""
-    judged = found.apart if found.apart.any() else ~found.apart
+    apart = bool(found.apart.any())
+    judged = found.apart if apart else ~found.apart
     classes = found.classes[judged]
     held_out = (found.main, found.spectral, found.classes, found.polygons)
     logits = cross_fitted(*held_out, apart=found.apart, share=found.share)[judged]
@@ -126,7 +127,7 @@ def judge(found: Predictions, table: ClassTable, description: str) -> HoldOut:
 
     return HoldOut(
         description=description,
-        apart=bool(found.apart.any()),
+        apart=apart,
         map=accuracy(logits.argmax(1)),
         interval=clustered_interval(logits.argmax(1) == classes, found.polygons[judged]),
         reliability=Reliability.of(logits, classes),

@@ -81,14 +81,14 @@ def warnings_of(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> l
 
 
 def _of_header(scene: Scene) -> list[str]:
-    grid, found = scene.map_grid, list[str]()
+    grid, centres, found = scene.map_grid, scene.bands.wavelength_nm, list[str]()
     if grid.crs is None:
         found.append("No CRS is known: polygons can only be given in the scene's own coordinates.")
     if grid.transform is None and not grid.gcps:
         found.append("No georeference is known: maps will have none either.")
-    if scene.bands.wavelength_nm is None:
+    if centres is None:
         found.append("Wavelengths are not known: bands are told apart by their order alone.")
-    elif (turned := turns(scene.bands)).any():
+    elif (turned := turns(centres)).any():
         back = ranges(scene.band_numbers[1:][turned])
         found.append(f"Wavelengths turn back at band {back}, as where two detectors overlap.")
     if not any(scene.bands.good):
