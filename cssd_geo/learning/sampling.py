@@ -61,19 +61,14 @@ def draw(labels: Labels, options: TrainingOptions, receptive_field: int) -> Samp
     """
     apart, near = _hold_out(labels, options, receptive_field)
     train = _limited(labels, np.arange(len(labels)), options)
-    folds = list[Fold]()
-    for split in (*apart, *near):
+
+    def fold(split: Split, *, apart: bool) -> Fold:
         rest = _limited(labels, np.flatnonzero(split.train), options)
-        fold = Fold(
-            train=rest,
-            test=np.flatnonzero(split.test),
-            apart=len(folds) < len(apart),
-            share=len(rest) / len(train),
-        )
-        folds.append(fold)
-    return Sampling(
-        train=train, folds=tuple(folds), description=_describe(labels, options, folds, trained=len(train))
-    )
+        test = np.flatnonzero(split.test)
+        return Fold(train=rest, test=test, apart=apart, share=len(rest) / len(train))
+
+    folds = (*(fold(split, apart=True) for split in apart), *(fold(split, apart=False) for split in near))
+    return Sampling(train=train, folds=folds, description=_describe(labels, options, folds, trained=len(train)))
 
 
 def _hold_out(labels: Labels, options: TrainingOptions, receptive_field: int) -> tuple[list[Split], list[Split]]:
