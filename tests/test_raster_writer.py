@@ -144,11 +144,12 @@ def test_gdalinfo_sees_layout_colours_names_counts_and_provenance(tmp_path: Path
     assert len(band["overviews"]) == 1
     assert table["tableType"] == "thematic"
     fields = [field["name"] for field in table["fieldDefn"]]
-    assert fields == ["Value", "Class", "Red", "Green", "Blue", "Count"]
-    assert [field["usage"] for field in table["fieldDefn"]] == [5, 2, 6, 7, 8, 1]
+    assert fields == ["Value", "Class", "Red", "Green", "Blue", "Alpha", "Count"]
+    assert [field["usage"] for field in table["fieldDefn"]] == [5, 2, 6, 7, 8, 9, 1]
     named = zip((0, *TABLE.ids), ("unclassified", *TABLE.names), strict=True)
     expected = [(value, name, int((ids == value).sum())) for value, name in named]
-    assert [(row["f"][0], row["f"][1], row["f"][5]) for row in table["row"]] == expected
+    assert [(row["f"][0], row["f"][1], row["f"][6]) for row in table["row"]] == expected
+    assert [row["f"][5] for row in table["row"]] == [0, *[255] * len(TABLE.ids)]
 
 
 def test_gdalinfo_shows_the_category_names(tmp_path: Path) -> None:

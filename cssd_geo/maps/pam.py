@@ -23,7 +23,7 @@ from cssd_geo.files.xml_files import XmlError, read_xml
 
 # GDALRATFieldType and GDALRATFieldUsage, gcore/gdal.h
 _INTEGER, _REAL, _STRING = 0, 1, 2
-_COUNT, _NAME, _MIN, _VALUE, _RED, _GREEN, _BLUE = 1, 2, 3, 5, 6, 7, 8
+_COUNT, _NAME, _MIN, _VALUE, _RED, _GREEN, _BLUE, _ALPHA = 1, 2, 3, 5, 6, 7, 8, 9
 
 # XML 1.0 has no way to state most control characters, nor halves of surrogate pairs, not even escaped;
 # line ends would not survive a parser, and no legend has room for them.
@@ -108,14 +108,16 @@ def _add_table(band: ET.Element, rows: list[_Row], counts: NDArray[np.uint64]) -
     table = ET.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
     # Count is real: integers of a GDAL attribute table have 32 bits, too few past 46340 x 46340 pixels.
     fields = [("Value", _INTEGER, _VALUE), ("Class", _STRING, _NAME), ("Red", _INTEGER, _RED)]
-    fields += [("Green", _INTEGER, _GREEN), ("Blue", _INTEGER, _BLUE), ("Count", _REAL, _COUNT)]
+    fields += [("Green", _INTEGER, _GREEN), ("Blue", _INTEGER, _BLUE), ("Alpha", _INTEGER, _ALPHA)]
+    fields += [("Count", _REAL, _COUNT)]
     for index, (name, kind, usage) in enumerate(fields):
         field = ET.SubElement(table, "FieldDefn", index=str(index))
         for tag, text in (("Name", name), ("Type", str(kind)), ("Usage", str(usage))):
             ET.SubElement(field, tag).text = text
     for index, row in enumerate(rows):
         element = ET.SubElement(table, "Row", index=str(index))
-        for cell in (row.value, row.name, *(row.colour or ()), int(counts[row.value])):
+        alpha = 0 if row.value == UNCLASSIFIED else 255
+        for cell in (row.value, row.name, *(row.colour or ()), alpha, int(counts[row.value])):
             ET.SubElement(element, "F").text = str(cell)
 
 
