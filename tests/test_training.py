@@ -54,7 +54,7 @@ def test_two_crops_are_learned_and_mapped(tmp_path: Path) -> None:
     assert found.overall_accuracy > 0.95 * (1 - found.unclassified / found.total)
 
 
-def test_what_is_known_of_labels_is_told_before_the_training(tmp_path: Path) -> None:
+def test_what_is_known_is_told_before_the_training(tmp_path: Path) -> None:
     made = write_two_fields(tmp_path)
     told: list[str] = []
     trained = train(
@@ -67,6 +67,7 @@ def test_what_is_known_of_labels_is_told_before_the_training(tmp_path: Path) -> 
     first = told.index("epoch")
     assert any("folds of whole polygons" in note for note in told[:first])
     assert any("nodata" in note for note in told[:first])
+    assert any("whitened" in note for note in told[:first])
     assert tuple(note for note in told if note != "epoch") == trained.notes
 
 
