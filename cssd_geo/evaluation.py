@@ -90,7 +90,8 @@ def evaluate(
         reference: a vector in any CRS, or a raster of class ids; on another grid, the nearest pixel counts.
         class_field: as for `train`.
         layer: layer of a vector with several.
-        exclude: polygons, such as those trained on, that do not count.
+        exclude: polygons, such as those trained on, that do not count; or a raster on the map's grid, not 0 where
+            they lie, which knows of none beside the map.
         exclude_layer: layer of an `exclude` with several.
         buffer: nor do pixels nearer than this to them (Chebyshev distance), wherever these lie, also beside the
             map. If None, the `separation` that the map's receptive field asks for, 17 if it tells none: no counted
