@@ -1,6 +1,7 @@
 """Training end to end on small scenes: it learns, is honest, repeats itself, and says what it left out."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,19 @@ def test_two_crops_are_learned_and_mapped(tmp_path: Path) -> None:
     found = evaluate(tmp_path / "map.tif", made.labels).accuracy
     assert found.unclassified == (made.truth[40:46, 10:21] == 0).sum(), "labels on the nodata hole count as errors"
     assert found.overall_accuracy > 0.95 * (1 - found.unclassified / found.total)
+
+
+@pytest.mark.parametrize("scenes", [1, 2])
+def test_a_map_that_is_compared_with_its_own_training_labels_is_told_of(tmp_path: Path, scenes: int) -> None:
+    made = [write_two_fields(tmp_path / str(i), seed=i) for i in range(scenes)]
+    options = replace(QUICK, epochs=1, split="none")
+    model = train([(each.scene, each.labels) for each in made], options=options).model
+    cssd_geo.classify(made[-1].scene, model, tmp_path / "map.tif")
+    own = shutil.copy(made[-1].labels, tmp_path / "renamed.gpkg")
+    told = "renamed.gpkg trained the map, so these figures overrate it"
+    assert evaluate(tmp_path / "map.tif", own).notes[0].startswith(told)
+    others = write_polygons(tmp_path / "others.gpkg", [(pixel_box(0, 0, 4, 4), "maize")])
+    assert not evaluate(tmp_path / "map.tif", others).notes
 
 
 def test_what_is_known_is_told_before_the_training(tmp_path: Path) -> None:
