@@ -118,12 +118,13 @@ def cross_fitted(
 ) -> Floats:
     """Combine the heads at held-out pixels with weights fitted on other held-out polygons: (n, K) logits.
 
-    Two halves of the polygons swap roles, so that no pixel is judged by weights that saw its polygon. Arguments as
-    for `fit_calibration`; (n,) polygon of each pixel.
+    Two halves of the polygons swap roles, so that no pixel is judged by weights that saw its polygon. Polygons of
+    each class go to either half in turn: weights fitted on some classes only would judge the others badly.
+    Arguments as for `fit_calibration`; (n,) polygon of each pixel.
     """
     apart = np.ones(len(classes), np.bool_) if apart is None else apart
     share = np.ones(len(classes)) if share is None else share
-    half = np.searchsorted(np.unique(polygons), polygons) % 2 == 0
+    half = _turns(polygons, classes) % 2 == 0
     combined = np.empty(main.shape)
     for judged in (half, ~half):
         others = ~judged
@@ -133,3 +134,11 @@ def cross_fitted(
             fit = fit_calibration(*seen, apart=apart[others], share=share[others])
         combined[judged] = fit.combine(main[judged], spectral[judged])
     return combined
+
+
+def _turns(polygons: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.intp]:
+    """(n,) place of each pixel's polygon where these stand in line class by class, each by its number."""
+    _, pixel, polygon = np.unique(polygons, return_index=True, return_inverse=True)
+    _, first, klass = np.unique(classes[pixel], return_index=True, return_inverse=True)
+    place = np.argsort(np.argsort(first[klass], kind="stable"))
+    return place[polygon]

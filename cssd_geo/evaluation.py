@@ -16,9 +16,11 @@ from cssd_geo.accuracy.metrics import Accuracy, confusion_matrix
 from cssd_geo.accuracy.splits import separation
 from cssd_geo.classes import ClassTable
 from cssd_geo.errors import InputError, LabelError
+from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.grid import Grid
 from cssd_geo.labels import read_labels, read_mask
 from cssd_geo.maps.class_rasters import Strays, classes_of, count_pixels, open_class_map
+from cssd_geo.maps.layer import LABELS_TAG
 from cssd_geo.maps.reach import pixels_across, receptive_field_of
 from cssd_geo.reference import Pairs, pairs_at, read_reference
 from cssd_geo.vectors.class_fields import MAP_ID_FIELD, MAP_NAME_FIELD
@@ -90,7 +92,8 @@ def evaluate(
         reference: a vector in any CRS, or a raster of class ids; on another grid, the nearest pixel counts.
         class_field: as for `train`.
         layer: layer of a vector with several.
-        exclude: polygons, such as those trained on, that do not count.
+        exclude: polygons, such as those trained on, that do not count; or a raster on the map's grid, not 0 where
+            they lie, which knows of none beside the map.
         exclude_layer: layer of an `exclude` with several.
         buffer: nor do pixels nearer than this to them (Chebyshev distance), wherever these lie, also beside the
             map. If None, the `separation` that the map's receptive field asks for, 17 if it tells none: no counted
@@ -129,7 +132,7 @@ def evaluate(
         if excluded is not None and left:
             reason = f"none is {excluded.distance} pixels away from {exclude}"
         raise LabelError(f"{reference} has no pixel to compare with {class_map}: {reason}")
-    notes = (*found.notes, *numbering_note(mapped, found.table))
+    notes = (*_training_notes(dataset, reference), *found.notes, *numbering_note(mapped, found.table))
     notes += () if found.strays is None else found.strays.notes("reference pixels")
     notes += distance_notes
     notes += () if excluded is None else (excluded.note(left, left + int(confusion.sum())),)
@@ -179,6 +182,17 @@ def _compare(
         confusion += confusion_matrix(truth[counted], mapped, len(matching.names))
         left += int(labelled.sum() - counted.sum())
     return confusion, left
+
+
+def _training_notes(dataset: Any, reference: str | Path) -> tuple[str, ...]:
+    """Tell where a map is compared with the very file that its model was trained on."""
+    trained_on = dataset.tags().get(LABELS_TAG, "").split()
+    try:
+        trained = bool(trained_on) and fingerprint(reference) in trained_on
+    except OSError:  # no file of its own
+        return ()
+    advice = "what train said of held-out polygons is the accuracy to report (cssd-geo info MODEL)"
+    return (f"{Path(reference).name} trained the map, so these figures overrate it: {advice}.",) if trained else ()
 
 
 def _sample_notes(reference: str | Path, layer: str | None) -> tuple[str, ...]:

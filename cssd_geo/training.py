@@ -85,7 +85,7 @@ def train(
         device: auto, cpu or cuda.
         on_epoch: called after each pass over the training windows of any model. Several are trained side by side,
             in threads of their own, of which one at a time calls.
-        on_note: called with each note as soon as it is known; those on labels and folds come before the training.
+        on_note: called with each note as soon as it is known, which is before the training.
 
     Raises:
         SceneError: if a scene cannot be read, or has other bands than the first.
@@ -116,10 +116,9 @@ def train(
     _tell(on_note, notes)
     trainer = Trainer(scenes=scenes, config=config, options=options, device=place)
     parts = [scenes.labels.select(part) for part in (sampling.train, *(fold.train for fold in sampling.folds))]
-    model, *judges = trainer.fit_all(parts, on_epoch)
+    model, *judges = trainer.fit_all(parts, on_epoch=on_epoch, on_note=on_note)
     found = [_predict(trainer, spectra, *pair) for pair in zip(sampling.folds, judges, strict=True)]
     hold_out, calibration = _cross_validate(found, scenes.labels.table, sampling.description)
-    _tell(on_note, (model.provenance["whitening"],))
     provenance = model.provenance | _provenance(scenes, parts[0], options, hold_out)
     model = replace(model, calibration=calibration, provenance=provenance)
     if output is not None:

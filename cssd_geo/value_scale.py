@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cssd_geo.errors import SceneError
 from cssd_geo.model import Model
 from cssd_geo.scenes.scene import Scene
+from cssd_geo.scenes.scene_checks import NO_SCALE
 from cssd_geo.spectra.alignment import align
 from cssd_geo.tiles import Window
 
@@ -71,7 +72,10 @@ def recognise_scale(scene: Scene, model: Model) -> Scene:
     if power is None or fixed:
         note = f"Values of {scene.name} are about {_times(typical)} the model's"
         note += " although both declare their scale" if fixed and not scene.scale_by_hand else ""
-        return scene.noting(f"{note}: check that they are the same quantity, and the scale (--scale sets it).")
+        advice = "check that they are the same quantity, and the scale (--scale sets it)"
+        if power is not None and not scene.scale_by_hand and np.allclose(scene.scale, power):
+            advice = f"if they were multiplied by it before, {NO_SCALE}"
+        return scene.noting(f"{note}: {advice}.")
     silent = "the model was trained on a scene that declares none" if _declares(scene) else "no scale is declared"
     note = (
         f"Values of {scene.name} are about {_times(power)} the model's, and {silent}: they were taken as "

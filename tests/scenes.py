@@ -124,6 +124,7 @@ class TwoFields:
 def write_two_fields(folder: Path, *, seed: int = 0) -> TwoFields:
     """Make 60 x 90 pixels x 12 bands in six fields of 30 x 30: crop 1 and 2 in a chequerboard, a nodata hole."""
     random = np.random.default_rng(seed)
+    folder.mkdir(exist_ok=True)
     truth = (1 + np.add.outer(np.arange(60) // 30, np.arange(90) // 30) % 2).astype(np.uint8)
     spectra = random.uniform(1000, 3000, (3, 12))
     cube = np.rint(spectra[truth].transpose(2, 0, 1) + random.normal(0, 120, (12, 60, 90))).astype(np.int16)

@@ -158,6 +158,18 @@ def test_no_pixel_is_judged_by_weights_that_saw_its_polygon() -> None:
         np.testing.assert_array_equal(combined[judged], fit.combine(first, second)[judged])
 
 
+def test_halves_hold_all_classes_in_whatever_order_the_polygons_were_drawn() -> None:
+    first, second, _ = sample(n=120, k=2, main=1.0, spectral=0.5)
+    polygons = np.repeat(np.arange(12), 10)
+    by_turns, by_class = polygons % 2, polygons // 6
+    for classes, even in ((by_turns, polygons // 2 % 2 == 0), (by_class, polygons % 2 == 0)):
+        combined = cross_fitted(first, second, classes, polygons)
+        for judged in (even, ~even):
+            assert set(classes[judged]) == {0, 1}
+            fit = fit_calibration(first[~judged], second[~judged], classes[~judged])
+            np.testing.assert_array_equal(combined[judged], fit.combine(first, second)[judged])
+
+
 def test_one_polygon_alone_is_judged_with_the_default_weights() -> None:
     first, second, classes = sample(n=20, k=3, main=1.0, spectral=0.5)
     combined = cross_fitted(first, second, classes, np.zeros(20, np.int64))

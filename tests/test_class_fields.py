@@ -208,7 +208,7 @@ def test_a_field_whose_name_says_class_is_taken_and_told(fields: dict[str, list[
     ],
 )
 def test_where_texts_and_numbers_compete_the_choice_is_the_analysts(fields: dict[str, list[Any]]) -> None:
-    with pytest.raises(LabelError, match=r"which field holds the class.*values: ") as caught:
+    with pytest.raises(LabelError, match=r"which field holds the class.*values?: ") as caught:
         _read(None, **fields)
     assert all(f"{name} (" in str(caught.value) for name in fields)
     assert "nan" not in str(caught.value)
@@ -230,6 +230,18 @@ def test_of_a_text_and_its_number_the_text_is_the_class(text: str, number: str, 
     column = _read(None, **fields)
     assert column.notes[0] == GUESSED.format(text)
     assert [entry.name for entry in column.legend] == sorted(set(NAMES))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"class": ["maize"] * 5},
+        {"name": ["maize"] * 5},
+        {"class": ["maize"] * 5, "id": [1, 2, 3, 4, 5], "colour": ["#ffffff"] * 5, "seen": [None] * 5},
+    ],
+)
+def test_a_field_that_is_alone_is_taken_though_it_has_one_value(fields: dict[str, list[Any]]) -> None:
+    assert [entry.name for entry in _read(None, **fields).legend] == ["maize"]
 
 
 def test_a_number_belongs_to_no_text_that_has_one_value_alone() -> None:

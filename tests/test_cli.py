@@ -169,7 +169,7 @@ def test_evaluate_prints_json_alone() -> None:
     facts = json.loads(call("evaluate", "map.tif", "labels.gpkg", "--json").stdout)
     assert facts["overall_accuracy"] > 0.8
     assert facts["unclassified"] > 0
-    assert facts["notes"] == []
+    assert [note[:11] for note in facts["notes"]] == ["labels.gpkg"]
 
 
 @pytest.mark.usefixtures("inside")
@@ -179,7 +179,7 @@ def test_evaluate_leaves_excluded_polygons_out(tmp_path: Path) -> None:
     left = call("evaluate", "map.tif", "labels.gpkg", "--json", "--exclude", trained, "--buffer", 3).stdout
     assert json.loads(left)["total"] == whole["total"] - 12 * 14
     note = f"168 of {whole['total']:,} reference pixels lie in trained.gpkg or nearer than 3 pixels to it"
-    assert json.loads(left)["notes"] == [f"{note}, and were left out."]
+    assert json.loads(left)["notes"] == [*whole["notes"], f"{note}, and were left out."]
 
 
 def test_a_sample_is_drawn_labelled_and_evaluated(inside: Path, tmp_path: Path, world: World) -> None:
@@ -587,7 +587,7 @@ FAR = pixel_box(5000, 5000, 9, 9)
     [
         ([(BOX, "a"), (OTHER, "b")], None, "has no CRS"),
         ([(FAR, "a"), (pixel_box(6000, 0, 9, 9), "b")], "EPSG:32633", "no pixel of the scene is labelled"),
-        ([(BOX, "a"), (OTHER, "a")], "EPSG:32633", "which field holds the class"),
+        ([(BOX, "a"), (OTHER, "a")], "EPSG:32633", "one class only"),
         ([(BOX, 1.5), (OTHER, 2.5)], "EPSG:32633", "which field holds the class"),
         ([(BOX, "a"), (pixel_box(40, 50, 1, 1), "b")], "EPSG:32633", "too few labelled pixels for b"),
     ],

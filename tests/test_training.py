@@ -1,6 +1,7 @@
 """Training end to end on small scenes: it learns, is honest, repeats itself, and says what it left out."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -54,7 +55,20 @@ def test_two_crops_are_learned_and_mapped(tmp_path: Path) -> None:
     assert found.overall_accuracy > 0.95 * (1 - found.unclassified / found.total)
 
 
-def test_what_is_known_of_labels_is_told_before_the_training(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scenes", [1, 2])
+def test_a_map_that_is_compared_with_its_own_training_labels_is_told_of(tmp_path: Path, scenes: int) -> None:
+    made = [write_two_fields(tmp_path / str(i), seed=i) for i in range(scenes)]
+    options = replace(QUICK, epochs=1, split="none")
+    model = train([(each.scene, each.labels) for each in made], options=options).model
+    cssd_geo.classify(made[-1].scene, model, tmp_path / "map.tif")
+    own = shutil.copy(made[-1].labels, tmp_path / "renamed.gpkg")
+    told = "renamed.gpkg trained the map, so these figures overrate it"
+    assert evaluate(tmp_path / "map.tif", own).notes[0].startswith(told)
+    others = write_polygons(tmp_path / "others.gpkg", [(pixel_box(0, 0, 4, 4), "maize")])
+    assert not evaluate(tmp_path / "map.tif", others).notes
+
+
+def test_what_is_known_is_told_before_the_training(tmp_path: Path) -> None:
     made = write_two_fields(tmp_path)
     told: list[str] = []
     trained = train(
@@ -67,6 +81,7 @@ def test_what_is_known_of_labels_is_told_before_the_training(tmp_path: Path) -> 
     first = told.index("epoch")
     assert any("folds of whole polygons" in note for note in told[:first])
     assert any("nodata" in note for note in told[:first])
+    assert any("whitened" in note for note in told[:first])
     assert tuple(note for note in told if note != "epoch") == trained.notes
 
 

@@ -16,9 +16,11 @@ from scenes import random_model, write_raster, write_two_fields
 from cssd_geo.classification import classify
 from cssd_geo.cli import main
 from cssd_geo.errors import InputError, SceneError
+from cssd_geo.labels import read_labels
 from cssd_geo.model import Model, load_model
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
+from cssd_geo.scene_info import describe_scene
 from cssd_geo.scenes.scene import Scene, scene_of_array
 from cssd_geo.tiles import Window
 from cssd_geo.training import train
@@ -161,7 +163,28 @@ def test_declared_scales_that_do_not_agree_are_said_and_left(tmp_path: Path) -> 
     found = recognise_scale(scene, model_in(1, **DECLARED))
     np.testing.assert_array_equal(found.scale, 1e-4)
     assert found.notes[0].startswith("Values of s1.tif are about 0.00")
-    assert "although both declare their scale: check" in found.notes[0]
+    assert (
+        "although both declare their scale: if they were multiplied by it before, declare none" in found.notes[0]
+    )
+    other = replace(scene_in(tmp_path, 1).with_scale(1e-3), scale_by_hand=False)
+    assert "check that they are the same" in recognise_scale(other, model_in(1, **DECLARED)).notes[0]
+
+
+def test_an_array_that_was_scaled_but_says_its_scale_still_is_told_of(tmp_path: Path) -> None:
+    """`cube * 1e-4` may keep the attribute scale_factor."""
+    made = write_two_fields(tmp_path)
+    with rasterio.open(made.scene, "r+") as dataset:
+        dataset.scales = [1e-4] * dataset.count
+    told = "if they were multiplied by it before, declare none"
+    cube, options = open_scene(made.scene).cube, TrainingOptions(epochs=1, split="none")
+    labels = read_labels(made.labels, open_scene(made.scene).grid)
+    scaled = cube.where(cube != open_scene(made.scene).nodata[0]) * 1e-4
+    twice = scene_of_array(scaled.assign_attrs(cube.attrs))  # as newer versions of xarray do
+    assert any(told in note for note in train(twice, labels, options=options).notes)
+    assert any(told in note for note in describe_scene(twice)["warnings"])
+    for right in (scene_of_array(cube), twice.with_scale(1)):
+        assert not any(told in note for note in train(right, labels, options=options).notes)
+        assert not any(told in note for note in describe_scene(right)["warnings"])
 
 
 def test_what_is_set_by_hand_stays(tmp_path: Path) -> None:

@@ -17,7 +17,12 @@ _COUNTS = "Counts of the sample, not weighted by area"
 @options.class_field
 @options.layer
 @options.classes
-@click.option("--exclude", type=options.PATH, help="Polygons to leave out, such as those trained on.")
+@click.option(
+    "--exclude",
+    type=options.PATH,
+    help="Polygons to leave out, such as those trained on. Or a raster on the map's grid, not 0 where to leave "
+    "out, which knows nothing of what lies beside a map that was cropped.",
+)
 @click.option("--exclude-layer", metavar="NAME", help="Layer of the --exclude file, if it has several.")
 @click.option(
     "--buffer",

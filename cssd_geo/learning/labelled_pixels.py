@@ -15,6 +15,7 @@ from cssd_geo.learning.windows import read_pixels, unmasked_pixels
 from cssd_geo.messages import listed
 from cssd_geo.scenes.fill_checks import fill_notes, remedy, suspect_fill
 from cssd_geo.scenes.scene import Scene
+from cssd_geo.scenes.scene_checks import scaled_twice
 from cssd_geo.scenes.validity import usable
 from cssd_geo.spectra.band_choice import ranges
 
@@ -74,6 +75,7 @@ def read_labelled_pixels(scenes: LabelledScenes) -> tuple[LabelledScenes, Floats
         missed = f"{(~valid).sum()} of {len(valid)} labelled pixels"
         notes.append(f"{missed} are nodata in the scene and were left out.")
     notes += _fill_notes(found, good)
+    notes += [note for part in found for note in scaled_twice(part.scene, good, part.stored[part.valid].T)]
     kept = replace(kept, labels=labels)
     _require_one_scale(kept, spectra[valid])
     return kept, spectra[valid], tuple(notes)

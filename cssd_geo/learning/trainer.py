@@ -64,7 +64,13 @@ class Trainer:
     options: TrainingOptions
     device: torch.device
 
-    def fit_all(self, parts: Sequence[Labels], on_epoch: Callable[[Epoch], None] | None = None) -> list[Model]:
+    def fit_all(
+        self,
+        parts: Sequence[Labels],
+        *,
+        on_epoch: Callable[[Epoch], None] | None = None,
+        on_note: Callable[[str], None] | None = None,
+    ) -> list[Model]:
         """Train a model from each of several parts of the labels, a few at a time.
 
         What the labels decide, the first part decides for all: the others can vouch for the first model only if
@@ -73,6 +79,7 @@ class Trainer:
         Args:
             parts: of the labels; each class has a pixel in every part.
             on_epoch: called after each epoch of any, from the thread that trains it, by one thread at a time.
+            on_note: called with that sentence before the first epoch.
 
         Raises:
             SceneError: if a scene cannot be read.
@@ -80,6 +87,8 @@ class Trainer:
         """
         choice = "never" if self.options.published else self.options.whitening
         first = self._prepare(parts[0], choice)
+        if on_note is not None:
+            on_note(first.why)
         choice = "never" if first.whitening is None else "always"
         with _one_at_a_time(on_epoch) as tell:
 

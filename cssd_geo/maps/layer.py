@@ -18,6 +18,8 @@ PIXEL_TAG = "CSSD_GEO_PIXEL"
 """TIFF tag with the size of those pixels, which a map that is resampled no longer has; see `reach_tags`."""
 MODEL_TAG = "CSSD_GEO_MODEL"
 """TIFF tag of every output of `classify` with the digest of the model."""
+LABELS_TAG = "CSSD_GEO_LABELS"
+"""TIFF tag of every output with the fingerprints of the label files that the model was trained on, in a row."""
 PERCENT_NODATA = 255
 
 

@@ -11,6 +11,7 @@ from cssd_geo.errors import OutputError, SceneError
 from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.grid import Grid
 from cssd_geo.maps.layer import (
+    LABELS_TAG,
     MODEL_TAG,
     Layer,
     class_map_layer,
@@ -110,14 +111,25 @@ def _require_different(outputs: Mapping[str, Path], scene: Scene) -> None:
 
 def _provenance_tags(scene: Scene, model: Model) -> dict[str, str]:
     trained_on = (model.provenance.get("scene") or {}).get("name", "unknown")
+    label_files = _label_files(model)
     return {
         "TIFFTAG_SOFTWARE": f"cssd-geo {cssd_geo.__version__}",
         "CSSD_GEO_SCENE": scene.name,
         MODEL_TAG: model.digest(),
         **({} if scene.path is None else {"CSSD_GEO_SCENE_FINGERPRINT": _fingerprint(scene.path)}),
         "CSSD_GEO_TRAINED_ON": str(trained_on),
+        **({LABELS_TAG: " ".join(label_files)} if label_files else {}),
         **reach_tags(model.network.config.receptive_field, scene.map_grid),
     }
+
+
+def _label_files(model: Model) -> list[str]:
+    """Fingerprints of the label files that a model was trained on, as far as it tells."""
+    several = model.provenance.get("scenes")
+    sources = several if isinstance(several, list) else [model.provenance]
+    labels = [source.get("labels") for source in sources if isinstance(source, dict)]
+    found = [str(file.get("fingerprint")) for file in labels if isinstance(file, dict)]
+    return list(dict.fromkeys(found))
 
 
 def _fingerprint(path: Path) -> str:

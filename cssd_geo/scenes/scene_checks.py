@@ -1,6 +1,7 @@
 """What an analyst should know of a scene before using it: where it lies, how its values look, what looks wrong."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,13 @@ from cssd_geo.scenes.previews import PixelSample
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.spectra.band_choice import ranges
 
+NO_SCALE = "declare none (--scale 1, or in Python drop scale_factor from the array's attributes)"
+"""What to do about a scale that was applied before."""
 _QUANTILES = {"minimum": 0.0, "2 %": 0.02, "median": 0.5, "98 %": 0.98, "maximum": 1.0}
 _UNSCALED = 500.0
 """Reflectance in percent and bytes end below; larger values without a scale are most often times 10,000."""
+_DECIMALS, _SMALL_SCALE = 1.5, 0.01
+"""Reflectance as decimals ends below the first; no scale up to the second makes anything of decimals."""
 
 
 def place_of(grid: Grid) -> dict[str, Any]:
@@ -109,6 +114,7 @@ def _of_pixels(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> li
     if not sample.valid.any():
         found.append(f"No pixel{where} has data in all of the other bands.")
     found += _constant_pixels(sample, where)
+    found += scaled_twice(scene, bands[~sample.empty], sample.values[~sample.empty][:, sample.valid])
     told = quantiles(scene, bands, sample)
     if told is not None and (scene.scale == 1).all() and told["98 %"] > _UNSCALED:
         found.append(
@@ -116,6 +122,25 @@ def _of_pixels(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> li
             "models will fit only scenes that are stored so too."
         )
     return found
+
+
+def scaled_twice(scene: Scene, bands: NDArray[np.intp], stored: NDArray[Any]) -> Iterator[str]:
+    """Suspect values that were scaled before they got their scale: xarray keeps it when an array is multiplied.
+
+    Args:
+        scene: with the scale.
+        bands: indexes of the bands.
+        stored: (S, n) their values as stored, of valid pixels.
+    """
+    scale = scene.scale[bands].max()
+    if scene.scale_by_hand or stored.dtype.kind != "f" or not stored.size or abs(scale) > _SMALL_SCALE:
+        return
+    top = float(np.quantile(stored, _QUANTILES["98 %"]))
+    if 0 < top < _DECIMALS:
+        yield (
+            f"Values of {scene.name} run to {top:.2g} and have a scale of {scale:g}, which would make them "
+            f"{top * scale:.2g}: if they were multiplied by it before, {NO_SCALE}."
+        )
 
 
 def _constant_pixels(sample: PixelSample, where: str) -> list[str]:

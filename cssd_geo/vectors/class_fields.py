@@ -91,10 +91,14 @@ def _guess(path: str, fields: Fields) -> tuple[str, tuple[str, ...]]:
     Plausible are texts and whole numbers with at least two values. A number that belongs to a text, as class_id to
     class_name, makes one candidate with it, the text.
 
-    Of a reference sample it is the one to be filled in: the map's own classes would make any map look perfect.
+    Of a reference sample it is the one to be filled in: the map's own classes would make any map look perfect. A
+    field that is alone is it, also with one value: whether one class suffices is for others to say.
     """
     if {CLASS_FIELD, MAP_ID_FIELD, MAP_NAME_FIELD} <= fields.keys():
         return CLASS_FIELD, ()
+    filled = [name for name, column in fields.items() if _distinct(column) and not _tells_no_class(name, column)]
+    if len(filled) == 1 and _is_text_or_whole(fields[filled[0]]):
+        return filled[0], ()
     plausible = [name for name, column in fields.items() if _is_plausible(name, column)]
     usable = [name for name in plausible if _may_be_classes(fields[name])]
     texts = [name for name in usable if fields[name].dtype.kind in "OU"]
@@ -119,7 +123,11 @@ def _is_plausible(name: str, column: NDArray[Any]) -> bool:
 
 
 def _may_be_classes(column: NDArray[Any]) -> bool:
-    return (column.dtype.kind in "OUiub" or _is_whole(column)) and len(_distinct(column)) > 1
+    return _is_text_or_whole(column) and len(_distinct(column)) > 1
+
+
+def _is_text_or_whole(column: NDArray[Any]) -> bool:
+    return column.dtype.kind in "OUiub" or _is_whole(column)
 
 
 def _is_whole(column: NDArray[Any]) -> bool:
@@ -177,7 +185,8 @@ def _describe(fields: Fields) -> str:
     texts = []
     for name, column in fields.items():
         values = [shortened(value) for value in _distinct(column)]
-        texts.append(f"{name} ({len(values)} values: {', '.join(values[:3])}{', ...' if len(values) > 3 else ''})")  # noqa: PLR2004
+        count = f"{len(values)} value{'' if len(values) == 1 else 's'}"
+        texts.append(f"{name} ({count}: {', '.join(values[:3])}{', ...' if len(values) > 3 else ''})")  # noqa: PLR2004
     return "; ".join(texts)
 
 
