@@ -18,6 +18,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.transform import GCPTransformer
 
+from cssd_geo.accuracy.matching import only_numbered
 from cssd_geo.accuracy.strata import allocate, sample_size
 from cssd_geo.classes import ClassTable
 from cssd_geo.errors import InputError, OutputError, SceneError
@@ -25,8 +26,11 @@ from cssd_geo.files.outputs import check_target, write_whole
 from cssd_geo.grid import Grid
 from cssd_geo.maps.class_rasters import classes_of, count_ids, count_pixels, open_class_map, parts_of, read_ids
 from cssd_geo.options import SAMPLE_LEAST, SAMPLE_STANDARD_ERROR, SAMPLE_USERS_ACCURACY
+from cssd_geo.vectors.choices import with_choices
 from cssd_geo.vectors.class_fields import CLASS_FIELD, MAP_ID_FIELD, MAP_NAME_FIELD
 
+NONE_OF_THESE = "none of these"
+"""What to choose for a pixel that is of no class of the map: an error of the map, which has its area too."""
 _LARGEST_SEED = 2**32 - 1
 
 Ids = NDArray[np.int64]
@@ -68,7 +72,8 @@ def sample(
     Args:
         class_map: a map that `classify` wrote, or any raster of class ids.
         output: GeoPackage to write, in the map's CRS: fields id, row, col, map_id, map_name (to be hidden from who
-            labels) and class_name (empty: to be filled in).
+            labels) and class_name (empty: to be filled in). Where the map has names, GIS programs that know
+            enumerations of GeoPackages offer these and `NONE_OF_THESE` to choose from.
         size: pixels to draw. If None, as many as `standard_error` needs (Olofsson et al. 2014, eq. 13), and no
             fewer than `per_class_least` of each class.
         per_class_least: pixels of a rare class; the others share the rest by area. A class with fewer gives all.
@@ -110,7 +115,11 @@ def sample(
         MAP_NAME_FIELD: np.array(table.names, object)[classes],
         CLASS_FIELD: np.full(len(rows), None, object),
     }
-    write_whole(target, _geopackage(shapely.points(x, y), fields, Grid.of(dataset).crs, target.stem))
+    points = _geopackage(shapely.points(x, y), fields, Grid.of(dataset).crs, target.stem)
+    if not only_numbered(table):  # "none of these" is no number
+        choices = list(dict.fromkeys((*table.names, NONE_OF_THESE)))
+        points = with_choices(points, target.stem, CLASS_FIELD, choices)
+    write_whole(target, points)
     return ReferenceSample(
         output=target,
         classes=table,

@@ -27,7 +27,7 @@ headers   raw_files
 headers   raster_facts
 spectra   band_choice resampling
 spectra   alignment
-vectors   burning legend shapefiles
+vectors   burning choices legend shapefiles
 vectors   class_fields remapping vector_files
 vectors   vectors
 maps      layer pam

@@ -1,6 +1,10 @@
 """Samples of maps: drawn at random within classes, whatever the parts; labelled, they tell the true areas."""
 
 import json
+import shutil
+import sqlite3
+import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +28,12 @@ from cssd_geo.errors import LabelError, OutputError, SceneError
 from cssd_geo.evaluation import Evaluation, evaluate
 from cssd_geo.maps import class_rasters
 from cssd_geo.maps.layer import CLASSES_TAG
-from cssd_geo.reference_sample import ReferenceSample, sample
+from cssd_geo.reference_sample import NONE_OF_THESE, ReferenceSample, sample
 
 HEIGHT, WIDTH = 90, 130
 NAMES = {1: "1", 2: "2", 7: "7"}
+CROPS = {i: f"crop '{i}'" for i in NAMES}
+NAMED = {CLASSES_TAG: json.dumps([{"id": i, "name": name, "colour": [i, 0, 0]} for i, name in CROPS.items()])}
 
 
 def _truth() -> NDArray[np.uint8]:
@@ -47,6 +53,12 @@ def _mapped(seed: int) -> NDArray[np.uint8]:
 
 def _write(path: Path, ids: NDArray[Any], **options: Any) -> Path:
     return write_raster(path, ids[None], nodata=0, **options)
+
+
+def _write_named(path: Path, ids: NDArray[Any]) -> Path:
+    with rasterio.open(_write(path, ids), "r+") as dataset:
+        dataset.update_tags(**NAMED)
+    return path
 
 
 def _fields(path: Path) -> dict[str, NDArray[Any]]:
@@ -82,6 +94,35 @@ def test_points_are_pixels_of_their_class_each_once(
     ids = np.array(drawn.classes.ids)
     np.testing.assert_array_equal(drawn.mapped_pixels, (mapped.ravel()[:, None] == ids).sum(0))
     np.testing.assert_array_equal(drawn.samples, (fields["map_id"][:, None] == ids).sum(0))
+
+
+def test_gis_programs_offer_the_classes_to_choose_from(tmp_path: Path) -> None:
+    class_map, path = _write_named(tmp_path / "map.tif", _mapped(0)), tmp_path / "the points.gpkg"
+    sample(class_map, path, size=150)
+    with closing(sqlite3.connect(path)) as database:
+        rows = database.execute(
+            "SELECT table_name, column_name, value, listed.description FROM gpkg_data_columns "
+            "JOIN gpkg_data_column_constraints listed USING (constraint_name) WHERE constraint_type = 'enum'"
+        ).fetchall()
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert rows == [("the points", "class_name", name, name) for name in (*CROPS.values(), NONE_OF_THESE)]
+    if (ogrinfo := shutil.which("ogrinfo")) is not None:
+        command = [ogrinfo, "-so", str(path), "the points"]
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        assert "class_name: String (0.0), domain name=class_name" in text
+
+
+def test_pixels_of_none_of_the_classes_are_errors_with_an_area(tmp_path: Path) -> None:
+    truth = _truth()
+    truth[40:60, 20:60] = 9
+    class_map = _write_named(tmp_path / "map.tif", _mapped(0))
+    drawn = sample(class_map, tmp_path / "p.gpkg", size=800)
+    reference = fill_sample(drawn.output, CROPS | {9: NONE_OF_THESE}, truth)
+    found = evaluate(class_map, reference, stratified=True)
+    assert found.areas is not None
+    assert found.areas.accuracy.names == (*CROPS.values(), NONE_OF_THESE)
+    area, half_width = found.areas.area.value[-1], found.areas.area.half_width[-1]
+    assert abs(area / found.areas.pixel_area - 20 * 40) < 1.5 * half_width / found.areas.pixel_area
 
 
 def test_every_pixel_of_a_class_is_as_likely(tmp_path: Path) -> None:

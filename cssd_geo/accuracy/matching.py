@@ -47,7 +47,7 @@ def match_classes(
     Raises:
         LabelError: if they have none in common, or names meet numbers and nothing says which is which.
     """
-    by_id = _only_numbered(mapped) or _only_numbered(reference)
+    by_id = only_numbered(mapped) or only_numbered(reference)
     if by_id and not ids_given and not _in_digits(reference):
         raise LabelError(
             f"{map_name} has only numbers for its classes ({listed(mapped.names)}), {reference_name} only names "
@@ -73,9 +73,9 @@ def match_classes(
 
 def numbering_note(mapped: ClassTable, reference: ClassTable) -> tuple[str, ...]:
     """What to check where only one side has names: numberings can differ, and the accuracy then means nothing."""
-    if _only_numbered(mapped) == _only_numbered(reference) or (_in_digits(mapped) and _in_digits(reference)):
+    if only_numbered(mapped) == only_numbered(reference) or (_in_digits(mapped) and _in_digits(reference)):
         return ()
-    named = reference if _only_numbered(mapped) else mapped
+    named = reference if only_numbered(mapped) else mapped
     meaning = listed(f"{i} = {name}" for i, name in zip(named.ids, named.names, strict=True))
     return (f"Matched by id, because one side has no class names: check that both mean {meaning}.",)
 
@@ -86,7 +86,8 @@ def look_up(table: Ids, ids: Ids, *, otherwise: int) -> Ids:
     return np.where(inside, table[np.where(inside, ids, 0)], otherwise)
 
 
-def _only_numbered(table: ClassTable) -> bool:
+def only_numbered(table: ClassTable) -> bool:
+    """Whether classes have no names but their ids."""
     return table.names == tuple(map(str, table.ids))
 
 

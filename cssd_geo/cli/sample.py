@@ -56,8 +56,8 @@ def command(
     """Draw a stratified random sample of MAP, a class map, as points to be labelled.
 
     Fill in the field class_name of each point with what is really there, from better imagery or on the ground, and
-    hide map_id and map_name meanwhile. Then `cssd-geo evaluate MAP POINTS --stratified` gives accuracy and areas
-    with their confidence intervals.
+    hide map_id and map_name meanwhile. GIS programs offer the map's classes, and "none of these".
+    Then `cssd-geo evaluate MAP POINTS --stratified` gives accuracy and areas with their confidence intervals.
     """
     from cssd_geo.reference_sample import sample  # noqa: PLC0415 - so that --help does not wait for numpy and GDAL
 
