@@ -16,7 +16,7 @@ from cssd_geo.files.rasters import open_raster
 from cssd_geo.maps.layer import MODEL_TAG
 from cssd_geo.model import Model
 from cssd_geo.products import open_scene
-from cssd_geo.runs.identity import scene_digest
+from cssd_geo.runs.identity import SceneIdentity
 from cssd_geo.runs.layers import PRECISION_TAG, SCENE_TAG, Outputs
 from cssd_geo.runs.unfinished import folder_of
 from cssd_geo.scenes.scene import Scene
@@ -240,7 +240,7 @@ def _doubts(paths: Iterable[Path], scene: Scene, model: Model, precision: str) -
     there = list(paths)
     if not there:
         return []
-    expected = {MODEL_TAG: model.digest(), SCENE_TAG: scene_digest(recognise_scale(scene, model))}
+    expected = {MODEL_TAG: model.digest(), SCENE_TAG: SceneIdentity.of(recognise_scale(scene, model)).digest}
     return [doubt for path in there if (doubt := _doubt(path, expected, precision)) is not None]
 
 

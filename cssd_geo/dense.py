@@ -282,12 +282,11 @@ class _Mask:
         self._blank = ~valid.to(device)
         self._rows = (~valid.all(dim=1)).tolist()
 
-    def blank(self, rows: Tensor, stop: int, margin: int = 0) -> Tensor:
+    def blank(self, rows: Tensor, stop: int, margin: int = 0) -> None:
         """Zero what is not valid of (r,x,.), in place: rows up to row `stop`, columns from column `margin`."""
         span = slice(stop - len(rows), stop)
         if any(self._rows[span]):
             rows.masked_fill_(self._blank[span, margin : margin + rows.shape[1], None], 0)
-        return rows
 
 
 def _shared(strip_pixels: int, at_once: int) -> int:

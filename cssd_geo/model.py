@@ -180,20 +180,19 @@ def _require_sound(network: CSSD, weights: dict[str, torch.Tensor]) -> None:
         raise InputError("variances are negative")
 
 
-def find_model(given: str | Path | None, folder: str | Path = "models") -> Path:
+def find_model(given: str | Path | None) -> Path:
     """Choose the model: the one given, else $CSSD_GEO_MODEL, else the only one in ./models.
 
     Raises:
         ModelFileError: if there is none, or more than one to choose from.
     """
-    if given is None:
-        given = os.environ.get(MODEL_VARIABLE) or None
-    if given is not None:
-        return Path(given)
-    candidates = sorted(Path(folder).glob("*.safetensors"))
+    chosen = given or os.environ.get(MODEL_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    candidates = sorted(Path("models").glob("*.safetensors"))
     if len(candidates) == 1:
         return candidates[0]
     found = f"{len(candidates)} models ({listed(candidates)})" if candidates else "no model"
     raise ModelFileError(
-        f"which model? ./{folder} holds {found}: name one with --model, or set the variable {MODEL_VARIABLE}"
+        f"which model? ./models holds {found}: name one with --model, or set the variable {MODEL_VARIABLE}"
     )

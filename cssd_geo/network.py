@@ -149,11 +149,6 @@ class CSSD(nn.Module):
             self.discriminant.requires_grad_(requires_grad=False)  # found in closed form
 
     @property
-    def halo(self) -> Halo:
-        """Pixels that the network needs around those that it classifies."""
-        return self.config.halo
-
-    @property
     def spectral_map(self) -> nn.Linear | None:
         """The spectral stage where it is one free linear map of the bands; None where it is as published."""
         return self.spectral.map if isinstance(self.spectral, _LinearSpectral) else None
@@ -198,10 +193,11 @@ class CSSD(nn.Module):
         Returns:
             Logits of (B, K).
         """
-        pixels = bands.permute(0, 2, 3, 1)[valid[:, 0]]  # (n,S)
-        rows = torch.zeros(valid[:, 0].shape, dtype=torch.int64, device=bands.device)
-        rows[valid[:, 0]] = torch.arange(1, len(pixels) + 1, device=bands.device)
-        return self.classify_windows(pixels, rows)
+        usable = valid[:, 0]
+        pixels = bands.permute(0, 2, 3, 1)[usable]  # (n,S)
+        lookup = torch.zeros(usable.shape, dtype=torch.int64, device=bands.device)
+        lookup[usable] = torch.arange(1, len(pixels) + 1, device=bands.device)
+        return self.classify_windows(pixels, lookup)
 
     def classify_windows(self, pixels: Tensor, lookup: Tensor) -> Logits:
         """Classify the centre of each window, where windows share pixels: the spectral stages see each once.
@@ -213,7 +209,9 @@ class CSSD(nn.Module):
         Returns:
             Logits of (B, K).
         """
-        features = _activate(self.spectral_norm, self.spectral(pixels))  # (n,C)
+        features = self.spectral(pixels)  # (n,C)
+        if self.spectral_norm is not None:
+            features = functional.gelu(self.spectral_norm(features))
         inner = _shrink(lookup[:, None], MARGIN)[:, 0]  # (B,w,w)
         seen = (inner > 0).to(pixels.dtype)
         logits = self._vote(self.refine.attend(features), lookup)  # (B,w,w,K)
@@ -350,10 +348,6 @@ def _fold_norm(
         return weight, bias
     scale, shift = _scale_and_shift(norm)
     return weight * scale.view(-1, *[1] * (weight.dim() - 1)), bias * scale + shift
-
-
-def _activate(norm: nn.BatchNorm1d | None, features: Tensor) -> Tensor:
-    return features if norm is None else functional.gelu(norm(features))
 
 
 def _look_up(rows: Tensor, lookup: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from cssd_geo.calibration import Calibration, cross_fitted, fit_calibration
 from cssd_geo.errors import InputError
-from cssd_geo.losses import distillation_loss
+from cssd_geo.learning.fitting import distillation_loss
 from cssd_geo.network import Logits
 
 

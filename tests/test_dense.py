@@ -48,7 +48,7 @@ class Case:
     @property
     def usable(self) -> Tensor:
         """(h, v) validity of the pixels that are classified."""
-        halo, (height, width) = self.network.halo, self.valid.shape
+        halo, (height, width) = self.network.config.halo, self.valid.shape
         return self.valid[halo.before : height - halo.after, halo.before : width - halo.after]
 
 
@@ -168,7 +168,7 @@ def test_panels_and_bands_of_any_size_lead_to_the_same(case: Case, pieces: tuple
 @given(case=cases(17, 23), cut=st.tuples(st.integers(1, 16), st.integers(1, 22)))
 @settings(max_examples=40, deadline=None)
 def test_tiled_equals_whole(case: Case, cut: tuple[int, int]) -> None:
-    classify, halo, (height, width) = ready(case), case.network.halo.total, case.usable.shape
+    classify, halo, (height, width) = ready(case), case.network.config.halo.total, case.usable.shape
     whole = classify(case.stored, case.valid)
     below, beyond = min(cut[0], height - 1), min(cut[1], width - 1)
     for rows in (slice(0, below or height), slice(below, height)):
@@ -294,7 +294,7 @@ def fields(config: NetworkConfig) -> tuple[Case, Tensor]:
 def train(case: Case, truth: Tensor) -> None:
     """A few steps, enough where classes are easy to tell apart."""
     network, bands = case.network.float().train(), case.normalised.float()
-    side, centre = network.config.receptive_field, network.halo.before
+    side, centre = network.config.receptive_field, network.config.halo.before
     optimizer = torch.optim.AdamW(network.parameters(), 3e-3)
     for _ in range(40):
         corners = torch.randint(len(truth) - side, (32, 2)).tolist()

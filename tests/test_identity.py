@@ -19,7 +19,7 @@ from cssd_geo.errors import SceneError
 from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.products import open_scene
-from cssd_geo.runs.identity import SceneWatch, scene_digest, scene_files, scene_key
+from cssd_geo.runs.identity import SceneIdentity, SceneWatch, scene_files
 from cssd_geo.scenes.scene import Scene, scene_of_array
 from cssd_geo.tiles import Window
 
@@ -40,6 +40,14 @@ class Spots:
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
     return open_scene(write_scene(tmp_path))
+
+
+def scene_key(scene: Scene) -> dict[str, str] | None:
+    return SceneIdentity.of(scene).key
+
+
+def scene_digest(scene: Scene) -> str | None:
+    return SceneIdentity.of(scene).digest
 
 
 def test_a_copy_is_the_same_scene(scene: Scene, tmp_path: Path) -> None:
@@ -112,7 +120,7 @@ def test_a_folder_counts_by_all_names_and_sizes(scene: Scene, tmp_path: Path) ->
 
 def test_a_scene_that_is_gone_is_an_error(scene: Scene, tmp_path: Path) -> None:
     (tmp_path / "scene.tif").unlink()
-    for look in (scene_key, scene_digest, SceneWatch):
+    for look in (SceneIdentity.of, SceneWatch):
         with pytest.raises(SceneError, match=r"scene\.tif is gone since it was opened"):
             look(scene)
 

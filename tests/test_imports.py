@@ -51,7 +51,7 @@ formats   emit
 compute   kernels projection rows transfer workers
 compute   dilation pooling
 .         calibration network
-.         dense losses model
+.         dense model
 learning  baselines discriminant sampling validation windows
 learning  fitting labelled_scenes whitening
 learning  labelled_pixels trainer

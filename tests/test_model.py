@@ -362,23 +362,31 @@ def test_the_model_given_is_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_model("a.safetensors") == Path("a.safetensors")
 
 
-def test_else_the_variable_else_the_only_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "one.safetensors").touch()
-    (tmp_path / "readme.txt").touch()
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder where models are looked for."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    return tmp_path / "models"
+
+
+def test_else_the_variable_else_the_only_one(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (models / "one.safetensors").touch()
+    (models / "readme.txt").touch()
     monkeypatch.setenv("CSSD_GEO_MODEL", "there.safetensors")
-    assert find_model(None, tmp_path) == Path("there.safetensors")
+    assert find_model(None) == Path("there.safetensors")
     monkeypatch.setenv("CSSD_GEO_MODEL", "")
-    assert find_model(None, tmp_path) == tmp_path / "one.safetensors"
+    assert find_model(None) == Path("models/one.safetensors")
 
 
-def test_none_or_two_models_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_none_or_two_models_are_an_error(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CSSD_GEO_MODEL", raising=False)
-    with pytest.raises(ModelFileError, match=r"holds no model: name one with --model"):
-        find_model(None, tmp_path)
+    with pytest.raises(ModelFileError, match=r"\./models holds no model: name one with --model"):
+        find_model(None)
     for name in ("one", "two"):
-        (tmp_path / f"{name}.safetensors").touch()
+        (models / f"{name}.safetensors").touch()
     with pytest.raises(ModelFileError, match=r"2 models .*one\.safetensors.*two\.safetensors"):
-        find_model(None, tmp_path)
+        find_model(None)
 
 
 # ---- plain values -------------------------------------------------------------------------------------------

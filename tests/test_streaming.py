@@ -21,7 +21,7 @@ from test_scene import LAYOUTS
 
 from cssd_geo.budget import Blocks
 from cssd_geo.engine.inference import TileClassifier
-from cssd_geo.engine.streaming import classified_tiles, one_ahead, read_tiles
+from cssd_geo.engine.streaming import one_ahead, read_tiles, this_machine
 from cssd_geo.errors import SceneError
 from cssd_geo.products import open_scene
 from cssd_geo.scenes.scene import Scene, scene_of_array
@@ -32,6 +32,7 @@ BANDS, HEIGHT, WIDTH = 4, 45, 61
 PARTS = ("disagreement", "probabilities")
 USED = np.array([0, 2, 3])
 PATIENCE = 10.0
+HERE = this_machine("cpu", "float32")
 """Seconds after which what should have happened will not."""
 
 
@@ -318,7 +319,7 @@ def test_no_more_than_three_tiles_are_in_memory_whichever_stage_is_slow(
         return classify(*args, **options)
 
     monkeypatch.setattr(classifier, "classify", slow)
-    for _ in classified_tiles(classifier, scene, classifier.plan(scene, 24)):
+    for _ in HERE.results(classifier, scene, classifier.plan(scene, 24)):
         time.sleep(write)
     assert 2 <= source.most <= 3
     assert all(ref() is None for ref in source.alive)
@@ -332,7 +333,7 @@ def test_results_come_in_the_plan_s_order_and_are_those_of_each_tile_alone(
     classifier = TileClassifier(random_model(bands=BANDS), scene, torch.device("cpu"))
     plan = classifier.plan(scene, 19)
     before, tiles = threads(), []
-    for tile, result in classified_tiles(classifier, scene, plan, parts=PARTS):
+    for tile, result in HERE.results(classifier, scene, plan, parts=PARTS):
         alone = classifier(*scene.read(tile.padded, np.arange(BANDS)), parts=PARTS)
         for part in ("class_map", "confidence", *PARTS):
             np.testing.assert_array_equal(getattr(result, part), getattr(alone, part))
@@ -364,7 +365,7 @@ def test_while_a_tile_is_written_the_next_ones_are_computed(
 
     monkeypatch.setattr(classifier, "classify", noted)
     plan, taken = classifier.plan(scenes["tiles"], 24), []
-    for tile, _ in classified_tiles(classifier, scenes["tiles"], plan):
+    for tile, _ in HERE.results(classifier, scenes["tiles"], plan):
         taken.append(tile)
         assert wait_for(lambda: len(computed) == min(len(taken) + at_once, len(plan)))
     assert threading.get_ident() not in computed
@@ -379,7 +380,7 @@ def test_a_scene_that_breaks_off_ends_all_stages(tmp_path: Path) -> None:
     classifier = TileClassifier(random_model(bands=BANDS), scene, torch.device("cpu"))
     before = threads()
     with pytest.raises(SceneError, match=r"s\.tif cannot be read at row"):
-        list(classified_tiles(classifier, scene, classifier.plan(scene, 8)))
+        list(HERE.results(classifier, scene, classifier.plan(scene, 8)))
     gc.collect()
     assert wait_for(lambda: threads() == before)
 
@@ -392,7 +393,7 @@ def test_an_error_that_is_kept_keeps_no_thread(scenes: dict[str, Scene], monkeyp
         with monkeypatch.context() as patch:
             patch.setattr(classifier, fails, lambda *_, **__: 1 / 0)
             with pytest.raises(ZeroDivisionError) as kept:
-                list(classified_tiles(classifier, scene, plan))
+                list(HERE.results(classifier, scene, plan))
         assert wait_for(lambda: threads() == before), fails
         assert kept.tb is not None
 
@@ -401,7 +402,7 @@ def test_a_consumer_that_stops_leaves_no_thread(scenes: dict[str, Scene]) -> Non
     scene = scenes["deflated tiles"]
     classifier = TileClassifier(random_model(bands=BANDS), scene, torch.device("cpu"))
     before = threads()
-    for tile, _ in classified_tiles(classifier, scene, classifier.plan(scene, 8)):
+    for tile, _ in HERE.results(classifier, scene, classifier.plan(scene, 8)):
         if tile.index == 2:
             break
     gc.collect()

@@ -14,12 +14,12 @@ from scenes import coordinate_cube, random_model, write_raster
 
 from cssd_geo.compute import transfer
 from cssd_geo.compute.transfer import load
-from cssd_geo.engine import streaming
 from cssd_geo.engine.inference import TileClassifier
-from cssd_geo.engine.streaming import classified_tiles
+from cssd_geo.engine.streaming import this_machine
 from cssd_geo.products import open_scene
 
 CPU = torch.device("cpu")
+HERE = this_machine("cpu", "float32")
 
 
 @given(
@@ -86,12 +86,12 @@ def test_where_memory_runs_out_for_the_next_tile_the_run_goes_on(
     scene = open_scene(write_raster(tmp_path / "s.tif", coordinate_cube(5, 50, 70) % 977))
     classifier = TileClassifier(random_model(bands=5), scene, CPU)
     plan, parts = classifier.plan(scene, 24), ("disagreement", "probabilities")
-    expected = list(classified_tiles(classifier, scene, plan, parts=parts))
+    expected = list(HERE.results(classifier, scene, plan, parts=parts))
     classifier.device = torch.device("meta")
     monkeypatch.setattr(classifier, "load", lambda values, valid, shape: load(values, valid, CPU, shape))
     full(monkeypatch, times=3)
     for (tile, result), (same, alone) in zip(
-        classified_tiles(classifier, scene, plan, parts=parts), expected, strict=True
+        HERE.results(classifier, scene, plan, parts=parts), expected, strict=True
     ):
         assert tile == same
         for part in ("class_map", "confidence", *parts):
@@ -107,7 +107,7 @@ def test_tiles_of_one_shape_have_the_results_of_tiles_as_they_are(
     scene = open_scene(write_raster(tmp_path / "s.tif", cube, nodata=-5))
     classifier = TileClassifier(random_model(bands=5), scene, CPU)
     plan, parts = classifier.plan(scene, tile_size), ("disagreement", "probabilities")
-    one_by_one = list(classified_tiles(classifier, scene, plan, parts=parts))
+    one_by_one = list(HERE.results(classifier, scene, plan, parts=parts))
 
     shapes, as_on_a_gpu = set(), load
 
@@ -119,7 +119,7 @@ def test_tiles_of_one_shape_have_the_results_of_tiles_as_they_are(
     classifier.device = torch.device("meta")  # any that is no CPU: tiles get one shape
     monkeypatch.setattr(classifier, "load", lambda values, valid, shape: noted(values, valid, CPU, shape))
     for (tile, result), (same, expected) in zip(
-        streaming.classified_tiles(classifier, scene, plan, parts=parts), one_by_one, strict=True
+        HERE.results(classifier, scene, plan, parts=parts), one_by_one, strict=True
     ):
         assert tile == same
         for part in ("class_map", "confidence", *parts):

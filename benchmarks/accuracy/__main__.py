@@ -30,9 +30,7 @@ from public import PublicSceneError
 from cssd_geo.accuracy.splits import few_shot, separation, split_polygons
 from cssd_geo.errors import CssdGeoError
 from cssd_geo.labels import Labels
-from cssd_geo.learning.windows import read_pixels
 from cssd_geo.options import RECEPTIVE_FIELD
-from cssd_geo.scenes.scene import Scene
 from cssd_geo.training import LEAST_PIXELS
 
 SEEDS = (1330, 1220, 1336, 1337, 1224, 1236, 1226, 1235, 1233, 1229)
@@ -93,17 +91,12 @@ def missing(options: argparse.Namespace, done: list[Row]) -> Iterator[Row]:
                         case = {"scene": name, "split": split, "shots": shots, "seed": seed, "method": method}
                         if _key(case) in there:
                             continue
-                        data = data or cubes.labelled(name, options.data, _read, fetch=options.fetch)
+                        data = data or cubes.labelled(name, options.data, fetch=options.fetch)
                         yield from _run(data, case, options.distance)
 
 
 def _key(row: Row) -> tuple[Any, ...]:
     return row["scene"], row["split"], row["shots"], row["seed"], row["method"].split(":")[0]
-
-
-def _read(scene: Scene, labels: Labels) -> cubes.Labelled:
-    spectra, valid = read_pixels(scene, labels.rows, labels.cols, scene.bands.good_indexes)
-    return cubes.Labelled(scene=scene, labels=labels.select(valid), spectra=spectra[valid])
 
 
 def _run(data: cubes.Labelled, case: Row, distance: int) -> Iterator[Row]:

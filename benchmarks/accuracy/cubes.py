@@ -1,7 +1,7 @@
 """Scenes with labels to measure on: made up, from a folder of rasters, or the usual benchmarks as .mat files."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from cssd_geo.classes import ClassTable
 from cssd_geo.demo.files import write_scene
 from cssd_geo.demo.landscape import make_landscape
 from cssd_geo.labels import Labels, read_labels
+from cssd_geo.learning.windows import read_pixels
 from cssd_geo.products import open_scene
 from cssd_geo.scenes.scene import Scene
 
@@ -43,7 +44,7 @@ class Labelled:
     """(n, S) of the labelled pixels."""
 
 
-def labelled(name: str, data: Path, read: Callable[[Scene, Labels], Labelled], *, fetch: bool = False) -> Labelled:
+def labelled(name: str, data: Path, *, fetch: bool = False) -> Labelled:
     """Open a scene of `NAMES`; those but the demo lie under `data`, where `fetch` puts missing public ones.
 
     Raises:
@@ -54,12 +55,12 @@ def labelled(name: str, data: Path, read: Callable[[Scene, Labels], Labelled], *
     if name == "demo":
         files = write_scene(make_landscape(), folder)
         scene = open_scene(files.scene)
-        return read(scene, read_labels(files.labels, scene.grid))
+        return _read(scene, read_labels(files.labels, scene.grid))
     if name in FOLDERS:
         raster, vector, field = FOLDERS[name]
         _require(data / name / raster, data / name / vector)
         scene = open_scene(data / name / raster)
-        return read(scene, _by_name(read_labels(data / name / vector, scene.grid, class_field=field)))
+        return _read(scene, _by_name(read_labels(data / name / vector, scene.grid, class_field=field)))
     if fetch and name in PUBLIC:
         fetch_scene(name, data)
     paths = [data / file for file in MATS[name]]
@@ -70,7 +71,12 @@ def labelled(name: str, data: Path, read: Callable[[Scene, Labels], Labelled], *
     scene_path = _write(folder / "scene.tif", cube.transpose(2, 0, 1))
     truth_path = _write(folder / "truth.tif", truth[None].astype(np.uint8), nodata=0)
     scene = open_scene(scene_path)
-    return read(scene, read_labels(truth_path, scene.grid))
+    return _read(scene, read_labels(truth_path, scene.grid))
+
+
+def _read(scene: Scene, labels: Labels) -> Labelled:
+    spectra, valid = read_pixels(scene, labels.rows, labels.cols, scene.bands.good_indexes)
+    return Labelled(scene=scene, labels=labels.select(valid), spectra=spectra[valid])
 
 
 def _by_name(labels: Labels) -> Labels:

@@ -55,7 +55,7 @@ def classify_as_toolboxes_do(network: CSSD, cube: NDArray[np.float32]) -> NDArra
     Windows are cut on the CPU and classified where the network is. They have their halo, so that this equals the
     map to rounding.
     """
-    halo, side, device = network.halo, network.config.receptive_field, network.refine.element.device
+    halo, side, device = network.config.halo, network.config.receptive_field, network.refine.element.device
     height, width = cube.shape[:2]
     margins = ((halo.before, halo.after), (halo.before, halo.after))
     padded = np.pad(cube, (*margins, (0, 0)))

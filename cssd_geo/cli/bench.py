@@ -3,6 +3,7 @@
 import json
 import tempfile
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,14 +95,13 @@ def command(
     here, setting = machine(place), {"device": place.type, "repeats": repeats}
     say(", ".join(f"{name} {value}" for name, value in (here | setting).items()))
     networks, files = [], []
-    for b, k in ((b, k) for b in bands for k in classes):
+    for b, k in product(bands, classes):
         networks.append(network_rates(folder, bands=b, classes=k, **shared))
         say(_network_table(networks[-1]))
         say(_FILE_HEADING)
-        for n, name in ((n, name) for n in size for name in layout):
-            with tempfile.TemporaryDirectory(dir=folder) as place_for_files:
-                where = Path(place_for_files)
-                rates = file_rates(where, name, size=n, bands=b, classes=k, memory=memory, **shared)
+        for n, name in product(size, layout):
+            with tempfile.TemporaryDirectory(dir=folder) as where:
+                rates = file_rates(Path(where), name, size=n, bands=b, classes=k, memory=memory, **shared)
             files.append(rates)
             say(_file_row(rates))
     if as_json:

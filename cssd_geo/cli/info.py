@@ -49,18 +49,14 @@ def command(
     if Path(path).suffix == ".safetensors":
         if model or quicklook or any(choice.values()):
             raise InputError(f"{path} is a model; the options of scenes have no meaning for it: leave them out")
-        facts = _of_model(path)
+        from cssd_geo.model_info import describe_model  # noqa: PLC0415 - --help does not wait for torch
+
+        facts = describe_model(path)
         lines = [facts["model"], *_grouped(lines_of(facts))]
     else:
         facts = _of_scene(path, choice, model, quicklook, overwrite=overwrite)
         lines = list(_scene_lines(facts))
     click.echo(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) if as_json else "\n".join(lines))
-
-
-def _of_model(path: str | Path) -> dict[str, Any]:
-    from cssd_geo.model_info import describe_model  # noqa: PLC0415 - --help does not wait for torch
-
-    return describe_model(path)
 
 
 def _of_scene(

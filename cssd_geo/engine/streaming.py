@@ -26,31 +26,6 @@ Pixels = tuple[Tile, NDArray[Any], NDArray[np.bool_]]
 _END: Any = object()
 
 
-def classified_tiles(
-    classifier: TileClassifier,
-    scene: Readable,
-    plan: TilePlan,
-    *,
-    parts: Collection[str] = (),
-    skip: Collection[int] = (),
-    busy: Busy | None = None,
-) -> Iterator[tuple[Tile, TileResult]]:
-    """Classify the tiles of a plan in its order, but for those in `skip`; `parts` names what results must have.
-
-    While the caller writes a tile, the next one is computed, another one comes to the device, and another is read.
-    `busy` is told how long each stage is at work.
-
-    Raises:
-        SceneError: if the scene cannot be read.
-    """
-    busy = Busy() if busy is None else busy
-    read = one_ahead(busy.each("reading", read_tiles(scene, plan, classifier.bands, skip)))
-    tiles = _loaded(classifier, plan, read)
-    if classifier.device.type != "cpu":  # on a CPU nothing moves, and one more tile would only take memory
-        tiles = one_ahead(tiles)
-    return one_ahead(_classified(classifier, tiles, parts, busy))
-
-
 @dataclass(frozen=True, kw_only=True)
 class ThisMachine:
     """Where tiles are computed: here, one after the other."""
@@ -74,8 +49,19 @@ class ThisMachine:
         parts: Collection[str] = (),
         skip: Collection[int] = (),
     ) -> Iterator[tuple[Tile, TileResult]]:
-        """See `classified_tiles`."""
-        return classified_tiles(classifier, scene, plan, parts=parts, skip=skip, busy=self.busy)
+        """Classify the tiles of a plan in its order, but for those in `skip`; `parts`: what results must have.
+
+        While the caller writes a tile, the next one is computed, another one comes to the device, and another is
+        read.
+
+        Raises:
+            SceneError: if the scene cannot be read.
+        """
+        read = one_ahead(self.busy.each("reading", read_tiles(scene, plan, classifier.bands, skip)))
+        tiles = _loaded(classifier, plan, read)
+        if classifier.device.type != "cpu":  # on a CPU nothing moves, and one more tile would only take memory
+            tiles = one_ahead(tiles)
+        return one_ahead(_classified(classifier, tiles, parts, self.busy))
 
 
 def this_machine(device: str, precision: str) -> ThisMachine:

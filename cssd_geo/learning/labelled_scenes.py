@@ -107,20 +107,17 @@ def unite(members: Sequence[LabelledScene]) -> tuple[LabelledScenes, tuple[str, 
         SceneError: if scenes have other bands than the first, or no good band in common.
     """
     scenes, notes = _with_common_bands([member.scene for member in members])
-    table, classes, more = _one_table([member.labels for member in members])
+    parts = [member.labels for member in members]
+    table, classes, more = _one_table(parts)
     polygons, shared = _polygons(members)
-    starts = _starts(scenes)
-    joined = [(member.labels, start) for member, start in zip(members, starts.tolist(), strict=True)]
     labels = Labels(
-        rows=np.concatenate([labels.rows for labels, _ in joined]),
-        cols=np.concatenate([labels.cols + start for labels, start in joined]),
-        classes=np.concatenate(
-            [index[labels.classes] for (labels, _), index in zip(joined, classes, strict=True)]
-        ),
+        rows=np.concatenate([part.rows for part in parts]),
+        cols=np.concatenate([part.cols + start for part, start in zip(parts, _starts(scenes), strict=True)]),
+        classes=np.concatenate([index[part.classes] for part, index in zip(parts, classes, strict=True)]),
         polygons=polygons,
         table=table,
-        notes=tuple(note for labels, _ in joined for note in labels.notes),
-        ids_given=any(labels.ids_given for labels, _ in joined),
+        notes=tuple(note for part in parts for note in part.notes),
+        ids_given=any(part.ids_given for part in parts),
     )
     placed = tuple(replace(member, scene=scene) for member, scene in zip(members, scenes, strict=True))
     return LabelledScenes(members=placed, labels=labels), (*notes, *more, *shared, *_overlaps(members))
@@ -142,24 +139,20 @@ def reflectance(stored: NDArray[Any], scene: Scene, bands: NDArray[np.intp]) -> 
 # Bands
 
 
-def _with_common_bands(scenes: Sequence[Scene]) -> tuple[list[Scene], tuple[str, ...]]:
+def _with_common_bands(scenes: Sequence[Scene]) -> tuple[Sequence[Scene], list[str]]:
     """Mark bands as bad that are bad in any scene; and notes."""
-    first = scenes[0]
-    for scene in scenes[1:]:
+    first, *others = scenes
+    for scene in others:
         _require_same(scene, first)
-    by_position = tuple(note for scene in scenes[1:] for note in _position_notes(scene, first))
+    notes = [note for scene in others for note in _position_notes(scene, first)]
     good = np.array([scene.bands.good for scene in scenes])  # (scene, band)
-    common = good.all(axis=0)
-    lost = np.flatnonzero(good.any(axis=0) & ~common)
-    bad = np.logical_not(common)
-    united = [scene.without_bands(bad) if lost.size else scene for scene in scenes]
-    _require_good_bands(united)
-    if not lost.size:
-        return united, by_position
-    return united, (
-        *by_position,
-        f"Bands that are bad in one of the scenes were dropped in all: {listed(lost + 1, 40)}.",
-    )
+    bad = np.logical_not(good.all(axis=0))
+    lost = np.flatnonzero(good.any(axis=0) & bad)
+    if lost.size:
+        scenes = [scene.without_bands(bad) for scene in scenes]
+        notes += [f"Bands that are bad in one of the scenes were dropped in all: {listed(lost + 1, 40)}."]
+    _require_good_bands(scenes)
+    return scenes, notes
 
 
 def _position_notes(scene: Scene, first: Scene) -> Iterator[str]:

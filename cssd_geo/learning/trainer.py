@@ -171,25 +171,17 @@ def _mean_and_deviation(values: Floats) -> tuple[Floats, Floats]:
 
 @contextmanager
 def _one_at_a_time(on_epoch: Callable[[Epoch], None] | None) -> Iterator[Callable[[Epoch], None]]:
-    """Let several threads tell their epochs. If the context ends with an error, each ends with its next one."""
+    """Let several threads tell their epochs. Who still trains when the context ends, ends with its next epoch."""
     turn, over = Lock(), Event()
 
     def tell(epoch: Epoch) -> None:
-        with turn, _setting(over):
+        with turn:
             if over.is_set():
                 raise RuntimeError("another training has failed, so nobody waits for this one")
             if on_epoch is not None:
                 on_epoch(epoch)
 
-    with _setting(over):
-        yield tell
-
-
-@contextmanager
-def _setting(event: Event) -> Iterator[None]:
-    """Set the event if there is an error."""
     try:
-        yield
-    except BaseException:
-        event.set()
-        raise
+        yield tell
+    finally:
+        over.set()

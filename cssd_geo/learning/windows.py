@@ -14,6 +14,8 @@ from cssd_geo.tiles import Halo, Window, plan_tiles, tiles_of_pixels
 
 _OUTSIDE = 0
 """Row of the pixel table that stands for every pixel that is not valid or lies outside of the scene."""
+_MOST_PAIRS = 20_000
+"""Of neighbours that are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +48,8 @@ class TrainingWindows:
         """Of memory."""
         return self.pixels.nbytes + self.lookup.nbytes
 
-    def neighbour_differences(self, most: int = 20_000) -> NDArray[np.float32]:
-        """(m, S) differences between pixels that lie side by side, at most so many, drawn at random.
+    def neighbour_differences(self) -> NDArray[np.float32]:
+        """(m, S) differences between pixels that lie side by side, at most `_MOST_PAIRS`, drawn at random.
 
         Equal neighbours are left out: they are copies of one measurement, as resampling to a grid makes them, and
         would say that pixels hardly differ.
@@ -55,7 +57,7 @@ class TrainingWindows:
         left, right = self.lookup[:, :, :-1].numpy(), self.lookup[:, :, 1:].numpy()
         valid = (left != _OUTSIDE) & (right != _OUTSIDE)
         pairs = np.unique(left[valid] * len(self.pixels) + right[valid])  # one number for each
-        chosen = np.random.default_rng(0).permutation(pairs)[:most]
+        chosen = np.random.default_rng(0).permutation(pairs)[:_MOST_PAIRS]
         left_pixels, right_pixels = (self.pixels[rows].numpy() for rows in np.divmod(chosen, len(self.pixels)))
         differences = np.asarray(right_pixels - left_pixels, np.float32)
         return differences[differences.any(axis=1)]

@@ -78,6 +78,11 @@ class RasterWriter:
         self._checksum = 0
         self._counts = np.zeros(np.iinfo(layer.dtype).max + 1 if layer.classes else 0, np.uint64)
 
+    @property
+    def counts(self) -> NDArray[np.uint64]:
+        """Pixels of each value that were written so far, of a class map; empty for other layers."""
+        return self._counts
+
     def __enter__(self) -> Self:
         try:
             with self._failures("opened"), _without_georeference():

@@ -27,12 +27,15 @@ _MASK_PIXELS = 1 << 24
 
 @dataclass(frozen=True, kw_only=True)
 class SceneIdentity:
-    """What tells a scene from others."""
+    """What tells a scene from others; nothing where something in it cannot be told from its like."""
 
     key: dict[str, str] | None
-    """See `scene_key`."""
+    """By names for the analyst; None for one that is not in files on this machine.
+
+    The time of a file's last change does not count, so that a copy is the same scene.
+    """
     digest: str | None
-    """See `scene_digest`."""
+    """SHA-256 of the key; of a scene that is not in files on this machine, of its name and how it is read."""
 
     @classmethod
     def of(cls, scene: Scene) -> "SceneIdentity":
@@ -49,28 +52,6 @@ class SceneIdentity:
         contents = {f"the content of {path.name}": _content(path, scene.name) for path in scene_files(scene)}
         key = {name: content for name, content in contents.items() if content is not None} | reading
         return cls(key=key, digest=_digest(key))
-
-
-def scene_key(scene: Scene) -> dict[str, str] | None:
-    """Tell a scene from others, by names for the analyst; None for one that is not in files on this machine.
-
-    The time of a file's last change does not count, so that a copy is the same scene.
-
-    Raises:
-        SceneError: if a file or a mask cannot be read, or is gone.
-    """
-    return SceneIdentity.of(scene).key
-
-
-def scene_digest(scene: Scene) -> str | None:
-    """SHA-256 of the key; of a scene that is not in files on this machine, of its name and how it is read.
-
-    None where something cannot be told from its like.
-
-    Raises:
-        SceneError: as `scene_key` does.
-    """
-    return SceneIdentity.of(scene).digest
 
 
 def scene_files(scene: Scene) -> tuple[Path, ...]:
@@ -133,10 +114,6 @@ def _state(file: Path) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
-def _counts(name: str) -> bool:
-    return name not in _NOT_CONTENT
-
-
 def _content(path: Path, scene: str, *, copied: bool = False) -> str | None:
     """None for a side file that says nothing, see `side_fingerprint`."""
     try:
@@ -148,7 +125,8 @@ def _content(path: Path, scene: str, *, copied: bool = False) -> str | None:
 def _reading(scene: Scene) -> dict[str, str] | None:
     """How values become reflectance and which pixels count; None where something cannot be told from its like."""
     try:
-        facts = _digest({item.name: getattr(scene, item.name) for item in fields(scene) if _counts(item.name)})
+        names = [item.name for item in fields(scene) if item.name not in _NOT_CONTENT]
+        facts = _digest({name: getattr(scene, name) for name in names})
     except TypeError:
         return None
     masks = {f"mask {number}": _mask_digest(mask, scene) for number, mask in enumerate(scene.masks, 1)}

@@ -26,7 +26,7 @@ from cssd_geo.runs.unfinished import folder_of
 from cssd_geo.scenes.scene import Scene
 
 SCENE_TAG = "CSSD_GEO_SCENE_DIGEST"
-"""Tag of every output: which scene, by its files and by how they were read; see `scene_digest`."""
+"""Tag of every output: which scene, by its files and by how they were read; see `SceneIdentity`."""
 PRECISION_TAG = "CSSD_GEO_PRECISION"
 """Tag of every output: in which precision it was computed."""
 _OVERVIEWS = 4 / 3

@@ -18,7 +18,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
 import cssd_geo
@@ -90,7 +89,8 @@ class Run:
         self._unfinished = Unfinished(self._target, self._raw, guard=SceneWatch(scene).check)
         self._identity = SceneIdentity(key=None, digest=None)
         self._tolerant = Tolerant(scene) if options.on_error == "skip" else None
-        self._counts = np.zeros(classifier.model.classes.ids[-1] + 1, np.int64)
+        self.pixels: dict[str, int] = {}
+        """Of each class by name, once the map is assembled; all others under "unclassified"."""
         self.pixels_done = 0
         """Pixels of the tiles that are done, or put."""
 
@@ -137,13 +137,6 @@ class Run:
         """Blocks of the scene that could not be read, from top to bottom."""
         return tuple(sorted(self._unfinished.unreadable, key=lambda window: (window.row, window.col)))
 
-    @property
-    def pixels(self) -> dict[str, int]:
-        """Pixels of each class by name, once the map is assembled; all others under "unclassified"."""
-        named = zip(self._model.classes.names, self._model.classes.ids, strict=True)
-        counts = {name: int(self._counts[value]) for name, value in named}
-        return counts | {UNCLASSIFIED_NAME: int(self._counts[UNCLASSIFIED])}
-
     def put(self, tile: Tile, result: TileResult) -> None:
         """Take the result of a tile.
 
@@ -164,9 +157,12 @@ class Run:
         """
         self._unfinished.require_whole()
         with ExitStack() as stack:
-            writers = {part: RasterWriter(self._tagged(layer), self._scene.map_grid, token=self._token)
-                       for part, layer in self._layers.items()}  # fmt: skip
+            grid, token = self._scene.map_grid, self._token
+            writers = {
+                part: RasterWriter(self._tagged(layer), grid, token=token) for part, layer in self._layers.items()
+            }
             made = [self._made(part, stack.enter_context(writer)) for part, writer in writers.items()]
+            self.pixels = self._by_name(writers["class_map"].counts)
             self._require_free_targets()
             self._unfinished.publishes(made)
             for writer in reversed(writers.values()):
@@ -181,11 +177,13 @@ class Run:
 
     def _made(self, part: str, writer: RasterWriter) -> Path:
         for window in self._strips(part):
-            block = self._read(part, window)
-            writer.write(block, window)
-            if part == "class_map":
-                self._counts += np.bincount(block.ravel(), minlength=len(self._counts))
+            writer.write(self._read(part, window), window)
         return writer.prepare()
+
+    def _by_name(self, counts: NDArray[Any]) -> dict[str, int]:
+        classes = self._model.classes
+        named = dict(zip((*classes.names, UNCLASSIFIED_NAME), (*classes.ids, UNCLASSIFIED), strict=True))
+        return {name: int(counts[value]) for name, value in named.items()}
 
     def _read(self, part: str, window: Window) -> NDArray[Any]:
         """Results for a window of the map; those of a scene in sensor geometry go through its look-up table."""

@@ -130,7 +130,8 @@ class Unfinished:
             self._journal = self._stack.enter_context(journal.Journal(self._journal_path))
             for folder in (self.folder, self.target.parent):
                 sync(folder)
-            self._take(entries if goes_on else [])
+            if goes_on:
+                self._take(entries)
         self._keep, self._begun = key is not None, True
 
     def remove(self) -> None:
@@ -213,10 +214,10 @@ class Unfinished:
         Raises:
             OutputError: if the disk does not take it.
         """
-        entry = {"publishes": [_identity(file) for file in files]}
+        identities = [_identity(file) for file in files]
         with self.failures("written"):
-            self._journal.append([entry])
-        self._note([entry])
+            self._journal.append([{"publishes": identities}])
+        self._published += identities
 
     def owns(self, path: Path) -> bool:
         """Whether a file that is there was published by this very run."""
@@ -245,7 +246,7 @@ class Unfinished:
 
     def _require_same(self, head: journal.Entry | None, key: Key, tiles: int) -> journal.Entry:
         afresh = "or discard what is done and start afresh with --restart"
-        before = None if head is None else head.get("key")
+        before = (head or {}).get("key")
         if head is None or not isinstance(before, dict):
             raise OutputError(
                 f"the journal of an unfinished run to {self.target} is damaged ({self._journal_path}): "
@@ -268,19 +269,18 @@ class Unfinished:
             raise OutputError(f"{self._journal_path} is damaged: start afresh with --restart")
         return plan_tiles(**sizes, halo=plan.halo)
 
-    def _take(self, entries: Iterable[journal.Entry]) -> None:
+    def _take(self, entries: Sequence[journal.Entry]) -> None:
         """Take what an earlier program has recorded, where the disk has kept it."""
         latest = {entry["tile"]: entry for entry in entries if self._is_tile(entry)}
-        self._note(entry for entry in entries if "publishes" in entry)
         self._note(entry for entry in latest.values() if self._is_kept(entry))
-
-    def _note(self, entries: Iterable[journal.Entry]) -> None:
         for entry in entries:
-            if "tile" in entry:
-                self._tiles[entry["tile"]] = entry
-                self.unreadable |= {Window(row=r, col=c, height=h, width=w) for r, c, h, w in entry["unreadable"]}
-            elif isinstance(entry["publishes"], list):
+            if isinstance(entry.get("publishes"), list):
                 self._published += entry["publishes"]
+
+    def _note(self, tiles: Iterable[journal.Entry]) -> None:
+        for entry in tiles:
+            self._tiles[entry["tile"]] = entry
+            self.unreadable |= {Window(row=r, col=c, height=h, width=w) for r, c, h, w in entry["unreadable"]}
 
     def _is_tile(self, entry: journal.Entry) -> bool:
         index, checksums, blocks = (entry.get(name) for name in ("tile", "checksums", "unreadable"))
