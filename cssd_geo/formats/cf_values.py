@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cssd_geo.errors import SceneError
 from cssd_geo.formats.cf_axes import SpectralVariable
@@ -35,8 +36,8 @@ class NoData:
         """Whether nothing needs to be replaced."""
         return bool(np.isnan([self.also, self.least, self.most]).all())
 
-    def unify(self, values: Any) -> Any:
-        """Return an array of numpy or dask with `value` in place of all that is no data."""
+    def unify(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return an array with `value` in place of all that is no data."""
         wrong = (values == self.also) | (values < self.least) | (values > self.most)
         return np.where(wrong, values.dtype.type(self.value), values)
 

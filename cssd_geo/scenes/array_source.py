@@ -107,6 +107,10 @@ class ArraySource:
             values = self._change(values)
         return np.asarray(values.transpose(self._axes))
 
+    def has_mask(self) -> bool:
+        """See `StoredSource`: an array has none."""
+        return False
+
     def mask(self, window: Window) -> None:
         """See `Source`: an array has none."""
 

@@ -9,6 +9,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from cssd_geo.bands import Bands
+from cssd_geo.budget import Blocks
 from cssd_geo.errors import InputError, SceneError
 from cssd_geo.files.locations import file_name, local_path
 from cssd_geo.grid import Grid
@@ -249,6 +250,7 @@ def scene_of_source(
     offset: NDArray[np.float64],
     sensor: str | None,
     notes: tuple[str, ...],
+    lookup: GeometryLookup | None = None,
 ) -> Scene:
     """Make a scene of what a source reads from files; reads no pixel.
 
@@ -263,9 +265,10 @@ def scene_of_source(
         offset: (band,) likewise.
         sensor: sensor and product, where they are known.
         notes: for the analyst.
+        lookup: of a scene in sensor geometry.
     """
-    name, blocks = file_name(place), (source.blocks.height, source.blocks.width)
-    block_shape = _reading_block(blocks, height=grid.height, width=grid.width)
+    name = file_name(place)
+    block_shape = _reading_block(source.blocks, height=grid.height, width=grid.width)
     values = lazy(LazyRaster(source, (len(bands), grid.height, grid.width), dtype), block_shape)
     mask = LazyMask(source.mask, grid.height, grid.width) if source.has_mask() else None
     valid = None if mask is None else lazy(mask, block_shape)[0]
@@ -283,6 +286,7 @@ def scene_of_source(
         path=local_path(place),
         sensor=sensor,
         notes=notes,
+        lookup=lookup,
     )
 
 
@@ -345,17 +349,16 @@ def scene_of_array(array: xr.DataArray) -> Scene:
     )
 
 
-def _reading_block(block: tuple[int, int], *, height: int, width: int) -> tuple[int, int]:
-    """Size of dask chunks: whole blocks of a tiled file, about `_CHUNK_PIXELS`; full-width rows of a striped one.
+def _reading_block(blocks: Blocks, *, height: int, width: int) -> tuple[int, int]:
+    """Size of dask chunks, about `_CHUNK_PIXELS`: whole blocks; full-width rows of what lies in rows.
 
     Args:
-        block: (height, width) in which pixels are stored.
+        blocks: in which pixels are stored.
         height: of the scene in pixels.
         width: likewise.
     """
-    block_height, block_width = block
-    if block_width >= width:
-        rows = max(1, _CHUNK_PIXELS // width // block_height) * block_height
-        return min(rows, height), width
-    many = max(1, int((_CHUNK_PIXELS / (block_height * block_width)) ** 0.5))
-    return min(many * block_height, height), min(many * block_width, width)
+    down, across = (1, width) if blocks.divisible else (blocks.height, blocks.width)
+    if across >= width:
+        return min(max(1, _CHUNK_PIXELS // (down * width)) * down, height), width
+    many = max(1, int((_CHUNK_PIXELS / (down * across)) ** 0.5))
+    return min(many * down, height), min(many * across, width)
