@@ -19,6 +19,8 @@ from cssd_geo.files.hdf5_links import SIGNATURE, require_own_values
 from cssd_geo.formats.hdf5_files import MOST
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02")
+_WRITTEN_BY_NETCDF = "_NCProperties"
+"""Attribute of HDF5 files that are NetCDF 4."""
 _ZARR = ("zarr.json", ".zgroup", ".zmetadata", ".zarray")
 _OF_ARRAYS = (".zarray", "zarr.json")
 _OF_CODE = {"pickle", "numcodecs.pickle"}
@@ -116,6 +118,16 @@ def is_store(path: str) -> bool:
     except OSError:
         return False
     return start == SIGNATURE or start.startswith(_CLASSIC)
+
+
+def format_of(path: Path) -> str:
+    """What a store is: "Zarr", "NetCDF" or "HDF5"; NetCDF 4 is HDF5 with a note of the library that wrote it."""
+    if path.is_dir():
+        return "Zarr"
+    if _is_classic(path):
+        return "NetCDF"
+    with h5py.File(path) as file:
+        return "NetCDF" if _WRITTEN_BY_NETCDF in file.attrs else "HDF5"
 
 
 def open_store(path: str) -> Store:
