@@ -39,7 +39,8 @@ accuracy  strata
 scenes    array_bands lookup sources stac validity
 scenes    array_source cube lazy_rasters masks scene_lists
 scenes    scene
-scenes    fill_checks previews unreadable
+scenes    previews unreadable
+scenes    fill_checks
 scenes    scene_checks
 formats   hdf5_files xml_products
 formats   stores
