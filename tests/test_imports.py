@@ -36,7 +36,8 @@ maps      class_rasters
 accuracy  matching metrics reliability split_search
 accuracy  areas splits
 accuracy  strata
-scenes    array_bands lookup sources stac validity
+scenes    array_bands sources stac validity
+scenes    lookup
 scenes    array_source cube lazy_rasters masks scene_lists
 scenes    scene
 scenes    previews unreadable

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import xarray as xr
@@ -29,7 +29,7 @@ from cssd_geo.scenes.cube import (
 from cssd_geo.scenes.lazy_rasters import LazyMask, LazyRaster, lazy
 from cssd_geo.scenes.lookup import GeometryLookup, SensorMask
 from cssd_geo.scenes.sources import ChosenBands, RasterSource, Source, StoredSource
-from cssd_geo.scenes.validity import valid_pixels
+from cssd_geo.scenes.validity import Mask, valid_pixels
 from cssd_geo.tiles import Window
 
 _REAL = "uif"
@@ -38,13 +38,6 @@ _MOST_BYTES = 8
 """Of a value."""
 _CHUNK_PIXELS = 512 * 512
 """Pixels of a dask chunk at most; chunks follow the file's blocks."""
-
-
-class Mask(Protocol):
-    """Says which pixels of a scene are usable. Safe to use from several threads."""
-
-    def read(self, window: Window) -> NDArray[np.bool_]:
-        """Return (y, x), True means usable; `window` lies within the scene."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,26 +179,6 @@ class Scene:
     def noting(self, note: str) -> Self:
         """Return the scene with one more note."""
         return replace(self, notes=(*self.notes, note))
-
-
-def pad(
-    stored: NDArray[Any], valid: NDArray[np.bool_], inside: Window, window: Window
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Extend what was read of `inside` to all of `window`, with pixels that are 0 and not valid.
-
-    Args:
-        stored: (band, y, x) of `inside`, the part of `window` that lies within the scene.
-        valid: (y, x) likewise.
-        inside: where they lie.
-        window: what was asked for.
-    """
-    if inside == window:
-        return stored, valid
-    values = np.zeros((len(stored), window.height, window.width), stored.dtype)
-    seen = np.zeros((window.height, window.width), np.bool_)
-    rows, cols = inside.relative_to(window).slices
-    values[:, rows, cols], seen[rows, cols] = stored, valid
-    return values, seen
 
 
 def scene_of_raster(path: str | Path, *, follow_links: bool = False) -> Scene:
