@@ -96,7 +96,7 @@ def scene_of_variable(
     no_data, remarks = no_data_of(store, cube)
     if text(cube.variable.attrs.get("_Unsigned", "")).lower() == "true" and cube.variable.dtype.kind == "i":
         raise SceneError(
-            f"{store.name}: {cube.path.lstrip('/')} holds unsigned numbers in a signed type (_Unsigned), which is "
+            f"{store.name}: {cube.name} holds unsigned numbers in a signed type (_Unsigned), which is "
             "not read here: store them as an unsigned type"
         )
     stored = _stored_array(cube)

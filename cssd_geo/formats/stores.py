@@ -66,13 +66,13 @@ class Store:
         Raises:
             SceneError: if it is missing; names what is.
         """
-        group, _, name = path.rpartition("/")
-        if (group or "/") not in self.groups:
+        group, name = group_of(path), path.rpartition("/")[2]
+        if group not in self.groups:
             there = ", ".join(each for each in self.groups if each != "/") or "none"
             raise SceneError(
                 f"{self.name} has no group {group.lstrip('/')}: it is incomplete. Its groups: {there}"
             )
-        found = self.groups[group or "/"].variables.get(name)
+        found = self.groups[group].variables.get(name)
         if found is None:
             raise SceneError(
                 f"{self.name} has no variable {path.lstrip('/')}: it is incomplete. {self.contents()}"
@@ -97,6 +97,11 @@ class Store:
         listed = [described(path, variable) for path, variable in shown[:_MOST_LISTED]]
         more = f" and {len(shown) - _MOST_LISTED} more" if len(shown) > _MOST_LISTED else ""
         return f"It holds {', '.join(listed)}{more}." if listed else "It holds no variable."
+
+
+def group_of(path: str) -> str:
+    """Path of the group that a variable lies in."""
+    return path.rpartition("/")[0] or "/"
 
 
 def described(path: str, variable: xr.Variable) -> str:
