@@ -11,7 +11,7 @@ from pyproj.exceptions import ProjError
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
-SAME_PLACE = 0.01
+_SAME_PLACE = 0.01
 """Pixels by which labels and masks may lie beside a scene: programs round transforms; no label is so exact."""
 UNEVEN = 0.1
 """Of a pixel: coordinates of 32 bits are off by as much; pixels that were left out, by more."""
@@ -43,9 +43,9 @@ class Grid:
         moved = [(shift * corner, corner) for corner in corners]
         return all(abs(x - u) + abs(y - v) < tolerance for (x, y), (u, v) in moved)
 
-    def differences(self, other: "Grid", tolerance: float = 1e-6) -> list[str]:
-        """Say how this grid differs from another one; nothing where they are the same (see `same_as`)."""
-        if self.same_as(other, tolerance):
+    def differences(self, other: "Grid") -> list[str]:
+        """Say how the grid of labels or a mask differs from a scene's; nothing where they are the same."""
+        if self.same_as(other, _SAME_PLACE):
             return []
         grids, found = (self, other), list[str]()
         if (self.height, self.width) != (other.height, other.width):
