@@ -6,12 +6,15 @@ from typing import Any
 import numpy as np
 import pyproj
 from affine import Affine
+from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
-SAME_PLACE = 0.01
+_SAME_PLACE = 0.01
 """Pixels by which labels and masks may lie beside a scene: programs round transforms; no label is so exact."""
+UNEVEN = 0.1
+"""Of a pixel: coordinates of 32 bits are off by as much; pixels that were left out, by more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +43,9 @@ class Grid:
         moved = [(shift * corner, corner) for corner in corners]
         return all(abs(x - u) + abs(y - v) < tolerance for (x, y), (u, v) in moved)
 
-    def differences(self, other: "Grid", tolerance: float = 1e-6) -> list[str]:
-        """Say how this grid differs from another one; nothing where they are the same (see `same_as`)."""
-        if self.same_as(other, tolerance):
+    def differences(self, other: "Grid") -> list[str]:
+        """Say how the grid of labels or a mask differs from a scene's; nothing where they are the same."""
+        if self.same_as(other, _SAME_PLACE):
             return []
         grids, found = (self, other), list[str]()
         if (self.height, self.width) != (other.height, other.width):
@@ -99,6 +102,14 @@ class Grid:
         if self.gcps:  # a TIFF holds either; where both are given, the points would be dropped
             return profile | {"gcps": list(self.gcps)}
         return profile | ({} if self.transform is None else {"transform": self.transform})
+
+
+def regular_axis(centres: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Step, and begin of the first, of two or more pixels with these centres; None if not evenly spaced."""
+    step = float(centres[-1] - centres[0]) / (len(centres) - 1)
+    if not np.isfinite(centres).all() or step == 0 or np.abs(np.diff(centres) - step).max() > UNEVEN * abs(step):
+        return None
+    return step, float(centres[0]) - step / 2
 
 
 def _same_crs(one: CRS | None, other: CRS | None) -> bool:

@@ -15,7 +15,7 @@ from scipy import ndimage
 from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, UNCLASSIFIED_NAME, ClassTable
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.files.rasters import is_whole, open_raster, read_valid, read_window
-from cssd_geo.grid import SAME_PLACE, Grid
+from cssd_geo.grid import Grid
 from cssd_geo.maps.class_rasters import note_of_zeros, require_class_raster
 from cssd_geo.maps.class_tables import table_of_values
 from cssd_geo.messages import listed
@@ -256,7 +256,7 @@ def _open_label_raster(path: str | Path, grid: Grid) -> Any:
         dataset = open_raster(path)
     except SceneError as error:
         raise LabelError(f"{path} is no vector, and cannot be read as a raster of classes: {error}") from error
-    differences = Grid.of(dataset).differences(grid, SAME_PLACE)
+    differences = Grid.of(dataset).differences(grid)
     if differences:
         raise LabelError(
             f"{path} is not on the scene's grid: {'; '.join(differences)}. Resample it (nearest) to the scene, "

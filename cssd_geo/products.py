@@ -16,7 +16,7 @@ from cssd_geo.spectra.band_choice import choose_bands, ranges
 
 
 class Format(Protocol):
-    """A module of `formats`."""
+    """How products of one kind are known and opened: a module of `formats`, or an `XmlProduct` of one."""
 
     def recognises(self, path: str) -> bool:
         """Whether a path is a product of this kind: quick, and certain."""
@@ -26,7 +26,7 @@ class Format(Protocol):
 
 
 _VECTORS = (".shp", ".gpkg", ".geojson", ".kml", ".gml", ".fgb")
-_FORMATS: tuple[Format, ...] = (enmap, desis, prisma, neon, emit, cf)
+_FORMATS: tuple[Format, ...] = (enmap.PRODUCT, desis.PRODUCT, prisma, neon, emit, cf)
 """Tried in this order; `cf` takes every NetCDF, HDF5 and Zarr store that no other does."""
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from cssd_geo.bands import segments
 from cssd_geo.errors import InputError, SceneError
 from cssd_geo.files.json_values import json_ready
+from cssd_geo.formats.stores import format_of
 from cssd_geo.products import open_scene
 from cssd_geo.scenes.previews import PixelSample, sample_pixels
 from cssd_geo.scenes.scene import Scene
@@ -18,8 +19,6 @@ from cssd_geo.spectra.band_choice import ranges
 
 if TYPE_CHECKING:
     from cssd_geo.model import Model
-
-_NETCDF = {".nc", ".nc4", ".cdf"}
 
 
 def describe_scene(scene: str | Path | Scene, model: "Model | None" = None) -> dict[str, Any]:
@@ -76,10 +75,8 @@ def _file(scene: Scene) -> dict[str, Any]:
 
 def _store(path: Path) -> dict[str, Any]:
     """The same of NetCDF, HDF5 and Zarr; the files of a folder may be too many to look at."""
-    if path.is_dir():
-        return {"format": "Zarr", "files": [path.name]}
-    kind = "NetCDF" if path.suffix.lower() in _NETCDF else "HDF5"
-    return {"format": kind, "bytes": path.stat().st_size, "files": [path.name]}
+    size = None if path.is_dir() else path.stat().st_size
+    return {"format": format_of(path), "bytes": size, "files": [path.name]}
 
 
 def _bands(scene: Scene) -> dict[str, Any]:

@@ -11,6 +11,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,10 @@ class Window:
         """Number of pixels."""
         return self.height * self.width
 
+    def __str__(self) -> str:
+        """For messages."""
+        return f"row {self.row}, column {self.col} ({self.height} x {self.width} pixels)"
+
     def grow(self, halo: Halo) -> "Window":
         """Return the window with `halo` around it."""
         return Window(
@@ -79,6 +84,12 @@ class Window:
     def relative_to(self, other: "Window") -> "Window":
         """Return this window in the pixel coordinates of `other`."""
         return Window(row=self.row - other.row, col=self.col - other.col, height=self.height, width=self.width)
+
+
+def cuts(part: slice, step: int) -> Iterator[slice]:
+    """Cut a range at the multiples of a step."""
+    places = pairwise([part.start, *range((part.start // step + 1) * step, part.stop, step), part.stop])
+    return (slice(start, stop) for start, stop in places)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,9 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from cssd_geo.errors import SceneError
+from cssd_geo.grid import Grid
 from cssd_geo.model import Model
+from cssd_geo.scenes.previews import EVEN_STEPS, readable_pixels, some_of
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.scene_checks import NO_SCALE
 from cssd_geo.spectra.alignment import align
@@ -45,8 +46,6 @@ _MOST_WINDOWS = 64
 """That are looked at, where much is nodata."""
 _NOTHING = float(np.finfo(np.float64).tiny)
 """In place of ratios of 0 and less, which have no logarithm."""
-_R2 = np.array([0.7548776662466927, 0.5698402909980532])
-"""Steps of Roberts' R2 sequence, any first part of which is spread evenly over a square."""
 
 
 def recognise_scale(scene: Scene, model: Model) -> Scene:
@@ -89,14 +88,15 @@ def _ratio(scene: Scene, model: Model) -> Floats:
     positive = np.flatnonzero(model.mean > 0)
     if not positive.size:
         return np.empty(0)
-    chosen = positive[np.linspace(0, len(positive) - 1, min(_BANDS, len(positive))).round().astype(int)]
+    chosen = some_of(positive, _BANDS)
     alignment = align(scene.bands, model.bands, scene.name)
     weights = alignment.weights[chosen]
     used = (weights > 0).any(axis=0)
     bands = alignment.bands[used]
     ratio, seen = np.empty(0), np.empty((len(bands), 0))
     with rasterio.Env(GDAL_CACHEMAX=scene.source.cache_bytes):
-        for number, stored in enumerate(islice(_windows_with_data(scene, bands), _ENOUGH_WINDOWS), start=1):
+        with_data = (values for values in readable_pixels(scene, _windows(scene.grid), bands) if values.size)
+        for number, stored in enumerate(islice(with_data, _ENOUGH_WINDOWS), start=1):
             seen = np.concatenate([seen, stored * scene.scale[bands, None] + scene.offset[bands, None]], axis=1)
             every = np.maximum(weights[:, used] @ seen / model.mean[chosen, None], _NOTHING)
             even = _are_near(every, np.median(every, axis=0))
@@ -107,18 +107,13 @@ def _ratio(scene: Scene, model: Model) -> Floats:
     return ratio
 
 
-def _windows_with_data(scene: Scene, bands: NDArray[np.intp]) -> Iterator[NDArray[Any]]:
-    """Stored values (B, n) of the valid pixels in each of some windows, the same ones each time."""
-    height, width = (min(_SIDE, side) for side in (scene.grid.height, scene.grid.width))
-    room = np.array([scene.grid.height - height + 1, scene.grid.width - width + 1])
+def _windows(grid: Grid) -> Iterator[Window]:
+    """Small windows spread over a scene, the same ones each time."""
+    height, width = min(_SIDE, grid.height), min(_SIDE, grid.width)
+    room = np.array([grid.height - height + 1, grid.width - width + 1])
     for i in range(_MOST_WINDOWS):
-        row, col = ((0.5 + i * _R2) % 1 * room).astype(int).tolist()
-        try:
-            values, valid = scene.read(Window(row=row, col=col, height=height, width=width), bands)
-        except SceneError:  # whether that stops the run is decided where its tile is read
-            continue
-        if valid.any():
-            yield values[:, valid]
+        row, col = ((0.5 + i * np.array(EVEN_STEPS)) % 1 * room).astype(int).tolist()
+        yield Window(row=row, col=col, height=height, width=width)
 
 
 def _fits(power: float, ratio: Floats) -> bool:

@@ -104,6 +104,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "other table": (_other_table, r"for a map of \(3, 4\) pixels"),
     "geotransform": (lambda _, attrs: attrs.pop("geotransform"), "has no attribute geotransform"),
     "short": (lambda _, attrs: attrs.update(geotransform=np.arange(4.0)), "not six numbers"),
+    "flat": (lambda _, attrs: attrs.update(geotransform=np.zeros(6)), "gives pixels no size"),
     "text": (lambda _, attrs: attrs.update(geotransform="north"), "not six numbers"),
     "spatial_ref": (lambda _, attrs: attrs.update(spatial_ref="GEOGCS[nonsense"), "spatial_ref is no CRS"),
 }

@@ -36,10 +36,12 @@ maps      class_rasters
 accuracy  matching metrics reliability split_search
 accuracy  areas splits
 accuracy  strata
-scenes    array_bands lookup sources stac validity
+scenes    array_bands sources stac validity
+scenes    lookup
 scenes    array_source cube lazy_rasters masks scene_lists
 scenes    scene
-scenes    fill_checks previews unreadable
+scenes    previews unreadable
+scenes    fill_checks
 scenes    scene_checks
 formats   hdf5_files xml_products
 formats   stores

@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 from click.testing import CliRunner
 from rasterio.control import GroundControlPoint
 from scenes import (
@@ -69,6 +71,26 @@ def test_a_scene_is_described(scene: Path) -> None:
     assert facts["bands"]["bad"] == [2]
     assert facts["plan"] is None
     assert facts["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "engine", "kind"),
+    [("a.h5", "h5netcdf", "NetCDF"), ("a.nc3", "scipy", "NetCDF"), ("a.nc", None, "HDF5"), ("a", "zarr", "Zarr")],
+)
+def test_the_format_of_a_store_is_what_it_holds_not_its_name(
+    tmp_path: Path, name: str, engine: Any, kind: str
+) -> None:
+    axes = {"wavelength": [450.0, 550.0, 650.0], "y": -30.0 * np.arange(6), "x": 30.0 * np.arange(7)}
+    cube = xr.DataArray(np.ones((3, 6, 7), np.float32), axes, dims=tuple(axes)).to_dataset(name="reflectance")
+    if engine == "zarr":
+        cube.to_zarr(tmp_path / name, zarr_format=2)
+    else:
+        cube.to_netcdf(tmp_path / name, engine=engine or "h5netcdf")
+    if engine is None:
+        with h5py.File(tmp_path / name, "a") as file:
+            del file.attrs["_NCProperties"]
+    file = describe_scene(tmp_path / name)["file"]
+    assert (file["format"], file["files"]) == (kind, [name])
 
 
 def test_the_quantiles_of_a_scene_that_is_read_whole_are_of_all_of_it(tmp_path: Path) -> None:

@@ -458,6 +458,13 @@ def test_a_sliced_cube_knows_where_its_pixels_lie(
         assert np.abs(np.subtract(pixel * (col + 0.5, row + 0.5), expected)).max() < 1e-5 * size
 
 
+@pytest.mark.parametrize("x", [[5.0] * 4, [np.nan] * 4, [0.0, 1.0, np.nan, 3.0], [0.0, 1.0, 2.0, np.inf]])
+def test_a_cube_whose_coordinates_name_no_places_is_refused(x: list[float]) -> None:
+    array = xr.DataArray(np.ones((2, 3, 4)), {"y": [3.0, 2.0, 1.0], "x": x}, dims=("band", "y", "x"))
+    with pytest.raises(SceneError, match="not evenly spaced in x"):
+        scene_of_array(array)
+
+
 def test_a_cube_with_gaps_is_refused(tmp_path: Path) -> None:
     for name, transform in GRIDS.items():
         cube = open_scene(write_raster(tmp_path / "s.tif", _cube(), transform=transform)).cube

@@ -191,7 +191,7 @@ def test_what_is_no_file_is_left_to_gdal(path: str) -> None:
 
 
 def test_a_name_too_long_for_a_disk_is_no_product() -> None:
-    assert not enmap_format.recognises(f"{ENMAP}-{'a' * 300}-METADATA.XML")
+    assert not enmap_format.PRODUCT.recognises(f"{ENMAP}-{'a' * 300}-METADATA.XML")
 
 
 # Products that are not whole

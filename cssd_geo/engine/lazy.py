@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cssd_geo.classes import UNCLASSIFIED
 from cssd_geo.engine.inference import TileClassifier, TileResult
 from cssd_geo.maps.layer import PERCENT_NODATA
-from cssd_geo.scenes.scene import Scene, pad
+from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.validity import valid_pixels
 from cssd_geo.tiles import Tile, TilePlan, Window
 
@@ -61,7 +61,12 @@ def classify_array(
 def _classify_block(
     classifier: TileClassifier, nodata: NDArray[np.float64], stored: NDArray[Any], inside: Window, tile: Tile
 ) -> TileResult:
-    return classifier(*pad(stored, valid_pixels(stored, nodata), inside, tile.padded))
+    window = tile.padded
+    values = np.zeros((len(stored), window.height, window.width), stored.dtype)
+    valid = np.zeros((window.height, window.width), np.bool_)
+    rows, cols = inside.relative_to(window).slices
+    values[:, rows, cols], valid[rows, cols] = stored, valid_pixels(stored, nodata)
+    return classifier(values, valid)
 
 
 def _assemble(results: list[Any], plan: TilePlan, part: str, dtype: np.dtype[Any]) -> da.Array:

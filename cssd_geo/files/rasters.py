@@ -146,8 +146,7 @@ def _reading(dataset: Any, window: Window) -> Iterator[RasterioWindow]:
     try:
         yield RasterioWindow(window.col, window.row, window.width, window.height)
     except RasterioError as error:
-        where = f"row {window.row}, column {window.col} ({window.height} x {window.width} pixels)"
-        raise SceneError(f"{dataset.name} cannot be read at {where}: {cause(error)}") from None
+        raise SceneError(f"{dataset.name} cannot be read at {window}: {cause(error)}") from None
 
 
 def is_whole(dtype: str) -> bool:

@@ -8,8 +8,6 @@ PACE OCI L2    /geophysical_data/rhos or Rrs (number_of_lines, pixels_per_line, 
 PACE OCI L3    /Rrs (lat, lon, wavelength)
 """
 
-from pathlib import Path
-
 import numpy as np
 import xarray as xr
 
@@ -21,14 +19,11 @@ from cssd_geo.formats.saved_cubes import as_saved, saved_cube
 from cssd_geo.formats.stores import Store, described, intact, is_store, open_store, text
 from cssd_geo.grid import Grid
 from cssd_geo.scenes.array_source import ArraySource
-from cssd_geo.scenes.cube import build_cube, grid_of, with_nodata, with_scale
+from cssd_geo.scenes.cube import grid_of
 from cssd_geo.scenes.lookup import GeometryLookup
-from cssd_geo.scenes.scene import Scene
+from cssd_geo.scenes.scene import Scene, scene_of_source
 
 _PREFERRED = ("reflectance", "surface_reflectance", "rfl", "rhos", "rrs", "radiance", "toa_radiance", "rhot")
-_CHUNK_PIXELS = 512 * 512
-"""Pixels of a dask chunk of the public cube at most; chunks are whole chunks of the file."""
-
 _SWATH = (
     "Classified in sensor geometry; maps are written in WGS 84, where each pixel shows the nearest of the swath."
 )
@@ -101,28 +96,20 @@ def scene_of_variable(
     no_data, remarks = no_data_of(store, cube)
     if text(cube.variable.attrs.get("_Unsigned", "")).lower() == "true" and cube.variable.dtype.kind == "i":
         raise SceneError(
-            f"{store.name}: {cube.path.lstrip('/')} holds unsigned numbers in a signed type (_Unsigned), which is "
+            f"{store.name}: {cube.name} holds unsigned numbers in a signed type (_Unsigned), which is "
             "not read here: store them as an unsigned type"
         )
     stored = _stored_array(cube)
-    source = ArraySource(stored, name=store.name, change=None if no_data.is_one_value else no_data.unify)
-    block_shape = _block_shape(source, stored.sizes["y"], stored.sizes["x"])
-    lazy = stored.chunk({"band": -1, "y": block_shape[0], "x": block_shape[1]}).transpose("band", "y", "x")
-    values = lazy.data if no_data.is_one_value else no_data.unify(lazy.data)
     count = len(cube.bands)
-    fills, scales, offsets = (np.full(count, value, np.float64) for value in (no_data.value, scale, offset))
-    public = build_cube(values, bands=cube.bands, grid=grid, name=Path(store.name).stem)
-    return Scene(
-        name=store.name,
-        cube=with_scale(with_nodata(public, fills), scales, offsets),
+    return scene_of_source(
+        ArraySource(stored, name=store.name, change=None if no_data.is_one_value else no_data.unify),
+        stored.dtype,
+        store.path,
         bands=cube.bands,
         grid=grid,
-        nodata=fills,
-        scale=scales,
-        offset=offsets,
-        source=source,
-        block_shape=block_shape,
-        path=store.path,
+        nodata=np.full(count, no_data.value),
+        scale=np.full(count, scale),
+        offset=np.full(count, offset),
         sensor=sensor or _sensor(store),
         notes=(*notes, *cube.notes, *remarks),
         lookup=lookup,
@@ -149,16 +136,6 @@ def _stored_array(cube: SpectralVariable) -> xr.DataArray:
     chunks = cube.variable.encoding.get("preferred_chunks") or {}
     array.encoding["preferred_chunks"] = {names[d]: size for d, size in chunks.items() if d in names}
     return array
-
-
-def _block_shape(source: ArraySource, height: int, width: int) -> tuple[int, int]:
-    """Whole chunks of the file, up to about `_CHUNK_PIXELS`; full-width rows of one without chunks."""
-    blocks = source.blocks
-    down, across = (1, width) if blocks.divisible else (blocks.height, blocks.width)
-    many = max(1.0, _CHUNK_PIXELS / (down * across))
-    if across >= width:
-        return min(int(many) * down, height), width
-    return min(int(many**0.5) * down, height), min(int(many**0.5) * across, width)
 
 
 def _sensor(store: Store) -> str | None:

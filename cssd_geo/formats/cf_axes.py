@@ -8,7 +8,7 @@ import xarray as xr
 
 from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
-from cssd_geo.formats.stores import Store, described, text
+from cssd_geo.formats.stores import Store, described, group_of, text
 from cssd_geo.headers.band_tags import FoundBands
 from cssd_geo.headers.wavelengths import PLAUSIBLE_NM, resolve_wavelengths
 
@@ -54,7 +54,12 @@ class SpectralVariable:
     @property
     def group(self) -> str:
         """Path of the group that it lies in."""
-        return self.path.rpartition("/")[0] or "/"
+        return group_of(self.path)
+
+    @property
+    def name(self) -> str:
+        """Its path as messages show it: "reflectance/reflectance"."""
+        return self.path.lstrip("/")
 
 
 def spectral_variables(store: Store) -> Iterator[tuple[str, xr.Variable, str]]:
@@ -71,7 +76,7 @@ def spectral_variable(store: Store, path: str, variable: xr.Variable, band: str)
     Raises:
         SceneError: if the dimensions do not say which is y, or wavelengths cannot be used.
     """
-    group = path.rpartition("/")[0] or "/"
+    group = group_of(path)
     y, x = _spatial_dimensions(store, path, variable, band)
     found = _bands(store, group, band, variable.sizes[band])
     return SpectralVariable(
@@ -101,7 +106,7 @@ def _squeezed(variable: xr.Variable) -> xr.Variable | None:
 
 
 def _spectral_dimension(store: Store, path: str, variable: xr.Variable) -> str | None:
-    group = path.rpartition("/")[0] or "/"
+    group = group_of(path)
     for dimension, size in variable.sizes.items():
         if any(_is_wavelength(name, each) for name, each in along(store, group, str(dimension), size)):
             return str(dimension)
@@ -147,7 +152,7 @@ def _unit(name: str, variable: xr.Variable) -> str:
 
 def _spatial_dimensions(store: Store, path: str, variable: xr.Variable, band: str) -> tuple[str, str]:
     """Return the names of y and x; an error rather than a guess, as a swapped scene looks like a scene."""
-    group = path.rpartition("/")[0] or "/"
+    group = group_of(path)
     first, second = (str(d) for d in variable.dims if d != band)
     kinds = _axis(store, group, first, variable.sizes[first]), _axis(store, group, second, variable.sizes[second])
     if kinds in {("y", "x"), ("y", None), (None, "x")}:

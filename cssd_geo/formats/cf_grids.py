@@ -15,19 +15,14 @@ from rasterio.errors import CRSError
 from cssd_geo.errors import SceneError
 from cssd_geo.formats.cf_axes import SpectralVariable, along
 from cssd_geo.formats.stores import Store, crs_of, text
-from cssd_geo.grid import Grid
+from cssd_geo.grid import UNEVEN, Grid, regular_axis
 
-_UNEVEN = 0.1
-"""Of a pixel: coordinates of 32 bits are off by as much."""
 _MAPPINGS = ("spatial_ref", "crs", "projection", "transverse_mercator")
 _CRS_ATTRIBUTES = ("crs_wkt", "spatial_ref", "grid_mapping_name")
 _KILOMETRES = {"km", "kilometer", "kilometers", "kilometre", "kilometres"}
 _ELEMENTS = 6
 """Numbers of a GeoTransform."""
 _HALF_TURN = 180
-
-Axis = tuple[float, float]
-"""Step, and begin of the first pixel."""
 
 
 def grid_of_variable(store: Store, cube: SpectralVariable) -> tuple[Grid, list[str]]:
@@ -41,13 +36,13 @@ def grid_of_variable(store: Store, cube: SpectralVariable) -> tuple[Grid, list[s
     """
     notes: list[str] = []
     mapping = _grid_mapping(store, cube)
-    crs = _crs(store, mapping)
+    crs = crs_of_mapping(store, mapping)
     height, width = cube.variable.sizes[cube.y], cube.variable.sizes[cube.x]
     down, across = _axis(store, cube, cube.y), _axis(store, cube, cube.x)
     if crs is None and _in_degrees(down) and _in_degrees(across):
         crs = CRS.from_epsg(4326)
         notes.append("The file names no CRS: latitudes and longitudes are taken as WGS 84.")
-    stored = _geotransform(store, mapping)
+    stored = transform_of_mapping(store, mapping)
     transform = stored
     if down is not None and across is not None and (stored is None or stored.b == stored.d == 0):
         y, x = (
@@ -56,7 +51,7 @@ def grid_of_variable(store: Store, cube: SpectralVariable) -> tuple[Grid, list[s
         )
         actual = None if y is None or x is None else Affine(x[0], 0.0, x[1], 0.0, y[0], y[1])
         told, found = (Grid(height=height, width=width, transform=each, crs=crs) for each in (stored, actual))
-        if actual is not None and not found.same_as(told, tolerance=_UNEVEN):
+        if actual is not None and not found.same_as(told, tolerance=UNEVEN):
             if stored is not None:
                 notes.append("The GeoTransform contradicts the coordinates, which are used.")
             transform = actual
@@ -76,6 +71,43 @@ def places_of_variable(store: Store, cube: SpectralVariable) -> tuple[NDArray[An
     return (found["lon"].values, found["lat"].values) if len(found) == 2 else None  # noqa: PLR2004 - both
 
 
+def crs_of_mapping(store: Store, mapping: Mapping[str, Any]) -> CRS | None:
+    """Return the CRS that attributes of a store state, where they state one.
+
+    Raises:
+        SceneError: if it cannot be understood.
+    """
+    key = next((key for key in _CRS_ATTRIBUTES if mapping.get(key)), None)
+    try:
+        if key == "grid_mapping_name":
+            plain = {name: np.asarray(value).tolist() for name, value in mapping.items()}
+            return CRS.from_wkt(pyproj.CRS.from_cf(plain).to_wkt())
+        return None if key is None else crs_of(text(mapping[key]))
+    except (CRSError, ProjCRSError, KeyError, TypeError, ValueError) as error:
+        raise SceneError(f"{store.name}: its {key} is no CRS that PROJ knows: {error}") from error
+
+
+def transform_of_mapping(store: Store, mapping: Mapping[str, Any], key: str = "GeoTransform") -> Affine | None:
+    """Return the transform that an attribute of a store states, where it does; an identity counts as none.
+
+    Raises:
+        SceneError: if it is not six numbers, or gives pixels no size.
+    """
+    given = mapping.get(key)
+    if given is None:
+        return None
+    try:
+        numbers = [float(v) for v in (text(given).split() if np.ndim(given) == 0 else given)]
+    except ValueError:
+        numbers = []
+    if len(numbers) != _ELEMENTS or not np.isfinite(numbers).all():
+        raise SceneError(f"{store.name}: its {key} is not six numbers but {text(given)!r}")
+    transform = Affine.from_gdal(*numbers)
+    if transform.is_degenerate:
+        raise SceneError(f"{store.name}: its {key} {text(given)!r} gives pixels no size: correct it")
+    return None if transform.is_identity else transform
+
+
 def _grid_mapping(store: Store, cube: SpectralVariable) -> Mapping[str, Any]:
     """Return the attributes of the grid mapping: the one that the variable names, else the only one there is."""
     named = text(cube.variable.attrs.get("grid_mapping", "")).split(":")[0].split(" ")[0]
@@ -90,35 +122,6 @@ def _grid_mapping(store: Store, cube: SpectralVariable) -> Mapping[str, Any]:
 
 def _tells_crs(variable: xr.Variable) -> bool:
     return any(key in variable.attrs for key in _CRS_ATTRIBUTES)
-
-
-def _crs(store: Store, mapping: Mapping[str, Any]) -> CRS | None:
-    written = next((text(mapping[key]) for key in _CRS_ATTRIBUTES[:2] if mapping.get(key)), None)
-    try:
-        if written is not None:
-            return crs_of(written)
-        if "grid_mapping_name" in mapping:
-            plain = {key: np.asarray(value).tolist() for key, value in mapping.items()}
-            return CRS.from_wkt(pyproj.CRS.from_cf(plain).to_wkt())
-    except (CRSError, ProjCRSError, KeyError, TypeError, ValueError) as error:
-        raise SceneError(f"{store.name}: its grid mapping is no CRS that PROJ knows: {error}") from error
-    return None
-
-
-def _geotransform(store: Store, mapping: Mapping[str, Any]) -> Affine | None:
-    given = mapping.get("GeoTransform")
-    if given is None:
-        return None
-    try:
-        numbers = [float(v) for v in (text(given).split() if np.ndim(given) == 0 else given)]
-    except ValueError:
-        numbers = []
-    if len(numbers) != _ELEMENTS or not np.isfinite(numbers).all():
-        raise SceneError(f"{store.name}: its GeoTransform is not six numbers but {text(given)!r}")
-    transform = Affine.from_gdal(*numbers)
-    if transform.is_degenerate:
-        raise SceneError(f"{store.name}: its GeoTransform {text(given)!r} gives pixels no size: correct it")
-    return None if transform.is_identity else transform
 
 
 def _axis(store: Store, cube: SpectralVariable, dimension: str) -> xr.Variable | None:
@@ -139,17 +142,16 @@ def _in_degrees(axis: xr.Variable | None) -> bool:
     return any(word.startswith(("degree", "lat", "lon")) for word in about)
 
 
-def _step(store: Store, axis: xr.Variable, single: float | None) -> Axis | None:
+def _step(store: Store, axis: xr.Variable, single: float | None) -> tuple[float, float] | None:
     """Step and begin of the first pixel in metres or degrees; one pixel alone needs the step of a transform."""
     centres = np.asarray(axis.values, np.float64)
     if text(axis.attrs.get("units", "")).lower() in _KILOMETRES:
         centres = centres * 1000
     if len(centres) == 1:
         return None if single is None else (single, float(centres[0]) - single / 2)
-    steps = np.diff(centres)
-    step = float(centres[-1] - centres[0]) / (len(centres) - 1)
-    if not np.isfinite(centres).all() or step == 0 or np.abs(steps - step).max() > _UNEVEN * abs(step):
+    found = regular_axis(centres)
+    if found is None:
         raise SceneError(
             f"{store.name}: pixels are not evenly spaced along {axis.dims[0]}: warp it to a regular grid first"
         )
-    return step, float(centres[0]) - step / 2
+    return found

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cssd_geo.errors import SceneError
 from cssd_geo.formats.cf_axes import SpectralVariable
@@ -35,8 +36,8 @@ class NoData:
         """Whether nothing needs to be replaced."""
         return bool(np.isnan([self.also, self.least, self.most]).all())
 
-    def unify(self, values: Any) -> Any:
-        """Return an array of numpy or dask with `value` in place of all that is no data."""
+    def unify(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return an array with `value` in place of all that is no data."""
         wrong = (values == self.also) | (values < self.least) | (values > self.most)
         return np.where(wrong, values.dtype.type(self.value), values)
 
@@ -75,7 +76,7 @@ def scale_of(store: Store, cube: SpectralVariable) -> tuple[float, float]:
     for key, value, wrong in (("scale_factor", scale, scale == 0), ("add_offset", offset, False)):
         if wrong or not np.isfinite(value):
             raise SceneError(
-                f"{store.name}: {key} of {cube.path.lstrip('/')} is {value:g}, by which no value can become "
+                f"{store.name}: {key} of {cube.name} is {value:g}, by which no value can become "
                 "reflectance: correct it in the file, or delete it and give --scale"
             )
     return scale, offset
@@ -91,8 +92,7 @@ def number_of(store: Store, cube: SpectralVariable, key: str, absent: float) -> 
     try:
         return float(np.asarray(value).item())
     except (TypeError, ValueError) as error:
-        name = cube.path.lstrip("/")
-        raise SceneError(f"{store.name}: {key} of {name} is {value!r}, which is no single number") from error
+        raise SceneError(f"{store.name}: {key} of {cube.name} is {value!r}, which is no single number") from error
 
 
 def _unwritten(store: Store, cube: SpectralVariable) -> float:
@@ -109,7 +109,7 @@ def _unwritten(store: Store, cube: SpectralVariable) -> float:
 
 def _valid_range(store: Store, cube: SpectralVariable) -> tuple[float, float, tuple[str, ...]]:
     """Least and largest stored value that is data, NaN where there is no limit; notes."""
-    attrs, name = cube.variable.attrs, cube.path.lstrip("/")
+    attrs, name = cube.variable.attrs, cube.name
     pair = np.ravel(attrs.get("valid_range", [np.nan, np.nan])).tolist()
     if len(pair) != 2:  # noqa: PLR2004 - both limits
         return np.nan, np.nan, (f"valid_range of {name} is not two numbers: it is not used.",)

@@ -7,9 +7,8 @@ water) are not applied: they say what a pixel shows, not that it was not measure
 import re
 
 from cssd_geo.formats.xml_products import XmlProduct
-from cssd_geo.scenes.scene import Scene
 
-_PRODUCT = XmlProduct(
+PRODUCT = XmlProduct(
     sensor="DESIS L2A",
     prefix=re.compile(r"DESIS-HSI-L2A-.+", re.IGNORECASE),
     band="specific/bandCharacterisation/band",  # there are elements `band` about geometry, too
@@ -21,17 +20,3 @@ _PRODUCT = XmlProduct(
     nodata=-32768,
     layers=re.compile(r"QL_QUALITY.*\.tiff?", re.IGNORECASE),
 )
-
-
-def recognises(path: str) -> bool:
-    """See `products.Format`."""
-    return _PRODUCT.recognises(path)
-
-
-def open_product(path: str) -> Scene:
-    """Open a product by its folder, METADATA.xml or SPECTRAL_IMAGE; reads no pixel.
-
-    Raises:
-        SceneError: if a part is missing, cannot be read, or contradicts another.
-    """
-    return _PRODUCT.open_product(path)

@@ -9,19 +9,14 @@ As emit-sds/emit-utils writes it. It is classified in sensor geometry and the ma
 """
 
 import h5py
-import numpy as np
-from affine import Affine
-from rasterio.errors import CRSError
 
 from cssd_geo.errors import SceneError
 from cssd_geo.formats.cf import find_cube, scene_of_variable
-from cssd_geo.formats.stores import Store, crs_of, intact, is_store, open_store, text
+from cssd_geo.formats.cf_grids import crs_of_mapping, transform_of_mapping
+from cssd_geo.formats.stores import Store, intact, is_store, open_store, text
 from cssd_geo.grid import Grid
 from cssd_geo.scenes.lookup import GeometryLookup
 from cssd_geo.scenes.scene import Scene
-
-_ELEMENTS = 6
-"""Numbers of a geotransform."""
 
 
 def recognises(path: str) -> bool:
@@ -71,11 +66,5 @@ def _map_grid(store: Store, height: int, width: int) -> Grid:
     missing = [name for name in ("geotransform", "spatial_ref") if name not in store.attrs]
     if missing:
         raise SceneError(f"{store.name} has no attribute {' and '.join(missing)}: it does not say where it lies")
-    numbers = np.atleast_1d(store.attrs["geotransform"])
-    if numbers.shape != (_ELEMENTS,) or numbers.dtype.kind not in "uif" or not np.isfinite(numbers).all():
-        raise SceneError(f"{store.name}: its geotransform is not six numbers but {numbers.tolist()}")
-    try:
-        crs = crs_of(text(store.attrs["spatial_ref"]))
-    except CRSError as error:
-        raise SceneError(f"{store.name}: its spatial_ref is no CRS that PROJ knows: {error}") from error
-    return Grid(height=height, width=width, transform=Affine.from_gdal(*map(float, numbers)), crs=crs)
+    transform = transform_of_mapping(store, store.attrs, "geotransform")
+    return Grid(height=height, width=width, transform=transform, crs=crs_of_mapping(store, store.attrs))

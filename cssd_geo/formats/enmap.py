@@ -13,24 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cssd_geo.formats.xml_products import XmlProduct, number_in
-from cssd_geo.scenes.scene import Scene
 
 _EMPTY_MEAN = -1_000_000
 """Mean in `product/bandStatistics` of a band without data: most water-vapour bands, in every scene."""
-
-
-def recognises(path: str) -> bool:
-    """See `products.Format`."""
-    return _PRODUCT.recognises(path)
-
-
-def open_product(path: str) -> Scene:
-    """Open a product by its folder, METADATA.XML or SPECTRAL_IMAGE; reads no pixel.
-
-    Raises:
-        SceneError: if a part is missing, cannot be read, or contradicts another.
-    """
-    return _PRODUCT.open_product(path)
 
 
 def _empty_bands(root: ET.Element, count: int) -> NDArray[np.bool_]:
@@ -43,7 +28,7 @@ def _empty_bands(root: ET.Element, count: int) -> NDArray[np.bool_]:
     return empty
 
 
-_PRODUCT = XmlProduct(
+PRODUCT = XmlProduct(
     sensor="EnMAP L2A",
     prefix=re.compile(r"ENMAP\d\d-_*L2A-.+", re.IGNORECASE),
     level="L2A",

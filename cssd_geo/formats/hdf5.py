@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,11 @@ from cssd_geo.budget import Blocks
 from cssd_geo.errors import SceneError
 from cssd_geo.files.hdf5_links import UNREADABLE
 from cssd_geo.formats.hdf5_files import dataset_of, open_hdf5, words_of
-from cssd_geo.tiles import Window
+from cssd_geo.scenes.sources import LEAST_CACHE
+from cssd_geo.tiles import Window, cuts
 
 _PIECE_BYTES = 1 << 25
 """What is read at a time, of which the bands that are asked for are taken."""
-_CACHE_BYTES = 64_000_000
-"""For GDAL, which only writes here: HDF5 has a cache of its own, 1 MiB a dataset."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +88,8 @@ class Hdf5Source:
 
     @property
     def cache_bytes(self) -> int:
-        """See `Source`."""
-        return _CACHE_BYTES
+        """See `Source`: for GDAL, which only writes here; HDF5 has a cache of its own, 1 MiB a dataset."""
+        return LEAST_CACHE
 
     @property
     def decoding_bytes(self) -> int:
@@ -153,9 +151,14 @@ class Hdf5Source:
             height, width = most // (height * window.width) * height, cols.stop
         else:
             width *= max(1, most // (height * width))
-        for top, bottom in _cuts(rows, height):
-            for left, right in _cuts(cols, width):
-                yield Window(row=top, col=left, height=bottom - top, width=right - left)
+        for down in cuts(rows, height):
+            for across in cuts(cols, width):
+                yield Window(
+                    row=down.start,
+                    col=across.start,
+                    height=down.stop - down.start,
+                    width=across.stop - across.start,
+                )
 
     @contextmanager
     def _reading(self, name: str, window: Window) -> Iterator[None]:
@@ -164,13 +167,7 @@ class Hdf5Source:
         except SceneError:
             raise
         except UNREADABLE as error:
-            where = f"row {window.row}, column {window.col} ({window.height} x {window.width} pixels)"
-            raise SceneError(f"{self._path}, {name}, cannot be read at {where}: {words_of(error)}") from error
-
-
-def _cuts(part: slice, step: int) -> Iterator[tuple[int, int]]:
-    """Cut a range at multiples of a step."""
-    return pairwise([part.start, *range(part.start // step * step + step, part.stop, step), part.stop])
+            raise SceneError(f"{self._path}, {name}, cannot be read at {window}: {words_of(error)}") from error
 
 
 def _as_slice(indexes: NDArray[np.intp]) -> NDArray[np.intp] | slice:

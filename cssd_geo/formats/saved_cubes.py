@@ -30,8 +30,7 @@ class SavedMask:
         try:
             values = self._valid.isel(y=rows, x=cols).transpose("y", "x").to_numpy()
         except UNREADABLE as error:
-            where = f"row {window.row}, column {window.col}"
-            raise SceneError(f"valid of {self._name} cannot be read at {where}: {error}") from error
+            raise SceneError(f"valid of {self._name} cannot be read at {window}: {error}") from error
         usable: NDArray[np.bool_] = values != 0
         return usable
 

@@ -19,6 +19,8 @@ from cssd_geo.files.hdf5_links import SIGNATURE, require_own_values
 from cssd_geo.formats.hdf5_files import MOST
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02")
+_WRITTEN_BY_NETCDF = "_NCProperties"
+"""Attribute of HDF5 files that are NetCDF 4."""
 _ZARR = ("zarr.json", ".zgroup", ".zmetadata", ".zarray")
 _OF_ARRAYS = (".zarray", "zarr.json")
 _OF_CODE = {"pickle", "numcodecs.pickle"}
@@ -64,13 +66,13 @@ class Store:
         Raises:
             SceneError: if it is missing; names what is.
         """
-        group, _, name = path.rpartition("/")
-        if (group or "/") not in self.groups:
+        group, name = group_of(path), path.rpartition("/")[2]
+        if group not in self.groups:
             there = ", ".join(each for each in self.groups if each != "/") or "none"
             raise SceneError(
                 f"{self.name} has no group {group.lstrip('/')}: it is incomplete. Its groups: {there}"
             )
-        found = self.groups[group or "/"].variables.get(name)
+        found = self.groups[group].variables.get(name)
         if found is None:
             raise SceneError(
                 f"{self.name} has no variable {path.lstrip('/')}: it is incomplete. {self.contents()}"
@@ -97,6 +99,11 @@ class Store:
         return f"It holds {', '.join(listed)}{more}." if listed else "It holds no variable."
 
 
+def group_of(path: str) -> str:
+    """Path of the group that a variable lies in."""
+    return path.rpartition("/")[0] or "/"
+
+
 def described(path: str, variable: xr.Variable) -> str:
     """Name a variable with its dimensions: "reflectance (1280 downtrack, 1242 crosstrack, 285 bands)"."""
     sizes = ", ".join(f"{size} {name}" for name, size in variable.sizes.items())
@@ -116,6 +123,16 @@ def is_store(path: str) -> bool:
     except OSError:
         return False
     return start == SIGNATURE or start.startswith(_CLASSIC)
+
+
+def format_of(path: Path) -> str:
+    """What a store is: "Zarr", "NetCDF" or "HDF5"; NetCDF 4 is HDF5 with a note of the library that wrote it."""
+    if path.is_dir():
+        return "Zarr"
+    if _is_classic(path):
+        return "NetCDF"
+    with h5py.File(path) as file:
+        return "NetCDF" if _WRITTEN_BY_NETCDF in file.attrs else "HDF5"
 
 
 def open_store(path: str) -> Store:

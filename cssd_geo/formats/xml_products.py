@@ -69,7 +69,7 @@ class XmlProduct:
         return any(self._prefix_of(each) is not None for each in inside)
 
     def open_product(self, path: str) -> Scene:
-        """Open it; reads no pixel.
+        """Open a product by its folder, image or metadata; reads no pixel.
 
         Raises:
             SceneError: if a part is missing, cannot be read, or contradicts another.

@@ -14,7 +14,8 @@ from cssd_geo.errors import SceneError
 from cssd_geo.files.fingerprints import fingerprint, looked_into
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.files.side_files import is_side_file, side_fingerprint
-from cssd_geo.scenes.scene import Mask, Scene
+from cssd_geo.scenes.scene import Scene
+from cssd_geo.scenes.validity import Mask
 from cssd_geo.tiles import Window
 
 _NOT_CONTENT = {"name", "cube", "source", "block_shape", "path", "sensor", "notes", "masks"}

@@ -1,7 +1,6 @@
 """Pixels of an xarray array, lazy or not, read in the order in which they are stored."""
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from numbers import Integral
 from typing import Any
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from cssd_geo.budget import Blocks
 from cssd_geo.errors import SceneError
 from cssd_geo.scenes.sources import LEAST_CACHE
-from cssd_geo.tiles import Window
+from cssd_geo.tiles import Window, cuts
 
 _PIECE_BYTES = 1 << 25
 """Of an array that are read at once and then sorted into a tile."""
@@ -78,12 +77,12 @@ class ArraySource:
         ascending = bands[order]
         rows_step, bands_step = self._steps(window)
         for low, high in _ranges(ascending, gap=_GAP if self.bands_last else self._chunks.get("band", 1)):
-            for first, end in _pieces(low, high, bands_step):
-                chosen = slice(*np.searchsorted(ascending, (first, end)))
-                for top, bottom in _pieces(window.row, window.row + window.height, rows_step):
-                    piece = self._piece(slice(first, end), slice(top, bottom), window.slices[1])
-                    part = out[:, top - window.row : bottom - window.row]
-                    for into, of in _runs(order[chosen], ascending[chosen] - first):
+            for chunk in cuts(slice(low, high), bands_step):
+                chosen = slice(*np.searchsorted(ascending, (chunk.start, chunk.stop)))
+                for rows in cuts(window.slices[0], rows_step):
+                    piece = self._piece(chunk, rows, window.slices[1])
+                    part = out[:, rows.start - window.row : rows.stop - window.row]
+                    for into, of in _runs(order[chosen], ascending[chosen] - chunk.start):
                         part[into] = piece[of]
 
     def _steps(self, window: Window) -> tuple[int, int]:
@@ -107,6 +106,10 @@ class ArraySource:
             values = self._change(values)
         return np.asarray(values.transpose(self._axes))
 
+    def has_mask(self) -> bool:
+        """See `StoredSource`: an array has none."""
+        return False
+
     def mask(self, window: Window) -> None:
         """See `Source`: an array has none."""
 
@@ -124,11 +127,6 @@ def _ranges(ascending: NDArray[np.intp], gap: int) -> Iterator[tuple[int, int]]:
     for part in np.split(ascending, np.flatnonzero(np.diff(ascending) > gap + 1) + 1):
         if len(part):
             yield int(part[0]), int(part[-1]) + 1
-
-
-def _pieces(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
-    """Cut a range at the multiples of `step`."""
-    return pairwise([start, *range((start // step + 1) * step, stop, step), stop])
 
 
 def _runs(into: NDArray[np.intp], of: NDArray[np.intp]) -> Iterator[tuple[slice, slice]]:

@@ -19,13 +19,10 @@ from rasterio.control import GroundControlPoint
 
 from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
-from cssd_geo.grid import Grid
+from cssd_geo.grid import Grid, regular_axis
 from cssd_geo.headers.band_tags import plain_keys
 from cssd_geo.headers.raster_facts import can_hold
 from cssd_geo.scenes.array_bands import factor_of
-
-_UNEVEN = 0.1
-"""Of a pixel: coordinates of 32 bits are off by as much; pixels that were left out, by more."""
 
 
 def build_cube(values: Any, *, bands: Bands, grid: Grid, name: str, valid: Any = None) -> xr.DataArray:
@@ -120,12 +117,13 @@ def grid_of(cube: xr.DataArray) -> Grid:
         SceneError: if its pixels are not evenly spaced.
     """
     stored = _stored_transform(cube)
+    rotated = abs(stored.b) + abs(stored.d) > 0  # False for NaN, which rioxarray makes of coordinates that are NaN
     points = tuple(cube.rio.get_gcps() or ())
     if _has_axes(cube, "col", "row"):
         cut = Affine.translation(0.5, 0.5) * _from_centres(cube, "col", "row", Affine.identity())
         stored = stored if stored.is_identity else stored * cut
         points = tuple(_moved(point, ~cut) for point in points)
-    elif _has_axes(cube, "x", "y") and stored.b == stored.d == 0:
+    elif _has_axes(cube, "x", "y") and not rotated:
         actual = _from_centres(cube, "x", "y", stored)
         corners = [(0, 0), (cube.sizes["x"], cube.sizes["y"])]
         if not all(np.allclose(~actual * (stored * c), c, rtol=0, atol=1e-6) for c in corners):
@@ -170,11 +168,12 @@ def _from_centres(cube: xr.DataArray, across: str, down: str, single: Affine) ->
 def _axis(cube: xr.DataArray, name: str, single: float) -> tuple[float, float]:
     """Step and begin of the first pixel; one pixel alone does not know its own size, so it is `single`."""
     centres = np.asarray(cube.coords[name].values, np.float64)
-    steps = np.diff(centres) if len(centres) > 1 else np.array([single])
-    step = float(steps.mean())
-    if np.abs(steps - step).max() > _UNEVEN * abs(step):
+    if len(centres) == 1:
+        return single, float(centres[0]) - single / 2
+    found = regular_axis(centres)
+    if found is None:
         raise SceneError(f"the cube's pixels are not evenly spaced in {name}: take slices with a constant step")
-    return step, float(centres[0]) - step / 2
+    return found
 
 
 def _moved(point: GroundControlPoint, shift: Affine) -> GroundControlPoint:

@@ -10,6 +10,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from cssd_geo.errors import SceneError
+from cssd_geo.scenes.previews import readable_pixels, some_of
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import Window
 
@@ -112,16 +113,10 @@ def fill_notes(scene: Scene, bands: NDArray[np.intp]) -> tuple[str, ...]:
 
 def _at_edges(scene: Scene, bands: NDArray[np.intp]) -> NDArray[Any]:
     """Stored values (S, n) of valid pixels in some of the bands."""
-    some = bands[np.linspace(0, len(bands) - 1, min(_BANDS, len(bands))).round().astype(int)]
-    seen = [np.empty((len(some), 0), scene.cube.dtype)]
+    some = some_of(bands, _BANDS)
     with rasterio.Env(GDAL_CACHEMAX=scene.source.cache_bytes):
-        for window in _edge_windows(scene):
-            try:
-                values, valid = scene.read(window, some)
-            except SceneError:  # whether that stops the run is decided where its tile is read
-                continue
-            seen.append(values[:, valid])
-    return np.concatenate(seen, axis=1)
+        seen = list(readable_pixels(scene, _edge_windows(scene), some))
+    return np.concatenate([np.empty((len(some), 0), scene.cube.dtype), *seen], axis=1)
 
 
 def _edge_windows(scene: Scene) -> list[Window]:

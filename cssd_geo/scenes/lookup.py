@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 from affine import Affine
@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid
+from cssd_geo.scenes.validity import Mask
 from cssd_geo.tiles import Window
 
 NOWHERE = -1
@@ -168,15 +169,10 @@ class GeometryLookup:
         return on_sensor
 
 
-class _MapMask(Protocol):
-    def read(self, window: Window) -> NDArray[np.bool_]:
-        """Return (y, x) of a window of the map."""
-
-
 class SensorMask:
     """A mask of the map as one of the sensor's pixels."""
 
-    def __init__(self, mask: _MapMask, lookup: GeometryLookup) -> None:
+    def __init__(self, mask: Mask, lookup: GeometryLookup) -> None:
         whole = Window(row=0, col=0, height=lookup.grid.height, width=lookup.grid.width)
         self._usable = lookup.sensor_mask(mask.read(whole))
 

@@ -12,7 +12,7 @@ from rasterio.features import rasterize
 
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.files.rasters import read_valid, read_window, unplaced
-from cssd_geo.grid import SAME_PLACE, Grid
+from cssd_geo.grid import Grid
 from cssd_geo.scenes.sources import RasterSource
 from cssd_geo.tiles import Window
 from cssd_geo.vectors.burning import datum_notes, to_pixels
@@ -86,7 +86,7 @@ def open_valid_mask(path: str | Path, grid: Grid, *, follow_links: bool = False)
     if dataset.count != 1 or dataset.dtypes[0].startswith("complex"):
         held = f"{dataset.count} bands of {dataset.dtypes[0]}"
         raise SceneError(f"{path} holds {held}; a valid mask has one band: 0 or nodata where pixels do not count")
-    differences = Grid.of(dataset).differences(grid, SAME_PLACE)
+    differences = Grid.of(dataset).differences(grid)
     if differences:
         raise SceneError(
             f"{path} is not on the scene's grid: {'; '.join(differences)}. Resample it (nearest) to the scene, "

@@ -2,13 +2,15 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
+from cssd_geo.errors import SceneError
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.validity import usable
 from cssd_geo.tiles import Window
@@ -22,7 +24,7 @@ _TRIES = 10
 """Windows that are looked at for each that is read: masks may leave nothing in most."""
 _SECONDS = 10.0
 """After which no further window is read, however little has been seen: files on slow disks, or far away."""
-_STEPS = 0.7548776662466927, 0.5698402909980532
+EVEN_STEPS = 0.7548776662466927, 0.5698402909980532
 """Multiples of these, less their whole parts, fill a square evenly, however many are taken (Roberts 2018, R2)."""
 _ROWS, _COLUMNS = 64, 1024
 """Pixels that are read at once, where that costs little more than every n-th of them."""
@@ -89,6 +91,25 @@ def sample_pixels(scene: Scene, bands: NDArray[np.intp]) -> PixelSample:
     )
 
 
+def some_of(indexes: NDArray[np.intp], most: int) -> NDArray[np.intp]:
+    """Take so many at most, evenly spread."""
+    places = np.linspace(0, len(indexes) - 1, min(most, len(indexes))).round().astype(np.intp)
+    return np.asarray(indexes[places])
+
+
+def readable_pixels(scene: Scene, windows: Iterable[Window], bands: NDArray[np.intp]) -> Iterator[NDArray[Any]]:
+    """Stored values (S, n) of the valid pixels of each window that can be read.
+
+    Whether those that cannot be read stop a run is decided where their tiles are read.
+    """
+    for window in windows:
+        try:
+            values, valid = scene.read(window, bands)
+        except SceneError:
+            continue
+        yield values[:, valid]
+
+
 def _spread_windows(scene: Scene, bands: int) -> tuple[list[Window], int]:
     """Windows within blocks of the file, evenly spread whether few or many of them are read; how many to read."""
     height, width, blocks = scene.grid.height, scene.grid.width, scene.source.blocks
@@ -99,7 +120,7 @@ def _spread_windows(scene: Scene, bands: int) -> tuple[list[Window], int]:
     count = int(np.clip(_MOST_DECODED // (block * len(scene.bands)), _FEWEST_WINDOWS, _MOST_WINDOWS))
     found = {}
     for i in range(1, _TRIES * count + 1):
-        down, right = (i * step % 1 for step in _STEPS)
+        down, right = (i * step % 1 for step in EVEN_STEPS)
         row, col = int(down * height), int(right * max(1, width - cols if blocks.divisible else width))
         row = _in_step(row, rows, blocks.height)
         col = col if blocks.divisible else _in_step(col, cols, blocks.width)

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from cssd_geo.bands import Bands
+from cssd_geo.budget import Blocks
 from cssd_geo.errors import InputError, SceneError
 from cssd_geo.files.locations import file_name, local_path
 from cssd_geo.grid import Grid
@@ -28,7 +29,7 @@ from cssd_geo.scenes.cube import (
 from cssd_geo.scenes.lazy_rasters import LazyMask, LazyRaster, lazy
 from cssd_geo.scenes.lookup import GeometryLookup, SensorMask
 from cssd_geo.scenes.sources import ChosenBands, RasterSource, Source, StoredSource
-from cssd_geo.scenes.validity import valid_pixels
+from cssd_geo.scenes.validity import Mask, valid_pixels
 from cssd_geo.tiles import Window
 
 _REAL = "uif"
@@ -37,13 +38,6 @@ _MOST_BYTES = 8
 """Of a value."""
 _CHUNK_PIXELS = 512 * 512
 """Pixels of a dask chunk at most; chunks follow the file's blocks."""
-
-
-class Mask(Protocol):
-    """Says which pixels of a scene are usable. Safe to use from several threads."""
-
-    def read(self, window: Window) -> NDArray[np.bool_]:
-        """Return (y, x), True means usable; `window` lies within the scene."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,26 +181,6 @@ class Scene:
         return replace(self, notes=(*self.notes, note))
 
 
-def pad(
-    stored: NDArray[Any], valid: NDArray[np.bool_], inside: Window, window: Window
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Extend what was read of `inside` to all of `window`, with pixels that are 0 and not valid.
-
-    Args:
-        stored: (band, y, x) of `inside`, the part of `window` that lies within the scene.
-        valid: (y, x) likewise.
-        inside: where they lie.
-        window: what was asked for.
-    """
-    if inside == window:
-        return stored, valid
-    values = np.zeros((len(stored), window.height, window.width), stored.dtype)
-    seen = np.zeros((window.height, window.width), np.bool_)
-    rows, cols = inside.relative_to(window).slices
-    values[:, rows, cols], seen[rows, cols] = stored, valid
-    return values, seen
-
-
 def scene_of_raster(path: str | Path, *, follow_links: bool = False) -> Scene:
     """Open a raster that GDAL reads (GeoTIFF, ENVI and others) as a scene; reads no pixel.
 
@@ -249,6 +223,7 @@ def scene_of_source(
     offset: NDArray[np.float64],
     sensor: str | None,
     notes: tuple[str, ...],
+    lookup: GeometryLookup | None = None,
 ) -> Scene:
     """Make a scene of what a source reads from files; reads no pixel.
 
@@ -263,9 +238,10 @@ def scene_of_source(
         offset: (band,) likewise.
         sensor: sensor and product, where they are known.
         notes: for the analyst.
+        lookup: of a scene in sensor geometry.
     """
-    name, blocks = file_name(place), (source.blocks.height, source.blocks.width)
-    block_shape = _reading_block(blocks, height=grid.height, width=grid.width)
+    name = file_name(place)
+    block_shape = _reading_block(source.blocks, height=grid.height, width=grid.width)
     values = lazy(LazyRaster(source, (len(bands), grid.height, grid.width), dtype), block_shape)
     mask = LazyMask(source.mask, grid.height, grid.width) if source.has_mask() else None
     valid = None if mask is None else lazy(mask, block_shape)[0]
@@ -283,6 +259,7 @@ def scene_of_source(
         path=local_path(place),
         sensor=sensor,
         notes=notes,
+        lookup=lookup,
     )
 
 
@@ -345,17 +322,16 @@ def scene_of_array(array: xr.DataArray) -> Scene:
     )
 
 
-def _reading_block(block: tuple[int, int], *, height: int, width: int) -> tuple[int, int]:
-    """Size of dask chunks: whole blocks of a tiled file, about `_CHUNK_PIXELS`; full-width rows of a striped one.
+def _reading_block(blocks: Blocks, *, height: int, width: int) -> tuple[int, int]:
+    """Size of dask chunks, about `_CHUNK_PIXELS`: whole blocks; full-width rows of what lies in rows.
 
     Args:
-        block: (height, width) in which pixels are stored.
+        blocks: in which pixels are stored.
         height: of the scene in pixels.
         width: likewise.
     """
-    block_height, block_width = block
-    if block_width >= width:
-        rows = max(1, _CHUNK_PIXELS // width // block_height) * block_height
-        return min(rows, height), width
-    many = max(1, int((_CHUNK_PIXELS / (block_height * block_width)) ** 0.5))
-    return min(many * block_height, height), min(many * block_width, width)
+    down, across = (1, width) if blocks.divisible else (blocks.height, blocks.width)
+    if across >= width:
+        return min(max(1, _CHUNK_PIXELS // (down * width)) * down, height), width
+    many = max(1, int((_CHUNK_PIXELS / (down * across)) ** 0.5))
+    return min(many * down, height), min(many * across, width)

@@ -1,9 +1,11 @@
 """Which stored values are data, and which pixels are usable."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cssd_geo.tiles import Window
 
 _STRIP_VALUES = 1 << 18
 """Values that are compared with nodata at a time: they stay in the cache until they are compared again."""
@@ -11,6 +13,13 @@ _CLIPPED_BYTES = 2
 """Of types whose largest number is no measurement."""
 _EXACT = 2**53
 """Below it a float64 holds every whole number."""
+
+
+class Mask(Protocol):
+    """Says which pixels of a raster are usable. Safe to use from several threads."""
+
+    def read(self, window: Window) -> NDArray[np.bool_]:
+        """Return (y, x), True means usable; `window` lies within the raster."""
 
 
 def usable(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool_]:
