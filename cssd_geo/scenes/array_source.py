@@ -131,7 +131,7 @@ def _ranges(ascending: NDArray[np.intp], gap: int) -> Iterator[tuple[int, int]]:
 
 def _runs(into: NDArray[np.intp], of: NDArray[np.intp]) -> Iterator[tuple[slice, slice]]:
     """Pairs of slices that select the same as the pairs of indexes, which are many more."""
-    cuts = np.flatnonzero((np.diff(into) != 1) | (np.diff(of) != 1)) + 1
-    for here, there in zip(np.split(into, cuts), np.split(of, cuts), strict=True):
+    breaks = np.flatnonzero((np.diff(into) != 1) | (np.diff(of) != 1)) + 1
+    for here, there in zip(np.split(into, breaks), np.split(of, breaks), strict=True):
         if len(here):
             yield slice(here[0], here[-1] + 1), slice(there[0], there[-1] + 1)
