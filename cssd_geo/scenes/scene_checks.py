@@ -7,8 +7,6 @@ import numpy as np
 import pyproj
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
-from rasterio.warp import transform_bounds
 
 from cssd_geo.bands import turns
 from cssd_geo.grid import Grid
@@ -47,22 +45,13 @@ def place_of(grid: Grid) -> dict[str, Any]:
         "pixel_size": [math.hypot(transform.a, transform.d), math.hypot(transform.b, transform.e)],
         "rotation_degrees": math.degrees(math.atan2(transform.d, transform.a)),
         "corners": corners,
-        "degrees": None if crs is None else _degrees(crs, np.array(list(corners.values()))),
+        "degrees": None if grid.degrees is None else list(grid.degrees),
     }
 
 
 def _unit(crs: CRS) -> str:
     unit = "degree" if crs.is_geographic else str(crs.linear_units)
     return "m" if unit.lower() in {"metre", "meter"} else unit
-
-
-def _degrees(crs: CRS, corners: NDArray[np.float64]) -> list[float] | None:
-    """West, south, east, north; None where the CRS has no way there."""
-    try:
-        found = transform_bounds(crs, CRS.from_epsg(4326), *corners.min(axis=0), *corners.max(axis=0))
-    except RasterioError:
-        return None
-    return list(found) if np.isfinite(found).all() else None
 
 
 def quantiles(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> dict[str, float] | None:
