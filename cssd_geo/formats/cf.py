@@ -136,7 +136,7 @@ def _as_raster(store: Store) -> str:
         return ""
     if any("wavelengths" in variable.attrs for _, variable in store.variables()):
         return (
-            " Wavelengths are in attributes, as in Planet Tanager's products: docs/formats.md, Planet Tanager, has "
+            " Wavelengths are in attributes, as in Planet Tanager's files: docs/formats.md, Planet Tanager, has "
             "the lines that make a GeoTIFF of one"
         )
     return f" To use one without wavelengths, give it as GDAL names it: netcdf:{store.path}:{cubes[0]}"

@@ -76,7 +76,10 @@ def _of_header(scene: Scene) -> list[str]:
     if grid.transform is None and not grid.gcps:
         found.append("No georeference is known: maps will have none either.")
     if centres is None:
-        found.append("Wavelengths are not known: bands are told apart by their order alone.")
+        found.append(
+            "Wavelengths are not known: bands are told apart by their order alone. docs/formats.md, Wavelengths, "
+            "has the lines that write them into a file."
+        )
     elif (turned := turns(centres)).any():
         back = ranges(scene.band_numbers[1:][turned])
         found.append(f"Wavelengths turn back at band {back}, as where two detectors overlap.")
