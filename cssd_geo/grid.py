@@ -96,6 +96,20 @@ class Grid:
         except ProjError:
             return float("nan")
 
+    @property
+    def degrees(self) -> tuple[float, float, float, float] | None:
+        """West, south, east and north; None where they are not known."""
+        if self.crs is None or self.transform is None:
+            return None
+        corners = [(0, 0), (self.width, 0), (0, self.height), (self.width, self.height)]
+        x, y = np.transpose([self.transform * corner for corner in corners])
+        try:
+            to_degrees = pyproj.Transformer.from_crs(self.crs.to_wkt(), "EPSG:4326", always_xy=True)
+            bounds = to_degrees.transform_bounds(x.min(), y.min(), x.max(), y.max())
+        except ProjError:  # a CRS of a building, or of the moon
+            return None
+        return bounds if np.isfinite(bounds).all() else None
+
     def profile(self) -> dict[str, Any]:
         """Options for rasterio's `open(..., "w", **profile)` that reproduce this grid."""
         profile: dict[str, Any] = {"height": self.height, "width": self.width, "crs": self.crs}

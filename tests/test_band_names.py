@@ -20,6 +20,9 @@ STYLES: dict[str, Callable[[int, float], str]] = {
     "greek letter": lambda i, nm: f"B{i}: {nm / 1000:.4f}\N{GREEK SMALL LETTER MU}m",
     "sensor": lambda i, nm: f"EnMAP L2A SWIR band {i}, {nm:.1f} nanometres",
     "wrong unit": lambda _, nm: f"{nm / 1000:.4f} nm",
+    "R": lambda _, nm: f"X{nm:.6f}.Nanometers",
+    "underscore": lambda i, nm: f"reflectance_{i}_{nm:.1f}_nm",
+    "unit in brackets": lambda i, nm: f"Band {i} {nm:.1f} (nm)",
     "microns": lambda _, nm: f"{nm / 1000:.4f} microns",
 }
 
@@ -75,6 +78,7 @@ NO_WAVELENGTHS = {
     "classes": start.map(lambda n: [f"probability of class {n + i}" for i in range(5)]),
     "shares": start.map(lambda n: [f"quantile 0.{n + i}" for i in range(5)]),
     "ranges": start.map(lambda n: [f"{400 + n + 50 * i}-{450 + n + 50 * i} nm" for i in range(5)]),
+    "ranges, underscores": start.map(lambda n: [f"{400 + n + 50 * i}-{450 + n + 50 * i}_nm" for i in range(5)]),
     "nautical miles": start.map(lambda n: [f"{100 + n % 195 + i} nm from the coast" for i in range(5)]),
 }
 

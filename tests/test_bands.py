@@ -131,6 +131,7 @@ def test_scales_of_the_file_come_before_the_headers_factor() -> None:
     assert read_scale(envi, [1.0, 1.0], [0.0, 0.0]) == [(1e-4, 0.0)] * 2
     assert read_scale(envi, [0.5, 1.0], [0.0, 3.0]) == [(0.5, 0.0), (1.0, 3.0)]
     assert read_scale({}, [1.0], [0.0]) == [(1.0, 0.0)]
+    assert read_scale({"reflectance_scale_factor": "0.0001"}, [1.0], [0.0]) == [(1e-4, 0.0)]  # not 10,000
     for useless in ("0", "-1", "many", "nan"):
         assert read_scale({"reflectance_scale_factor": useless}, [1.0], [0.0]) == [(1.0, 0.0)]
 

@@ -416,6 +416,7 @@ def test_an_ignore_value_is_a_number_that_can_occur_or_a_note(
          "list fwhm does not hold"),
         ({"bbl": "{1, 0}"}, None, None, "list bbl does not hold"),
         ({"reflectance_scale_factor": "-1"}, None, None, 'scale factor "-1" is no positive number'),
+        ({"reflectance_scale_factor": "0.0001"}, None, None, "0.0001 is below 1: values are multiplied by it"),
     ],
 )  # fmt: skip
 def test_doubtful_lists_are_decided_and_reported(

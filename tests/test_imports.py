@@ -17,7 +17,7 @@ LAYERS = """
 .         errors messages
 .         bands classes options tiles
 .         budget machine
-files     fingerprints hdf5_links json_values locations outputs xml_files
+files     fingerprints hdf5_links hints json_values locations outputs xml_files
 files     links side_files
 files     rasters
 .         grid

@@ -13,9 +13,11 @@ import rasterio
 import xarray as xr
 from click.testing import CliRunner
 from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
 from scenes import (
     ROTATED,
     UTM,
+    coordinate_cube,
     pixel_box,
     random_model,
     with_bands,
@@ -109,6 +111,13 @@ def test_a_scene_without_georeference_has_none(tmp_path: Path) -> None:
     assert {facts["place"][name] for name in ("crs", "transform", "pixel_size", "corners", "degrees")} == {None}
     assert facts["values"]["nodata"] == [None]
     assert [text.split(" ")[0] for text in facts["warnings"]] == ["No", "No", "Wavelengths"]
+
+
+def test_a_local_crs_has_no_place_on_the_earth(tmp_path: Path) -> None:
+    local = CRS.from_wkt('LOCAL_CS["Arbitrary",UNIT["metre",1]]')  # as GDAL reads ENVI's "Arbitrary"
+    path = write_raster(tmp_path / "lab.tif", coordinate_cube(3, 4, 5), crs=local)
+    place = describe_scene(open_scene(path))["place"]
+    assert (place["crs_name"], place["degrees"]) == ("Arbitrary", None)
 
 
 def test_control_points_are_counted(tmp_path: Path) -> None:

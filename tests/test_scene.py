@@ -628,6 +628,34 @@ def test_what_cannot_be_opened_is_said_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("flight.zip", b"PK\x03\x04rest", r"archive \(zip\): unpack it first"),
+        ("flight.tar.gz", b"\x1f\x8brest", r"compressed \(gzip\): unpack it first"),
+        ("EO1H.L1R", b"\x0e\x03\x13\x01rest", r"HDF4, which this GDAL lacks: convert it to GeoTIFF or ENVI"),
+        ("scene.tif", b"", "is empty: copy it again"),
+        ("scene.IMG", b"values", r"its ENVI header is missing: it belongs beside it, as scene\.hdr"),
+        ("flight_rd_rf", b"values", r"as flight_rd_rf\.hdr"),
+    ],
+)
+def test_files_that_are_no_rasters_as_they_are_say_what_to_do(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(
+        SceneError, match=rf"not a raster that GDAL can read: .* supported file format\. .*{message}"
+    ):
+        open_scene(tmp_path / name)
+
+
+def test_a_header_with_something_before_its_first_word_is_named(tmp_path: Path) -> None:
+    (tmp_path / "scene.dat").write_bytes(b"values")
+    (tmp_path / "Scene.HDR").write_text("ENVI\nsamples = 1\n", encoding="utf-8-sig")
+    with pytest.raises(SceneError, match=r"Its header, Scene\.HDR, does not begin with the word ENVI"):
+        open_scene(tmp_path / "scene.dat")
+
+
 @pytest.mark.parametrize("dtype", ["CInt16", "CInt32", "CFloat32", "CFloat64"])
 def test_complex_values_are_refused(tmp_path: Path, dtype: str) -> None:
     files = [write_raster(tmp_path / "s.tif", _cube())] * 2

@@ -17,6 +17,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterioWindow
 
 from cssd_geo.errors import SceneError
+from cssd_geo.files.hints import hint
 from cssd_geo.files.links import (
     IF_TRUSTED,
     LOCAL_FORMATS,
@@ -77,7 +78,7 @@ def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
     except RasterioError as error:  # not the cause of what is raised: it cannot be sent between processes
         if ":" not in str(path) and not is_address(path) and not Path(path).exists():
             raise SceneError(f"{path} does not exist: check the path") from None
-        raise SceneError(f"{path} is not a raster that GDAL can read: {cause(error)}") from None
+        raise SceneError(f"{path} is not a raster that GDAL can read: {cause(error)}{hint(Path(path))}") from None
     except UnicodeDecodeError as error:
         raise SceneError(
             f"{path}: its header holds text that is not UTF-8, {error.object!r}: correct it"

@@ -117,10 +117,15 @@ def scene_of_variable(
 
 
 def _as_raster(store: Store) -> str:
-    """One sentence on how GDAL opens a variable for which wavelengths do not matter; empty if there is none."""
+    """One sentence on what to do with a cube that is not read as it is; empty if there is none."""
     cubes = [path.lstrip("/") for path, variable in store.variables() if variable.ndim > 2]  # noqa: PLR2004 - maps
     if not cubes or store.path.is_dir():
         return ""
+    if any("wavelengths" in variable.attrs for _, variable in store.variables()):
+        return (
+            " Wavelengths are in attributes, as in Planet Tanager's files: docs/formats.md, Planet Tanager, has "
+            "the lines that make a GeoTIFF of one"
+        )
     return f" To use one without wavelengths, give it as GDAL names it: netcdf:{store.path}:{cubes[0]}"
 
 

@@ -19,10 +19,14 @@ _NEARBY = 0.2
 _NUMBER = r"(?<![\d.,])(\d+(?:\.\d+)?)"
 _UNIT = r"(?:nm|nanomet(?:er|re)s?|[u\u00b5\u03bc]m|micromet(?:er|re)s?|microns?)(?![a-z])"
 """The micro sign and the Greek letter are both in use."""
-_WITH_UNIT = re.compile(rf"{_NUMBER}\s*{_UNIT}", re.IGNORECASE)
+_APART = r"[\s_.(\[]*"
+"""What may stand between a number and its unit: R writes "X551.3.Nanometers", others "551.3 (nm)", "551_nm"."""
+_WITH_UNIT = re.compile(rf"{_NUMBER}{_APART}{_UNIT}", re.IGNORECASE)
 _WIDTH = re.compile(rf"(?:fwhm|bandwidth)\W*{_NUMBER}(?:\s*{_UNIT})?", re.IGNORECASE)
 _DASH = r"(?:-|\u2013|\u2014|to|\.\.)"
-_RANGE = re.compile(rf"{_NUMBER}\s*(?:{_UNIT})?\s*{_DASH}\s*(\d+(?:\.\d+)?)\s*{_UNIT}", re.IGNORECASE)
+_RANGE = re.compile(
+    rf"{_NUMBER}{_APART}(?:{_UNIT})?[\s_]*{_DASH}[\s_]*(\d+(?:\.\d+)?){_APART}{_UNIT}", re.IGNORECASE
+)
 _WITHOUT_UNIT = re.compile(
     r"(?:(?:band|b|channel|ch|layer|wavelength|wl)?[ _#]*\d*\s*[ _:(=]+\s*)?(\d+\.\d+)\)?", re.IGNORECASE
 )

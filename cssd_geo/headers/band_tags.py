@@ -87,13 +87,13 @@ def read_scale(tags: Tags, scales: Sequence[float], offsets: Sequence[float]) ->
     """Return scale and offset of each band, so that reflectance or radiance = scale * value + offset.
 
     GDAL does not turn ENVI's `reflectance scale factor` into scales, so it is read here; scales that GDAL
-    does report come first.
+    does report come first. Values are to be divided by it; one below 1 was meant to multiply them.
     """
     if any(s != 1 for s in scales) or any(o != 0 for o in offsets):
         return list(zip(scales, offsets, strict=True))
     factor = numbers_of(plain_keys(tags).get("reflectance_scale_factor", ""), 1)
-    scale = 1 / factor[0] if factor and factor[0] > 0 else 1.0
-    return [(scale, 0.0)] * len(scales)
+    scale = factor[0] if factor and factor[0] > 0 else 1.0
+    return [(scale if scale < 1 else 1 / scale, 0.0)] * len(scales)
 
 
 def plain_keys(tags: Tags) -> dict[str, str]:
@@ -196,6 +196,8 @@ def _wrong_lists(tags: Tags, keys: Sequence[str], count: int) -> Iterator[str]:
     factor = tags.get("reflectance_scale_factor", "")
     if factor.strip("{} ") and not (numbers_of(factor, 1) and numbers_of(factor, 1)[0] > 0):
         yield f'The reflectance scale factor "{factor}" is no positive number: it is not used.'
+    elif factor.strip("{} ") and numbers_of(factor, 1)[0] < 1:
+        yield f"The reflectance scale factor {factor} is below 1: values are multiplied by it, not divided."
 
 
 def _number(text: str) -> float:

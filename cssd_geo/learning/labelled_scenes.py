@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyproj
 from numpy.typing import NDArray
-from pyproj.exceptions import ProjError
 
 from cssd_geo.bands import Bands
 from cssd_geo.classes import ClassTable
@@ -265,7 +263,7 @@ def _polygons(members: Sequence[LabelledScene]) -> tuple[Indexes, tuple[str, ...
 
 def _overlaps(members: Sequence[LabelledScene]) -> Iterator[str]:
     """Tell which scenes show the same place with other label files: what trains in one may test in the other."""
-    for (one, ours), (other, theirs) in combinations([(m, _degrees(m.scene.map_grid)) for m in members], 2):
+    for (one, ours), (other, theirs) in combinations([(m, m.scene.map_grid.degrees) for m in members], 2):
         if ours is None or theirs is None or (one.path is not None and one.path == other.path):
             continue
         (west, south, east, north), (left, bottom, right, top) = ours, theirs
@@ -274,17 +272,3 @@ def _overlaps(members: Sequence[LabelledScene]) -> Iterator[str]:
                 f"{one.scene.name} and {other.scene.name} show the same place in part: if their labels do, the "
                 "accuracy is overrated, unless one label file serves both."
             )
-
-
-def _degrees(grid: Grid) -> tuple[float, float, float, float] | None:
-    """West, south, east and north of a scene; None where they are not known."""
-    if grid.crs is None or grid.transform is None:
-        return None
-    corners = [(0, 0), (grid.width, 0), (0, grid.height), (grid.width, grid.height)]
-    x, y = np.transpose([grid.transform * corner for corner in corners])
-    try:
-        to_degrees = pyproj.Transformer.from_crs(grid.crs.to_wkt(), "EPSG:4326", always_xy=True)
-        bounds = to_degrees.transform_bounds(x.min(), y.min(), x.max(), y.max())
-    except ProjError:  # a CRS of a building, or of the moon
-        return None
-    return bounds if np.isfinite(bounds).all() else None

@@ -8,8 +8,6 @@ import numpy as np
 import pyproj
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
-from rasterio.warp import transform_bounds
 
 from cssd_geo.bands import turns
 from cssd_geo.grid import Grid
@@ -52,22 +50,13 @@ def place_of(grid: Grid) -> dict[str, Any]:
         "pixel_size": [math.hypot(transform.a, transform.d), math.hypot(transform.b, transform.e)],
         "rotation_degrees": math.degrees(math.atan2(transform.d, transform.a)),
         "corners": corners,
-        "degrees": None if crs is None else _degrees(crs, np.array(list(corners.values()))),
+        "degrees": None if grid.degrees is None else list(grid.degrees),
     }
 
 
 def _unit(crs: CRS) -> str:
     unit = "degree" if crs.is_geographic else str(crs.linear_units)
     return "m" if unit.lower() in {"metre", "meter"} else unit
-
-
-def _degrees(crs: CRS, corners: NDArray[np.float64]) -> list[float] | None:
-    """West, south, east, north; None where the CRS has no way there."""
-    try:
-        found = transform_bounds(crs, CRS.from_epsg(4326), *corners.min(axis=0), *corners.max(axis=0))
-    except RasterioError:
-        return None
-    return list(found) if np.isfinite(found).all() else None
 
 
 def quantiles(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> dict[str, float] | None:
@@ -92,7 +81,10 @@ def _of_header(scene: Scene) -> list[str]:
     if grid.transform is None and not grid.gcps:
         found.append("No georeference is known: maps will have none either.")
     if centres is None:
-        found.append("Wavelengths are not known: bands are told apart by their order alone.")
+        found.append(
+            "Wavelengths are not known: bands are told apart by their order alone. docs/formats.md, Wavelengths, "
+            "has the lines that write them into a file."
+        )
     elif (turned := turns(centres)).any():
         back = ranges(scene.band_numbers[1:][turned])
         found.append(f"Wavelengths turn back at band {back}, as where two detectors overlap.")
