@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from cssd_geo.value_scale import recognise_scale
 
 LAYERS = tuple(part.name for part in fields(Outputs) if part.name != "class_map")
 """What may be written beside each class map."""
+_Tags = Callable[[], Mapping[str, str | None]]
+"""Those that outputs of a scene by a model have; a function, as files are read to find them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,9 +170,10 @@ def _classify_one(
     blank = Outcome(scene=scene.path, output=str(outputs.class_map), status="failed")
     try:
         opened = options.open(scene.path)
-        if _is_done(scene, opened, model, outputs.wanted(), options):
+        expected = cache(partial(_expected_tags, opened, model))
+        if _is_done(scene, expected, outputs.wanted(), options):
             return replace(blank, status="skipped"), None
-        _require_no_other_layers(scene, opened, model, folder, options)
+        _require_no_other_layers(scene, expected, folder, options)
         done = run(
             opened,
             model,
@@ -202,9 +205,7 @@ def _success(blank: Outcome, done: Classification, scene: Scene) -> Outcome:
     )
 
 
-def _is_done(
-    scene: ListedScene, opened: Scene, model: Model, paths: Mapping[str, Path], options: BatchOptions
-) -> bool:
+def _is_done(scene: ListedScene, expected: _Tags, paths: Mapping[str, Path], options: BatchOptions) -> bool:
     """Whether all that is asked for is there and is what would come out: an output exists only once it is whole.
 
     Raises:
@@ -214,7 +215,7 @@ def _is_done(
     there = {part: path for part, path in paths.items() if os.path.lexists(path)}
     if not there or (options.overwrite and options.restart):
         return False
-    doubts = _doubts(there.values(), opened, model, options.precision)
+    doubts = _doubts(there.values(), expected, options.precision)
     missing = [part for part in paths if part not in there]
     if not doubts and not missing:
         return True
@@ -225,23 +226,21 @@ def _is_done(
     return False
 
 
-def _require_no_other_layers(
-    scene: ListedScene, opened: Scene, model: Model, folder: Path, options: BatchOptions
-) -> None:
+def _require_no_other_layers(scene: ListedScene, expected: _Tags, folder: Path, options: BatchOptions) -> None:
     """Refuse to put a map beside layers that are not asked for and not its own, but would be taken for that."""
     others = [folder / _file_name(scene, layer) for layer in LAYERS if layer not in options.layers]
-    doubts = _doubts(filter(os.path.lexists, others), opened, model, options.precision)
+    doubts = _doubts(filter(os.path.lexists, others), expected, options.precision)
     if doubts:
         raise OutputError(f"{doubts[0]}, and would lie beside the new map: ask for it as well, or move it away")
 
 
-def _doubts(paths: Iterable[Path], scene: Scene, model: Model, precision: str) -> list[str]:
+def _expected_tags(scene: Scene, model: Model) -> dict[str, str | None]:
+    return {MODEL_TAG: model.digest(), SCENE_TAG: SceneIdentity.of(recognise_scale(scene, model)).digest}
+
+
+def _doubts(paths: Iterable[Path], expected: _Tags, precision: str) -> list[str]:
     """Say why outputs are not what would come out, where they are not."""
-    there = list(paths)
-    if not there:
-        return []
-    expected = {MODEL_TAG: model.digest(), SCENE_TAG: SceneIdentity.of(recognise_scale(scene, model)).digest}
-    return [doubt for path in there if (doubt := _doubt(path, expected, precision)) is not None]
+    return [doubt for path in paths if (doubt := _doubt(path, expected(), precision)) is not None]
 
 
 def _doubt(path: Path, expected: Mapping[str, str | None], precision: str) -> str | None:

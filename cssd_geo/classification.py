@@ -147,6 +147,8 @@ def classify(
     layers = {"confidence": confidence, "disagreement": disagreement, "probabilities": probabilities}
     if isinstance(scene, xr.DataArray):
         _refuse_files([output, *layers.values()])
+        about_files = {"overwrite": overwrite, "restart": restart, "on_error": on_error, "client": client}
+        _refuse_options(about_files | {"on_resume": on_resume, "on_tile": on_tile})
         return _lazy_map(scene, ready, this_machine(device, precision), tile_size=tile_size, memory=memory)
     if not isinstance(scene, str | Path | Scene):
         raise InputError(f"a scene is a path, a Scene or a DataArray, not {type(scene).__name__}")
@@ -202,6 +204,16 @@ def _refuse_files(files: Sequence[str | Path | None]) -> None:
         raise InputError(
             f"a DataArray becomes a lazy map, and {listed(named)} would not be written: leave file names out and "
             "save what comes back, or give the scene's path"
+        )
+
+
+def _refuse_options(given: Mapping[str, Any]) -> None:
+    """Refuse what is for runs that write files, unless it is the default."""
+    named = [name for name, value in given.items() if value not in (None, False, "stop")]
+    if named:
+        raise InputError(
+            f"a DataArray becomes a lazy map, which does not heed {listed(named)}: leave it out, or give the "
+            "scene's path. Where a dask.distributed.Client is open, the map's .compute() goes to its cluster"
         )
 
 

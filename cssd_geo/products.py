@@ -1,6 +1,7 @@
 """Which product a path is: sensor products by their own files, every other raster as GDAL sees it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -67,7 +68,8 @@ def open_scene(
     if bands is not None:
         scene = _with_bands(scene, bands)
     if valid_mask is not None:
-        scene = scene.with_mask(*open_valid_mask(valid_mask, scene.map_grid, follow_links=follow_links))
+        masked = scene.with_mask(*open_valid_mask(valid_mask, scene.map_grid, follow_links=follow_links))
+        scene = replace(masked, mask_path=local_path(valid_mask))
     if aoi is not None:
         scene = scene.with_mask(*open_aoi(aoi, scene.map_grid, aoi_layer))
     if scale is not None:

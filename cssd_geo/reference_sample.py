@@ -91,7 +91,7 @@ def sample(
     target = Path(output)
     if not 0 <= seed <= _LARGEST_SEED:
         raise InputError(f"seed must be from 0 to {_LARGEST_SEED}, not {seed}")
-    check_target(target, overwrite=overwrite, suffixes=(".gpkg",))
+    check_target(target, overwrite=overwrite, suffixes=(".gpkg",), inputs=[class_map])
     _require_closed(target)
     dataset = open_class_map(class_map)
     table = classes_of(dataset)

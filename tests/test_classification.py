@@ -385,6 +385,14 @@ def test_files_are_not_promised_for_a_data_array(tmp_path: Path) -> None:
             classify(cube, model, **named)
 
 
+def test_options_of_runs_are_refused_for_a_data_array(tmp_path: Path) -> None:
+    model, cube = random_model(bands=5), open_scene(noisy_scene(tmp_path / "s.tif")).cube
+    given: Any
+    for given in ({"client": object()}, {"restart": True}, {"on_tile": print}, {"on_error": "skip"}):
+        with pytest.raises(InputError, match=f"lazy map, which does not heed {next(iter(given))}: leave it out"):
+            classify(cube, model, **given)
+
+
 def test_what_is_no_scene_is_named(tmp_path: Path) -> None:
     values: Any
     for values in (np.zeros((5, 4, 4)), xr.Dataset(), None):
@@ -474,6 +482,18 @@ def test_no_file_that_a_scene_is_read_from_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"pixels\.tif would be the scene and the class map"):
         classify(tmp_path / "scene.vrt", random_model(bands=5), pixels, overwrite=True)
     assert pixels.read_bytes() == before
+
+
+def test_no_mask_is_replaced(tmp_path: Path) -> None:
+    scene, mask = noisy_scene(tmp_path / "s.tif"), tmp_path / "mask.tif"
+    with rasterio.open(scene) as dataset:
+        write_raster(mask, np.ones((1, dataset.height, dataset.width), np.uint8))
+    opened, before = open_scene(scene, valid_mask=mask), mask.read_bytes()
+    outputs: Any
+    for outputs in ({"output": mask}, {"output": tmp_path / "map.tif", "confidence": mask}):
+        with pytest.raises(OutputError, match=r"mask\.tif would be the valid mask and the"):
+            classify(opened, random_model(bands=5), overwrite=True, **outputs)
+    assert mask.read_bytes() == before
 
 
 def test_an_unreadable_scene_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -102,6 +102,33 @@ def require_failure(words: tuple[Any, ...], *, code: int, says: str, folder: Pat
 # ---- the whole way ------------------------------------------------------------------------------------------
 
 
+def test_out_of_memory_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hungry(*_: object, **__: object) -> None:
+        raise MemoryError("42 MiB wanted")
+
+    monkeypatch.setattr("cssd_geo.products.open_scene", hungry)
+    done = CliRunner().invoke(main, ["info", "scene.tif"])
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: out of memory: end other programs")
+
+
+@pytest.mark.parametrize("words", [
+    ["evaluate", "map.tif", "labels.csv", "--csv", "labels.csv"],
+    ["train", "s.tif", "labels.json", "-o", "m.safetensors", "--report", "labels.json"],
+    ["info", "scene.png", "--quicklook", "scene.png"],
+    ["sample", "map.gpkg", "-o", "map.gpkg"],
+])  # fmt: skip
+def test_no_input_is_replaced(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in words:
+        if "." in name:
+            Path(name).write_bytes(b"dear")
+    done = CliRunner().invoke(main, [*words, "--overwrite"])
+    assert done.exit_code == 6, done.output
+    assert "is read here and would be replaced" in done.stderr
+    assert all(Path(name).read_bytes() == b"dear" for name in words if "." in name)
+
+
 def test_training_reports_what_it_held_out_and_how_good_it_is(world: World) -> None:
     result = world.training
     assert result.exit_code == 0, result.output

@@ -108,6 +108,25 @@ def test_a_tile_that_kills_its_workers_says_how_many_it_killed(client: Client) -
         cluster._result(deadly, None)
 
 
+def test_a_tile_that_wants_too_much_memory_is_an_error_of_ours(client: Client) -> None:
+    hungry = client.submit(bytearray, 1 << 62, pure=False)
+    wait(hungry)
+    with pytest.raises(ClusterError, match="a worker is out of memory"):
+        cluster._result(hungry, None)
+
+
+def test_a_relative_path_is_read_by_workers_in_other_folders(
+    client: Client, model: Model, scene: Scene, plan: TilePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert scene.path is not None
+    monkeypatch.chdir(scene.path.parent)
+    relative, found = open_scene(scene.path.name), np.zeros((50, 70), np.uint8)
+    workers = cluster_of(client, relative, "cpu", "float32")
+    for tile, result in workers.results(TileClassifier(model, relative, CPU), relative, plan):
+        found[tile.core.slices] = result.class_map
+    assert (found == here(model, scene, plan)).all()
+
+
 def test_no_more_tiles_are_in_flight_than_workers_can_take(
     client: Client, model: Model, scene: Scene, plan: TilePlan
 ) -> None:

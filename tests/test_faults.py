@@ -526,6 +526,17 @@ def test_a_scene_that_changes_while_it_is_read_is_an_error(scene: Path, how: str
     assert hidden(scene.parent) == []
 
 
+def test_a_mask_that_changes_while_it_is_read_is_an_error(scene: Path) -> None:
+    with rasterio.open(scene) as dataset:
+        ones = np.ones((1, dataset.height, dataset.width), np.uint8)
+    mask = write_raster(scene.with_name("mask.tif"), ones)
+    masked: Any = open_scene(scene, valid_mask=mask)
+    with pytest.raises(SceneError, match=r"has changed while it was read \(mask\.tif\)"):
+        classify(masked, MODEL, scene.with_name("map.tif"), tile_size=TILE,
+                 on_tile=after(4, lambda: write_raster(mask, 0 * ones)))  # fmt: skip
+    assert hidden(scene.parent) == []
+
+
 # ---- the disk
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cssd_geo.bench.made import untrained_model
 from cssd_geo.compute.transfer import Loaded
+from cssd_geo.engine import inference
 from cssd_geo.engine.inference import TileClassifier, choose_precision, cpu_flags
 from cssd_geo.errors import CssdGeoError, InputError
 from cssd_geo.network import Logits
@@ -49,6 +50,11 @@ CPU architecture: 8
 
 
 # Precision
+
+
+def test_a_host_out_of_memory_is_what_python_calls_it() -> None:
+    with pytest.raises(MemoryError, match="allocate"), inference._enough_memory(torch.device("cpu")):
+        torch.empty(1 << 60, dtype=torch.uint8)
 
 
 def test_flags_are_those_that_the_first_processor_tells(tmp_path: Path) -> None:

@@ -45,6 +45,11 @@ class _Commands(click.Group):
         except CssdGeoError as error:
             click.echo(f"Error: {_line(error)}", err=True)
             ctx.exit(error.exit_code)
+        except MemoryError as error:
+            click.echo(
+                f"Error: out of memory: end other programs, or give less --memory. {_line(error)}", err=True
+            )
+            ctx.exit(CssdGeoError.exit_code)
         except Interrupted as error:
             click.echo(f"Stopped by {_line(error)}", err=True)
             ctx.exit(error.exit_code)

@@ -65,9 +65,10 @@ def command(
     from cssd_geo.files.outputs import check_target, write_whole  # noqa: PLC0415 - likewise
     from cssd_geo.pictures import confusion_png  # noqa: PLC0415 - likewise
 
+    inputs = (class_map, reference, remap, exclude)
     for path, suffix in ((csv_path, ".csv"), (png_path, ".png")):
         if path is not None:
-            check_target(path, overwrite=overwrite, suffixes=(suffix,))
+            check_target(path, overwrite=overwrite, suffixes=(suffix,), inputs=inputs)
     found = evaluate(
         class_map,
         reference,

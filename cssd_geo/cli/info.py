@@ -67,7 +67,8 @@ def _of_scene(
     from cssd_geo.scene_info import describe_scene  # noqa: PLC0415 - likewise
 
     if quicklook is not None:
-        check_target(quicklook, overwrite=overwrite, suffixes=(".png",))
+        inputs = (path, choice["valid_mask"], choice["aoi"])
+        check_target(quicklook, overwrite=overwrite, suffixes=(".png",), inputs=inputs)
     scene = open_scene(path, **choice)
     facts = describe_scene(scene, None if model is None else _loaded(model))
     if quicklook is not None:

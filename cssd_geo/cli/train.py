@@ -61,8 +61,9 @@ def command(
     told = {path: suffix for path, suffix in ((report, ".json"), (reliability, ".png")) if path is not None}
     if told and chosen.split == "none":
         raise InputError("--report and --reliability have nothing to say with --split none: leave them out")
+    inputs = (*paths, remap, choice["valid_mask"], choice["aoi"])
     for path, suffix in {output: ".safetensors", **told}.items():
-        check_target(path, overwrite=overwrite, suffixes=(suffix,))
+        check_target(path, overwrite=overwrite, suffixes=(suffix,), inputs=inputs)
     pairs = [(open_scene(scene, **choice), labels) for scene, labels in _pairs(paths)]
     with EpochProgress() as progress:
         training = train(

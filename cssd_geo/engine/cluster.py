@@ -243,6 +243,11 @@ def _result(future: Any, found: Any) -> _Result:
                 f"a tile killed {error.allowed_failures + 1} workers in turn, mostly for want of memory: give "
                 "workers more, or lower --memory. The same command goes on"
             ) from error
+        except MemoryError as error:
+            raise ClusterError(
+                f"a worker is out of memory ({error}): give workers more, and the same command goes on; or begin "
+                "anew with less --memory, and --restart"
+            ) from error
     raise _lost(f"a tile came back as {future.status}")
 
 

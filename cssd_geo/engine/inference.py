@@ -205,7 +205,7 @@ class TileClassifier:
 
 @contextmanager
 def _enough_memory(device: torch.device) -> Iterator[None]:
-    """Say what to do where a GPU has too little."""
+    """Say what to do where a GPU has too little; where the host has, raise what Python does."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -213,6 +213,10 @@ def _enough_memory(device: torch.device) -> Iterator[None]:
             f"out of memory on {device}, even for small pieces of a tile: end what else uses it, and the same "
             "command goes on; or begin anew with less --memory, or with --device cpu, and --restart"
         ) from error
+    except RuntimeError as error:  # how torch says the same of the host's
+        if "DefaultCPUAllocator" not in str(error):
+            raise
+        raise MemoryError(str(error)) from error
 
 
 def _percent(shares: Tensor, core: Tensor) -> NDArray[np.uint8]:

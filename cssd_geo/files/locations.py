@@ -14,6 +14,11 @@ def local_path(place: str | Path) -> Path | None:
     return None if is_address(place) else Path(place)
 
 
+def absolute(place: str) -> str:
+    """Return a path that holds for programs that work in another folder; what is none stays as it is."""
+    return place if is_address(place) or not Path(place).exists() else str(Path(place).absolute())
+
+
 def file_name(place: str | Path) -> str:
     """Return the last part; of an address without its query, which may hold a signature."""
     if not is_address(place):

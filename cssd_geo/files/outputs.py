@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 import threading
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,11 +15,20 @@ _LONGEST_NAME = 200
 """Bytes of a file's name: file systems take 255, and temporary names add to the final one."""
 
 
-def check_target(path: Path, *, overwrite: bool, suffixes: tuple[str, ...]) -> None:
+def check_target(
+    path: Path, *, overwrite: bool, suffixes: tuple[str, ...], inputs: Iterable[str | Path | None] = ()
+) -> None:
     """Refuse, before any work, a target that could not be written or must not be.
 
+    Args:
+        path: of the target.
+        overwrite: whether it may exist.
+        suffixes: one of which its name must end in.
+        inputs: files that the work reads, as far as there are any: none of them is ever replaced.
+
     Raises:
-        OutputError: if its name ends otherwise, it exists and `overwrite` is false, or no file can be made there.
+        OutputError: if its name ends otherwise, it is an input, it exists and `overwrite` is false, or no file can
+            be made there.
     """
     if path.is_dir():
         raise OutputError(f"{path} is a folder: name a file, for example {path / ('result' + suffixes[0])}")
@@ -26,6 +36,8 @@ def check_target(path: Path, *, overwrite: bool, suffixes: tuple[str, ...]) -> N
         raise OutputError(f"{path} does not end in {suffixes[0]}: name it {path.stem}{suffixes[0]}")
     if len(os.fsencode(path.name)) > _LONGEST_NAME:
         raise OutputError(f"{path} has a name of more than {_LONGEST_NAME} bytes: choose a shorter one")
+    if os.path.realpath(path) in {os.path.realpath(file) for file in inputs if file is not None}:
+        raise OutputError(f"{path} is read here and would be replaced by what is made of it: choose another name")
     if os.path.lexists(path) and not overwrite:
         raise OutputError(f"{path} exists: choose another name, or replace it with --overwrite")
     if not path.parent.is_dir():

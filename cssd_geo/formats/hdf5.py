@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cssd_geo.budget import Blocks
 from cssd_geo.errors import SceneError
 from cssd_geo.files.hdf5_links import UNREADABLE
+from cssd_geo.files.locations import absolute
 from cssd_geo.formats.hdf5_files import dataset_of, open_hdf5, words_of
 from cssd_geo.scenes.sources import LEAST_CACHE
 from cssd_geo.tiles import Window, cuts
@@ -52,7 +53,7 @@ class Hdf5Source:
         self._file: Any = None
 
     def __reduce__(self) -> tuple[type["Hdf5Source"], tuple[Any, ...]]:
-        return Hdf5Source, (self._path, self._parts, self._fill, self._swath)
+        return Hdf5Source, (absolute(self._path), self._parts, self._fill, self._swath)
 
     def dataset(self, name: str) -> Any:
         """Return an open dataset."""

@@ -18,7 +18,7 @@ from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.validity import Mask
 from cssd_geo.tiles import Window
 
-_NOT_CONTENT = {"name", "cube", "source", "block_shape", "path", "sensor", "notes", "masks"}
+_NOT_CONTENT = {"name", "cube", "source", "block_shape", "path", "sensor", "notes", "masks", "mask_path"}
 """Fields of a scene that do not change a pixel, or stand for its files. Whatever else it has, or gets, counts."""
 _OVERVIEWS = {".ovr"}
 """Side files that no pixel is read from."""
@@ -65,13 +65,20 @@ def scene_files(scene: Scene) -> tuple[Path, ...]:
         return ()
     if not scene.path.exists():
         raise SceneError(f"{scene.path} is gone since it was opened: bring it back, then open it again")
-    if scene.path.is_dir():
-        return (scene.path,)
+    return (scene.path,) if scene.path.is_dir() else _files_of(scene.path)
+
+
+def mask_files(scene: Scene) -> tuple[Path, ...]:
+    """The files that its valid mask is read from, likewise."""
+    return () if scene.mask_path is None else _files_of(scene.mask_path)
+
+
+def _files_of(raster: Path) -> tuple[Path, ...]:
     try:
-        with open_raster(scene.path, follow_links=True) as dataset:
-            found = [scene.path, *map(Path, dataset.files)]
+        with open_raster(raster, follow_links=True) as dataset:
+            found = [raster, *map(Path, dataset.files)]
     except SceneError:  # not every product is a raster as it is
-        found = [scene.path]
+        found = [raster]
     return tuple(path for path in dict.fromkeys(found) if path.exists() and path.suffix not in _OVERVIEWS)
 
 
@@ -80,7 +87,8 @@ class SceneWatch:
 
     def __init__(self, scene: Scene) -> None:
         """Look at its files as they are now."""
-        files = [file for path in scene_files(scene) for file in looked_into(path)]
+        found = (*scene_files(scene), *mask_files(scene))
+        files = [file for path in found for file in looked_into(path)]
         self._name, self._states = scene.name, {file: _state(file) for file in files}
         self._said = {file: _content(file, scene.name, copied=True) for file in files if is_side_file(file)}
 

@@ -20,7 +20,7 @@ from cssd_geo.maps.layer import (
 )
 from cssd_geo.maps.reach import reach_tags
 from cssd_geo.model import Model
-from cssd_geo.runs.identity import scene_files
+from cssd_geo.runs.identity import mask_files, scene_files
 from cssd_geo.runs.raw_layers import RawLayer
 from cssd_geo.runs.unfinished import folder_of
 from cssd_geo.scenes.scene import Scene
@@ -52,7 +52,7 @@ def layers_of(outputs: Outputs, scene: Scene, model: Model, precision: str) -> d
     """Return the layer of each part that is wanted, the class map first.
 
     Raises:
-        OutputError: if two of them, or one and a file of the scene, are the same.
+        OutputError: if two of them, or one and a file of the scene or of its mask, are the same.
         SceneError: if the scene is gone.
     """
     tags = _provenance_tags(scene, model) | {PRECISION_TAG: precision}
@@ -101,7 +101,8 @@ def _layer(part: str, path: Path, model: Model, tags: Mapping[str, str]) -> Laye
 
 
 def _require_different(outputs: Mapping[str, Path], scene: Scene) -> None:
-    files = {os.path.realpath(file): "the scene" for file in scene_files(scene)}
+    files = {os.path.realpath(file): "the valid mask" for file in mask_files(scene)}
+    files |= {os.path.realpath(file): "the scene" for file in scene_files(scene)}
     for part, path in outputs.items():
         name = f"the {part.replace('_', ' ')}"
         other = files.setdefault(os.path.realpath(path), name)

@@ -67,6 +67,8 @@ class Scene:
     """What was repaired, decided or dropped when it was opened, one sentence each, for the analyst."""
     masks: tuple[Mask, ...] = ()
     """What else says which pixels are usable, beside the values and the source's own mask."""
+    mask_path: Path | None = None
+    """The raster that one of them is read from, window by window."""
     scale_by_hand: bool = False
     """Whether the analyst has set the scale: then nothing else may."""
     lookup: GeometryLookup | None = None

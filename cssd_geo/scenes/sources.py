@@ -13,6 +13,7 @@ from rasterio.enums import Interleaving, MaskFlags
 
 from cssd_geo.budget import Blocks
 from cssd_geo.errors import SceneError
+from cssd_geo.files.locations import absolute
 from cssd_geo.files.rasters import open_raster, read_valid, read_window
 from cssd_geo.headers.raster_facts import alpha_indexes, spectral_indexes
 from cssd_geo.machine import processors
@@ -79,7 +80,7 @@ class RasterSource:
         self._local = threading.local()
 
     def __reduce__(self) -> tuple[type["RasterSource"], tuple[str, bool]]:
-        return RasterSource, (self._path, self._follow_links)
+        return RasterSource, (absolute(self._path), self._follow_links)
 
     def dataset(self) -> Any:
         """Return this thread's handle."""
