@@ -1,7 +1,7 @@
 """Classify a scene of any size: plan, read, compute, write; nothing flows back."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -146,9 +146,10 @@ def classify(
     memory = None if memory is None else whole_number("memory", memory)
     layers = {"confidence": confidence, "disagreement": disagreement, "probabilities": probabilities}
     if isinstance(scene, xr.DataArray):
-        _refuse_files([output, *layers.values()])
-        about_files = {"overwrite": overwrite, "restart": restart, "on_error": on_error, "client": client}
-        _refuse_options(about_files | {"on_resume": on_resume, "on_tile": on_tile})
+        _refuse_of_runs(
+            {"output": output, **layers, "overwrite": overwrite, "restart": restart, "on_error": on_error}
+            | {"client": client, "on_resume": on_resume, "on_tile": on_tile}
+        )
         return _lazy_map(scene, ready, this_machine(device, precision), tile_size=tile_size, memory=memory)
     if not isinstance(scene, str | Path | Scene):
         raise InputError(f"a scene is a path, a Scene or a DataArray, not {type(scene).__name__}")
@@ -197,23 +198,13 @@ def classify(
     )
 
 
-def _refuse_files(files: Sequence[str | Path | None]) -> None:
-    """Refuse to write what a DataArray becomes."""
-    named = [file for file in files if file is not None]
-    if named:
-        raise InputError(
-            f"a DataArray becomes a lazy map, and {listed(named)} would not be written: leave file names out and "
-            "save what comes back, or give the scene's path"
-        )
-
-
-def _refuse_options(given: Mapping[str, Any]) -> None:
-    """Refuse what is for runs that write files, unless it is the default."""
+def _refuse_of_runs(given: Mapping[str, Any]) -> None:
+    """Refuse, of what has another value than the default, what a DataArray would not heed."""
     named = [name for name, value in given.items() if value not in (None, False, "stop")]
     if named:
         raise InputError(
-            f"a DataArray becomes a lazy map, which does not heed {listed(named)}: leave it out, or give the "
-            "scene's path. Where a dask.distributed.Client is open, the map's .compute() goes to its cluster"
+            f"a DataArray becomes a lazy map, which does not heed {listed(named)}: leave that out, and compute or "
+            "save what comes back, on a cluster where a dask.distributed.Client is open; or give the scene's path"
         )
 
 

@@ -377,20 +377,14 @@ def test_a_data_array_without_a_scale_is_taken_like_its_file_and_says_so(tmp_pat
     assert "comment" not in classify(open_scene(path).cube, model).attrs
 
 
-def test_files_are_not_promised_for_a_data_array(tmp_path: Path) -> None:
+def test_what_a_data_array_would_not_heed_is_refused(tmp_path: Path) -> None:
     model, cube = random_model(bands=5), open_scene(noisy_scene(tmp_path / "s.tif")).cube
-    named: Any
-    for named in ({"output": tmp_path / "no.tif"}, {"confidence": tmp_path / "no.tif"}):
-        with pytest.raises(InputError, match=r"lazy map, and .*no\.tif would not be written"):
-            classify(cube, model, **named)
-
-
-def test_options_of_runs_are_refused_for_a_data_array(tmp_path: Path) -> None:
-    model, cube = random_model(bands=5), open_scene(noisy_scene(tmp_path / "s.tif")).cube
-    given: Any
-    for given in ({"client": object()}, {"restart": True}, {"on_tile": print}, {"on_error": "skip"}):
-        with pytest.raises(InputError, match=f"lazy map, which does not heed {next(iter(given))}: leave it out"):
-            classify(cube, model, **given)
+    files: list[Any] = [{"output": tmp_path / "no.tif"}, {"confidence": tmp_path / "no.tif"}]
+    for options in (*files, {"client": object()}, {"restart": True}, {"on_tile": print}, {"on_error": "skip"}):
+        with pytest.raises(
+            InputError, match=f"lazy map, which does not heed {next(iter(options))}: leave that out"
+        ):
+            classify(cube, model, **options)
 
 
 def test_what_is_no_scene_is_named(tmp_path: Path) -> None:
