@@ -1,7 +1,7 @@
 """Compare a class map with a reference that it was not trained on."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,16 +58,19 @@ class _Excluded:
     near: NDArray[np.bool_]
     """(y, x) True within the excluded polygons and nearer than `distance` to them."""
     distance: int
+    remarks: tuple[str, ...]
+    """On the distance."""
     name: str
 
-    def note(self, left: int, labelled: int) -> str:
+    def notes(self, left: int, labelled: int) -> Iterator[str]:
         """Say how many of the labelled pixels were left out."""
-        if not self.near.any():
-            return (
-                f"{self.name} meets no pixel of the map, so nothing was left out: check that both show one place."
-            )
-        near = f" or nearer than {self.distance} pixels to it" if self.distance > 1 else ""
-        return f"{left:,} of {labelled:,} reference pixels lie in {self.name}{near}, and were left out."
+        yield from self.remarks
+        if self.near.any():
+            near = f" or nearer than {self.distance} pixels to it" if self.distance > 1 else ""
+            yield f"{left:,} of {labelled:,} reference pixels lie in {self.name}{near}, and were left out."
+        else:
+            advice = "check that both show one place"
+            yield f"{self.name} meets no pixel of the map, so nothing was left out: {advice}."
 
 
 def evaluate(
@@ -121,10 +124,7 @@ def evaluate(
     found = read_reference(dataset, reference, grid, class_field=class_field, layer=layer, remap=rules)
     mapped = classes_of(dataset)
     matching = match_classes(mapped, found.table, str(class_map), str(reference), ids_given=found.ids_given)
-    excluded, distance_notes = None, tuple[str, ...]()
-    if exclude is not None:
-        distance, distance_notes = _separation(dataset) if buffer is None else (buffer, ())
-        excluded = _exclude(exclude, exclude_layer, grid, distance)
+    excluded = None if exclude is None else _exclude(exclude, exclude_layer, dataset, buffer)
     strays = Strays(mapped, dataset.nodata)
     confusion, left = _compare(found.pairs, matching, strays, excluded)
     if not confusion.sum():
@@ -134,8 +134,7 @@ def evaluate(
         raise LabelError(f"{reference} has no pixel to compare with {class_map}: {reason}")
     notes = (*_training_notes(dataset, reference), *found.notes, *numbering_note(mapped, found.table))
     notes += () if found.strays is None else found.strays.notes("reference pixels")
-    notes += distance_notes
-    notes += () if excluded is None else (excluded.note(left, left + int(confusion.sum())),)
+    notes += () if excluded is None else tuple(excluded.notes(left, left + int(confusion.sum())))
     accuracy = Accuracy(confusion=confusion, names=matching.names)
     if not stratified:
         notes += strays.notes(f"compared pixels of {Path(class_map).name}")
@@ -275,14 +274,15 @@ def _separation(dataset: Any) -> tuple[int, tuple[str, ...]]:
     return smaller, (f"{resampled}.",)
 
 
-def _exclude(exclude: str | Path, layer: str | None, grid: Grid, distance: int) -> _Excluded:
+def _exclude(exclude: str | Path, layer: str | None, dataset: Any, buffer: int | None) -> _Excluded:
     """Burn also what lies beside the map, for the pixels at its edge may be near to it."""
+    distance, remarks = _separation(dataset) if buffer is None else (buffer, ())
     margin = max(distance - 1, 0)
     try:
-        mask = read_mask(exclude, grid, layer, margin=margin)
+        mask = read_mask(exclude, Grid.of(dataset), layer, margin=margin)
     except LabelError as error:
         raise LabelError(str(error).replace("--layer", "--exclude-layer")) from error
     if margin:
         mask = maximum_filter(mask, size=2 * margin + 1, mode="constant", cval=0)
         mask = mask[margin:-margin, margin:-margin]
-    return _Excluded(near=mask, distance=distance, name=Path(exclude).name)
+    return _Excluded(near=mask, distance=distance, remarks=remarks, name=Path(exclude).name)

@@ -111,7 +111,6 @@ def read_mask(
     grid: Grid,
     layer: str | None = None,
     *,
-    lookup: GeometryLookup | None = None,
     margin: int = 0,
 ) -> NDArray[np.bool_]:
     """Return (y, x): True where a pixel is touched by any shape of a vector, or not 0 in a raster on the grid.
@@ -120,15 +119,12 @@ def read_mask(
         path: the vector or raster.
         grid: the grid of the scene.
         layer: layer of a vector with several.
-        lookup: of a scene in sensor geometry: file and raster lie on its map, and the result on the sensor.
-        margin: of a scene without a lookup, pixels on each side that the result is larger by than the grid: shapes
-            beside the scene lie there. A raster has nothing beyond its edges, so all is False there.
+        margin: pixels on each side that the result is larger by than the grid: shapes beside the scene lie there.
+            A raster has nothing beyond its edges, so all is False there.
 
     Raises:
         LabelError: if the file is neither, has no CRS or no such layer, or lies on another grid.
     """
-    if lookup is not None:
-        return lookup.sensor_mask(read_mask(path, lookup.grid, layer))
     if not is_vector(path):
         return np.pad(_read_ids(_open_label_raster(path, grid))[0] != UNCLASSIFIED, margin)
     geometries, crs = read_geometries(path, layer)

@@ -102,7 +102,7 @@ def test_labels_go_from_the_map_to_each_sensor_pixel_once(tmp_path: Path) -> Non
     assert len(expected) < window.pixels, "the map shows some pixels twice, else this tests nothing"
     assert sorted(zip(labels.rows.tolist(), labels.cols.tolist(), strict=True)) == expected
     assert any("1 of 89 labelled pixels of the map were not seen" in note for note in labels.notes)
-    mask = read_mask(tmp_path / "l.gpkg", SENSOR_GRID, lookup=lookup)
+    mask = lookup.sensor_mask(read_mask(tmp_path / "l.gpkg", lookup.grid))
     assert mask.shape == (HEIGHT, WIDTH)
     assert mask[labels.rows, labels.cols].all()
 
