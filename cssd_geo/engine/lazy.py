@@ -61,12 +61,14 @@ def classify_array(
 def _classify_block(
     classifier: TileClassifier, nodata: NDArray[np.float64], stored: NDArray[Any], inside: Window, tile: Tile
 ) -> TileResult:
-    window = tile.padded
+    window, valid = tile.padded, valid_pixels(stored, nodata)
+    if inside == window:  # most tiles: no copy
+        return classifier(stored, valid)
     values = np.zeros((len(stored), window.height, window.width), stored.dtype)
-    valid = np.zeros((window.height, window.width), np.bool_)
+    seen = np.zeros((window.height, window.width), np.bool_)
     rows, cols = inside.relative_to(window).slices
-    values[:, rows, cols], valid[rows, cols] = stored, valid_pixels(stored, nodata)
-    return classifier(values, valid)
+    values[:, rows, cols], seen[rows, cols] = stored, valid
+    return classifier(values, seen)
 
 
 def _assemble(results: list[Any], plan: TilePlan, part: str, dtype: np.dtype[Any]) -> da.Array:
