@@ -106,13 +106,7 @@ def read_labels(
     return labels
 
 
-def read_mask(
-    path: str | Path,
-    grid: Grid,
-    layer: str | None = None,
-    *,
-    margin: int = 0,
-) -> NDArray[np.bool_]:
+def read_mask(path: str | Path, grid: Grid, layer: str | None = None, *, margin: int = 0) -> NDArray[np.bool_]:
     """Return (y, x): True where a pixel is touched by any shape of a vector, or not 0 in a raster on the grid.
 
     Args:

@@ -107,19 +107,9 @@ def sample(
     order = random.permutation(len(rows))
     rows, cols, classes = rows[order], cols[order], classes[order]
     x, y = _centres(Grid.of(dataset), rows, cols, str(class_map))
-    fields = {
-        "id": np.arange(1, len(rows) + 1),
-        "row": rows,
-        "col": cols,
-        MAP_ID_FIELD: np.array(table.ids)[classes],
-        MAP_NAME_FIELD: np.array(table.names, object)[classes],
-        CLASS_FIELD: np.full(len(rows), None, object),
-    }
+    fields = _fields(table, rows, cols, classes)
     points = _geopackage(shapely.points(x, y), fields, Grid.of(dataset).crs, target.stem)
-    if not only_numbered(table):  # "none of these" is no number
-        choices = list(dict.fromkeys((*table.names, NONE_OF_THESE)))
-        points = with_choices(points, target.stem, CLASS_FIELD, choices)
-    write_whole(target, points)
+    write_whole(target, _with_classes(points, target.stem, table))
     return ReferenceSample(
         output=target,
         classes=table,
@@ -167,6 +157,17 @@ def _found(dataset: Any, table: ClassTable, ranks: list[Ids]) -> Iterator[tuple[
         seen = after
 
 
+def _fields(table: ClassTable, rows: Ids, cols: Ids, classes: Ids) -> dict[str, NDArray[Any]]:
+    return {
+        "id": np.arange(1, len(rows) + 1),
+        "row": rows,
+        "col": cols,
+        MAP_ID_FIELD: np.array(table.ids)[classes],
+        MAP_NAME_FIELD: np.array(table.names, object)[classes],
+        CLASS_FIELD: np.full(len(rows), None, object),
+    }
+
+
 def _geopackage(points: NDArray[Any], fields: dict[str, NDArray[Any]], crs: Any, layer: str) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings():
@@ -182,6 +183,13 @@ def _geopackage(points: NDArray[Any], fields: dict[str, NDArray[Any]], crs: Any,
             layer=layer,
         )
     return file.getvalue()
+
+
+def _with_classes(package: bytes, layer: str, table: ClassTable) -> bytes:
+    """Offer the names of a map's classes, where it has some, and `NONE_OF_THESE`, which is no number."""
+    if only_numbered(table):
+        return package
+    return with_choices(package, layer, CLASS_FIELD, list(dict.fromkeys((*table.names, NONE_OF_THESE))))
 
 
 def _centres(grid: Grid, rows: Ids, cols: Ids, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

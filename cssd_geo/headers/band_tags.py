@@ -194,10 +194,12 @@ def _wrong_lists(tags: Tags, keys: Sequence[str], count: int) -> Iterator[str]:
         if text.strip("{} ") and not numbers_of(text, count):
             yield f"The list {key} does not hold one number for each of {count} bands: it is not used."
     factor = tags.get("reflectance_scale_factor", "")
-    if factor.strip("{} ") and not (numbers_of(factor, 1) and numbers_of(factor, 1)[0] > 0):
-        yield f'The reflectance scale factor "{factor}" is no positive number: it is not used.'
-    elif factor.strip("{} ") and numbers_of(factor, 1)[0] < 1:
-        yield f"The reflectance scale factor {factor} is below 1: values are multiplied by it, not divided."
+    if factor.strip("{} "):
+        number = (numbers_of(factor, 1) or [0.0])[0]
+        if not number > 0:
+            yield f'The reflectance scale factor "{factor}" is no positive number: it is not used.'
+        elif number < 1:
+            yield f"The reflectance scale factor {factor} is below 1: values are multiplied by it, not divided."
 
 
 def _number(text: str) -> float:

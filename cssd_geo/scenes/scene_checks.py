@@ -46,11 +46,12 @@ def place_of(grid: Grid) -> dict[str, Any]:
     names = ("upper_left", "upper_right", "lower_right", "lower_left")
     ends = ((0, 0), (grid.width, 0), (grid.width, grid.height), (0, grid.height))
     corners = {name: list(transform * end) for name, end in zip(names, ends, strict=True)}
+    degrees = grid.degrees
     return facts | {
         "pixel_size": [math.hypot(transform.a, transform.d), math.hypot(transform.b, transform.e)],
         "rotation_degrees": math.degrees(math.atan2(transform.d, transform.a)),
         "corners": corners,
-        "degrees": None if grid.degrees is None else list(grid.degrees),
+        "degrees": None if degrees is None else list(degrees),
     }
 
 
