@@ -3,7 +3,7 @@
     python benchmarks/precision.py [--model models/demo.safetensors]
 
 Each run is compared with one in float32, with the tiles that `classify` chooses and all threads. Runs on any
-processor; where bfloat16 is not in hardware it takes minutes.
+processor; where bfloat16 is not in hardware it takes minutes. Where there is a GPU, also what that changes.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from cssd_geo.bench.rates import machine
 from cssd_geo.classification import classify
 from cssd_geo.demo.files import write_scene
 from cssd_geo.demo.landscape import make_landscape
+from cssd_geo.engine.inference import choose_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,11 @@ WAYS = (
     *(Way(name=f"float32, {threads} threads", threads=threads) for threads in (1, 3, 8)),
     *(Way(name=f"float32, {layout}", layout=layout) for layout in ("tiff", "envi-bil", "envi-bsq", "envi-bip")),
 )
+ON_GPU = (
+    Way(name="GPU, float32", options={"device": "cuda"}),
+    Way(name="GPU, float32, tiles of 64", options={"device": "cuda", "tile_size": 64}),
+    Way(name="GPU, bfloat16", options={"device": "cuda", "precision": "bfloat16"}),
+)
 
 
 def main() -> None:
@@ -58,17 +64,18 @@ def main() -> None:
         if not valid.any():
             sys.exit("no pixel is valid")
         top = np.sort(exact, axis=0)
-        print(machine())
+        print(machine(choose_device("auto")))
         print(
-            f"of {valid.sum():,} pixels    other class      share  largest margin  largest change of a probability"
+            f"of {valid.sum():,} pixels     other class      share  largest margin  "
+            "largest change of a probability"
         )
-        for way in WAYS:
+        for way in (*WAYS, *(ON_GPU if torch.cuda.is_available() else ())):
             other = shares(scene, options.model, folder, way)
             changed = valid & (exact.argmax(0) != other.argmax(0))
             margin = (top[-1] - top[-2])[changed].max(initial=0)
             moved = np.abs(exact - other)[:, valid].max()
             share = changed.sum() / valid.sum()
-            print(f"{way.name:24} {changed.sum():8,}  {share:9.4%}  {margin:12.6f}  {moved:14.7f}", flush=True)
+            print(f"{way.name:25} {changed.sum():8,}  {share:9.4%}  {margin:12.6f}  {moved:14.7f}", flush=True)
 
 
 def shares(scene: Path, model: Path, folder: Path, way: Way) -> NDArray[np.float32]:
@@ -78,7 +85,7 @@ def shares(scene: Path, model: Path, folder: Path, way: Way) -> NDArray[np.float
         rasterio.shutil.copy(scene, stored, **LAYOUTS[way.layout])
     usual = torch.get_num_threads()
     torch.set_num_threads(way.threads or usual)
-    options: dict[str, Any] = {"precision": "float32", "overwrite": True} | way.options
+    options: dict[str, Any] = {"device": "cpu", "precision": "float32", "overwrite": True} | way.options
     classify(stored, model, folder / "map.tif", probabilities=out, **options)
     torch.set_num_threads(usual)
     with rasterio.open(out) as dataset:

@@ -1,6 +1,7 @@
 """How long training takes: so many windows of a made-up scene, from random weights to the last epoch.
 
-python benchmarks/training.py [--windows 160] [--bands 200] [--classes 16] [--epochs 50] [--repeats 3] [--models 4]
+    python benchmarks/training.py [--windows 160] [--bands 200] [--classes 16] [--epochs 50] [--repeats 3]
+        [--models 4] [--device cuda]
 
 With `--models` also so many of them, one after the other and then side by side, as `train` does with its folds.
 """
@@ -13,6 +14,7 @@ import torch
 
 from cssd_geo.bench.rates import machine
 from cssd_geo.compute.workers import run_side_by_side, threads_for
+from cssd_geo.engine.inference import choose_device
 from cssd_geo.learning.fitting import fit
 from cssd_geo.learning.windows import TrainingWindows
 from cssd_geo.network import CSSD, NetworkConfig
@@ -28,7 +30,9 @@ def main() -> None:
     for name, default in (("windows", 160), ("bands", 200), ("classes", 16), ("epochs", 50), ("repeats", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--models", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
+    device = choose_device(given.device)
     config = NetworkConfig(bands=given.bands, classes=given.classes)
     windows = random_windows(config, given.windows)
     classes = torch.arange(given.windows) % given.classes
@@ -37,15 +41,13 @@ def main() -> None:
     def train(models: int, at_once: int) -> float:
         networks, started = [CSSD(config) for _ in range(models)], time.monotonic()
         run_side_by_side(
-            lambda network: fit(
-                network, windows, classes, options=options, device=torch.device("cpu"), on_epoch=None
-            ),
+            lambda network: fit(network, windows, classes, options=options, device=device, on_epoch=None),
             networks,
             at_once,
         )
         return time.monotonic() - started
 
-    print(machine())
+    print(machine(device))
     print(f"{given.windows} windows, {given.bands} bands, {given.classes} classes, {given.epochs} epochs:")
     alone = statistics.median(train(1, 1) for _ in range(given.repeats))
     print(f"{alone:.1f} s (median of {given.repeats}), {given.windows * given.epochs / alone:.0f} windows/s")

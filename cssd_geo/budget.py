@@ -9,8 +9,6 @@ from fractions import Fraction
 from cssd_geo.errors import InputError
 from cssd_geo.tiles import Halo, TilePlan, plan_tiles
 
-_TILES_IN_FLIGHT = 3
-"""Two are computed while the next one is read."""
 _PREFERRED_ROWS = 256
 """Rows of a tile, where memory allows: with fewer, the halo is a large part of the work."""
 _PREFERRED_COLUMNS = 512
@@ -58,18 +56,20 @@ class Needs:
     """For a pixel that is read, its halo included."""
     pixel_out: int
     """For a pixel of a tile that is computed, with results that wait."""
+    tiles: int
+    """That are in memory at a time, their halo included."""
 
     @property
     def per_pixel(self) -> int:
         """What grows with the tiles, for a pixel of theirs without the halo."""
-        return _TILES_IN_FLIGHT * self.pixel_in + self.pixel_out
+        return self.tiles * self.pixel_in + self.pixel_out
 
     def of(self, plan: TilePlan) -> int:
         """Bytes that the largest tiles of a plan take, and what those side by side keep for the ones below."""
         largest, margin = plan.largest, plan.halo.total
         computed = (largest.height - margin) * (largest.width - margin)
         kept = (plan.abreast - 1) * self.kept(plan)
-        return self.fixed + _TILES_IN_FLIGHT * largest.pixels * self.pixel_in + computed * self.pixel_out + kept
+        return self.fixed + self.tiles * largest.pixels * self.pixel_in + computed * self.pixel_out + kept
 
     def kept(self, plan: TilePlan) -> int:
         """Bytes that one more column side by side takes: the rows that its tile shares with the one below."""

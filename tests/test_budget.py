@@ -53,14 +53,22 @@ edges = st.one_of(st.sampled_from([1, 16, 128, 256, 512, 1024]), st.integers(1, 
 stored = st.builds(Blocks, height=edges, width=edges, divisible=st.booleans(), least_run=st.integers(1, 8192))
 halos = st.builds(halo_of, st.integers(1, 64))
 scenes = st.tuples(sides(), sides())
+tiles_in_memory = st.integers(3, 8)
 needs_of_networks = st.builds(
-    lambda fixed, values, classes: Needs(fixed=fixed, pixel_in=values + 1, pixel_out=16 * classes),
+    lambda fixed, values, classes, tiles: Needs(
+        fixed=fixed, pixel_in=values + 1, pixel_out=16 * classes, tiles=tiles
+    ),
     st.integers(100_000_000, 3_000_000_000),
     st.integers(1, 4000),
     st.integers(1, 100),
+    tiles_in_memory,
 )
 any_needs = st.builds(
-    Needs, fixed=st.integers(0, 10**9), pixel_in=st.integers(1, 10_000), pixel_out=st.integers(0, 10**6)
+    Needs,
+    fixed=st.integers(0, 10**9),
+    pixel_in=st.integers(1, 10_000),
+    pixel_out=st.integers(0, 10**6),
+    tiles=tiles_in_memory,
 )
 memories = st.one_of(st.integers(0, 10**7), st.integers(0, 10**10), st.integers(0, 10**14))
 
@@ -68,12 +76,13 @@ memories = st.one_of(st.integers(0, 10**7), st.integers(0, 10**10), st.integers(
 # Memory
 
 
-def test_three_tiles_are_in_memory_and_results_of_one() -> None:
+@pytest.mark.parametrize("tiles", [3, 8])
+def test_so_many_tiles_are_in_memory_and_results_of_one(tiles: int) -> None:
     plan = plan_tiles(height=100, width=100, tile_height=30, tile_width=40, halo=Halo(before=3, after=2))
     assert (plan.largest.height, plan.largest.width) == (37, 47)
-    needs, tiles = Needs(fixed=1000, pixel_in=10, pixel_out=7), 3 * 37 * 47 * 10 + 32 * 42 * 7
-    assert needs.of(plan) == 1000 + tiles
-    assert needs.of(replace(plan, abreast=3)) == 1000 + tiles + 2 * 5 * 47 * 10, (
+    needs, pixels = Needs(fixed=1000, pixel_in=10, pixel_out=7, tiles=tiles), tiles * 37 * 47 * 10 + 32 * 42 * 7
+    assert needs.of(plan) == 1000 + pixels
+    assert needs.of(replace(plan, abreast=3)) == 1000 + pixels + 2 * 5 * 47 * 10, (
         "rows are kept for two more columns"
     )
 
@@ -117,8 +126,8 @@ def test_a_plan_takes_no_more_than_it_may(
 
 @given(extra=st.integers(0, 10**6), needs=needs_of_networks, blocks=stored, size=scenes, halo=halos)
 @example(  # blocks of half the memory: tiles are smaller than one
-    extra=0, needs=Needs(fixed=10**8, pixel_in=401, pixel_out=240), blocks=Blocks(height=4000, width=4000),
-    size=(50_000, 50_000), halo=halo_of(10),
+    extra=0, needs=Needs(fixed=10**8, pixel_in=401, pixel_out=240, tiles=3),
+    blocks=Blocks(height=4000, width=4000), size=(50_000, 50_000), halo=halo_of(10),
 )  # fmt: skip
 def test_the_amount_that_the_error_names_suffices(
     extra: int, needs: Needs, blocks: Blocks, size: tuple[int, int], halo: Halo
@@ -133,7 +142,7 @@ def test_the_amount_that_the_error_names_suffices(
 
 
 def test_the_amount_that_the_error_names_suffices_for_very_many_classes() -> None:
-    needs = Needs(fixed=64_000_000, pixel_in=401, pixel_out=24 * 4000)
+    needs = Needs(fixed=64_000_000, pixel_in=401, pixel_out=24 * 4000, tiles=3)
     blocks, size = Blocks(height=256, width=256), (1000, 1000)
     refused = planned(100_000_000, needs, blocks, size, halo_of(64))
     assert isinstance(refused, InputError)
@@ -141,7 +150,7 @@ def test_the_amount_that_the_error_names_suffices_for_very_many_classes() -> Non
 
 
 def test_the_error_is_one_clear_line() -> None:
-    needs = Needs(fixed=150_000_000, pixel_in=401, pixel_out=240)
+    needs = Needs(fixed=150_000_000, pixel_in=401, pixel_out=240, tiles=3)
     for memory, text in ((0, "0 MB"), (150_000_001, "150 MB")):
         refused = planned(memory, needs, Blocks(height=1, width=900), (700, 900), halo_of(10))
         advice = "give at least 151 MB, better 595 MB: small tiles are slow"
@@ -160,7 +169,7 @@ def test_the_amount_that_the_error_names_is_the_least(
 
 @pytest.mark.parametrize("blocks", [Blocks(height=512, width=512), Blocks(height=1, width=2000, divisible=True)])
 def test_more_memory_gives_larger_tiles_up_to_what_is_of_use(blocks: Blocks) -> None:
-    needs = Needs(fixed=10**8, pixel_in=401, pixel_out=240)
+    needs = Needs(fixed=10**8, pixel_in=401, pixel_out=240, tiles=3)
     sizes = []
     for memory in (10**8 + 10**6, 2 * 10**8, 10**9, 10**10, 10**13):
         plan = planned(memory, needs, blocks, (30_000, 30_000), halo_of(10))
@@ -271,7 +280,7 @@ def test_lines_of_raw_files_are_read_whole_or_in_runs_of_two_pages(
 
 def needs_with(bands: int, value: int) -> Needs:
     """Of a network with 16 classes."""
-    return Needs(fixed=200_000_000, pixel_in=(bands * value + 1) * 5 // 4, pixel_out=480)
+    return Needs(fixed=200_000_000, pixel_in=(bands * value + 1) * 5 // 4, pixel_out=480, tiles=3)
 
 
 # Sizes as text

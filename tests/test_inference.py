@@ -269,6 +269,22 @@ def test_the_plan_follows_the_tile_size_else_the_memory(scene: Scene) -> None:
         classifier.plan(scene, 0)
 
 
+@pytest.mark.parametrize(("there", "expected"), [(64 * 10**9, 4 * 10**9), (4 * 10**9, 15 * 10**8)])
+def test_a_gpu_has_more_tiles_on_their_way(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, there: int, expected: int
+) -> None:
+    monkeypatch.setattr("cssd_geo.machine.memory_limit", lambda: there)
+    monkeypatch.setattr("cssd_geo.engine.inference.processors", lambda: 6)
+    classifier = TileClassifier(random_model(bands=5), scene, CPU)
+    on_cpu = classifier.usual_memory(scene), classifier.readers, classifier.needs(scene).tiles
+    assert on_cpu == (DEFAULT_MEMORY, 1, 3)
+    classifier.device = torch.device("meta")  # any that is no CPU
+    assert (classifier.usual_memory(scene), classifier.readers) == (expected, 3), (
+        "no more than half of the machine"
+    )
+    assert classifier.needs(scene).tiles == 3 + 4
+
+
 @pytest.mark.parametrize("processors", [1, 2, 4, 16, 192])
 def test_large_tiles_fit_into_the_default_memory_however_many_processors_there_are(
     monkeypatch: pytest.MonkeyPatch, processors: int

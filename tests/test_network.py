@@ -134,7 +134,11 @@ def test_the_dilation_has_the_gradient_of_a_maximum(
     assert torch.autograd.gradcheck(Dilation.apply, (values, element))
 
 
-def test_dilation_of_bfloat16_is_rounded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("on_a_gpu", [False, True])
+def test_dilation_of_bfloat16_is_rounded_once(monkeypatch: pytest.MonkeyPatch, *, on_a_gpu: bool) -> None:
+    if on_a_gpu:
+        monkeypatch.setattr("cssd_geo.compute.dilation._pass_type", lambda values: values.dtype)
+        monkeypatch.setattr("cssd_geo.compute.kernels._LIBRARY", None)
     monkeypatch.setattr("cssd_geo.compute.dilation._STRIP_VALUES", 100)
     values, element = torch.randn(2, 8, 7, 5).to(torch.bfloat16), torch.rand(3, 3).to(torch.bfloat16)
     values = values.contiguous(memory_format=torch.channels_last)

@@ -20,8 +20,9 @@ from scenes import coordinate_cube, random_model, write_raster
 from test_scene import LAYOUTS
 
 from cssd_geo.budget import Blocks
+from cssd_geo.compute.transfer import load
 from cssd_geo.engine.inference import TileClassifier
-from cssd_geo.engine.streaming import one_ahead, read_tiles, this_machine
+from cssd_geo.engine.streaming import one_ahead, read_tiles, side_by_side, this_machine
 from cssd_geo.errors import SceneError
 from cssd_geo.products import open_scene
 from cssd_geo.scenes.scene import Scene, scene_of_array
@@ -111,13 +112,15 @@ class Counting:
 
 @settings(max_examples=10, deadline=None)
 @pytest.mark.parametrize("name", [*LAYOUTS, "mask", "chunks", "memory"])
-@given(plan=plans)
-def test_tiles_are_what_reading_each_alone_gives(scenes: dict[str, Scene], name: str, plan: TilePlan) -> None:
+@given(plan=plans, at_once=st.integers(1, 4))
+def test_tiles_are_what_reading_each_alone_gives(
+    scenes: dict[str, Scene], name: str, plan: TilePlan, at_once: int
+) -> None:
     cube, valid = pixels()
     frame = 150
     cube, valid = np.pad(cube[USED], ((0, 0), (frame, frame), (frame, frame))), np.pad(valid, frame)
     read = []
-    for tile, values, seen in read_tiles(scenes[name], plan, USED):
+    for tile, values, seen in read_tiles(scenes[name], plan, USED, at_once=at_once):
         rows, cols = tile.padded.relative_to(Window(row=-frame, col=-frame, height=1, width=1)).slices
         told = seen if name == "mask" else np.ones_like(seen)  # what a mask excludes need not be read
         np.testing.assert_array_equal(values[:, told], cube[:, rows, cols][:, told])
@@ -132,10 +135,12 @@ def test_tiles_are_what_reading_each_alone_gives(scenes: dict[str, Scene], name:
 
 
 @settings(max_examples=60, deadline=None)
-@given(plan=plans)
-def test_each_pixel_of_columns_abreast_is_read_once(scenes: dict[str, Scene], plan: TilePlan) -> None:
+@given(plan=plans, at_once=st.integers(1, 4))
+def test_each_pixel_of_columns_abreast_is_read_once(
+    scenes: dict[str, Scene], plan: TilePlan, at_once: int
+) -> None:
     source = Counting(scenes["strips"].source)
-    for _ in read_tiles(replace(scenes["strips"], source=source), plan, USED):
+    for _ in read_tiles(replace(scenes["strips"], source=source), plan, USED, at_once=at_once):
         pass
     expected = np.zeros((HEIGHT, WIDTH), np.int64)
     abreast = plan.cols if plan.rows == 1 else plan.abreast
@@ -152,13 +157,13 @@ def test_each_pixel_of_columns_abreast_is_read_once(scenes: dict[str, Scene], pl
 
 
 @settings(max_examples=60, deadline=None)
-@given(plan=plans, data=st.data())
+@given(plan=plans, data=st.data(), at_once=st.integers(1, 4))
 def test_tiles_that_are_skipped_change_no_other(
-    scenes: dict[str, Scene], plan: TilePlan, data: st.DataObject
+    scenes: dict[str, Scene], plan: TilePlan, data: st.DataObject, at_once: int
 ) -> None:
     skip = data.draw(st.sets(st.integers(0, len(plan) - 1)))
     left = []
-    for tile, values, seen in read_tiles(scenes["tiles"], plan, USED, skip):
+    for tile, values, seen in read_tiles(scenes["tiles"], plan, USED, skip, at_once=at_once):
         alone = scenes["tiles"].read(tile.padded, USED)
         np.testing.assert_array_equal(values, alone[0])
         np.testing.assert_array_equal(seen, alone[1])
@@ -287,6 +292,45 @@ def test_an_item_is_freed_while_the_next_one_is_made() -> None:
     assert freed == [True]
 
 
+# Side by side
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_so_many_items_are_worked_on_at_a_time_and_come_in_their_order(at_once: int) -> None:
+    lock, begun, running, most = threading.Lock(), 0, 0, 0
+
+    def work(number: int) -> int:
+        nonlocal begun, running, most
+        with lock:
+            begun, running = begun + 1, running + 1
+            most = max(most, running)
+        wait_for(lambda: begun >= min(number // at_once * at_once + at_once, 9))  # for those beside it
+        with lock:
+            running -= 1
+        return number
+
+    before, taken = threads(), []
+    for number in side_by_side(work, iter(range(9)), at_once):
+        taken.append(number)
+        assert begun <= number + at_once, "none is begun before there is room for its result"
+    assert taken == list(range(9))
+    assert most == at_once
+    assert threads() == before
+
+
+def test_an_error_beside_others_ends_all() -> None:
+    def work(number: int) -> int:
+        if number == 4:
+            raise SceneError("broken at 4")
+        return number
+
+    before, stream = threads(), side_by_side(work, iter(range(1000)), 3)
+    assert [next(stream) for _ in range(4)] == list(range(4))
+    with pytest.raises(SceneError, match="broken at 4"):
+        next(stream)
+    assert threads() == before
+
+
 # All stages together
 
 
@@ -294,14 +338,19 @@ def test_an_item_is_freed_while_the_next_one_is_made() -> None:
 class Watching(Counting):
     """A source that counts the tiles in memory whenever it reads."""
 
+    enough: int = 3
     alive: list["weakref.ref[NDArray[Any]]"] = field(default_factory=list)
     most: int = 0
+    lock: Any = field(default_factory=threading.Lock)
 
     def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
-        wait_for(lambda: sum(ref() is not None for ref in self.alive) < 3, 0.05)  # handing over takes a moment
         base = out.base if isinstance(out.base, np.ndarray) else out
-        self.alive = [ref for ref in self.alive if ref() is not None] + [weakref.ref(base)]
-        self.most = max(self.most, len(self.alive))
+        with self.lock:
+            wait_for(
+                lambda: sum(ref() is not None for ref in self.alive) < self.enough, 0.05
+            )  # handing over takes time
+            self.alive = [ref for ref in self.alive if ref() is not None] + [weakref.ref(base)]
+            self.most = max(self.most, len(self.alive))
         super().read(window, bands, out)
 
 
@@ -323,6 +372,34 @@ def test_no_more_than_three_tiles_are_in_memory_whichever_stage_is_slow(
         time.sleep(write)
     assert 2 <= source.most <= 3
     assert all(ref() is None for ref in source.alive)
+
+
+def test_before_a_gpu_as_many_tiles_are_in_memory_as_it_is_planned(
+    scenes: dict[str, Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cssd_geo.engine.inference.processors", lambda: 8)
+    source = Watching(scenes["tiles"].source, enough=6)
+    scene = replace(scenes["tiles"], source=source)
+    classifier = TileClassifier(random_model(bands=BANDS), scene, torch.device("cpu"))
+    plan, classify = classifier.plan(scene, 16), classifier.classify
+    expected = list(HERE.results(classifier, scene, plan))
+
+    def slow(*args: Any, **options: Any) -> Any:
+        time.sleep(0.05)
+        return classify(*args, **options)
+
+    classifier.device = torch.device("meta")  # any that is no CPU
+    monkeypatch.setattr(
+        classifier, "load", lambda values, valid, shape: load(values, valid, torch.device("cpu"), shape)
+    )
+    monkeypatch.setattr(classifier, "classify", slow)
+    assert classifier.readers == 4
+    source.most = 0
+    for (tile, result), (same, other) in zip(HERE.results(classifier, scene, plan), expected, strict=True):
+        assert tile == same
+        np.testing.assert_array_equal(result.class_map, other.class_map)
+    copies = 2  # in one shape: one is computed, one waits
+    assert classifier.readers < source.most <= classifier.needs(scene).tiles - copies
 
 
 @pytest.mark.parametrize("name", ["tiles", "bip", "mask", "memory"])

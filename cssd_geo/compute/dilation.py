@@ -49,7 +49,8 @@ class Dilation(torch.autograd.Function):
 def _dilate_back(*images: Tensor, element: Tensor, to_element: Tensor) -> None:
     """What `kernels.dilate_back` does."""
     values, best, gradients, to_values = (each.permute(0, 3, 1, 2) for each in images)
-    some = max(1, _BACKWARD_VALUES // values[0].numel())
+    most = _BACKWARD_VALUES if values.device.type == "cpu" else _GPU_STRIP_VALUES
+    some = max(1, most // values[0].numel())
     parts = zip(
         *(torch.split(every, some) for every in (values, best, gradients, to_values, to_element)), strict=True
     )
@@ -62,14 +63,11 @@ def _dilate_back(*images: Tensor, element: Tensor, to_element: Tensor) -> None:
 
 
 def dilate(values: Tensor, element: Tensor, out: Tensor) -> Tensor:
-    """Write the maximum over a 3x3 neighbourhood of element * values into `out`: (B,C,y,x) -> (B,C,y-2,x-2).
-
-    In float32 at least, also for bfloat16: every pass would convert there and back.
-    """
+    """Write the maximum over a 3x3 neighbourhood of element * values into `out`: (B,C,y,x) -> (B,C,y-2,x-2)."""
     pairs = zip(values.permute(0, 2, 3, 1), out.permute(0, 2, 3, 1), strict=True)
     if all(kernels.dilate(image, element, dilated) for image, dilated in pairs):
         return out
-    kind = torch.promote_types(values.dtype, torch.float32)
+    kind = _pass_type(values)
     weights = element.to(kind)
     for rows, part in _row_strips(values):
         strip, wide = out[:, :, rows], part.to(kind)
@@ -82,6 +80,15 @@ def dilate(values: Tensor, element: Tensor, out: Tensor) -> Tensor:
         if best is not strip:
             strip.copy_(best)
     return out
+
+
+def _pass_type(values: Tensor) -> torch.dtype:
+    """In which type the passes compute: where converting takes time of its own, as on a CPU, in float32 at least.
+
+    Not to be more exact: a product of two bfloat16 is rounded once, and the largest of the rounded products is the
+    largest product, rounded.
+    """
+    return torch.promote_types(values.dtype, torch.float32) if values.device.type == "cpu" else values.dtype
 
 
 def _tap(values: Tensor, i: int) -> Tensor:

@@ -16,7 +16,7 @@ from cssd_geo.budget import Needs, least_memory, plan_within
 from cssd_geo.compute.transfer import Loaded, load
 from cssd_geo.dense import DenseNetwork
 from cssd_geo.errors import CssdGeoError, InputError
-from cssd_geo.machine import default_memory
+from cssd_geo.machine import default_memory, processors
 from cssd_geo.maps.layer import PERCENT_NODATA
 from cssd_geo.model import Model
 from cssd_geo.network import Logits
@@ -33,6 +33,14 @@ _BYTES_A_CLASS = 16
 """For a pixel that is computed, in float32: both heads, and the probabilities of two tiles."""
 _SLACK = 1.25
 """What is freed goes back to the system late: measured as up to a quarter, on Linux."""
+_MOST_READERS = 8
+"""Tiles that are read at a time for a GPU, each with threads of its own that decode blocks."""
+_TILES_ON_CPU = 3
+"""In memory at a time: two are computed while the next one is read."""
+_TILES_BEFORE_GPU = 4
+"""In memory beside those that are read: one waits, one is copied to pinned memory, and two are there."""
+_GPU_MEMORY = 4_000_000_000
+"""Bytes where the user gives none: for as many tiles, of several blocks each."""
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 """Names in /proc/cpuinfo, of x86 and ARM, for hardware that multiplies bfloat16."""
 
@@ -93,6 +101,11 @@ class TileClassifier:
         """Pixels that are needed around a tile."""
         return self.network.halo
 
+    @property
+    def readers(self) -> int:
+        """Tiles to read at a time: for a CPU, which shares its processors with them, one."""
+        return 1 if self.device.type == "cpu" else max(1, min(_MOST_READERS, processors() // 2))
+
     def plan(self, scene: Scene, tile_size: int | None = None, memory: int | None = None) -> TilePlan:
         """Plan the tiles of a scene with this network's halo.
 
@@ -114,15 +127,17 @@ class TileClassifier:
         """Budget in bytes where the user gives none; large where blocks are and the machine has the memory."""
         height, width, halo = scene.grid.height, scene.grid.width, self.network.halo
         least = least_memory(self.needs(scene), scene.source.blocks, height=height, width=width, halo=halo)
-        return default_memory(least)
+        return default_memory(least if self.device.type == "cpu" else max(least, _GPU_MEMORY))
 
     def needs(self, scene: Scene) -> Needs:
         """Memory that classifying a scene takes."""
         source, classes = scene.source, len(self.model.classes)
+        decoding = self.readers * source.decoding_bytes
         return Needs(
-            fixed=int(_SLACK * (self.network.working_bytes + source.cache_bytes + source.decoding_bytes)),
+            fixed=int(_SLACK * (self.network.working_bytes + source.cache_bytes + decoding)),
             pixel_in=int(_SLACK * (len(self.bands) * scene.cube.dtype.itemsize + 1)),
             pixel_out=int(_SLACK * classes * _BYTES_A_CLASS),
+            tiles=_TILES_ON_CPU if self.device.type == "cpu" else self.readers + _TILES_BEFORE_GPU,
         )
 
     def load(self, values: NDArray[Any], valid: NDArray[np.bool_], shape: tuple[int, int] | None = None) -> Loaded:
@@ -181,7 +196,8 @@ class TileClassifier:
             result.disagreement[place] = _percent(self._apart(heads), core)
         shares = torch.softmax(self.model.calibration.combine(*heads), dim=2)  # (r,v,K)
         best, index = shares.max(dim=2)
-        result.class_map[place] = self.model.classes.index_to_id[index.masked_fill_(~core, -1).cpu().numpy()]
+        found = index.to(torch.int16).masked_fill_(~core, -1).cpu().numpy()  # short, for the way from a GPU
+        result.class_map[place] = self.model.classes.index_to_id[found]
         result.confidence[place] = _percent(best, core)
         if result.probabilities is not None:
             every = shares.masked_fill_(~core[..., None], torch.nan).permute(2, 0, 1)

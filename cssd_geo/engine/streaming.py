@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from cssd_geo.scenes.unreadable import Readable
 from cssd_geo.tiles import Tile, TilePlan, Window
 
 T = TypeVar("T")
+R = TypeVar("R")
 Pixels = tuple[Tile, NDArray[Any], NDArray[np.bool_]]
 """A tile with values (band, y, x) and valid (y, x) of its padded window."""
 
@@ -57,11 +58,12 @@ class ThisMachine:
         Raises:
             SceneError: if the scene cannot be read.
         """
-        read = one_ahead(self.busy.each("reading", read_tiles(scene, plan, classifier.bands, skip)))
-        tiles = _loaded(classifier, plan, read)
+        tiles = read_tiles(scene, plan, classifier.bands, skip, at_once=classifier.readers)
+        read = one_ahead(self.busy.each("reading", tiles))
+        loaded = _loaded(classifier, plan, read)
         if classifier.device.type != "cpu":  # on a CPU nothing moves, and one more tile would only take memory
-            tiles = one_ahead(tiles)
-        return one_ahead(_classified(classifier, tiles, parts, self.busy))
+            loaded = one_ahead(loaded)
+        return one_ahead(_classified(classifier, loaded, parts, self.busy))
 
 
 def this_machine(device: str, precision: str) -> ThisMachine:
@@ -85,77 +87,109 @@ def _classified(
 ) -> Iterator[tuple[Tile, TileResult]]:
     """Two tiles at a time on a CPU with several threads: the other keeps them at work in the last part of one."""
 
-    def classify(tile: Tile, pixels: Loaded) -> tuple[Tile, TileResult]:
+    def classify(item: tuple[Tile, Loaded]) -> tuple[Tile, TileResult]:
         with busy.at("computing"):
-            return tile, classifier.classify(pixels, parts=parts)
+            return item[0], classifier.classify(item[1], parts=parts)
 
     at_once = min(2, threads_for(sys.maxsize)) if classifier.device.type == "cpu" else 1
-    with closing(tiles), ThreadPoolExecutor(at_once) as threads:
-        computing: deque[Future[tuple[Tile, TileResult]]] = deque()
-        for item in tiles:
-            computing.append(threads.submit(classify, *item))
-            del item  # so that it can be freed when it is computed
-            if len(computing) == at_once:
-                yield computing.popleft().result()
-        for result in computing:
-            yield result.result()
+    with closing(tiles), closing(side_by_side(classify, tiles, at_once)) as results:
+        yield from results
 
 
 def read_tiles(
-    scene: Readable, plan: TilePlan, bands: NDArray[np.intp], skip: Collection[int] = ()
-) -> Iterator[Pixels]:
-    """Read the tiles of a plan, but for those in `skip`; pixels that one shares with those before are kept.
+    scene: Readable, plan: TilePlan, bands: NDArray[np.intp], skip: Collection[int] = (), *, at_once: int = 1
+) -> Generator[Pixels]:
+    """Read the tiles of a plan in its order, but for those in `skip`, so many at a time.
+
+    Pixels that a tile shares with those before are kept, not read again.
 
     Yields:
         Each tile with what `Scene.read` returns for its padded window.
     """
     above: dict[int, _Part] = {}  # the last rows of a tile of each column that is visited
     left: _Part | None = None  # the last columns of the tile before
-    for tile in plan:
-        if tile.index in skip:
-            continue
-        window = tile.padded
-        values, valid = scene.blank(window, bands)
-        over = above.pop(window.col, None)
-        rows = 0 if over is None else over.copy_rows(window, values, valid)
-        cols = 0 if left is None else left.copy_columns(window, values, valid)
-        fresh = Window(
-            row=window.row + rows, col=window.col + cols, height=window.height - rows, width=window.width - cols
-        )
-        scene.read_into(values[:, rows:, cols:], valid[rows:, cols:], fresh, bands)
-        last = min(plan.halo.total, window.height), min(plan.halo.total, window.width)
-        above[window.col] = _Part(window, values[:, -last[0] :].copy(), valid[-last[0] :].copy())
-        left = _Part(window, values[:, :, -last[1] :].copy(), valid[:, -last[1] :].copy())
-        if len(above) > plan.abreast:
-            del above[next(iter(above))]
-        yield tile, values, valid
+
+    def read(step: _Step) -> tuple[_Step, NDArray[Any], NDArray[np.bool_]]:
+        values, valid = scene.blank(step.tile.padded, bands)
+        fresh = values[:, step.rows :, step.cols :], valid[step.rows :, step.cols :]
+        scene.read_into(*fresh, step.fresh, bands)
+        return step, values, valid
+
+    with closing(side_by_side(read, _steps(plan, skip), at_once)) as tiles:
+        for step, values, valid in tiles:
+            col, over = step.tile.padded.col, above.pop(step.tile.padded.col, None)
+            if over is not None and step.rows:
+                values[:, : step.rows], valid[: step.rows] = over.values[:, -step.rows :], over.valid[-step.rows :]
+            if left is not None and step.cols:
+                values[:, :, : step.cols] = left.values[:, :, -step.cols :]
+                valid[:, : step.cols] = left.valid[:, -step.cols :]
+            rows, cols = (min(plan.halo.total, length) for length in valid.shape)
+            above[col] = _Part(values[:, -rows:].copy(), valid[-rows:].copy())
+            left = _Part(values[:, :, -cols:].copy(), valid[:, -cols:].copy())
+            if len(above) > plan.abreast:
+                del above[next(iter(above))]
+            yield step.tile, values, valid
+            del values, valid  # before the next ones are made, so that they can be freed
 
 
 class _Part(NamedTuple):
     """The last rows or columns of a tile: a copy, so that the tile can be freed."""
 
-    window: Window
-    """Of the whole tile."""
     values: NDArray[Any]
     valid: NDArray[np.bool_]
 
-    def copy_rows(self, window: Window, values: NDArray[Any], valid: NDArray[np.bool_]) -> int:
-        """Fill in the first rows of a tile below; returns how many."""
-        if (self.window.col, self.window.width) != (window.col, window.width):
-            return 0
-        rows = max(0, self.window.row + self.window.height - window.row)
-        if rows:
-            values[:, :rows], valid[:rows] = self.values[:, -rows:], self.valid[-rows:]
-        return rows
 
-    def copy_columns(self, window: Window, values: NDArray[Any], valid: NDArray[np.bool_]) -> int:
-        """Fill in the first columns of a tile to the right; returns how many."""
-        if (self.window.row, self.window.height) != (window.row, window.height):
-            return 0
-        cols = max(0, self.window.col + self.window.width - window.col)
-        if cols:
-            values[:, :, :cols], valid[:, :cols] = self.values[:, :, -cols:], self.valid[:, -cols:]
-        return cols
+class _Step(NamedTuple):
+    """A tile, and how much of it those that were visited before have read."""
+
+    tile: Tile
+    rows: int
+    """The first ones of its padded window."""
+    cols: int
+    """Likewise."""
+
+    @property
+    def fresh(self) -> Window:
+        """What is left to be read."""
+        window = self.tile.padded
+        return Window(
+            row=window.row + self.rows,
+            col=window.col + self.cols,
+            height=window.height - self.rows,
+            width=window.width - self.cols,
+        )
+
+
+def _steps(plan: TilePlan, skip: Collection[int]) -> Iterator[_Step]:
+    """The tiles that are visited, those in `skip` left out."""
+    above: dict[int, Window] = {}
+    left: Window | None = None
+    for tile in plan:
+        if tile.index in skip:
+            continue
+        window = tile.padded
+        over, rows, cols = above.pop(window.col, None), 0, 0
+        if over is not None and over.width == window.width:
+            rows = max(0, over.row + over.height - window.row)
+        if left is not None and (left.row, left.height) == (window.row, window.height):
+            cols = max(0, left.col + left.width - window.col)
+        above[window.col] = left = window
+        if len(above) > plan.abreast:
+            del above[next(iter(above))]
+        yield _Step(tile, rows, cols)
+
+
+def side_by_side(work: Callable[[T], R], items: Iterator[T], at_once: int) -> Generator[R]:
+    """Yield the results of items in their order; so many items are worked on at a time, each in its thread."""
+    with ThreadPoolExecutor(at_once) as threads:
+        working: deque[Future[R]] = deque()
+        for item in items:
+            working.append(threads.submit(work, item))
+            del item  # so that it can be freed when its result is there
+            if len(working) == at_once:
+                yield working.popleft().result()
+        while working:
+            yield working.popleft().result()
 
 
 def one_ahead(items: Iterator[T]) -> Generator[T]:

@@ -9,7 +9,6 @@ place is none any more.
 """
 
 import secrets
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +20,12 @@ import rasterio.shutil
 import rasterio.windows
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError  # no public name; rasterio.shutil lets it out as it is
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 
 from cssd_geo.classes import UNCLASSIFIED, ClassTable
 from cssd_geo.errors import InputError, OutputError
 from cssd_geo.files.outputs import free_space, sync
+from cssd_geo.files.rasters import unplaced
 from cssd_geo.grid import Grid
 from cssd_geo.maps import pam
 from cssd_geo.maps.layer import Layer
@@ -85,7 +85,7 @@ class RasterWriter:
 
     def __enter__(self) -> Self:
         try:
-            with self._failures("opened"), _without_georeference():
+            with self._failures("opened"), unplaced():
                 self._remove_temporaries()
                 self._open()
         except BaseException:
@@ -190,7 +190,8 @@ class RasterWriter:
 
     def _copy(self) -> None:
         options = {"overview_resampling": self._layer.overview, "predictor": self._layer.predictor, **_FINAL}
-        rasterio.shutil.copy(self._partial, self._whole, **options)
+        with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"):  # for the overviews; the driver's own option is for blocks
+            rasterio.shutil.copy(self._partial, self._whole, **options)
 
     def _verify(self) -> None:
         """Read the result back, which takes 1 to 20 % of the time that it took to make.
@@ -198,7 +199,9 @@ class RasterWriter:
         rasterio 1.4 does not tell when the blocks that GDAL writes as it closes a file find the disk full: on
         a disk of 2.6 MB, where the map and its temporary need 2.9, the copy was reported as a success.
         """
-        with _without_georeference(), rasterio.open(self._whole) as dataset:
+        with unplaced():
+            whole = rasterio.open(self._whole)
+        with whole as dataset:
             found = sum(_checksum(dataset.read(window=window)) for _, window in dataset.block_windows(1))
         if found != self._checksum:
             raise OutputError("what was read back differs from what was written")
@@ -274,11 +277,3 @@ def _publish(whole: Path, target: Path) -> None:
     for suffix in (".ovr", ".msk"):
         target.with_name(target.name + suffix).unlink(missing_ok=True)
     sync(target.parent)
-
-
-@contextmanager
-def _without_georeference() -> Iterator[None]:
-    """Let a scene without a georeference have outputs without one; whoever opened the scene knows."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield

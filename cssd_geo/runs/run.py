@@ -11,6 +11,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -161,7 +162,10 @@ class Run:
             writers = {
                 part: RasterWriter(self._tagged(layer), grid, token=token) for part, layer in self._layers.items()
             }
-            made = [self._made(part, stack.enter_context(writer)) for part, writer in writers.items()]
+            for writer in writers.values():
+                stack.enter_context(writer)
+            with ThreadPoolExecutor(len(writers)) as threads:
+                made = list(threads.map(self._made, writers, writers.values()))
             self.pixels = self._by_name(writers["class_map"].counts)
             self._require_free_targets()
             self._unfinished.publishes(made)

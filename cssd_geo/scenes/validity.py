@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from cssd_geo.tiles import Window
 
-_STRIP_VALUES = 1 << 18
-"""Values that are compared with nodata at a time: they stay in the cache until they are compared again."""
+_STRIP_VALUES = 1 << 21
+"""Values that are compared with nodata at a time: they stay in the cache until they are compared again, and tiles
+that are read side by side seldom wait for each other in Python."""
 _CLIPPED_BYTES = 2
 """Of types whose largest number is no measurement."""
 _EXACT = 2**53
