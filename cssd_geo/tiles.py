@@ -114,10 +114,13 @@ class TilePlan:
     halo: Halo
     abreast: int = 1
     """Columns of tiles that are visited together, at most."""
+    at_once: int = 1
+    """Tiles that are read side by side."""
 
     def __post_init__(self) -> None:
         sizes = {"height": self.height, "width": self.width}
         sizes |= {"tile_height": self.tile_height, "tile_width": self.tile_width, "abreast": self.abreast}
+        sizes |= {"at_once": self.at_once}
         for name, value in sizes.items():
             if value < 1:
                 raise InputError(f"{name} must be at least 1, not {value}")
@@ -176,16 +179,15 @@ class TilePlan:
 
 
 def plan_tiles(
-    *, height: int, width: int, tile_height: int, tile_width: int, halo: Halo, abreast: int = 1
+    *, height: int, width: int, tile_height: int, tile_width: int, halo: Halo, abreast: int = 1, at_once: int = 1
 ) -> TilePlan:
     """Cut a scene of `height` x `width` pixels into tiles whose cores partition it. No I/O.
 
     Raises:
         InputError: if a size is below 1.
     """
-    return TilePlan(
-        height=height, width=width, tile_height=tile_height, tile_width=tile_width, halo=halo, abreast=abreast
-    )
+    sizes = {"height": height, "width": width, "tile_height": tile_height, "tile_width": tile_width}
+    return TilePlan(**sizes, halo=halo, abreast=abreast, at_once=at_once)
 
 
 def _lag(step: int, halo: Halo) -> int:

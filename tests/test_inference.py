@@ -1,6 +1,7 @@
 """Which numbers a device computes with, and what a tile takes and gives."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import dask.array as da
@@ -276,13 +277,29 @@ def test_a_gpu_has_more_tiles_on_their_way(
     monkeypatch.setattr("cssd_geo.machine.memory_limit", lambda: there)
     monkeypatch.setattr("cssd_geo.engine.inference.processors", lambda: 6)
     classifier = TileClassifier(random_model(bands=5), scene, CPU)
-    on_cpu = classifier.usual_memory(scene), classifier.readers, classifier.needs(scene).tiles
-    assert on_cpu == (DEFAULT_MEMORY, 1, 3)
+    assert classifier.usual_memory(scene) == DEFAULT_MEMORY
+    assert (classifier.plan(scene).at_once, classifier.needs(scene).tiles) == (1, 3)
     classifier.device = torch.device("meta")  # any that is no CPU
-    assert (classifier.usual_memory(scene), classifier.readers) == (expected, 3), (
-        "no more than half of the machine"
-    )
-    assert classifier.needs(scene).tiles == 3 + 4
+    assert classifier.usual_memory(scene) == expected, "no more than half of the machine"
+    for size in (None, 13):
+        assert classifier.plan(scene, size).at_once == 3
+    assert classifier.needs(scene, 3).tiles == 3 + 4
+
+
+def test_with_little_memory_fewer_tiles_are_read_at_a_time_for_a_gpu(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cssd_geo.engine.inference.processors", lambda: 32)
+    classifier = TileClassifier(random_model(bands=5), scene, CPU)
+    classifier.device = torch.device("meta")
+    chosen = []
+    for memory in (classifier.needs(scene).fixed + 10**7, *range(10**8, 10**9, 10**7)):
+        with suppress(InputError):
+            plan = classifier.plan(scene, None, memory)
+            assert classifier.needs(scene, plan.at_once).of(plan) <= memory
+            chosen.append(plan.at_once)
+    assert chosen == sorted(chosen)
+    assert (chosen[0], chosen[-1]) == (1, 8)
 
 
 @pytest.mark.parametrize("processors", [1, 2, 4, 16, 192])

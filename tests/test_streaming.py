@@ -71,6 +71,7 @@ plans = st.builds(
     tile_width=st.integers(7, 70),
     halo=st.builds(Halo, before=st.integers(0, 12), after=st.integers(0, 12)),
     abreast=st.sampled_from([1, 2, 3, 99]),
+    at_once=st.integers(1, 4),
 )
 
 
@@ -112,15 +113,13 @@ class Counting:
 
 @settings(max_examples=10, deadline=None)
 @pytest.mark.parametrize("name", [*LAYOUTS, "mask", "chunks", "memory"])
-@given(plan=plans, at_once=st.integers(1, 4))
-def test_tiles_are_what_reading_each_alone_gives(
-    scenes: dict[str, Scene], name: str, plan: TilePlan, at_once: int
-) -> None:
+@given(plan=plans)
+def test_tiles_are_what_reading_each_alone_gives(scenes: dict[str, Scene], name: str, plan: TilePlan) -> None:
     cube, valid = pixels()
     frame = 150
     cube, valid = np.pad(cube[USED], ((0, 0), (frame, frame), (frame, frame))), np.pad(valid, frame)
     read = []
-    for tile, values, seen in read_tiles(scenes[name], plan, USED, at_once=at_once):
+    for tile, values, seen in read_tiles(scenes[name], plan, USED):
         rows, cols = tile.padded.relative_to(Window(row=-frame, col=-frame, height=1, width=1)).slices
         told = seen if name == "mask" else np.ones_like(seen)  # what a mask excludes need not be read
         np.testing.assert_array_equal(values[:, told], cube[:, rows, cols][:, told])
@@ -135,12 +134,10 @@ def test_tiles_are_what_reading_each_alone_gives(
 
 
 @settings(max_examples=60, deadline=None)
-@given(plan=plans, at_once=st.integers(1, 4))
-def test_each_pixel_of_columns_abreast_is_read_once(
-    scenes: dict[str, Scene], plan: TilePlan, at_once: int
-) -> None:
+@given(plan=plans)
+def test_each_pixel_of_columns_abreast_is_read_once(scenes: dict[str, Scene], plan: TilePlan) -> None:
     source = Counting(scenes["strips"].source)
-    for _ in read_tiles(replace(scenes["strips"], source=source), plan, USED, at_once=at_once):
+    for _ in read_tiles(replace(scenes["strips"], source=source), plan, USED):
         pass
     expected = np.zeros((HEIGHT, WIDTH), np.int64)
     abreast = plan.cols if plan.rows == 1 else plan.abreast
@@ -157,13 +154,13 @@ def test_each_pixel_of_columns_abreast_is_read_once(
 
 
 @settings(max_examples=60, deadline=None)
-@given(plan=plans, data=st.data(), at_once=st.integers(1, 4))
+@given(plan=plans, data=st.data())
 def test_tiles_that_are_skipped_change_no_other(
-    scenes: dict[str, Scene], plan: TilePlan, data: st.DataObject, at_once: int
+    scenes: dict[str, Scene], plan: TilePlan, data: st.DataObject
 ) -> None:
     skip = data.draw(st.sets(st.integers(0, len(plan) - 1)))
     left = []
-    for tile, values, seen in read_tiles(scenes["tiles"], plan, USED, skip, at_once=at_once):
+    for tile, values, seen in read_tiles(scenes["tiles"], plan, USED, skip):
         alone = scenes["tiles"].read(tile.padded, USED)
         np.testing.assert_array_equal(values, alone[0])
         np.testing.assert_array_equal(seen, alone[1])
@@ -393,13 +390,14 @@ def test_before_a_gpu_as_many_tiles_are_in_memory_as_it_is_planned(
         classifier, "load", lambda values, valid, shape: load(values, valid, torch.device("cpu"), shape)
     )
     monkeypatch.setattr(classifier, "classify", slow)
-    assert classifier.readers == 4
+    plan = replace(plan, at_once=classifier.plan(scene).at_once)
+    assert plan.at_once == 4
     source.most = 0
     for (tile, result), (same, other) in zip(HERE.results(classifier, scene, plan), expected, strict=True):
         assert tile == same
         np.testing.assert_array_equal(result.class_map, other.class_map)
     copies = 2  # in one shape: one is computed, one waits
-    assert classifier.readers < source.most <= classifier.needs(scene).tiles - copies
+    assert plan.at_once < source.most <= classifier.needs(scene, plan.at_once).tiles - copies
 
 
 @pytest.mark.parametrize("name", ["tiles", "bip", "mask", "memory"])

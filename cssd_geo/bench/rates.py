@@ -170,7 +170,7 @@ def file_rates(
     before = _dense_rate(classifier, scene, repeats)
 
     def read_all() -> None:
-        deque(one_ahead(read_tiles(scene, plan, classifier.bands, at_once=classifier.readers)), maxlen=0)
+        deque(one_ahead(read_tiles(scene, plan, classifier.bands)), maxlen=0)
 
     bytes_read, read = read_from_disk(path, read_all), _rate(read_all, pixels, repeats)
     runs: list[Classification] = []

@@ -83,10 +83,9 @@ def dilate(values: Tensor, element: Tensor, out: Tensor) -> Tensor:
 
 
 def _pass_type(values: Tensor) -> torch.dtype:
-    """In which type the passes compute: where converting takes time of its own, as on a CPU, in float32 at least.
+    """In which type the passes compute: float32 at least on a CPU, where each would convert there and back.
 
-    Not to be more exact: a product of two bfloat16 is rounded once, and the largest of the rounded products is the
-    largest product, rounded.
+    The result is the same: the largest of the rounded products is the largest product, rounded.
     """
     return torch.promote_types(values.dtype, torch.float32) if values.device.type == "cpu" else values.dtype
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -101,11 +101,6 @@ class TileClassifier:
         """Pixels that are needed around a tile."""
         return self.network.halo
 
-    @property
-    def readers(self) -> int:
-        """Tiles to read at a time: for a CPU, which shares its processors with them, one."""
-        return 1 if self.device.type == "cpu" else max(1, min(_MOST_READERS, processors() // 2))
-
     def plan(self, scene: Scene, tile_size: int | None = None, memory: int | None = None) -> TilePlan:
         """Plan the tiles of a scene with this network's halo.
 
@@ -117,27 +112,40 @@ class TileClassifier:
         Raises:
             InputError: if `tile_size` is below 1, or `memory` too little.
         """
-        height, width, halo = scene.grid.height, scene.grid.width, self.network.halo
-        if tile_size is not None:
-            return plan_tiles(height=height, width=width, tile_height=tile_size, tile_width=tile_size, halo=halo)
         budget = self.usual_memory(scene) if memory is None else int(memory)
-        return plan_within(budget, self.needs(scene), scene.source.blocks, height=height, width=width, halo=halo)
+        height, width, halo = scene.grid.height, scene.grid.width, self.network.halo
+        at_once = self._read_at_once(scene, budget)
+        if tile_size is not None:
+            plan = plan_tiles(height=height, width=width, tile_height=tile_size, tile_width=tile_size, halo=halo)
+        else:
+            needs, blocks = self.needs(scene, at_once), scene.source.blocks
+            plan = plan_within(budget, needs, blocks, height=height, width=width, halo=halo)
+        return replace(plan, at_once=at_once)
+
+    def _read_at_once(self, scene: Scene, memory: int) -> int:
+        """Tiles to read at a time: for a GPU, which waits for them, as many as processors and memory allow."""
+        most = 1 if self.device.type == "cpu" else min(_MOST_READERS, processors() // 2)
+        return next((count for count in range(most, 1, -1) if self._least_memory(scene, count) <= memory), 1)
 
     def usual_memory(self, scene: Scene) -> int:
         """Budget in bytes where the user gives none; large where blocks are and the machine has the memory."""
-        height, width, halo = scene.grid.height, scene.grid.width, self.network.halo
-        least = least_memory(self.needs(scene), scene.source.blocks, height=height, width=width, halo=halo)
+        least = self._least_memory(scene)
         return default_memory(least if self.device.type == "cpu" else max(least, _GPU_MEMORY))
 
-    def needs(self, scene: Scene) -> Needs:
-        """Memory that classifying a scene takes."""
+    def _least_memory(self, scene: Scene, at_once: int = 1) -> int:
+        """Bytes with which tiles are not too small to be fast."""
+        size: dict[str, Any] = {"height": scene.grid.height, "width": scene.grid.width, "halo": self.network.halo}
+        return least_memory(self.needs(scene, at_once), scene.source.blocks, **size)
+
+    def needs(self, scene: Scene, at_once: int = 1) -> Needs:
+        """Memory that classifying a scene takes, where so many tiles are read at a time."""
         source, classes = scene.source, len(self.model.classes)
-        decoding = self.readers * source.decoding_bytes
+        decoding = at_once * source.decoding_bytes
         return Needs(
             fixed=int(_SLACK * (self.network.working_bytes + source.cache_bytes + decoding)),
             pixel_in=int(_SLACK * (len(self.bands) * scene.cube.dtype.itemsize + 1)),
             pixel_out=int(_SLACK * classes * _BYTES_A_CLASS),
-            tiles=_TILES_ON_CPU if self.device.type == "cpu" else self.readers + _TILES_BEFORE_GPU,
+            tiles=_TILES_ON_CPU if self.device.type == "cpu" else at_once + _TILES_BEFORE_GPU,
         )
 
     def load(self, values: NDArray[Any], valid: NDArray[np.bool_], shape: tuple[int, int] | None = None) -> Loaded:

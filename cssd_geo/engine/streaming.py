@@ -52,14 +52,13 @@ class ThisMachine:
     ) -> Iterator[tuple[Tile, TileResult]]:
         """Classify the tiles of a plan in its order, but for those in `skip`; `parts`: what results must have.
 
-        While the caller writes a tile, the next one is computed, another one comes to the device, and another is
+        While the caller writes a tile, the next one is computed, another one comes to the device, and others are
         read.
 
         Raises:
             SceneError: if the scene cannot be read.
         """
-        tiles = read_tiles(scene, plan, classifier.bands, skip, at_once=classifier.readers)
-        read = one_ahead(self.busy.each("reading", tiles))
+        read = one_ahead(self.busy.each("reading", read_tiles(scene, plan, classifier.bands, skip)))
         loaded = _loaded(classifier, plan, read)
         if classifier.device.type != "cpu":  # on a CPU nothing moves, and one more tile would only take memory
             loaded = one_ahead(loaded)
@@ -97,11 +96,9 @@ def _classified(
 
 
 def read_tiles(
-    scene: Readable, plan: TilePlan, bands: NDArray[np.intp], skip: Collection[int] = (), *, at_once: int = 1
+    scene: Readable, plan: TilePlan, bands: NDArray[np.intp], skip: Collection[int] = ()
 ) -> Generator[Pixels]:
-    """Read the tiles of a plan in its order, but for those in `skip`, so many at a time.
-
-    Pixels that a tile shares with those before are kept, not read again.
+    """Read the tiles of a plan, but for those in `skip`; pixels that one shares with those before are kept.
 
     Yields:
         Each tile with what `Scene.read` returns for its padded window.
@@ -115,7 +112,7 @@ def read_tiles(
         scene.read_into(*fresh, step.fresh, bands)
         return step, values, valid
 
-    with closing(side_by_side(read, _steps(plan, skip), at_once)) as tiles:
+    with closing(side_by_side(read, _steps(plan, skip), plan.at_once)) as tiles:
         for step, values, valid in tiles:
             col, over = step.tile.padded.col, above.pop(step.tile.padded.col, None)
             if over is not None and step.rows:

@@ -267,7 +267,7 @@ class Unfinished:
         whole = {type(size) for size in sizes.values()} == {int} and min(sizes.values()) >= 1
         if not whole or (sizes["height"], sizes["width"]) != (plan.height, plan.width):
             raise OutputError(f"{self._journal_path} is damaged: start afresh with --restart")
-        return plan_tiles(**sizes, halo=plan.halo)
+        return plan_tiles(**sizes, halo=plan.halo, at_once=plan.at_once)
 
     def _take(self, entries: Sequence[journal.Entry]) -> None:
         """Take what an earlier program has recorded, where the disk has kept it."""
