@@ -9,7 +9,6 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,7 +80,7 @@ def seconds_of(classifier: TileClassifier, values: Any, valid: Any) -> dict[str,
 @contextmanager
 def events() -> Iterator[dict[str, list[Any]]]:
     """Put an event before and after each call of a stage."""
-    pairs: dict[str, list[Any]] = defaultdict(list)
+    pairs: dict[str, list[Any]] = {name: [] for name in STAGES}
     plain = {name: getattr(owner, function) for name, (owner, function) in STAGES.items()}
 
     def timed(name: str) -> Any:
@@ -98,7 +97,6 @@ def events() -> Iterator[dict[str, list[Any]]]:
 
     for name, (owner, function) in STAGES.items():
         setattr(owner, function, timed(name))
-        pairs[name] = []
     try:
         yield pairs
         torch.cuda.synchronize()

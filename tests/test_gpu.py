@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +53,9 @@ def dense(case: Case, dtype: torch.dtype, *, on_device: bool = True) -> Logits:
 @pytest.mark.parametrize("window", [1, 6, 10])
 @pytest.mark.parametrize("plain", [True, False])
 def test_dense_is_patch_by_patch(*, window: int, sharpness: float | None, plain: bool, on_device: bool) -> None:
-    config = NetworkConfig(
-        bands=9,
-        classes=4,
-        window=window,
-        spectral_features=64,
-        spatial_features=8,
-        strided_spectral=plain,
-        activation=not plain,
-        discriminant=not plain,
-        sharpness=sharpness,
-    )
+    config = replace(CONFIG, window=window, sharpness=sharpness)
+    if plain:
+        config = replace(config, strided_spectral=True, activation=False, discriminant=False)
     case = case_of(config, 45, 70, seed=window)
     with torch.no_grad():
         one_by_one = patch_by_patch(case)

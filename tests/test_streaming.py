@@ -343,12 +343,13 @@ class Watching(Counting):
     def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
         base = out.base if isinstance(out.base, np.ndarray) else out
         with self.lock:
-            wait_for(
-                lambda: sum(ref() is not None for ref in self.alive) < self.enough, 0.05
-            )  # handing over takes time
+            wait_for(self.has_room, 0.05)  # handing over takes a moment
             self.alive = [ref for ref in self.alive if ref() is not None] + [weakref.ref(base)]
             self.most = max(self.most, len(self.alive))
         super().read(window, bands, out)
+
+    def has_room(self) -> bool:
+        return sum(ref() is not None for ref in self.alive) < self.enough
 
 
 @pytest.mark.parametrize(("compute", "write"), [(0.1, 0.0), (0.0, 0.1)])

@@ -49,8 +49,7 @@ class Dilation(torch.autograd.Function):
 def _dilate_back(*images: Tensor, element: Tensor, to_element: Tensor) -> None:
     """What `kernels.dilate_back` does."""
     values, best, gradients, to_values = (each.permute(0, 3, 1, 2) for each in images)
-    most = _BACKWARD_VALUES if values.device.type == "cpu" else _GPU_STRIP_VALUES
-    some = max(1, most // values[0].numel())
+    some = max(1, _at_a_time(values, _BACKWARD_VALUES) // values[0].numel())
     parts = zip(
         *(torch.split(every, some) for every in (values, best, gradients, to_values, to_element)), strict=True
     )
@@ -104,11 +103,15 @@ def _pixels(images: Tensor) -> Tensor:
 def _row_strips(values: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Rows of the result of a 3x3 operation on (B,C,y,x), and the rows of `values` that they need."""
     batch, channels, height, width = values.shape
-    most = _STRIP_VALUES if values.device.type == "cpu" else _GPU_STRIP_VALUES
-    step = max(1, most // (batch * channels * width))
+    step = max(1, _at_a_time(values, _STRIP_VALUES) // (batch * channels * width))
     for top in range(0, height - 2, step):
         bottom = min(top + step, height - 2)
         yield slice(top, bottom), values[:, :, top : bottom + 2]
+
+
+def _at_a_time(values: Tensor, on_a_cpu: int) -> int:
+    """How many values pass at a time on the device where these are."""
+    return on_a_cpu if values.device.type == "cpu" else _GPU_STRIP_VALUES
 
 
 def _empty_dilated(values: Tensor) -> Tensor:
