@@ -179,7 +179,11 @@ def _one_at_a_time(on_epoch: Callable[[Epoch], None] | None) -> Iterator[Callabl
             if over.is_set():
                 raise RuntimeError("another training has failed, so nobody waits for this one")
             if on_epoch is not None:
-                on_epoch(epoch)
+                try:
+                    on_epoch(epoch)
+                except BaseException:
+                    over.set()  # before another one takes its turn
+                    raise
 
     try:
         yield tell
