@@ -9,12 +9,12 @@ from fractions import Fraction
 from cssd_geo.errors import InputError
 from cssd_geo.tiles import Halo, TilePlan, plan_tiles
 
-_PREFERRED_ROWS = 256
+PREFERRED_ROWS = 256
 """Rows of a tile, where memory allows: with fewer, the halo is a large part of the work."""
 _PREFERRED_COLUMNS = 512
 """Likewise, where no budget is given: GDAL decodes a single block slowly, and in one thread."""
-_ROWS_OF_WIDE_TILES = 96
-"""Rows that are enough where wider tiles save reads: those of raw files, a line at a time."""
+ENOUGH_ROWS = 96
+"""Rows that do where tiles can be wider for it, or more of them be read at a time: of raw files, in lines."""
 _MOST_PIXELS = 1 << 19
 """Pixels of a tile: more of them are not faster, and progress is told tile by tile."""
 _BLOCKS_ACROSS = 8
@@ -107,11 +107,13 @@ def plan_within(memory: int, needs: Needs, blocks: Blocks, *, height: int, width
     return plan
 
 
-def least_memory(needs: Needs, blocks: Blocks, *, height: int, width: int, halo: Halo) -> int:
-    """Bytes with which tiles are whole blocks, 256 rows or more high and 512 columns wide, where the scene is."""
+def least_memory(
+    needs: Needs, blocks: Blocks, *, height: int, width: int, halo: Halo, rows: int = PREFERRED_ROWS
+) -> int:
+    """Bytes with which tiles are whole blocks, so many rows or more high, 512 columns wide, where the scene is."""
     whole = math.ceil(_PREFERRED_COLUMNS / blocks.width) * blocks.width
     down, columns = (1, blocks.least_run) if blocks.divisible else (blocks.height, whole)
-    rows = min(math.ceil(_PREFERRED_ROWS / down) * down, height)
+    rows = min(math.ceil(rows / down) * down, height)
     margin = _margin(halo)
     tile = needs.fixed + (rows + margin) * (min(columns, width) + margin) * needs.per_pixel
     return math.ceil(tile * _KEPT_SHARE / (_KEPT_SHARE - 1))
@@ -120,7 +122,7 @@ def least_memory(needs: Needs, blocks: Blocks, *, height: int, width: int, halo:
 def _has_whole_rows(smaller: TilePlan, plan: TilePlan, blocks: Blocks) -> bool:
     """Whether smaller tiles are large enough, and hold whole blocks, which else were decoded for every row."""
     rows, cols = smaller.tile_height, smaller.tile_width
-    if rows < min(plan.tile_height, _PREFERRED_ROWS) or cols < min(plan.tile_width, blocks.width):
+    if rows < min(plan.tile_height, PREFERRED_ROWS) or cols < min(plan.tile_width, blocks.width):
         return False
     return blocks.divisible or rows == plan.height or rows % blocks.height == 0
 
@@ -148,7 +150,7 @@ class _Space:
 def _one_by_one(memory: int, needs: Needs, blocks: Blocks, *, height: int, width: int, halo: Halo) -> TilePlan:
     """Plan tiles that are visited column by column."""
     down, across = (1, 1) if blocks.divisible else (min(blocks.height, height), min(blocks.width, width))
-    preferred_rows = math.ceil(min(_PREFERRED_ROWS, height) / down) * down
+    preferred_rows = math.ceil(min(PREFERRED_ROWS, height) / down) * down
     margin = _margin(halo)
     useful = _useful_pixels(preferred_rows, across, blocks, width=width, margin=margin)
     space = _Space(pixels=min(useful, (memory - needs.fixed) // needs.per_pixel), margin=margin)
@@ -184,7 +186,7 @@ def _columns(space: _Space, rows: int, across: int, blocks: Blocks, *, width: in
     """Columns of a tile of so many rows: as many as fit, but never less than what is worth a read of its own."""
     least = across
     if blocks.divisible:
-        least = max(1, min(blocks.least_run, space.beside(_ROWS_OF_WIDE_TILES, 1)))
+        least = max(1, min(blocks.least_run, space.beside(ENOUGH_ROWS, 1)))
     columns = min(max(space.beside(rows, across), least), width)
     return _without_thin_rest(columns, across, width) if columns % across == 0 else columns
 

@@ -143,8 +143,7 @@ class DenseNetwork:
             alone: whether no other tile is computed meanwhile: then a narrow one gets all processors. Else all
                 tiles share the same threads, so that together they take the working memory of one.
         """
-        if self.device.type == "cuda" and self.dtype == torch.float32:
-            torch.backends.cudnn.allow_tf32 = False  # global, so never set back: other threads may convolve
+        self._forbid_tf32()
         while True:
             try:
                 return self._each_panel(stored, valid, take, alone=alone)
@@ -155,6 +154,18 @@ class DenseNetwork:
             self._strip_pixels = self._panel_columns = smaller
             self._idle.clear()
             _log.warning("out of memory on %s: going on with %s pixels at a time", self.device, f"{smaller:,}")
+
+    def at_once(self, stored: Tensor, valid: Tensor) -> Logits:
+        """Classify a tile that is on the device in one piece and without waiting for the device.
+
+        Args and result are those of a call.
+        """
+        self._forbid_tf32()
+        return self._classify_panel(stored, valid, _Flow(self.config.window), sys.maxsize)
+
+    def _forbid_tf32(self) -> None:
+        if self.device.type == "cuda" and self.dtype == torch.float32:
+            torch.backends.cudnn.allow_tf32 = False  # global, so never set back: other threads may convolve
 
     def _each_panel(
         self, stored: Tensor, valid: Tensor, take: Callable[[slice, Logits], None], *, alone: bool
@@ -276,11 +287,11 @@ class _Flow:
 
 
 class _Mask:
-    """Where a panel is not valid. Costs nothing where all of it is."""
+    """Where a panel is not valid. Costs nothing where all of it is, but for a GPU, which had to be waited for."""
 
     def __init__(self, valid: Tensor, device: torch.device) -> None:
         self._blank = ~valid.to(device)
-        self._rows = (~valid.all(dim=1)).tolist()
+        self._rows = (~valid.all(dim=1)).tolist() if device.type == "cpu" else [True] * len(valid)
 
     def blank(self, rows: Tensor, stop: int, margin: int = 0) -> None:
         """Zero what is not valid of (r,x,.), in place: rows up to row `stop`, columns from column `margin`."""

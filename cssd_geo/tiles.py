@@ -11,7 +11,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,11 @@ class Window:
         """Return this window in the pixel coordinates of `other`."""
         return Window(row=self.row - other.row, col=self.col - other.col, height=self.height, width=self.width)
 
+    def slices_in(self, other: "Window") -> tuple[slice, slice]:
+        """Index, in a (y, x) array of `other`, of the pixels that both have; empty where there are none."""
+        at = self.relative_to(other)
+        return slice(max(at.row, 0), max(at.row + at.height, 0)), slice(max(at.col, 0), max(at.col + at.width, 0))
+
 
 def cuts(part: slice, step: int) -> Iterator[slice]:
     """Cut a range at the multiples of a step."""
@@ -157,6 +162,29 @@ class TilePlan:
         first = col // self.abreast * self.abreast
         return first * self.rows + row * np.minimum(self.abreast, self.cols - first) + col - first
 
+    def place(self, row: Any, col: Any) -> tuple[Any, Any]:
+        """Row and column of the tile whose core holds a pixel, for numbers and arrays of them alike."""
+        down, across = (
+            np.minimum((at + _lag(step, self.halo)) // step, count - 1)
+            for at, step, count in ((row, self.tile_height, self.rows), (col, self.tile_width, self.cols))
+        )
+        return down, across
+
+    def meeting(self, window: Window) -> Iterator[Tile]:
+        """The tiles whose cores have pixels of a window, which lies within the scene."""
+        top, left = self.place(window.row, window.col)
+        bottom, right = self.place(window.row + window.height - 1, window.col + window.width - 1)
+        places = product(range(top, bottom + 1), range(left, right + 1))
+        return (self[self.index(row, col)] for row, col in places)
+
+    def pixels_before(self, index: int) -> int:
+        """Pixels of the cores of all tiles before."""
+        core, first = self[index].core, index // (self.rows * self.abreast) * self.abreast
+        left, _ = _cut(first, self.width, self.tile_width, self.halo)
+        last = min(first + self.abreast, self.cols) - 1
+        _, right = _cut(last, self.width, self.tile_width, self.halo)
+        return self.height * left + core.row * (right - left) + core.height * (core.col - left)
+
     @property
     def pixels_read(self) -> int:
         """Pixels read in all, where those shared with the tiles above and to the left are kept."""
@@ -205,9 +233,7 @@ def tiles_of_pixels(
     plan: TilePlan, rows: NDArray[np.int64], cols: NDArray[np.int64]
 ) -> Iterator[tuple[Tile, NDArray[np.intp]]]:
     """Visit the tiles whose cores hold any of the pixels (n,), each with the positions of its pixels."""
-    down = np.minimum((rows + _lag(plan.tile_height, plan.halo)) // plan.tile_height, plan.rows - 1)
-    across = np.minimum((cols + _lag(plan.tile_width, plan.halo)) // plan.tile_width, plan.cols - 1)
-    index = plan.index(down, across)
+    index = plan.index(*plan.place(rows, cols))
     order = np.argsort(index, kind="stable")
     occupied, starts = np.unique(index[order], return_index=True)
     for tile, positions in zip(occupied.tolist(), np.split(order, starts[1:]), strict=bool(len(occupied))):

@@ -116,6 +116,24 @@ def test_tiles_that_do_not_fit_come_piece_by_piece(tmp_path: Path, monkeypatch: 
         np.testing.assert_array_equal(result.confidence, other.confidence)
 
 
+def test_a_recorded_tile_is_the_one_that_is_computed_step_by_step(tmp_path: Path) -> None:
+    scene, model = open_scene(holed(tmp_path / "s.tif")), random_model(bands=12, dtype=torch.float32)
+    here, parts = this_machine("cuda", "float32"), ("disagreement", "probabilities")
+    classifier = TileClassifier(model, scene, here.device, here.precision)
+    plan = classifier.plan(scene, 200)
+    shape = plan.largest.height, plan.largest.width
+    tiles = [classifier.load(*scene.read(tile.padded, classifier.bands), shape) for tile in plan]
+    expected = [classifier.classify(tile, parts=parts) for tile in tiles]
+    classifier.rehearse(scene, plan, parts)
+    assert classifier._recorded is not None
+    for tile, other in zip(tiles, expected, strict=True):
+        found = classifier.classify(tile, parts=parts)
+        assert np.mean(found.class_map != other.class_map) < 1e-3, "but for near-ties"
+        for part, apart in (("confidence", 1), ("disagreement", 1), ("probabilities", 1e-4)):
+            one, same = (np.asarray(getattr(result, part), np.float64) for result in (found, other))
+            np.testing.assert_allclose(one, same, rtol=0, atol=apart)
+
+
 def holed(path: Path) -> Path:
     random = np.random.default_rng(0)
     cube = random.integers(500, 2500, (12, 1, 1)) + random.integers(-400, 400, (12, 333, 517))

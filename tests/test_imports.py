@@ -50,7 +50,7 @@ formats   cf_grids cf_values neon prisma saved_cubes
 formats   cf
 formats   emit
 .         labels products
-compute   kernels projection rows transfer workers
+compute   kernels projection recorded rows transfer workers
 compute   dilation pooling
 .         calibration network
 .         dense model

@@ -19,6 +19,7 @@ from scipy.special import softmax
 from torch import Tensor
 
 from cssd_geo.bench.made import untrained_model
+from cssd_geo.budget import Blocks
 from cssd_geo.compute.transfer import Loaded
 from cssd_geo.engine import inference
 from cssd_geo.engine.inference import TileClassifier, choose_precision, cpu_flags
@@ -300,6 +301,21 @@ def test_with_little_memory_fewer_tiles_are_read_at_a_time_for_a_gpu(
             chosen.append(plan.at_once)
     assert chosen == sorted(chosen)
     assert (chosen[0], chosen[-1]) == (1, 8)
+
+
+def test_wide_lines_of_raw_files_are_read_side_by_side_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cssd_geo.machine.memory_limit", lambda: 64 * 10**9)
+    monkeypatch.setattr("cssd_geo.engine.inference.processors", lambda: 16)
+    scene = made_scene_of(bands=200, height=9000, width=8192)
+    lines = Blocks(height=1, width=8192, divisible=True, least_run=4096)
+    monkeypatch.setattr(type(scene.source), "blocks", lines)
+    classifier = TileClassifier(untrained_model(bands=200, classes=16), scene, CPU)
+    classifier.device = torch.device("meta")
+    memory = classifier.usual_memory(scene)
+    plan = classifier.plan(scene)
+    assert plan.at_once == 8
+    assert (plan.tile_width, plan.tile_height >= 96) == (4096, True)
+    assert classifier.needs(scene, 8).of(plan) <= memory < 5 * 10**9
 
 
 @pytest.mark.parametrize("processors", [1, 2, 4, 16, 192])

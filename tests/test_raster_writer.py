@@ -161,6 +161,18 @@ def test_gdalinfo_shows_the_category_names(tmp_path: Path) -> None:
     assert [f"{value}: {name}" in text for value, name in zip((0, *TABLE.ids), names, strict=True)] == [True] * 4
 
 
+@pytest.mark.parametrize("names", [1, 16, 400])
+def test_strips_are_whole_blocks_of_a_bounded_size(tmp_path: Path, names: int) -> None:
+    table = ClassTable.from_names([f"class {i}" for i in range(names)])
+    writer = RasterWriter(probability_layer(tmp_path / "p.tif", table, {}), _grid(1300, 9000))
+    seen = np.zeros((1300, 9000), np.int64)
+    for strip in writer.strips():
+        seen[strip.slices] += 1
+        assert strip.row % 512 == strip.col % 512 == 0
+        assert strip.width <= 512 or strip.pixels * names * 4 <= 2**25
+    assert (seen == 1).all()
+
+
 @pytest.mark.parametrize(
     "crs", [UTM, CRS.from_epsg(4326), CRS.from_string("+proj=laea +lat_0=52.1 +ellps=bessel")]
 )

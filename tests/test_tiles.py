@@ -125,6 +125,40 @@ def test_tiles_of_pixels_visits_each_pixel_once_in_the_tile_whose_core_holds_it(
     assert indexes == sorted(set(indexes))
 
 
+@given(plan=plans, window=windows)
+def test_meeting_visits_the_tiles_that_have_pixels_of_a_window(plan: TilePlan, window: Window) -> None:
+    inside = window.clip(height=plan.height, width=plan.width)
+    if inside is None:
+        return
+    expected, found = np.zeros((plan.height, plan.width), np.int64), np.zeros((plan.height, plan.width), np.int64)
+    expected[inside.slices] = 1
+    for tile in plan.meeting(inside):
+        common = found[tile.core.slices][inside.slices_in(tile.core)]
+        assert common.size
+        assert common.shape == found[inside.slices][tile.core.slices_in(inside)].shape
+        common += 1
+    np.testing.assert_array_equal(found, expected)
+
+
+@given(plan=plans)
+def test_pixels_before_a_tile_are_those_of_the_cores_before(plan: TilePlan) -> None:
+    before = 0
+    for tile in plan:
+        assert plan.pixels_before(tile.index) == before
+        before += tile.core.pixels
+    assert before == plan.height * plan.width
+
+
+@given(window=windows, other=windows)
+def test_slices_in_another_window_are_those_of_the_pixels_of_both(window: Window, other: Window) -> None:
+    rows, cols = np.indices((other.height, other.width))
+    rows, cols = rows + other.row - window.row, cols + other.col - window.col
+    both = (rows >= 0) & (rows < window.height) & (cols >= 0) & (cols < window.width)
+    found = np.zeros_like(both)
+    found[window.slices_in(other)] = True
+    np.testing.assert_array_equal(found, both)
+
+
 @given(window=windows, height=sizes, width=sizes)
 def test_clip_keeps_exactly_the_pixels_within_the_scene(window: Window, height: int, width: int) -> None:
     canvas = np.zeros((200, 200), bool)

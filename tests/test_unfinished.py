@@ -40,10 +40,10 @@ def part_of(parts: Parts, window: Window) -> Parts:
 
 def make(folder: Path, guard: Any = lambda: None) -> Unfinished:
     target = folder / "map.tif"
-    size = {"height": HEIGHT, "width": WIDTH}
+    folder, pixels = folder_of(target), HEIGHT * WIDTH
     layers = {
-        "class_map": RawLayer(folder_of(target) / "class_map.raw", np.dtype(np.uint8), bands=1, **size),
-        "probabilities": RawLayer(folder_of(target) / "p.raw", np.dtype(np.float32), bands=BANDS, **size),
+        "class_map": RawLayer(folder / "class_map.raw", np.dtype(np.uint8), bands=1, pixels=pixels),
+        "probabilities": RawLayer(folder / "p.raw", np.dtype(np.float32), bands=BANDS, pixels=pixels),
     }
     return Unfinished(target, layers, guard=guard)
 

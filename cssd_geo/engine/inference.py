@@ -1,6 +1,7 @@
 """A model at work on one tile: stored values in, classes and confidence out. What every engine calls."""
 
-from collections.abc import Collection, Iterator
+import logging
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
@@ -12,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cssd_geo.budget import Needs, least_memory, plan_within
+from cssd_geo.budget import ENOUGH_ROWS, PREFERRED_ROWS, Needs, least_memory, plan_within
+from cssd_geo.classes import UNCLASSIFIED
+from cssd_geo.compute.recorded import Recorded
 from cssd_geo.compute.transfer import Loaded, load
 from cssd_geo.dense import DenseNetwork
 from cssd_geo.errors import CssdGeoError, InputError
@@ -22,6 +25,7 @@ from cssd_geo.model import Model
 from cssd_geo.network import Logits
 from cssd_geo.options import DEVICES, PRECISIONS
 from cssd_geo.scenes.scene import Scene
+from cssd_geo.scenes.unreadable import Readable
 from cssd_geo.spectra.alignment import align
 from cssd_geo.tiles import Halo, TilePlan, plan_tiles, tiles_of_pixels
 
@@ -43,6 +47,8 @@ _GPU_MEMORY = 4_000_000_000
 """Bytes where the user gives none: for as many tiles, of several blocks each."""
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 """Names in /proc/cpuinfo, of x86 and ARM, for hardware that multiplies bfloat16."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +90,13 @@ class TileClassifier:
         self._dtype = weights if precision == torch.float32 else precision
         self._move(device)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_recorded": None}  # a recording is of one process
+
     def _move(self, device: torch.device) -> None:
         self.device = device
+        self._ids = torch.from_numpy(self.model.classes.index_to_id.astype(np.int32)).to(device)
+        self._recorded: Recorded | None = None
         self.network = DenseNetwork(self.model.network, *self._affine, dtype=self._dtype, device=device)
 
     def on(self, device: torch.device) -> Self:
@@ -125,17 +136,18 @@ class TileClassifier:
     def _read_at_once(self, scene: Scene, memory: int) -> int:
         """Tiles to read at a time: for a GPU, which waits for them, as many as processors and memory allow."""
         most = 1 if self.device.type == "cpu" else min(_MOST_READERS, processors() // 2)
-        return next((count for count in range(most, 1, -1) if self._least_memory(scene, count) <= memory), 1)
+        needed = {count: self._least_memory(scene, count, rows=ENOUGH_ROWS) for count in range(most, 1, -1)}
+        return next((count for count, least in needed.items() if least <= memory), 1)
 
     def usual_memory(self, scene: Scene) -> int:
         """Budget in bytes where the user gives none; large where blocks are and the machine has the memory."""
         least = self._least_memory(scene)
         return default_memory(least if self.device.type == "cpu" else max(least, _GPU_MEMORY))
 
-    def _least_memory(self, scene: Scene, at_once: int = 1) -> int:
+    def _least_memory(self, scene: Scene, at_once: int = 1, rows: int = PREFERRED_ROWS) -> int:
         """Bytes with which tiles are not too small to be fast."""
         size: dict[str, Any] = {"height": scene.grid.height, "width": scene.grid.width, "halo": self.network.halo}
-        return least_memory(self.needs(scene, at_once), scene.source.blocks, **size)
+        return least_memory(self.needs(scene, at_once), scene.source.blocks, **size, rows=rows)
 
     def needs(self, scene: Scene, at_once: int = 1) -> Needs:
         """Memory that classifying a scene takes, where so many tiles are read at a time."""
@@ -175,41 +187,73 @@ class TileClassifier:
         return self.classify(self.load(values, valid), parts=parts)
 
     @torch.inference_mode()
+    def rehearse(self, scene: Readable, plan: TilePlan, parts: Collection[str]) -> None:
+        """Record for a GPU what `classify` does with tiles that `load` gives the shape of a plan's largest."""
+        shape = plan.largest.height, plan.largest.width
+
+        def work(stored: Tensor, valid: Tensor) -> Mapping[str, Tensor]:
+            return self._found(self.network.at_once(stored, valid), valid[self._core_of(*shape)], parts)
+
+        tile = self.load(*scene.blank(plan.largest, self.bands), shape)
+        if tile.stored.device.type != self.device.type:  # too large to be there in one piece
+            return
+        try:
+            self._recorded = Recorded(work, tile.stored, tile.valid)
+        except RuntimeError as error:
+            _log.warning("tiles are computed step by step on %s, which is slower: %s", self.device, error)
+
+    @torch.inference_mode()
     def classify(self, tile: Loaded, *, parts: Collection[str] = ()) -> TileResult:
         """Classify a tile that `load` has brought to the device; `parts` names what the result must have.
 
         Raises:
             CssdGeoError: if a GPU's memory does not suffice, not even for small pieces.
         """
-        before, height, width = self.halo.before, tile.height - self.halo.total, tile.width - self.halo.total
-        core = tile.valid[before : before + height, before : before + width]
-        result = self._nothing(core.shape, parts)
+        core = self._core_of(tile.height, tile.width)
+        result = self._nothing(tile.valid[core].shape, parts)
+        if not tile.valid[core].any():
+            return result
+        with _enough_memory(self.device):
+            if self._recorded is not None and self._recorded.takes(tile.stored, tile.valid):
+                _put(self._recorded(tile.stored, tile.valid), result)
+            else:
+                self._classify_panels(tile, core, result, parts)
+        return result
+
+    def _core_of(self, height: int, width: int) -> tuple[slice, slice]:
+        """Index of what is classified in a tile of this size, its halo included."""
+        before, after = self.halo.before, self.halo.after
+        return slice(before, height - after), slice(before, width - after)
+
+    def _classify_panels(
+        self, tile: Loaded, core: tuple[slice, slice], result: TileResult, parts: Collection[str]
+    ) -> None:
+        """Classify panel by panel, and write each to its place in the results of a tile."""
+        valid = tile.valid[core]
+        height, width = valid.shape
         step = _ROWS_AT_ONCE if self.device.type == "cpu" else height
 
         def take(columns: slice, heads: Logits) -> None:
             within = slice(min(columns.start, width), min(columns.stop, width))  # `load` may have added more
             for top in range(0, height, step):
                 rows = slice(top, min(top + step, height))
-                some = Logits(*(head[rows, : within.stop - within.start].float() for head in heads))
-                self._write(result, (rows, within), some, core[rows, within].to(some.main.device))
+                some = Logits(*(head[rows, : within.stop - within.start] for head in heads))
+                _put(self._found(some, valid[rows, within].to(some.main.device), parts), result, (rows, within))
 
-        if core.any():
-            with _enough_memory(self.device):
-                self.network.each_panel(tile.stored, tile.valid, take)
-        return result
+        self.network.each_panel(tile.stored, tile.valid, take)
 
-    def _write(self, result: TileResult, place: tuple[slice, slice], heads: Logits, core: Tensor) -> None:
-        """Write what follows from logits of (r, v, K) to their place in the results of a tile."""
-        if result.disagreement is not None:
-            result.disagreement[place] = _percent(self._apart(heads), core)
+    def _found(self, heads: Logits, valid: Tensor, parts: Collection[str]) -> dict[str, Tensor]:
+        """Parts of a `TileResult` that follow from logits of (r, v, K), with `valid` (r, v), by their names."""
+        heads = Logits(*(head.float() for head in heads))
         shares = torch.softmax(self.model.calibration.combine(*heads), dim=2)  # (r,v,K)
         best, index = shares.max(dim=2)
-        found = index.to(torch.int16).masked_fill_(~core, -1).cpu().numpy()  # short, for the way from a GPU
-        result.class_map[place] = self.model.classes.index_to_id[found]
-        result.confidence[place] = _percent(best, core)
-        if result.probabilities is not None:
-            every = shares.masked_fill_(~core[..., None], torch.nan).permute(2, 0, 1)
-            result.probabilities[:, *place] = every.cpu().numpy()
+        ids = self._ids[index].masked_fill_(~valid, UNCLASSIFIED)
+        found = {"class_map": ids, "confidence": _percent(best, valid)}
+        if "disagreement" in parts:
+            found["disagreement"] = _percent(self._apart(heads), valid)
+        if "probabilities" in parts:
+            found["probabilities"] = shares.masked_fill_(~valid[..., None], torch.nan).permute(2, 0, 1)
+        return found
 
     def _apart(self, heads: Logits) -> Tensor:
         """Total variation distance, 0 to 1, of what the two heads say: (h, v)."""
@@ -243,10 +287,15 @@ def _enough_memory(device: torch.device) -> Iterator[None]:
         raise MemoryError(str(error)) from error
 
 
-def _percent(shares: Tensor, core: Tensor) -> NDArray[np.uint8]:
-    rounded = torch.round(100 * shares).to(torch.uint8).masked_fill_(~core, PERCENT_NODATA)
-    percent: NDArray[np.uint8] = rounded.cpu().numpy()
-    return percent
+def _put(found: Mapping[str, Tensor], result: TileResult, place: tuple[slice, slice] | None = None) -> None:
+    """Write parts of a result, on whatever device, to their place in it; of the whole tile, what lies within."""
+    for part, values in found.items():
+        there = getattr(result, part)[..., *(place or (slice(None), slice(None)))]
+        there[...] = values[..., : there.shape[-2], : there.shape[-1]].cpu().numpy()
+
+
+def _percent(shares: Tensor, valid: Tensor) -> Tensor:
+    return torch.round(100 * shares).to(torch.uint8).masked_fill_(~valid, PERCENT_NODATA)
 
 
 def choose_device(name: str) -> torch.device:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -60,9 +61,10 @@ class ThisMachine:
         """
         read = one_ahead(self.busy.each("reading", read_tiles(scene, plan, classifier.bands, skip)))
         loaded = _loaded(classifier, plan, read)
-        if classifier.device.type != "cpu":  # on a CPU nothing moves, and one more tile would only take memory
-            loaded = one_ahead(loaded)
-        return one_ahead(_classified(classifier, loaded, parts, self.busy))
+        if classifier.device.type == "cpu":  # nothing moves there, and one more tile would only take memory
+            return one_ahead(_classified(classifier, loaded, parts, self.busy))
+        rehearse = partial(classifier.rehearse, scene, plan, parts)
+        return one_ahead(_classified(classifier, _beside(rehearse, one_ahead(loaded)), parts, self.busy))
 
 
 def this_machine(device: str, precision: str) -> ThisMachine:
@@ -93,6 +95,16 @@ def _classified(
     at_once = min(2, threads_for(sys.maxsize)) if classifier.device.type == "cpu" else 1
     with closing(tiles), closing(side_by_side(classify, tiles, at_once)) as results:
         yield from results
+
+
+def _beside(work: Callable[[], object], items: Generator[T]) -> Generator[T]:
+    """Yield items, the first of which is made while some other work is done."""
+    with closing(items), ThreadPoolExecutor(1) as thread:
+        done = thread.submit(work)
+        for item in items:
+            done.result()
+            yield item
+            del item  # before the next one arrives, so that it can be freed
 
 
 def read_tiles(

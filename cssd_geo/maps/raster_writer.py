@@ -29,11 +29,13 @@ from cssd_geo.files.rasters import unplaced
 from cssd_geo.grid import Grid
 from cssd_geo.maps import pam
 from cssd_geo.maps.layer import Layer
-from cssd_geo.tiles import Window
+from cssd_geo.tiles import Halo, Window, plan_tiles
 
 BLOCK = 512
 """Side of the TIFF's tiles, that of GDAL's COG driver. Tiles that are multiples of it are written once."""
 
+_STRIP_BYTES = 1 << 25
+"""That are in memory while a raster is written or read back."""
 _TEMPORARY = {
     "driver": "GTiff",
     "tiled": True,
@@ -41,7 +43,7 @@ _TEMPORARY = {
     "blockysize": BLOCK,
     "interleave": "band",
 }
-_TEMPORARY |= {"compress": "deflate", "zlevel": 1, "bigtiff": "IF_SAFER"}
+_TEMPORARY |= {"compress": "deflate", "zlevel": 1, "bigtiff": "IF_SAFER", "num_threads": "ALL_CPUS"}
 _FINAL = {"driver": "COG", "blocksize": BLOCK, "compress": "DEFLATE", "bigtiff": "IF_SAFER"}
 _FINAL |= {"num_threads": "ALL_CPUS"}
 
@@ -98,6 +100,14 @@ class RasterWriter:
             self._close()
         finally:
             self._remove_temporaries()
+
+    def strips(self) -> Iterator[Window]:
+        """Cut the raster into windows of whole blocks, as many as are worth a write of their own."""
+        column = BLOCK * BLOCK * len(self._layer.band_names) * self._layer.dtype.itemsize
+        across = max(1, _STRIP_BYTES // column) * BLOCK
+        size = {"height": self._grid.height, "width": self._grid.width}
+        plan = plan_tiles(**size, tile_height=BLOCK, tile_width=across, halo=Halo(before=0, after=0))
+        return (tile.core for tile in plan)
 
     def write(self, block: NDArray[Any], window: Window) -> None:
         """Write a block. Any order, any thread, one at a time; every pixel once.
@@ -199,10 +209,10 @@ class RasterWriter:
         rasterio 1.4 does not tell when the blocks that GDAL writes as it closes a file find the disk full: on
         a disk of 2.6 MB, where the map and its temporary need 2.9, the copy was reported as a success.
         """
-        with unplaced():
+        with unplaced(), rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"):
             whole = rasterio.open(self._whole)
         with whole as dataset:
-            found = sum(_checksum(dataset.read(window=window)) for _, window in dataset.block_windows(1))
+            found = sum(_checksum(dataset.read(window=_rasterio_window(strip))) for strip in self.strips())
         if found != self._checksum:
             raise OutputError("what was read back differs from what was written")
 

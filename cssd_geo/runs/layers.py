@@ -62,9 +62,9 @@ def layers_of(outputs: Outputs, scene: Scene, model: Model, precision: str) -> d
 
 def raw_layers(layers: Mapping[str, Layer], grid: Grid) -> dict[str, RawLayer]:
     """Return where the pixels of each layer lie until all are there."""
-    folder, size = folder_of(layers["class_map"].path), {"height": grid.height, "width": grid.width}
+    folder, pixels = folder_of(layers["class_map"].path), grid.height * grid.width
     return {
-        part: RawLayer(folder / f"{part}.raw", layer.dtype, bands=len(layer.band_names), **size)
+        part: RawLayer(folder / f"{part}.raw", layer.dtype, bands=len(layer.band_names), pixels=pixels)
         for part, layer in layers.items()
     }
 

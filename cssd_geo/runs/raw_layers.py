@@ -1,8 +1,7 @@
-"""Results as plain numbers in a file, written and read window by window, until all of a layer is there."""
+"""Results as plain numbers in a file, tile after tile in the order of the plan, until all of a layer is there."""
 
 import os
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,20 +13,21 @@ from cssd_geo.tiles import Window
 
 
 class RawLayer:
-    """(band, y, x) in C order; nothing but pixels, and holes where none has come yet. A context manager.
+    """Tiles of (band, y, x) in C order; nothing but pixels, and holes where none has come yet. A context manager.
 
-    Not mapped into memory: there, a full disk kills the program instead of raising an error.
+    A tile lies in one piece, at the place that the number of pixels before it gives, so that it is written at
+    once. Not mapped into memory: there, a full disk kills the program instead of raising an error.
     """
 
-    def __init__(self, path: Path, dtype: np.dtype[Any], *, bands: int, height: int, width: int) -> None:
-        self.path, self.dtype = path, dtype
-        self._bands, self._height, self._width = bands, height, width
+    def __init__(self, path: Path, dtype: np.dtype[Any], *, bands: int, pixels: int) -> None:
+        self.path, self.dtype, self.bands = path, dtype, bands
+        self._pixels = pixels
         self._handle = -1
 
     @property
     def size(self) -> int:
         """Bytes when all pixels are there."""
-        return self._bands * self._height * self._width * self.dtype.itemsize
+        return self._pixels * self.bands * self.dtype.itemsize
 
     @property
     def allocated(self) -> int:
@@ -43,49 +43,53 @@ class RawLayer:
     ) -> None:
         os.close(self._handle)
 
-    def write(self, block: NDArray[Any], window: Window) -> int:
-        """Write (band, y, x), or (y, x) for a single band, and return its checksum.
+    def write(self, block: NDArray[Any], before: int) -> int:
+        """Write (band, y, x), or (y, x) for a single band, of the tile with so many pixels before it.
+
+        Returns:
+            Its checksum.
 
         Raises:
             OSError: if the disk does not take it.
         """
         data = np.ascontiguousarray(block, self.dtype).data.cast("B")
-        begin = 0
-        for position, size in self._pieces(window):
-            _write(self._handle, data[begin : begin + size], position)
-            begin += size
+        rest, position = data, self._position(before)
+        while rest:
+            written = os.pwrite(self._handle, rest, position)
+            rest, position = rest[written:], position + written
         return zlib.crc32(data)
 
-    def read(self, window: Window) -> NDArray[Any]:
-        """Read (band, y, x); zeros where nothing has been written.
+    def read(self, core: Window, before: int, rows: slice = slice(None)) -> NDArray[Any]:
+        """Read rows of a tile, (band, rows, x); zeros where nothing has been written.
+
+        Args:
+            core: of the tile.
+            before: pixels before it.
+            rows: of the tile; all of them if none are given.
 
         Raises:
             OSError: if it cannot be read.
         """
-        data = bytearray()
-        for position, size in self._pieces(window):
-            data += os.pread(self._handle, size, position).ljust(size, b"\0")
-        return np.frombuffer(data, self.dtype).reshape(self._bands, window.height, window.width)
+        start, stop, _ = rows.indices(core.height)
+        found = np.zeros((self.bands, stop - start, core.width), self.dtype)
+        for index, band in enumerate(found):
+            row = index * core.height + start
+            _read(self._handle, band.data.cast("B"), self._position(before) + row * band[:1].nbytes)
+        return found
 
-    def checksum(self, window: Window) -> int:
-        """What `write` returned for the window, if nothing there has changed since."""
-        return zlib.crc32(self.read(window).data.cast("B"))
+    def checksum(self, core: Window, before: int) -> int:
+        """What `write` returned for a tile, if nothing there has changed since."""
+        return zlib.crc32(self.read(core, before).data.cast("B"))
 
     def sync(self) -> None:
         """Wait until what was written is on the disk."""
         os.fsync(self._handle)
 
-    def _pieces(self, window: Window) -> Iterator[tuple[int, int]]:
-        """Position and size in bytes of each piece of a window that lies in one in the file."""
-        whole = window.width == self._width
-        rows, each = (1, window.height) if whole else (window.height, 1)
-        for band in range(self._bands):
-            for row in range(window.row, window.row + rows):
-                position = (band * self._height + row) * self._width + window.col
-                yield position * self.dtype.itemsize, each * window.width * self.dtype.itemsize
+    def _position(self, before: int) -> int:
+        return before * self.bands * self.dtype.itemsize
 
 
-def _write(handle: int, data: memoryview, position: int) -> None:
-    while len(data):
-        written = os.pwrite(handle, data, position)
-        data, position = data[written:], position + written
+def _read(handle: int, into: memoryview, position: int) -> None:
+    """Fill with what a file holds from a position on, up to its end."""
+    while into and (count := os.preadv(handle, [into], position)):
+        into, position = into[count:], position + count

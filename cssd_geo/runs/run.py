@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from cssd_geo.engine.inference import TileClassifier, TileResult
 from cssd_geo.errors import InputError, OutputError
 from cssd_geo.files.outputs import GEOTIFF, check_target
 from cssd_geo.maps.layer import Layer
-from cssd_geo.maps.raster_writer import BLOCK, RasterWriter
+from cssd_geo.maps.raster_writer import RasterWriter
 from cssd_geo.options import ON_ERROR
 from cssd_geo.runs.identity import SceneIdentity, SceneWatch
 from cssd_geo.runs.layers import SCENE_TAG, Outputs, layers_of, raw_layers, room_for
@@ -37,10 +36,8 @@ from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.unreadable import Readable, Tolerant
 from cssd_geo.tiles import Tile, TilePlan, Window
 
-_FORMAT = "1"
+_FORMAT = "2"
 """Of what lies in the folder of an unfinished run."""
-_STRIP_BYTES = 1 << 25
-"""Of a layer that are in memory while it is assembled."""
 _LISTED = 100
 """Unreadable blocks that the tag of a map names one by one."""
 
@@ -180,7 +177,7 @@ class Run:
         return f"{zlib.crc32(os.fsencode(os.path.realpath(self._target))):08x}"
 
     def _made(self, part: str, writer: RasterWriter) -> Path:
-        for window in self._strips(part):
+        for window in writer.strips():
             writer.write(self._read(part, window), window)
         return writer.prepare()
 
@@ -195,15 +192,6 @@ class Run:
         return (
             read(window) if lookup is None else lookup.take(read, window, nodata=layer.nodata, dtype=layer.dtype)
         )
-
-    def _strips(self, part: str) -> Iterator[Window]:
-        """Cut the map into windows of whole blocks of the raster."""
-        height, width = self._scene.map_grid.height, self._scene.map_grid.width
-        column = BLOCK * BLOCK * self._raw[part].size // (self._plan.height * self._plan.width)
-        across = max(1, _STRIP_BYTES // column) * BLOCK
-        for row in range(0, height, BLOCK):
-            for col in range(0, width, across):
-                yield Window(row=row, col=col, height=min(BLOCK, height - row), width=min(across, width - col))
 
     def _tagged(self, layer: Layer) -> Layer:
         """Say in the raster's tags which scene it is of, and what could not be read."""

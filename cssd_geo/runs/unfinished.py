@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cssd_geo.errors import CssdGeoError, OutputError, SceneError
@@ -159,8 +160,9 @@ class Unfinished:
             OutputError: if the disk does not take them, or the folder is gone.
             SceneError: if the guard says so.
         """
+        before = self.plan.pixels_before(tile.index)
         with self.failures("written"):
-            checksums = {part: layer.write(parts[part], tile.core) for part, layer in self._layers.items()}
+            checksums = {part: layer.write(parts[part], before) for part, layer in self._layers.items()}
         blocks = [[w.row, w.col, w.height, w.width] for w in unreadable]
         self._pending[tile.index] = {"tile": tile.index, "checksums": checksums, "unreadable": blocks}
         if time.monotonic() - self._synced >= _SYNC_SECONDS:
@@ -180,13 +182,19 @@ class Unfinished:
         self._synced = time.monotonic()
 
     def read(self, part: str, window: Window) -> NDArray[Any]:
-        """Read (band, y, x) of a layer.
+        """Read (band, y, x) of a layer, zeros where nothing was put.
 
         Raises:
             OutputError: if it cannot be read.
         """
+        layer = self._layers[part]
+        found = np.zeros((layer.bands, window.height, window.width), layer.dtype)
         with self.failures("read back"):
-            return self._layers[part].read(window)
+            for tile in self.plan.meeting(window):
+                rows, cols = window.slices_in(tile.core)
+                before = self.plan.pixels_before(tile.index)
+                found[:, *tile.core.slices_in(window)] = layer.read(tile.core, before, rows)[..., cols]
+        return found
 
     def require_whole(self) -> None:
         """Check that all tiles are done, and that the disk has kept them.
@@ -293,8 +301,8 @@ class Unfinished:
         )
 
     def _is_kept(self, entry: journal.Entry) -> bool:
-        core = self.plan[entry["tile"]].core
-        found = {part: layer.checksum(core) for part, layer in self._layers.items()}
+        core, before = self.plan[entry["tile"]].core, self.plan.pixels_before(entry["tile"])
+        found = {part: layer.checksum(core, before) for part, layer in self._layers.items()}
         return bool(found == entry["checksums"])
 
     def _check(self) -> None:
