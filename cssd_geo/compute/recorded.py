@@ -53,12 +53,16 @@ def _record_on_gpu(  # pragma: no cover - needs a GPU
 ) -> tuple[Callable[[], object], Results]:
     now, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
     aside.wait_stream(now)
+    graph = torch.cuda.CUDAGraph()
     with torch.cuda.stream(aside):
         work(*inputs)  # libraries choose their kernels and take memory at the first time, which is no part of it
+        torch.cuda.empty_cache()  # a recording has memory of its own
+        graph.capture_begin(capture_error_mode="thread_local")  # other threads may copy meanwhile
+        try:
+            results = dict(work(*inputs))
+        finally:
+            graph.capture_end()
     now.wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may copy meanwhile
-        results = dict(work(*inputs))
     return graph.replay, results
 
 

@@ -133,8 +133,8 @@ def read_tiles(
                 values[:, :, : step.cols] = left.values[:, :, -step.cols :]
                 valid[:, : step.cols] = left.valid[:, -step.cols :]
             rows, cols = (min(plan.halo.total, length) for length in valid.shape)
-            above[col] = _Part(values[:, -rows:].copy(), valid[-rows:].copy())
-            left = _Part(values[:, :, -cols:].copy(), valid[:, -cols:].copy())
+            above[col] = _Part.of(values[:, -rows:], valid[-rows:])
+            left = _Part.of(values[:, :, -cols:], valid[:, -cols:])
             if len(above) > plan.abreast:
                 del above[next(iter(above))]
             yield step.tile, values, valid
@@ -146,6 +146,11 @@ class _Part(NamedTuple):
 
     values: NDArray[Any]
     valid: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, values: NDArray[Any], valid: NDArray[np.bool_]) -> "_Part":
+        """Copy, in the order in memory that values have: turning them over takes five times as long."""
+        return cls(values.copy("K"), valid.copy())
 
 
 class _Step(NamedTuple):
