@@ -42,10 +42,10 @@ def main() -> None:
         print(f"tiles of {plan.tile_height} x {plan.tile_width} pixels, {plan.at_once} read at a time")
         runs = []
         for _ in range(given.repeats + 1):
-            seconds = seconds_of_a_run(path, model, given.device)
+            parts = seconds_of_a_run(path, model, given.device)
             started = time.perf_counter()
             deque(one_ahead(read_tiles(scene, plan, classifier.bands)), maxlen=0)
-            runs.append(seconds | {"reading alone": time.perf_counter() - started})
+            runs.append(parts | {"reading alone": time.perf_counter() - started})
     for name in runs[0]:
         seconds = statistics.median(run[name] for run in runs[1:])
         print(f"{name:<18} {seconds:7.2f} s {pixels / seconds / 1e6:9,.2f} million pixels/s")

@@ -125,7 +125,7 @@ def test_a_recorded_tile_is_the_one_that_is_computed_step_by_step(tmp_path: Path
     tiles = [classifier.load(*scene.read(tile.padded, classifier.bands), shape) for tile in plan]
     expected = [classifier.classify(tile, parts=parts) for tile in tiles]
     classifier.rehearse(scene, plan, parts)
-    assert classifier._recorded is not None
+    assert classifier._recorded
     for tile, other in zip(tiles, expected, strict=True):
         found = classifier.classify(tile, parts=parts)
         assert np.mean(found.class_map != other.class_map) < 1e-3, "but for near-ties"

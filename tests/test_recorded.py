@@ -60,7 +60,7 @@ def test_rehearsed_results_are_those_of_panels(tmp_path: Path) -> None:
     classifier, scene, plan = made(tmp_path)
     expected = results(classifier, scene, plan)
     classifier.rehearse(scene, plan, PARTS)
-    assert classifier._recorded is not None
+    assert classifier._recorded
     for found, other in zip(results(classifier, scene, plan), expected, strict=True):
         np.testing.assert_array_equal(found.class_map, other.class_map)
         for part, apart in (("confidence", 1), ("disagreement", 1), ("probabilities", 1e-5)):
@@ -71,7 +71,7 @@ def test_rehearsed_results_are_those_of_panels(tmp_path: Path) -> None:
 def test_a_recording_stays_where_it_was_made(tmp_path: Path) -> None:
     classifier, scene, plan = made(tmp_path)
     classifier.rehearse(scene, plan, PARTS)
-    assert pickle.loads(pickle.dumps(classifier))._recorded is None  # noqa: S301 - our own
+    assert not pickle.loads(pickle.dumps(classifier))._recorded  # noqa: S301 - our own
 
 
 def test_what_cannot_be_recorded_is_computed_step_by_step(

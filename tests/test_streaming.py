@@ -22,7 +22,7 @@ from test_scene import LAYOUTS
 from cssd_geo.budget import Blocks
 from cssd_geo.compute.transfer import load
 from cssd_geo.engine.inference import TileClassifier
-from cssd_geo.engine.streaming import one_ahead, read_tiles, side_by_side, this_machine
+from cssd_geo.engine.streaming import _Part, one_ahead, read_tiles, side_by_side, this_machine
 from cssd_geo.errors import SceneError
 from cssd_geo.products import open_scene
 from cssd_geo.scenes.scene import Scene, scene_of_array
@@ -483,3 +483,12 @@ def test_a_consumer_that_stops_leaves_no_thread(scenes: dict[str, Scene]) -> Non
             break
     gc.collect()
     assert wait_for(lambda: threads() == before)
+
+
+def test_pixels_that_tiles_share_are_kept_in_the_order_that_they_have_in_memory() -> None:
+    pixels = np.arange(4 * 6 * 3).reshape(4, 6, 3)
+    for values in (pixels.transpose(2, 0, 1), pixels.transpose(2, 0, 1).copy()):
+        kept = _Part.of(values[:, -2:], np.ones((2, 6), np.bool_))
+        np.testing.assert_array_equal(kept.values, values[:, -2:])
+        assert np.argsort(kept.values.strides).tolist() == np.argsort(values.strides).tolist()
+        assert not np.shares_memory(kept.values, values)

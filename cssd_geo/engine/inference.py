@@ -91,12 +91,12 @@ class TileClassifier:
         self._move(device)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_recorded": None}  # a recording is of one process
+        return self.__dict__ | {"_recorded": {}}  # a recording is of one process
 
     def _move(self, device: torch.device) -> None:
         self.device = device
         self._ids = torch.from_numpy(self.model.classes.index_to_id.astype(np.int32)).to(device)
-        self._recorded: Recorded | None = None
+        self._recorded: dict[frozenset[str], Recorded] = {}
         self.network = DenseNetwork(self.model.network, *self._affine, dtype=self._dtype, device=device)
 
     def on(self, device: torch.device) -> Self:
@@ -198,7 +198,7 @@ class TileClassifier:
         if tile.stored.device.type != self.device.type:  # too large to be there in one piece
             return
         try:
-            self._recorded = Recorded(work, tile.stored, tile.valid)
+            self._recorded[frozenset(parts)] = Recorded(work, tile.stored, tile.valid)
         except RuntimeError as error:
             _log.warning("tiles are computed step by step on %s, which is slower: %s", self.device, error)
 
@@ -213,9 +213,10 @@ class TileClassifier:
         result = self._nothing(tile.valid[core].shape, parts)
         if not tile.valid[core].any():
             return result
+        recorded = self._recorded.get(frozenset(parts))
         with _enough_memory(self.device):
-            if self._recorded is not None and self._recorded.takes(tile.stored, tile.valid):
-                _put(self._recorded(tile.stored, tile.valid), result)
+            if recorded is not None and recorded.takes(tile.stored, tile.valid):
+                _put(recorded(tile.stored, tile.valid), result)
             else:
                 self._classify_panels(tile, core, result, parts)
         return result
