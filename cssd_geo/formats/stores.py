@@ -10,7 +10,6 @@ from typing import Any
 
 import h5py
 import xarray as xr
-import zarr
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
@@ -82,6 +81,8 @@ class Store:
     def unwritten(self, path: str) -> float:
         """Return what a variable has where nothing was written, beside its attributes; 0 where nobody chose."""
         if self.path.is_dir():
+            import zarr  # noqa: PLC0415 - so that other scenes do not wait for it
+
             fill = zarr.open_array(str(self.path), path=path.lstrip("/"), mode="r").fill_value
         elif _is_classic(self.path):
             fill = None
