@@ -2,7 +2,8 @@
 
     python benchmarks/gpu_stages.py [--bands 200] [--classes 16] [--precision bfloat16] [--repeats 9]
 
-Stages are timed by events in the GPU's queue: where Python is late with what comes next, that counts too.
+Stages are timed by events in the GPU's queue, launch by launch: where Python is late with what comes next, that
+counts too. Runs record them once and start them as a whole.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from cssd_geo import dense
 from cssd_geo.bench.made import made_scene, untrained_model
 from cssd_geo.bench.rates import machine
 from cssd_geo.compute.pooling import Pooling
+from cssd_geo.engine import inference
 from cssd_geo.engine.inference import TileClassifier, choose_device, choose_precision
 from cssd_geo.options import PRECISIONS
 from cssd_geo.products import open_scene
@@ -32,7 +34,8 @@ STAGES: dict[str, tuple[Any, str]] = {
     "    of these the dilation": (dense, "dilate"),
     "  features of one length": (dense.DenseNetwork, "_units"),
     "  pooling": (Pooling, "__call__"),
-    "classes and confidence, and back": (TileClassifier, "_write"),
+    "classes and confidence": (TileClassifier, "_found"),
+    "the way back": (inference, "_put"),
 }
 """Functions that are timed, by what they do."""
 SIZES = ((256, 1024), (256, 2048), (1024, 1024))

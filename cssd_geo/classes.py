@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cssd_geo.errors import InputError
 from cssd_geo.messages import has_control_characters, listed
@@ -76,11 +75,6 @@ class ClassTable:
     def dtype(self) -> np.dtype[Any]:
         """The smallest unsigned type of a class map: uint8, or uint16 past 255."""
         return np.dtype(np.uint8 if self.ids[-1] <= np.iinfo(np.uint8).max else np.uint16)
-
-    @property
-    def index_to_id(self) -> NDArray[Any]:
-        """(K + 1,) lookup from class index to id; the last entry, reached by index -1, is unclassified."""
-        return np.array([*self.ids, UNCLASSIFIED], self.dtype)
 
     def to_json(self) -> list[dict[str, Any]]:
         """Plain values for a JSON header."""
