@@ -397,6 +397,7 @@ def test_before_a_gpu_as_many_tiles_are_in_memory_as_it_is_planned(
     for (tile, result), (same, other) in zip(HERE.results(classifier, scene, plan), expected, strict=True):
         assert tile == same
         np.testing.assert_array_equal(result.class_map, other.class_map)
+    assert classifier._recorded, "and they went through a recording"
     copies = 2  # in one shape: one is computed, one waits
     assert plan.at_once < source.most <= classifier.needs(scene, plan.at_once).tiles - copies
 

@@ -195,7 +195,7 @@ class TileClassifier:
             return self._found(self.network.at_once(stored, valid), valid[self._core_of(*shape)], parts)
 
         tile = self.load(*scene.blank(plan.largest, self.bands), shape)
-        if tile.stored.device.type != self.device.type:  # too large to be there in one piece
+        if tile.stored.device.type != self.network.device.type:  # too large to be there in one piece
             return
         try:
             self._recorded[frozenset(parts)] = Recorded(work, tile.stored, tile.valid)
