@@ -10,7 +10,6 @@ import rasterio
 import xarray as xr
 
 from cssd_geo.engine.inference import TileClassifier, precision_name
-from cssd_geo.engine.lazy import classify_array
 from cssd_geo.engine.streaming import ThisMachine, this_machine
 from cssd_geo.errors import InputError
 from cssd_geo.messages import listed
@@ -211,6 +210,8 @@ def _refuse_of_runs(given: Mapping[str, Any]) -> None:
 def _lazy_map(
     array: xr.DataArray, model: Model, here: ThisMachine, *, tile_size: int | None, memory: int | None
 ) -> xr.DataArray:
+    from cssd_geo.engine.lazy import classify_array  # noqa: PLC0415 - so that files do not wait for Dask
+
     scene = recognise_scale(scene_of_array(array), model)
     classifier = TileClassifier(model, scene, here.device, here.precision)
     return classify_array(scene, classifier, tile_size=tile_size, memory=memory)

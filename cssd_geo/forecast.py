@@ -95,7 +95,7 @@ def forecast(
     gpu = classifier.device.type == "cuda"
     return Forecast(
         plan=plan,
-        bytes_read=plan.pixels_read * len(classifier.bands) * scene.cube.dtype.itemsize,
+        bytes_read=plan.pixels_read * len(classifier.bands) * scene.dtype.itemsize,
         memory=classifier.needs(scene, plan.at_once).of(plan),
         room=room_for(raw_layers(layers, scene.grid)),
         gpu_free=torch.cuda.mem_get_info(classifier.device)[0] if gpu else None,

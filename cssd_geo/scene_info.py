@@ -41,7 +41,7 @@ def describe_scene(scene: str | Path | Scene, model: "Model | None" = None) -> d
             "sensor": opened.sensor,
             "file": _file(opened),
             "size": {"height": grid.height, "width": grid.width, "bands": len(bands)},
-            "dtype": str(opened.cube.dtype),
+            "dtype": str(opened.dtype),
             "place": place_of(opened.map_grid),
             "bands": _bands(opened),
             "values": _values(opened, good, sample),
@@ -130,6 +130,6 @@ def _plan(scene: Scene, model: "Model") -> dict[str, Any]:
         "tiles": [plan.rows, plan.cols],
         "tile": [plan.tile_height, plan.tile_width],
         "halo": [plan.halo.before, plan.halo.after],
-        "bytes_read": plan.pixels_read * len(model.mean) * scene.cube.dtype.itemsize,
+        "bytes_read": plan.pixels_read * len(model.mean) * scene.dtype.itemsize,
         "memory": classifier.needs(scene).of(plan),
     }

@@ -99,6 +99,9 @@ class Counting:
     def decoding_bytes(self) -> int:
         return self.source.decoding_bytes
 
+    def has_mask(self) -> bool:
+        return self.source.has_mask()
+
     def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
         self.reads[window.slices] += 1
         self.source.read(window, bands, out)

@@ -155,7 +155,7 @@ class TileClassifier:
         decoding = at_once * source.decoding_bytes
         return Needs(
             fixed=int(_SLACK * (self.network.working_bytes + source.cache_bytes + decoding)),
-            pixel_in=int(_SLACK * (len(self.bands) * scene.cube.dtype.itemsize + 1)),
+            pixel_in=int(_SLACK * (len(self.bands) * scene.dtype.itemsize + 1)),
             pixel_out=int(_SLACK * classes * _BYTES_A_CLASS),
             tiles=_TILES_ON_CPU if self.device.type == "cpu" else at_once + _TILES_BEFORE_GPU,
         )

@@ -10,7 +10,7 @@ from cssd_geo.errors import SceneError
 from cssd_geo.files.hdf5_links import UNREADABLE
 from cssd_geo.formats.cf_axes import SpectralVariable, along
 from cssd_geo.formats.stores import Store
-from cssd_geo.scenes.cube import nodata_of, scale_of, with_nodata, with_scale
+from cssd_geo.scenes.cube import nodata_of, scale_of
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import Window
 
@@ -48,8 +48,7 @@ def saved_cube(store: Store, cube: SpectralVariable) -> xr.DataArray | None:
 def as_saved(scene: Scene, saved: xr.DataArray) -> Scene:
     """Give a scene what differs between the bands of the cube that it was saved from, and its mask."""
     nodata, (scale, offset) = nodata_of(saved), scale_of(saved)
-    cube = with_scale(with_nodata(scene.cube, nodata), scale, offset)
-    scene = replace(scene, cube=cube, nodata=nodata, scale=scale, offset=offset)
+    scene = replace(scene, nodata=nodata, scale=scale, offset=offset)
     if "valid" not in saved.coords:
         return scene
     mask = SavedMask(saved.coords["valid"].variable, scene.name)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
 from cssd_geo.files.xml_files import XmlError, read_xml
-from cssd_geo.scenes.cube import build_cube, with_nodata, with_scale
 from cssd_geo.scenes.scene import Scene, scene_of_raster
 
 MAX_BYTES = 64 * 2**20
@@ -224,17 +223,8 @@ def _described(
     notes: tuple[str, ...],
 ) -> Scene:
     """Return a scene with what a file beside it says of its bands in place of what its own tags say."""
-    mask = scene.cube.coords.get("valid")
-    cube = build_cube(
-        scene.cube.data,
-        bands=bands,
-        grid=scene.grid,
-        name=str(scene.cube.name),
-        valid=None if mask is None else mask.data,
-    )
     return replace(
         scene,
-        cube=with_scale(with_nodata(cube, nodata), scale, offset),
         bands=bands,
         nodata=nodata,
         scale=scale,

@@ -127,7 +127,7 @@ def read_pixels(
     Raises:
         SceneError: if the scene cannot be read.
     """
-    values = np.empty((len(rows), len(bands)), scene.cube.dtype)
+    values = np.empty((len(rows), len(bands)), scene.dtype)
     valid = np.empty(len(rows), np.bool_)
     for window, chosen, at in _windows_around(scene, rows, cols):
         block, usable = scene.read(window, bands)

@@ -107,7 +107,7 @@ class ArraySource:
         return np.asarray(values.transpose(self._axes))
 
     def has_mask(self) -> bool:
-        """See `StoredSource`: an array has none."""
+        """See `Source`: an array has none."""
         return False
 
     def mask(self, window: Window) -> None:

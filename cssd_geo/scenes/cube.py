@@ -11,7 +11,6 @@ rioxarray's conventions come first, so that other tools see the same: CRS, trans
 from typing import Any
 
 import numpy as np
-import rioxarray  # noqa: F401 - registers the `.rio` accessor
 import xarray as xr
 from affine import Affine
 from numpy.typing import NDArray
@@ -25,23 +24,21 @@ from cssd_geo.headers.raster_facts import can_hold
 from cssd_geo.scenes.array_bands import factor_of
 
 
-def build_cube(values: Any, *, bands: Bands, grid: Grid, name: str, valid: Any = None) -> xr.DataArray:
-    """Wrap values (band, y, x) and, where there is a mask, valid (y, x); either may be lazy."""
-    coords: dict[str, Any] = {"band": np.arange(1, len(bands) + 1), "good_bands": ("band", list(bands.good))}
+def build_cube(values: Any, *, bands: Bands, numbers: NDArray[np.int64], grid: Grid, name: str) -> xr.DataArray:
+    """Wrap values (band, y, x), which may be lazy; numbers (band,) tell bands apart after slicing."""
+    coords: dict[str, Any] = {"band": numbers, "good_bands": ("band", list(bands.good))}
     if bands.wavelength_nm is not None:
         coords["wavelength_nm"] = ("band", list(bands.wavelength_nm))
     if bands.fwhm_nm is not None:
         coords["fwhm_nm"] = ("band", list(bands.fwhm_nm))
-    if valid is not None:
-        coords["valid"] = (("y", "x"), valid)
     coords |= _pixel_centres(grid)
     cube = xr.DataArray(values, dims=("band", "y", "x"), coords=coords, name=name)
     if grid.crs is not None:
-        cube = cube.rio.write_crs(grid.crs)
+        cube = _rio(cube).write_crs(grid.crs)
     if grid.gcps:
-        cube = cube.rio.write_gcps(list(grid.gcps), grid.crs)
+        cube = _rio(cube).write_gcps(list(grid.gcps), grid.crs)
     if grid.transform is not None:
-        cube = cube.rio.write_transform(grid.transform)
+        cube = _rio(cube).write_transform(grid.transform)
     return cube
 
 
@@ -50,7 +47,7 @@ def with_nodata(cube: xr.DataArray, nodata: NDArray[np.float64]) -> xr.DataArray
     if np.isnan(nodata).all():
         return cube
     if np.unique(nodata).size == 1 and can_hold(cube.dtype, float(nodata[0])):
-        cube = cube.rio.write_nodata(float(nodata[0]))
+        cube = _rio(cube).write_nodata(float(nodata[0]))
     else:
         cube = cube.assign_coords(nodata=("band", nodata))
     return cube
@@ -82,7 +79,7 @@ def take_bands(cube: xr.DataArray, indexes: NDArray[np.intp]) -> xr.DataArray:
 def nodata_of(cube: xr.DataArray) -> NDArray[np.float64]:
     """Inverse of `with_nodata`; of an array that rioxarray masked, the value that its file has."""
     try:
-        value = cube.rio.nodata if cube.rio.encoded_nodata is None else cube.rio.encoded_nodata
+        value = _rio(cube).nodata if _rio(cube).encoded_nodata is None else _rio(cube).encoded_nodata
     except OverflowError:  # of -9999 in unsigned values, which none of them can have
         value = None
     return _of_bands(cube, "nodata", np.nan if value is None else value)
@@ -118,7 +115,7 @@ def grid_of(cube: xr.DataArray) -> Grid:
     """
     stored = _stored_transform(cube)
     rotated = abs(stored.b) + abs(stored.d) > 0  # False for NaN, which rioxarray makes of coordinates that are NaN
-    points = tuple(cube.rio.get_gcps() or ())
+    points = tuple(_rio(cube).get_gcps() or ())
     if _has_axes(cube, "col", "row"):
         cut = Affine.translation(0.5, 0.5) * _from_centres(cube, "col", "row", Affine.identity())
         stored = stored if stored.is_identity else stored * cut
@@ -132,16 +129,23 @@ def grid_of(cube: xr.DataArray) -> Grid:
         height=cube.sizes["y"],
         width=cube.sizes["x"],
         transform=None if stored.is_identity else stored,
-        crs=cube.rio.crs,
+        crs=_rio(cube).crs,
         gcps=points,
     )
 
 
+def _rio(cube: xr.DataArray) -> Any:
+    """Its rioxarray accessor."""
+    import rioxarray  # noqa: F401, PLC0415 - registers it, and brings Dask, which takes more than a second
+
+    return cube.rio
+
+
 def _stored_transform(cube: xr.DataArray) -> Affine:
     """As it was written; rioxarray's own property drops rotations below 1e-5, large in units of degrees."""
-    name = cube.rio.grid_mapping
+    name = _rio(cube).grid_mapping
     text = cube.coords[name].attrs.get("GeoTransform") if name in cube.coords else None
-    return Affine.from_gdal(*map(float, text.split())) if text else cube.rio.transform(recalc=False)
+    return Affine.from_gdal(*map(float, text.split())) if text else _rio(cube).transform(recalc=False)
 
 
 def _pixel_centres(grid: Grid) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def _at_edges(scene: Scene, bands: NDArray[np.intp]) -> NDArray[Any]:
     some = some_of(bands, _BANDS)
     with rasterio.Env(GDAL_CACHEMAX=scene.source.cache_bytes):
         seen = list(readable_pixels(scene, _edge_windows(scene), some))
-    return np.concatenate([np.empty((len(some), 0), scene.cube.dtype), *seen], axis=1)
+    return np.concatenate([np.empty((len(some), 0), scene.dtype), *seen], axis=1)
 
 
 def _edge_windows(scene: Scene) -> list[Window]:

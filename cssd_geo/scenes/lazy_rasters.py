@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
 from cssd_geo.scenes.sources import Source
 from cssd_geo.tiles import Window
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 
 class LazyRaster:
@@ -50,6 +52,8 @@ class LazyMask(LazyRaster):
         return np.ones((len(bands), window.height, window.width), np.bool_) if mask is None else mask[None][bands]
 
 
-def lazy(raster: LazyRaster, block_shape: tuple[int, int]) -> da.Array:
+def lazy(raster: LazyRaster, block_shape: tuple[int, int]) -> "da.Array":
     """Make a dask array in chunks of whole blocks and all bands."""
+    import dask.array as da  # noqa: PLC0415 - takes more than a second, for which most commands need not wait
+
     return da.from_array(raster, chunks=(-1, *block_shape), name=False, asarray=False, inline_array=True)

@@ -9,7 +9,6 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from scipy.spatial import cKDTree
 
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid
@@ -104,6 +103,8 @@ class GeometryLookup:
         Raises:
             SceneError: if no pixel has a place.
         """
+        from scipy.spatial import cKDTree  # noqa: PLC0415 - so that scenes on a map do not wait for it
+
         height, width = longitude.shape
         degrees = np.asarray(longitude, np.float64), np.asarray(latitude, np.float64)
         placed = (np.abs(degrees[0]) <= 2 * _HALF_TURN) & (np.abs(degrees[1]) <= _HALF_TURN / 2)  # False for NaN

@@ -80,7 +80,7 @@ def sample_pixels(scene: Scene, bands: NDArray[np.intp]) -> PixelSample:
                 masks.append(unmasked.ravel())
             if len(values) == most or (values and time.monotonic() > until):
                 break
-    stored = np.concatenate(values, axis=1) if values else np.zeros((len(bands), 0), scene.cube.dtype)
+    stored = np.concatenate(values, axis=1) if values else np.zeros((len(bands), 0), scene.dtype)
     seen = np.concatenate(masks) if masks else np.zeros(0, np.bool_)
     return PixelSample(
         values=stored,
@@ -149,7 +149,7 @@ def every_nth(scene: Scene, bands: NDArray[np.intp], most: int) -> tuple[NDArray
     """
     step = math.ceil(max(scene.grid.height, scene.grid.width) / most)
     rows, cols = (np.arange(min(step, n) // 2, n, step) for n in (scene.grid.height, scene.grid.width))
-    values = np.zeros((len(bands), len(rows), len(cols)), scene.cube.dtype)
+    values = np.zeros((len(bands), len(rows), len(cols)), scene.dtype)
     valid = np.zeros((len(rows), len(cols)), np.bool_)
     blocks = scene.source.blocks
     tall = 1 if blocks.divisible else blocks.height

@@ -1,6 +1,9 @@
 """The outside world in: a scene as a lazy xarray cube, read window by window with its valid pixels."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property, reduce
+from operator import and_
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,7 +31,7 @@ from cssd_geo.scenes.cube import (
 )
 from cssd_geo.scenes.lazy_rasters import LazyMask, LazyRaster, lazy
 from cssd_geo.scenes.lookup import GeometryLookup, SensorMask
-from cssd_geo.scenes.sources import ChosenBands, RasterSource, Source, StoredSource
+from cssd_geo.scenes.sources import ChosenBands, RasterSource, Source
 from cssd_geo.scenes.validity import Mask, valid_pixels
 from cssd_geo.tiles import Window
 
@@ -46,9 +49,11 @@ class Scene:
 
     name: str
     """File name, or the array's name."""
-    cube: xr.DataArray
-    """(band, y, x), dask-backed, values as stored; coordinates of `band`: wavelength_nm, fwhm_nm, good_bands."""
+    dtype: np.dtype[Any]
+    """Of the values, as stored."""
     bands: Bands
+    band_numbers: NDArray[np.int64]
+    """(band,) number of each band in its file, from 1; by position where they have no numbers."""
     grid: Grid
     nodata: NDArray[np.float64]
     """(band,) value that means nodata, NaN where a band declares none. NaN and infinite are never valid."""
@@ -59,6 +64,8 @@ class Scene:
     source: Source
     block_shape: tuple[int, int]
     """(height, width) of the dask chunks of `cube`: whole blocks of the file."""
+    array: xr.DataArray | None = None
+    """What it was made of, if that was an array."""
     path: Path | None = None
     """The file, for scenes that come from one."""
     sensor: str | None = None
@@ -79,13 +86,13 @@ class Scene:
         """The grid that labels and results belong to."""
         return self.grid if self.lookup is None else self.lookup.grid
 
-    @property
-    def band_numbers(self) -> NDArray[np.int64]:
-        """(band,) number of each band in its file, from 1; by position where they have no numbers."""
-        numbers = self.cube.coords.get("band")
-        if numbers is None or numbers.dtype.kind not in "iu":
-            return np.arange(1, len(self.bands) + 1)
-        return np.asarray(numbers, np.int64)
+    @cached_property
+    def cube(self) -> xr.DataArray:
+        """(band, y, x), values as stored; coordinates of `band`: wavelength_nm, fwhm_nm, good_bands.
+
+        The array that the scene was made of; else lazy, made when it is first asked for.
+        """
+        return _lazy_cube(self) if self.array is None else self.array
 
     def read(self, window: Window, bands: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Read a window that may reach beyond the scene.
@@ -109,8 +116,8 @@ class Scene:
         """Make arrays for `read_into`: zeros, nothing valid, in the order in which the source is best read."""
         valid = np.zeros((window.height, window.width), np.bool_)
         if self.source.bands_last:
-            return np.zeros((*valid.shape, len(bands)), self.cube.dtype).transpose(2, 0, 1), valid
-        return np.zeros((len(bands), *valid.shape), self.cube.dtype), valid
+            return np.zeros((*valid.shape, len(bands)), self.dtype).transpose(2, 0, 1), valid
+        return np.zeros((len(bands), *valid.shape), self.dtype), valid
 
     def read_into(
         self, values: NDArray[Any], valid: NDArray[np.bool_], window: Window, bands: NDArray[np.intp]
@@ -143,18 +150,20 @@ class Scene:
         """Return the scene with a further mask of its map; its cube has it too, lazily, as `valid` (y, x)."""
         if self.lookup is not None:
             mask = SensorMask(mask, self.lookup)
-        valid = lazy(LazyMask(mask.read, self.grid.height, self.grid.width), self.block_shape)[0]
-        if "valid" in self.cube.coords:
-            valid &= self.cube.coords["valid"].data
-        cube = self.cube.assign_coords(valid=(("y", "x"), valid))
-        return replace(self, cube=cube, masks=(*self.masks, mask), notes=(*self.notes, note))
+        array = self._array(_with_valid, self, mask.read)
+        return replace(self, array=array, masks=(*self.masks, mask), notes=(*self.notes, note))
+
+    def _array(self, change: Callable[..., xr.DataArray], *how: Any) -> xr.DataArray | None:
+        """The array that it was made of, if any, changed."""
+        return None if self.array is None else change(self.array, *how)
 
     def take_bands(self, indexes: NDArray[np.intp], note: str) -> Self:
         """Return the scene with only the bands of these indexes from 0, none twice, in this order."""
         return replace(
             self,
-            cube=take_bands(self.cube, indexes),
+            array=self._array(take_bands, indexes),
             bands=self.bands.take(indexes),
+            band_numbers=self.band_numbers[indexes],
             nodata=self.nodata[indexes],
             scale=self.scale[indexes],
             offset=self.offset[indexes],
@@ -175,8 +184,8 @@ class Scene:
         if not 0 < factor < float("inf"):
             raise InputError(f"the scale of {self.name} must be positive and finite, not {factor:g}")
         scale, offset = np.full(len(self.bands), float(factor)), np.zeros(len(self.bands))
-        cube = with_scale(self.cube, scale, offset)
-        return replace(self, cube=cube, scale=scale, offset=offset, scale_by_hand=True)
+        array = self._array(with_scale, scale, offset)
+        return replace(self, array=array, scale=scale, offset=offset, scale_by_hand=True)
 
     def noting(self, note: str) -> Self:
         """Return the scene with one more note."""
@@ -214,7 +223,7 @@ def scene_of_raster(path: str | Path, *, follow_links: bool = False) -> Scene:
 
 
 def scene_of_source(
-    source: StoredSource,
+    source: Source,
     dtype: np.dtype[Any],
     place: str | Path,
     *,
@@ -242,22 +251,17 @@ def scene_of_source(
         notes: for the analyst.
         lookup: of a scene in sensor geometry.
     """
-    name = file_name(place)
-    block_shape = _reading_block(source.blocks, height=grid.height, width=grid.width)
-    values = lazy(LazyRaster(source, (len(bands), grid.height, grid.width), dtype), block_shape)
-    mask = LazyMask(source.mask, grid.height, grid.width) if source.has_mask() else None
-    valid = None if mask is None else lazy(mask, block_shape)[0]
-    cube = build_cube(values, bands=bands, grid=grid, name=Path(name).stem, valid=valid)
     return Scene(
-        name=name,
-        cube=with_scale(with_nodata(cube, nodata), scale, offset),
+        name=file_name(place),
+        dtype=dtype,
         bands=bands,
+        band_numbers=np.arange(1, len(bands) + 1),
         grid=grid,
         nodata=nodata,
         scale=scale,
         offset=offset,
         source=source,
-        block_shape=block_shape,
+        block_shape=_reading_block(source.blocks, height=grid.height, width=grid.width),
         path=local_path(place),
         sensor=sensor,
         notes=notes,
@@ -312,8 +316,10 @@ def scene_of_array(array: xr.DataArray) -> Scene:
     source, found = ArraySource(stored), bands_of(array)
     return Scene(
         name=str(array.name or "array"),
-        cube=array,
+        dtype=array.dtype,
+        array=array,
         bands=found.bands,
+        band_numbers=_band_numbers(array),
         grid=grid,
         nodata=nodata,
         scale=scale,
@@ -322,6 +328,39 @@ def scene_of_array(array: xr.DataArray) -> Scene:
         block_shape=(source.blocks.height, source.blocks.width),
         notes=found.notes,
     )
+
+
+def _band_numbers(array: xr.DataArray) -> NDArray[np.int64]:
+    numbers = array.coords.get("band")
+    if numbers is None or numbers.dtype.kind not in "iu":
+        return np.arange(1, array.sizes["band"] + 1)
+    return np.asarray(numbers, np.int64)
+
+
+def _lazy_cube(scene: Scene) -> xr.DataArray:
+    """The cube of a scene that is read from files, in chunks of whole blocks."""
+    shape = len(scene.bands), scene.grid.height, scene.grid.width
+    cube = build_cube(
+        lazy(LazyRaster(scene.source, shape, scene.dtype), scene.block_shape),
+        bands=scene.bands,
+        numbers=scene.band_numbers,
+        grid=scene.grid,
+        name=Path(scene.name).stem,
+    )
+    cube = with_scale(with_nodata(cube, scene.nodata), scene.scale, scene.offset)
+    own = (scene.source.mask,) if scene.source.has_mask() else ()
+    return _with_valid(cube, scene, *own, *(mask.read for mask in scene.masks))
+
+
+def _with_valid(cube: xr.DataArray, scene: Scene, *masks: Callable[[Window], Any]) -> xr.DataArray:
+    """Say in a cube of a scene which pixels masks leave, lazily, as its coordinate `valid`."""
+    if not masks:
+        return cube
+    size = scene.grid.height, scene.grid.width
+    seen = [lazy(LazyMask(mask, *size), scene.block_shape)[0] for mask in masks]
+    if "valid" in cube.coords:
+        seen.append(cube.coords["valid"].data)
+    return cube.assign_coords(valid=(("y", "x"), reduce(and_, seen)))
 
 
 def _reading_block(blocks: Blocks, *, height: int, width: int) -> tuple[int, int]:

@@ -60,10 +60,6 @@ class Source(Protocol):
     def mask(self, window: Window) -> NDArray[np.bool_] | None:
         """Return (y, x), True means usable, where the source has a mask beside its values; else None."""
 
-
-class StoredSource(Source, Protocol):
-    """A source that reads files, which may hold a mask beside the values."""
-
     def has_mask(self) -> bool:
         """Whether `mask` ever returns one."""
 
@@ -246,6 +242,10 @@ class ChosenBands:
     def mask(self, window: Window) -> NDArray[np.bool_] | None:
         """See `Source`."""
         return self.whole.mask(window)
+
+    def has_mask(self) -> bool:
+        """See `Source`."""
+        return self.whole.has_mask()
 
 
 def _decoded_bytes(dataset: Any) -> int:
