@@ -319,3 +319,11 @@ def test_a_run_goes_on_while_and_after_somebody_looks_at_the_scene(tmp_path: Pat
     told: list[int] = []
     classify(path, model, tmp_path / "map.tif", tile_size=16, on_resume=lambda done, _: told.append(done))
     assert told == [6]
+
+
+@pytest.mark.parametrize("other", ["2-4", "3,2,1", "1-4"])
+def test_other_bands_of_a_scene_without_wavelengths_are_another_scene(tmp_path: Path, other: str) -> None:
+    path = write_raster(tmp_path / "s.tif", coordinate_cube(5, 6, 7))
+    some, same, others = (SceneIdentity.of(open_scene(path, bands=bands)) for bands in ("1-3", "1-3", other))
+    assert some.key == same.key != others.key
+    assert some.digest == same.digest != others.digest

@@ -18,7 +18,7 @@ from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.validity import Mask
 from cssd_geo.tiles import Window
 
-_NOT_CONTENT = {"name", "cube", "source", "block_shape", "path", "sensor", "notes", "masks", "mask_path"}
+_NOT_CONTENT = {"name", "array", "source", "block_shape", "path", "sensor", "notes", "masks", "mask_path"}
 """Fields of a scene that do not change a pixel, or stand for its files. Whatever else it has, or gets, counts."""
 _OVERVIEWS = {".ovr"}
 """Side files that no pixel is read from."""
@@ -163,7 +163,7 @@ def _digest(value: Any) -> str:
 def _pieces(value: Any) -> Iterator[bytes]:
     yield type(value).__name__.encode()
     match value:
-        case None | bool() | int() | float() | str():
+        case None | bool() | int() | float() | str() | np.dtype():
             yield repr(value).encode()
         case np.ndarray() if value.dtype.kind in "biufU":
             yield f"{value.dtype.str} {value.shape}".encode()

@@ -150,10 +150,10 @@ class Scene:
         """Return the scene with a further mask of its map; its cube has it too, lazily, as `valid` (y, x)."""
         if self.lookup is not None:
             mask = SensorMask(mask, self.lookup)
-        array = self._array(_with_valid, self, mask.read)
+        array = self._changed_array(_with_valid, self, mask.read)
         return replace(self, array=array, masks=(*self.masks, mask), notes=(*self.notes, note))
 
-    def _array(self, change: Callable[..., xr.DataArray], *how: Any) -> xr.DataArray | None:
+    def _changed_array(self, change: Callable[..., xr.DataArray], *how: Any) -> xr.DataArray | None:
         """The array that it was made of, if any, changed."""
         return None if self.array is None else change(self.array, *how)
 
@@ -161,7 +161,7 @@ class Scene:
         """Return the scene with only the bands of these indexes from 0, none twice, in this order."""
         return replace(
             self,
-            array=self._array(take_bands, indexes),
+            array=self._changed_array(take_bands, indexes),
             bands=self.bands.take(indexes),
             band_numbers=self.band_numbers[indexes],
             nodata=self.nodata[indexes],
@@ -184,7 +184,7 @@ class Scene:
         if not 0 < factor < float("inf"):
             raise InputError(f"the scale of {self.name} must be positive and finite, not {factor:g}")
         scale, offset = np.full(len(self.bands), float(factor)), np.zeros(len(self.bands))
-        array = self._array(with_scale, scale, offset)
+        array = self._changed_array(with_scale, scale, offset)
         return replace(self, array=array, scale=scale, offset=offset, scale_by_hand=True)
 
     def noting(self, note: str) -> Self:
