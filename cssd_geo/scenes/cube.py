@@ -136,7 +136,7 @@ def grid_of(cube: xr.DataArray) -> Grid:
 
 def _rio(cube: xr.DataArray) -> Any:
     """Its rioxarray accessor."""
-    import rioxarray  # noqa: F401, PLC0415 - registers it, and brings Dask, which takes more than a second
+    import rioxarray  # noqa: F401, PLC0415 - registers it, and brings Dask along
 
     return cube.rio
 

@@ -54,6 +54,6 @@ class LazyMask(LazyRaster):
 
 def lazy(raster: LazyRaster, block_shape: tuple[int, int]) -> "da.Array":
     """Make a dask array in chunks of whole blocks and all bands."""
-    import dask.array as da  # noqa: PLC0415 - takes more than a second, for which most commands need not wait
+    import dask.array as da  # noqa: PLC0415 - takes most of a second, for which few commands need to wait
 
     return da.from_array(raster, chunks=(-1, *block_shape), name=False, asarray=False, inline_array=True)
