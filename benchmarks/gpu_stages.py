@@ -22,7 +22,8 @@ from cssd_geo.bench.made import made_scene, untrained_model
 from cssd_geo.bench.rates import machine
 from cssd_geo.compute.pooling import Pooling
 from cssd_geo.engine import inference
-from cssd_geo.engine.inference import TileClassifier, choose_device, choose_precision
+from cssd_geo.engine.devices import choose_device, choose_precision
+from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.options import PRECISIONS
 from cssd_geo.products import open_scene
 from cssd_geo.tiles import Window

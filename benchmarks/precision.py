@@ -23,7 +23,7 @@ from cssd_geo.bench.rates import machine
 from cssd_geo.classification import classify
 from cssd_geo.demo.files import write_scene
 from cssd_geo.demo.landscape import make_landscape
-from cssd_geo.engine.inference import choose_device
+from cssd_geo.engine.devices import choose_device
 
 
 @dataclass(frozen=True, kw_only=True)

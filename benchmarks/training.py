@@ -14,7 +14,7 @@ import torch
 
 from cssd_geo.bench.rates import machine
 from cssd_geo.compute.workers import run_side_by_side, threads_for
-from cssd_geo.engine.inference import choose_device
+from cssd_geo.engine.devices import choose_device
 from cssd_geo.learning.fitting import fit
 from cssd_geo.learning.windows import TrainingWindows
 from cssd_geo.network import CSSD, NetworkConfig

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, overload
 import rasterio
 import xarray as xr
 
-from cssd_geo.engine.inference import TileClassifier, precision_name
+from cssd_geo.engine.devices import precision_name
+from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.engine.streaming import ThisMachine, this_machine
 from cssd_geo.errors import InputError
 from cssd_geo.messages import listed

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from cssd_geo.engine.inference import TileClassifier, precision_name
+from cssd_geo.engine.devices import precision_name
+from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.engine.streaming import this_machine
 from cssd_geo.files.outputs import GEOTIFF, check_target
 from cssd_geo.model import Model

@@ -117,7 +117,8 @@ def _values(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> dict[
 
 def _plan(scene: Scene, model: "Model") -> dict[str, Any]:
     """Tiles of a classification with the default memory, or why the model does not fit the scene."""
-    from cssd_geo.engine.inference import TileClassifier, choose_device  # noqa: PLC0415 - torch takes a second
+    from cssd_geo.engine.devices import choose_device  # noqa: PLC0415 - torch takes a second
+    from cssd_geo.engine.inference import TileClassifier  # noqa: PLC0415 - torch takes a second
 
     try:
         classifier = TileClassifier(model, scene, choose_device("cpu"))

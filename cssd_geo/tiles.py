@@ -106,6 +106,8 @@ class Tile:
     """The pixels that this tile classifies; always within the scene."""
     padded: Window
     """The pixels that it reads: the core and its halo; may reach beyond the scene."""
+    before: int
+    """Pixels of the cores of all tiles that are visited before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,12 +149,15 @@ class TilePlan:
         if not 0 <= index < len(self):
             raise IndexError(f"tile {index} of {len(self)}")
         first = index // (self.rows * self.abreast) * self.abreast
-        row, col = divmod(index - first * self.rows, min(self.abreast, self.cols - first))
+        last = min(first + self.abreast, self.cols) - 1
+        row, col = divmod(index - first * self.rows, last + 1 - first)
         col += first
         top, bottom = _cut(row, self.height, self.tile_height, self.halo)
         left, right = _cut(col, self.width, self.tile_width, self.halo)
         core = Window(row=top, col=left, height=bottom - top, width=right - left)
-        return Tile(index=index, core=core, padded=core.grow(self.halo))
+        start, stop = self._across(first, last)
+        before = self.height * start + top * (stop - start) + core.height * (left - start)
+        return Tile(index=index, core=core, padded=core.grow(self.halo), before=before)
 
     def __iter__(self) -> Iterator[Tile]:
         return (self[index] for index in range(len(self)))
@@ -177,22 +182,18 @@ class TilePlan:
         places = product(range(top, bottom + 1), range(left, right + 1))
         return (self[self.index(row, col)] for row, col in places)
 
-    def pixels_before(self, index: int) -> int:
-        """Pixels of the cores of all tiles before."""
-        core, first = self[index].core, index // (self.rows * self.abreast) * self.abreast
-        left, _ = _cut(first, self.width, self.tile_width, self.halo)
-        last = min(first + self.abreast, self.cols) - 1
-        _, right = _cut(last, self.width, self.tile_width, self.halo)
-        return self.height * left + core.row * (right - left) + core.height * (core.col - left)
+    def _across(self, first: int, last: int) -> tuple[int, int]:
+        """First pixel column and end of the cores of some columns of tiles."""
+        start, _ = _cut(first, self.width, self.tile_width, self.halo)
+        _, stop = _cut(last, self.width, self.tile_width, self.halo)
+        return start, stop
 
     @property
     def pixels_read(self) -> int:
         """Pixels read in all, where those shared with the tiles above and to the left are kept."""
         total, abreast = 0, self.cols if self.rows == 1 else self.abreast
         for first in range(0, self.cols, abreast):
-            last = min(first + abreast, self.cols) - 1
-            start, _ = _cut(first, self.width, self.tile_width, self.halo)
-            _, stop = _cut(last, self.width, self.tile_width, self.halo)
+            start, stop = self._across(first, min(first + abreast, self.cols) - 1)
             total += min(stop + self.halo.after, self.width) - max(start - self.halo.before, 0)
         return self.height * total
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 import cssd_geo
 from cssd_geo.calibration import Calibration, fit_calibration
 from cssd_geo.classes import ClassTable
-from cssd_geo.engine.inference import TileClassifier, choose_device, predict_pixels
+from cssd_geo.engine.devices import choose_device
+from cssd_geo.engine.inference import TileClassifier, predict_pixels
 from cssd_geo.errors import InputError
 from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.files.json_values import json_ready

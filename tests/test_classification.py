@@ -29,7 +29,8 @@ import cssd_geo
 from cssd_geo.bands import Bands
 from cssd_geo.budget import parse_size
 from cssd_geo.classification import classify
-from cssd_geo.engine.inference import TileClassifier, choose_device, predict_pixels
+from cssd_geo.engine.devices import choose_device
+from cssd_geo.engine.inference import TileClassifier, predict_pixels
 from cssd_geo.errors import InputError, OutputError, SceneError
 from cssd_geo.maps.reach import pixels_across, receptive_field_of
 from cssd_geo.model import Model
@@ -44,7 +45,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def _no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """With it, `auto` would not be exact."""
-    monkeypatch.setattr("cssd_geo.engine.inference._has_bfloat16", lambda _: False)
+    monkeypatch.setattr("cssd_geo.engine.devices._has_bfloat16", lambda _: False)
 
 
 def noisy_scene(

@@ -59,7 +59,7 @@ compute   dilation pooling
 learning  baselines discriminant sampling validation windows
 learning  fitting labelled_scenes whitening
 learning  labelled_pixels trainer
-engine    busy
+engine    busy devices
 engine    inference
 engine    cluster lazy streaming
 runs      identity journal locks raw_layers

@@ -22,7 +22,8 @@ from cssd_geo.bench.made import untrained_model
 from cssd_geo.budget import Blocks
 from cssd_geo.compute.transfer import Loaded
 from cssd_geo.engine import inference
-from cssd_geo.engine.inference import TileClassifier, choose_precision, cpu_flags
+from cssd_geo.engine.devices import choose_precision, cpu_flags
+from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.errors import CssdGeoError, InputError
 from cssd_geo.network import Logits
 from cssd_geo.options import DEFAULT_MEMORY
@@ -89,7 +90,7 @@ def test_a_system_that_does_not_tell_has_no_flags(tmp_path: Path) -> None:
 def test_auto_is_bfloat16_where_the_processor_has_it(
     monkeypatch: pytest.MonkeyPatch, flags: set[str], dtype: torch.dtype
 ) -> None:
-    monkeypatch.setattr("cssd_geo.engine.inference.cpu_flags", lambda: flags)
+    monkeypatch.setattr("cssd_geo.engine.devices.cpu_flags", lambda: flags)
     assert choose_precision("auto", CPU) == dtype
     assert choose_precision("float32", CPU) == torch.float32
     assert choose_precision("bfloat16", CPU) == torch.bfloat16
@@ -101,7 +102,7 @@ def test_auto_asks_a_gpu_and_not_the_processor(monkeypatch: pytest.MonkeyPatch, 
         assert not including_emulation
         return known
 
-    monkeypatch.setattr("cssd_geo.engine.inference.cpu_flags", lambda: set() if known else {"bf16"})
+    monkeypatch.setattr("cssd_geo.engine.devices.cpu_flags", lambda: set() if known else {"bf16"})
     monkeypatch.setattr("torch.cuda.is_bf16_supported", supported)
     assert choose_precision("auto", torch.device("cuda")) == (torch.bfloat16 if known else torch.float32)
 

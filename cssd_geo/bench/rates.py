@@ -25,7 +25,8 @@ from cssd_geo.bench.patches import classify_as_toolboxes_do, classify_windows
 from cssd_geo.classification import Classification, classify
 from cssd_geo.compute import kernels
 from cssd_geo.compute.projection import project
-from cssd_geo.engine.inference import TileClassifier, choose_precision, precision_name
+from cssd_geo.engine.devices import choose_precision, precision_name
+from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.engine.streaming import one_ahead, read_tiles
 from cssd_geo.errors import OutputError
 from cssd_geo.model import Model

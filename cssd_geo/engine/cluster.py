@@ -21,7 +21,8 @@ import torch
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
 
 from cssd_geo.engine.busy import Busy
-from cssd_geo.engine.inference import TileClassifier, TileResult, choose_device, choose_precision, precision_name
+from cssd_geo.engine.devices import choose_device, choose_precision, precision_name
+from cssd_geo.engine.inference import TileClassifier, TileResult
 from cssd_geo.errors import ClusterError, CssdGeoError, InputError
 from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.machine import processors

@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -18,12 +17,11 @@ from cssd_geo.classes import UNCLASSIFIED
 from cssd_geo.compute.recorded import Recorded
 from cssd_geo.compute.transfer import Loaded, load
 from cssd_geo.dense import DenseNetwork
-from cssd_geo.errors import CssdGeoError, InputError
+from cssd_geo.errors import CssdGeoError
 from cssd_geo.machine import default_memory, processors
 from cssd_geo.maps.layer import PERCENT_NODATA
 from cssd_geo.model import Model
 from cssd_geo.network import Logits
-from cssd_geo.options import DEVICES, PRECISIONS
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.unreadable import Readable
 from cssd_geo.spectra.alignment import align
@@ -45,8 +43,8 @@ _TILES_BEFORE_GPU = 4
 """In memory beside those that are read: one waits, one is copied to pinned memory, and two are there."""
 _GPU_MEMORY = 4_000_000_000
 """Bytes where the user gives none: for as many tiles, of several blocks each."""
-_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
-"""Names in /proc/cpuinfo, of x86 and ARM, for hardware that multiplies bfloat16."""
+_EVERYWHERE = slice(None), slice(None)
+"""In a tile."""
 
 _log = logging.getLogger(__name__)
 
@@ -288,61 +286,15 @@ def _enough_memory(device: torch.device) -> Iterator[None]:
         raise MemoryError(str(error)) from error
 
 
-def _put(found: Mapping[str, Tensor], result: TileResult, place: tuple[slice, slice] | None = None) -> None:
+def _put(found: Mapping[str, Tensor], result: TileResult, place: tuple[slice, slice] = _EVERYWHERE) -> None:
     """Write parts of a result, on whatever device, to their place in it; of the whole tile, what lies within."""
     for part, values in found.items():
-        there = getattr(result, part)[..., *(place or (slice(None), slice(None)))]
+        there = getattr(result, part)[..., *place]
         there[...] = values[..., : there.shape[-2], : there.shape[-1]].cpu().numpy()
 
 
 def _percent(shares: Tensor, valid: Tensor) -> Tensor:
     return torch.round(100 * shares).to(torch.uint8).masked_fill_(~valid, PERCENT_NODATA)
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is a GPU where torch sees one.
-
-    Raises:
-        InputError: if the name is unknown, or CUDA is asked for and not there.
-    """
-    if name not in DEVICES:
-        raise InputError(f"device {name!r} is unknown; choose from {', '.join(DEVICES)}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device cuda was asked for, but torch sees no CUDA GPU: use --device cpu or auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Return the precision of that name; `auto` is bfloat16 where the device multiplies it in hardware.
-
-    Raises:
-        InputError: if the name is unknown.
-    """
-    if name not in PRECISIONS:
-        raise InputError(f"precision {name!r} is unknown; choose from {', '.join(PRECISIONS)}")
-    if name == "auto":
-        name = "bfloat16" if _has_bfloat16(device) else "float32"
-    return torch.bfloat16 if name == "bfloat16" else torch.float32
-
-
-def precision_name(precision: torch.dtype) -> str:
-    """Return the name under which `choose_precision` knows it."""
-    return str(precision).removeprefix("torch.")
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(_BFLOAT16_FLAGS & cpu_flags())
-
-
-def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> set[str]:
-    """What the processor says that it can do; nothing where the system does not tell."""
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return set()
-    return set(next((line.split(":")[1] for line in lines if line.startswith(("flags", "Features"))), "").split())
 
 
 def predict_pixels(

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from cssd_geo.compute.transfer import Loaded
 from cssd_geo.compute.workers import threads_for
 from cssd_geo.engine.busy import Busy
-from cssd_geo.engine.inference import TileClassifier, TileResult, choose_device, choose_precision
+from cssd_geo.engine.devices import choose_device, choose_precision
+from cssd_geo.engine.inference import TileClassifier, TileResult
 from cssd_geo.scenes.unreadable import Readable
 from cssd_geo.tiles import Tile, TilePlan, Window
 
@@ -133,10 +134,8 @@ def read_tiles(
                 values[:, :, : step.cols] = left.values[:, :, -step.cols :]
                 valid[:, : step.cols] = left.valid[:, -step.cols :]
             rows, cols = (min(plan.halo.total, length) for length in valid.shape)
-            above[col] = _Part.of(values[:, -rows:], valid[-rows:])
+            _keep(above, col, _Part.of(values[:, -rows:], valid[-rows:]), plan.abreast)
             left = _Part.of(values[:, :, -cols:], valid[:, -cols:])
-            if len(above) > plan.abreast:
-                del above[next(iter(above))]
             yield step.tile, values, valid
             del values, valid  # before the next ones are made, so that they can be freed
 
@@ -187,10 +186,16 @@ def _steps(plan: TilePlan, skip: Collection[int]) -> Iterator[_Step]:
             rows = max(0, over.row + over.height - window.row)
         if left is not None and (left.row, left.height) == (window.row, window.height):
             cols = max(0, left.col + left.width - window.col)
-        above[window.col] = left = window
-        if len(above) > plan.abreast:
-            del above[next(iter(above))]
+        _keep(above, window.col, window, plan.abreast)
+        left = window
         yield _Step(tile, rows, cols)
+
+
+def _keep(above: dict[int, T], col: int, part: T, abreast: int) -> None:
+    """Keep what is the last of a column of tiles, and no more than of those that are visited abreast."""
+    above[col] = part
+    if len(above) > abreast:
+        del above[next(iter(above))]
 
 
 def side_by_side(work: Callable[[T], R], items: Iterator[T], at_once: int) -> Generator[R]:

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cssd_geo.tiles import Window
+from cssd_geo.tiles import Tile
 
 
 class RawLayer:
@@ -43,8 +43,8 @@ class RawLayer:
     ) -> None:
         os.close(self._handle)
 
-    def write(self, block: NDArray[Any], before: int) -> int:
-        """Write (band, y, x), or (y, x) for a single band, of the tile with so many pixels before it.
+    def write(self, block: NDArray[Any], tile: Tile) -> int:
+        """Write (band, y, x), or (y, x) for a single band, of a tile.
 
         Returns:
             Its checksum.
@@ -53,40 +53,35 @@ class RawLayer:
             OSError: if the disk does not take it.
         """
         data = np.ascontiguousarray(block, self.dtype).data.cast("B")
-        rest, position = data, self._position(before)
+        rest, position = data, self._position(tile)
         while rest:
             written = os.pwrite(self._handle, rest, position)
             rest, position = rest[written:], position + written
         return zlib.crc32(data)
 
-    def read(self, core: Window, before: int, rows: slice = slice(None)) -> NDArray[Any]:
-        """Read rows of a tile, (band, rows, x); zeros where nothing has been written.
-
-        Args:
-            core: of the tile.
-            before: pixels before it.
-            rows: of the tile; all of them if none are given.
+    def read(self, tile: Tile, rows: slice = slice(None)) -> NDArray[Any]:
+        """Read rows of a tile, all if none are given: (band, rows, x), zeros where nothing has been written.
 
         Raises:
             OSError: if it cannot be read.
         """
-        start, stop, _ = rows.indices(core.height)
-        found = np.zeros((self.bands, stop - start, core.width), self.dtype)
+        start, stop, _ = rows.indices(tile.core.height)
+        found = np.zeros((self.bands, stop - start, tile.core.width), self.dtype)
         for index, band in enumerate(found):
-            row = index * core.height + start
-            _read(self._handle, band.data.cast("B"), self._position(before) + row * band[:1].nbytes)
+            row = index * tile.core.height + start
+            _read(self._handle, band.data.cast("B"), self._position(tile) + row * band[:1].nbytes)
         return found
 
-    def checksum(self, core: Window, before: int) -> int:
+    def checksum(self, tile: Tile) -> int:
         """What `write` returned for a tile, if nothing there has changed since."""
-        return zlib.crc32(self.read(core, before).data.cast("B"))
+        return zlib.crc32(self.read(tile).data.cast("B"))
 
     def sync(self) -> None:
         """Wait until what was written is on the disk."""
         os.fsync(self._handle)
 
-    def _position(self, before: int) -> int:
-        return before * self.bands * self.dtype.itemsize
+    def _position(self, tile: Tile) -> int:
+        return tile.before * self.bands * self.dtype.itemsize
 
 
 def _read(handle: int, into: memoryview, position: int) -> None:

@@ -160,9 +160,8 @@ class Unfinished:
             OutputError: if the disk does not take them, or the folder is gone.
             SceneError: if the guard says so.
         """
-        before = self.plan.pixels_before(tile.index)
         with self.failures("written"):
-            checksums = {part: layer.write(parts[part], before) for part, layer in self._layers.items()}
+            checksums = {part: layer.write(parts[part], tile) for part, layer in self._layers.items()}
         blocks = [[w.row, w.col, w.height, w.width] for w in unreadable]
         self._pending[tile.index] = {"tile": tile.index, "checksums": checksums, "unreadable": blocks}
         if time.monotonic() - self._synced >= _SYNC_SECONDS:
@@ -192,8 +191,7 @@ class Unfinished:
         with self.failures("read back"):
             for tile in self.plan.meeting(window):
                 rows, cols = window.slices_in(tile.core)
-                before = self.plan.pixels_before(tile.index)
-                found[:, *tile.core.slices_in(window)] = layer.read(tile.core, before, rows)[..., cols]
+                found[:, *tile.core.slices_in(window)] = layer.read(tile, rows)[..., cols]
         return found
 
     def require_whole(self) -> None:
@@ -301,8 +299,8 @@ class Unfinished:
         )
 
     def _is_kept(self, entry: journal.Entry) -> bool:
-        core, before = self.plan[entry["tile"]].core, self.plan.pixels_before(entry["tile"])
-        found = {part: layer.checksum(core, before) for part, layer in self._layers.items()}
+        tile = self.plan[entry["tile"]]
+        found = {part: layer.checksum(tile) for part, layer in self._layers.items()}
         return bool(found == entry["checksums"])
 
     def _check(self) -> None:

@@ -1,0 +1,57 @@
+"""Where to compute, and in which precision: by name, or as the machine has it."""
+
+from pathlib import Path
+
+import torch
+
+from cssd_geo.errors import InputError
+from cssd_geo.options import DEVICES, PRECISIONS
+
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+"""Names in /proc/cpuinfo, of x86 and ARM, for hardware that multiplies bfloat16."""
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of that name; `auto` is a GPU where torch sees one.
+
+    Raises:
+        InputError: if the name is unknown, or CUDA is asked for and not there.
+    """
+    if name not in DEVICES:
+        raise InputError(f"device {name!r} is unknown; choose from {', '.join(DEVICES)}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device cuda was asked for, but torch sees no CUDA GPU: use --device cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the precision of that name; `auto` is bfloat16 where the device multiplies it in hardware.
+
+    Raises:
+        InputError: if the name is unknown.
+    """
+    if name not in PRECISIONS:
+        raise InputError(f"precision {name!r} is unknown; choose from {', '.join(PRECISIONS)}")
+    if name == "auto":
+        name = "bfloat16" if _has_bfloat16(device) else "float32"
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def precision_name(precision: torch.dtype) -> str:
+    """Return the name under which `choose_precision` knows it."""
+    return str(precision).removeprefix("torch.")
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(_BFLOAT16_FLAGS & cpu_flags())
+
+
+def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> set[str]:
+    """What the processor says that it can do; nothing where the system does not tell."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line.split(":")[1] for line in lines if line.startswith(("flags", "Features"))), "").split())
