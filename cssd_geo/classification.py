@@ -6,20 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-import rasterio
 import xarray as xr
 
-from cssd_geo.engine.devices import precision_name
 from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.engine.streaming import ThisMachine, this_machine
 from cssd_geo.errors import InputError
 from cssd_geo.messages import listed
 from cssd_geo.model import Model, load_model
-from cssd_geo.options import whole_number
 from cssd_geo.products import open_scene
+from cssd_geo.runs.job import plan_job
 from cssd_geo.runs.layers import Outputs
 from cssd_geo.runs.run import Run, RunOptions
-from cssd_geo.scenes.fill_checks import fill_notes
 from cssd_geo.scenes.scene import Scene, scene_of_array
 from cssd_geo.tiles import TilePlan, Window
 from cssd_geo.value_scale import recognise_scale
@@ -142,8 +139,6 @@ def classify(
             it was of another scene, model or options and `restart` is false.
     """
     ready = model if isinstance(model, Model) else load_model(model)
-    tile_size = None if tile_size is None else whole_number("tile_size", tile_size)
-    memory = None if memory is None else whole_number("memory", memory)
     layers = {"confidence": confidence, "disagreement": disagreement, "probabilities": probabilities}
     if isinstance(scene, xr.DataArray):
         _refuse_of_runs(
@@ -155,38 +150,23 @@ def classify(
         raise InputError(f"a scene is a path, a Scene or a DataArray, not {type(scene).__name__}")
     if output is None:
         raise InputError("classifying a scene into a file needs the file's name: give `output`")
+    options = RunOptions(overwrite=overwrite, restart=restart, on_error=on_error)
     outputs = Outputs(class_map=output, **layers)
-    opened = recognise_scale(scene if isinstance(scene, Scene) else open_scene(scene), ready)
+    opened = scene if isinstance(scene, Scene) else open_scene(scene)
     where = this_machine(device, precision) if client is None else _cluster(client, opened, device, precision)
-    classifier = TileClassifier(ready, opened, where.classifier_device, where.precision)
-    notes = (*opened.notes, *classifier.notes, *fill_notes(opened, classifier.bands))
-    memory = classifier.usual_memory(opened) if memory is None else memory
-    options = RunOptions(
-        device=where.device.type,
-        precision=precision_name(where.precision),
-        tile_size=tile_size,
-        memory=memory,
-        overwrite=overwrite,
-        restart=restart,
-        on_error=on_error,
-    )
-    started = time.monotonic()
+    job = plan_job(opened, ready, outputs, where, tile_size=tile_size, memory=memory)
 
-    with (
-        rasterio.Env(GDAL_CACHEMAX=opened.source.cache_bytes),
-        Run(classifier, opened, classifier.plan(opened, tile_size, memory), outputs, options) as run,
-    ):
+    started = time.monotonic()
+    with Run(job, options) as run:
         if on_resume is not None and run.done:
             on_resume(len(run.done), len(run.plan))
-        for tile, result in where.results(classifier, run.scene, run.plan, parts=run.parts, skip=run.done):
-            with where.busy.at("writing"):
-                run.put(tile, result)
+        for tile, result in run.results():
+            run.put(tile, result)
             if on_tile is not None:
                 on_tile(run.pixels_done, run.plan.height * run.plan.width)
-        with where.busy.at("writing"):
-            run.assemble()
-
+        run.assemble()
     seconds = time.monotonic() - started
+
     return Classification(
         output=Path(output),
         plan=run.plan,
@@ -194,7 +174,7 @@ def classify(
         unreadable=run.unreadable,
         seconds=seconds,
         busy=where.busy.shares(seconds),
-        notes=notes,
+        notes=job.notes,
     )
 
 

@@ -8,17 +8,12 @@ from pathlib import Path
 
 import torch
 
-from cssd_geo.engine.devices import precision_name
 from cssd_geo.engine.inference import TileClassifier
-from cssd_geo.engine.streaming import this_machine
-from cssd_geo.files.outputs import GEOTIFF, check_target
-from cssd_geo.model import Model
-from cssd_geo.runs.layers import Outputs, Room, layers_of, raw_layers, room_for
+from cssd_geo.runs.job import Job
+from cssd_geo.runs.layers import Room, room_for
 from cssd_geo.runs.unfinished import folder_of
-from cssd_geo.scenes.fill_checks import fill_notes
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import TilePlan
-from cssd_geo.value_scale import recognise_scale
 
 _WARM_UP = 64
 """Side length of what is computed before the clock runs: the first time, libraries are loaded."""
@@ -61,48 +56,25 @@ class Forecast:
     """What the run will say of the scene and of its bands and scale."""
 
 
-def forecast(
-    scene: Scene,
-    model: Model,
-    outputs: Outputs,
-    *,
-    tile_size: int | None = None,
-    memory: int | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-) -> Forecast:
-    """Plan what `classify` would do with the same arguments, and try two of its tiles; writes nothing.
-
-    Args:
-        scene: what would be classified.
-        model: what with.
-        outputs: the rasters.
-        tile_size: as for `classify`.
-        memory: likewise.
-        device: likewise.
-        precision: likewise.
+def forecast(job: Job) -> Forecast:
+    """Try two tiles of a job that would be done on this machine; writes nothing.
 
     Raises:
-        InputError: if an option cannot be used.
         OutputError: if an output cannot be written where it should be.
-        SceneError: if a tile cannot be read, or the scene's bands do not cover the model's.
+        SceneError: if a tile cannot be read.
     """
-    scene, place = recognise_scale(scene, model), this_machine(device, precision)
-    classifier = TileClassifier(model, scene, place.device, place.precision)
-    layers = layers_of(outputs, scene, model, precision_name(place.precision))
-    for layer in layers.values():
-        check_target(layer.path, overwrite=True, suffixes=GEOTIFF)
-    plan = classifier.plan(scene, tile_size, memory)
+    job.check_targets(overwrite=True)
+    classifier, scene, plan = job.classifier, job.scene, job.plan
     gpu = classifier.device.type == "cuda"
     return Forecast(
         plan=plan,
         bytes_read=plan.pixels_read * len(classifier.bands) * scene.dtype.itemsize,
         memory=classifier.needs(scene, plan.at_once).of(plan),
-        room=room_for(raw_layers(layers, scene.grid)),
+        room=room_for(job.raw),
         gpu_free=torch.cuda.mem_get_info(classifier.device)[0] if gpu else None,
-        trial=_try(classifier, scene, plan, frozenset(layers)),
-        in_the_way=_existing([layer.path for layer in layers.values()]),
-        notes=scene.notes + classifier.notes + fill_notes(scene, classifier.bands),
+        trial=_try(classifier, scene, plan, frozenset(job.layers)),
+        in_the_way=_existing([layer.path for layer in job.layers.values()]),
+        notes=job.notes,
     )
 
 

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from scenes import pixel_box, random_model, write_polygons, write_raster, write_two_fields
 
 from cssd_geo.classification import classify
+from cssd_geo.engine.streaming import this_machine
 from cssd_geo.errors import SceneError
-from cssd_geo.forecast import forecast
 from cssd_geo.labels import read_labels
 from cssd_geo.learning.labelled_pixels import read_labelled_pixels
 from cssd_geo.learning.labelled_scenes import LabelledScene, unite
 from cssd_geo.model import Model
 from cssd_geo.products import open_scene
+from cssd_geo.runs.job import plan_job
 from cssd_geo.runs.layers import Outputs
 from cssd_geo.scenes.fill_checks import fill_notes, suspect_fill
 from cssd_geo.scenes.scene import Scene, scene_of_array
@@ -43,7 +44,8 @@ def test_classify_tells_of_an_edge_that_is_not_declared(tmp_path: Path, fill: fl
     (note,) = classify(path, model(), tmp_path / "m.tif").notes
     assert "at corners and edges of s.tif" in note
     assert "in every band, and that is not declared as nodata: they are taken for data" in note
-    assert forecast(open_scene(path), model(), Outputs(class_map=tmp_path / "n.tif")).notes == (note,)
+    here, outputs = this_machine("cpu", "auto"), Outputs(class_map=tmp_path / "n.tif")
+    assert plan_job(open_scene(path), model(), outputs, here).notes == (note,)
     found = re.search(r"-a_nodata (\S+),", note)
     assert found is not None
     with rasterio.open(path, "r+") as dataset:

@@ -9,19 +9,22 @@ from scenes import random_model
 
 from cssd_geo.classification import classify
 from cssd_geo.cli.forecast import show
+from cssd_geo.engine.streaming import this_machine
 from cssd_geo.errors import OutputError
 from cssd_geo.forecast import Forecast, Trial, forecast
 from cssd_geo.products import open_scene
+from cssd_geo.runs.job import plan_job
 from cssd_geo.runs.layers import Outputs, Room
 from cssd_geo.runs.unfinished import folder_of
 
 MODEL = random_model(bands=5, seed=5)
+HERE = this_machine("cpu", "auto")
 
 
 def forecast_of(folder: Path, tile_size: int) -> Forecast:
     scene = open_scene(write_scene(folder))
     outputs = Outputs(class_map=folder / "map.tif", probabilities=folder / "p.tif")
-    return forecast(scene, MODEL, outputs, tile_size=tile_size, memory=10**9, device="cpu")
+    return forecast(plan_job(scene, MODEL, outputs, HERE, tile_size=tile_size, memory=10**9))
 
 
 @pytest.mark.parametrize(("tile_size", "tiles"), [(8, 2), (50, 2), (64, 2), (100, 1)])
@@ -54,7 +57,7 @@ def test_an_output_without_a_folder_is_refused(tmp_path: Path) -> None:
     scene = open_scene(write_scene(tmp_path))
     outputs = Outputs(class_map=tmp_path / "no" / "map.tif")
     with pytest.raises(OutputError, match="create it first"):
-        forecast(scene, MODEL, outputs)
+        forecast(plan_job(scene, MODEL, outputs, HERE))
 
 
 def test_outputs_for_which_the_run_will_be_refused_are_named(

@@ -25,6 +25,7 @@ from cssd_geo.model import load_model
 from cssd_geo.network import Logits, NetworkConfig
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
+from cssd_geo.runs.job import plan_job
 from cssd_geo.runs.layers import Outputs
 from cssd_geo.training import train
 
@@ -173,7 +174,7 @@ def test_what_is_trained_on_a_gpu_serves_anywhere(tmp_path: Path) -> None:
 def test_a_forecast_tells_of_the_memory(tmp_path: Path) -> None:
     scene, model = open_scene(holed(tmp_path / "s.tif")), random_model(bands=12, dtype=torch.float32)
     outputs = Outputs(class_map=tmp_path / "map.tif")
-    found = forecast(scene, model, outputs, device="cuda", memory=parse_size("500MB"))
+    found = forecast(plan_job(scene, model, outputs, this_machine("cuda", "auto"), memory=parse_size("500MB")))
     assert found.gpu_free is not None
     assert found.trial.gpu_bytes is not None
     assert 0 < found.trial.gpu_bytes < found.gpu_free

@@ -56,6 +56,7 @@ compute   kernels projection recorded rows transfer workers
 compute   dilation pooling
 .         calibration network
 .         dense model
+.         value_scale
 learning  baselines discriminant sampling validation windows
 learning  fitting labelled_scenes whitening
 learning  labelled_pixels trainer
@@ -65,9 +66,10 @@ engine    cluster lazy streaming
 runs      identity journal locks raw_layers
 runs      unfinished
 runs      layers
+runs      job
 runs      run
 .         reference
-.         evaluation model_info pictures reference_sample scene_info value_scale
+.         evaluation model_info pictures reference_sample scene_info
 .         classification forecast training
 .         batch
 bench     made patches

@@ -279,10 +279,10 @@ def test_a_gpu_has_more_tiles_on_their_way(
     monkeypatch.setattr("cssd_geo.machine.memory_limit", lambda: there)
     monkeypatch.setattr("cssd_geo.engine.inference.processors", lambda: 6)
     classifier = TileClassifier(random_model(bands=5), scene, CPU)
-    assert classifier.usual_memory(scene) == DEFAULT_MEMORY
+    assert classifier.memory_for(scene) == DEFAULT_MEMORY
     assert (classifier.plan(scene).at_once, classifier.needs(scene).tiles) == (1, 3)
     classifier.device = torch.device("meta")  # any that is no CPU
-    assert classifier.usual_memory(scene) == expected, "no more than half of the machine"
+    assert classifier.memory_for(scene) == expected, "no more than half of the machine"
     for size in (None, 13):
         assert classifier.plan(scene, size).at_once == 3
     assert classifier.needs(scene, 3).tiles == 3 + 4
@@ -312,7 +312,7 @@ def test_wide_lines_of_raw_files_are_read_side_by_side_for_a_gpu(monkeypatch: py
     monkeypatch.setattr(type(scene.source), "blocks", lines)
     classifier = TileClassifier(untrained_model(bands=200, classes=16), scene, CPU)
     classifier.device = torch.device("meta")
-    memory = classifier.usual_memory(scene)
+    memory = classifier.memory_for(scene)
     plan = classifier.plan(scene)
     assert plan.at_once == 8
     assert (plan.tile_width, plan.tile_height >= 96) == (4096, True)
@@ -352,7 +352,7 @@ def test_compressed_scenes_of_many_bands_need_no_memory_to_be_given(
         pass
     scene = open_scene(tmp_path / "s.tif")
     classifier = TileClassifier(untrained_model(bands=bands, classes=16), scene, CPU)
-    memory, plan = classifier.usual_memory(scene), classifier.plan(scene)
+    memory, plan = classifier.memory_for(scene), classifier.plan(scene)
     block_bytes = block * block * bands * 2
     assert scene.source.decoding_bytes <= max(160_000_000, block_bytes)
     assert DEFAULT_MEMORY <= memory <= DEFAULT_MEMORY + 8 * 512 // block * block_bytes

@@ -164,8 +164,8 @@ def file_rates(
     path = made_scene(folder / f"{layout}.{LAYOUTS[layout]['driver']}", layout, bands=bands, size=size)
     scene = open_scene(path)
     classifier = TileClassifier(model, scene, device, precision)
-    memory = classifier.usual_memory(scene) if memory is None else memory
-    plan, pixels, kind = classifier.plan(scene, None, memory), size * size, precision_name(precision)
+    memory, plan = classifier.memory_for(scene, memory), classifier.plan(scene, None, memory)
+    pixels, kind = size * size, precision_name(precision)
     options: dict[str, Any] = {"confidence": folder / "confidence.tif", "memory": memory, "overwrite": True}
     options |= {"device": device.type, "precision": kind}
     before = _dense_rate(classifier, scene, repeats)

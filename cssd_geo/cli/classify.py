@@ -84,16 +84,16 @@ def command(
     opened = open_scene(scene, **choice)
     layers = {"confidence": confidence, "disagreement": disagreement, "probabilities": probabilities}
     if dry_run:
+        from cssd_geo.engine.streaming import this_machine  # noqa: PLC0415 - likewise
         from cssd_geo.forecast import forecast  # noqa: PLC0415 - likewise
+        from cssd_geo.runs.job import plan_job  # noqa: PLC0415 - likewise
         from cssd_geo.runs.layers import Outputs  # noqa: PLC0415 - likewise
 
-        outputs = Outputs(class_map=output, **layers)
-        plan = forecast(
-            opened, ready, outputs, tile_size=tile_size, memory=memory, device=device, precision=precision
-        )
+        outputs, here = Outputs(class_map=output, **layers), this_machine(device, precision)
+        found = forecast(plan_job(opened, ready, outputs, here, tile_size=tile_size, memory=memory))
         _show_scene_and_model(opened, ready, path)
-        _warn(plan.notes)
-        show(plan, overwrite=overwrite)
+        _warn(found.notes)
+        show(found, overwrite=overwrite)
         return
     with client_of(scheduler, workers) as client, PixelProgress("classify") as progress:
         done = classify(

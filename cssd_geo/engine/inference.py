@@ -22,6 +22,7 @@ from cssd_geo.machine import default_memory, processors
 from cssd_geo.maps.layer import PERCENT_NODATA
 from cssd_geo.model import Model
 from cssd_geo.network import Logits
+from cssd_geo.options import whole_number
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.unreadable import Readable
 from cssd_geo.spectra.alignment import align
@@ -116,16 +117,17 @@ class TileClassifier:
         Args:
             scene: what to classify.
             tile_size: side length of square tiles; None: from the blocks of the file, and `memory`.
-            memory: budget in bytes; None: `usual_memory`.
+            memory: budget in bytes; None: see `memory_for`.
 
         Raises:
-            InputError: if `tile_size` is below 1, or `memory` too little.
+            InputError: if `tile_size` is below 1, `memory` too little, or one of them no whole number.
         """
-        budget = self.usual_memory(scene) if memory is None else int(memory)
+        budget = self.memory_for(scene, memory)
         height, width, halo = scene.grid.height, scene.grid.width, self.network.halo
         at_once = self._read_at_once(scene, budget)
         if tile_size is not None:
-            plan = plan_tiles(height=height, width=width, tile_height=tile_size, tile_width=tile_size, halo=halo)
+            side = whole_number("tile_size", tile_size)
+            plan = plan_tiles(height=height, width=width, tile_height=side, tile_width=side, halo=halo)
         else:
             needs, blocks = self.needs(scene, at_once), scene.source.blocks
             plan = plan_within(budget, needs, blocks, height=height, width=width, halo=halo)
@@ -137,8 +139,10 @@ class TileClassifier:
         needed = {count: self._least_memory(scene, count, rows=ENOUGH_ROWS) for count in range(most, 1, -1)}
         return next((count for count, least in needed.items() if least <= memory), 1)
 
-    def usual_memory(self, scene: Scene) -> int:
-        """Budget in bytes where the user gives none; large where blocks are and the machine has the memory."""
+    def memory_for(self, scene: Scene, asked: int | None = None) -> int:
+        """Budget in bytes: as asked for, else as usual; large where blocks are and the machine has it."""
+        if asked is not None:
+            return whole_number("memory", asked)
         least = self._least_memory(scene)
         return default_memory(least if self.device.type == "cpu" else max(least, _GPU_MEMORY))
 

@@ -25,7 +25,7 @@ def classify_array(
         scene: of an array, lazy or in memory.
         classifier: made for that scene.
         tile_size: side length of the blocks of the result; None: from the array's chunks and `memory`.
-        memory: bytes for one tile at work; None: as `TileClassifier.usual_memory` says.
+        memory: bytes for one tile at work; None: as `TileClassifier.memory_for` says.
 
     Returns:
         Class ids (y, x) with the coordinate `confidence` (y, x) in percent, both dask-backed, and all

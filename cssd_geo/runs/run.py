@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,21 +19,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import rasterio
 from numpy.typing import NDArray
 
 import cssd_geo
 from cssd_geo.budget import shown
 from cssd_geo.classes import UNCLASSIFIED, UNCLASSIFIED_NAME
-from cssd_geo.engine.inference import TileClassifier, TileResult
+from cssd_geo.engine.inference import TileResult
 from cssd_geo.errors import InputError, OutputError
 from cssd_geo.files.outputs import GEOTIFF, check_target
 from cssd_geo.maps.layer import Layer
 from cssd_geo.maps.raster_writer import RasterWriter
 from cssd_geo.options import ON_ERROR
 from cssd_geo.runs.identity import SceneIdentity, SceneWatch
-from cssd_geo.runs.layers import SCENE_TAG, Outputs, layers_of, raw_layers, room_for
+from cssd_geo.runs.job import Job
+from cssd_geo.runs.layers import SCENE_TAG, room_for
 from cssd_geo.runs.unfinished import Unfinished, folder_of
-from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.unreadable import Readable, Tolerant
 from cssd_geo.tiles import Tile, TilePlan, Window
 
@@ -44,15 +46,11 @@ _LISTED = 100
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What concerns the run as a whole."""
+    """How it goes about what is there, and what cannot be read; see `classify`."""
 
-    device: str
-    precision: str
-    tile_size: int | None
-    memory: int
-    overwrite: bool
-    restart: bool
-    on_error: str
+    overwrite: bool = False
+    restart: bool = False
+    on_error: str = "stop"
 
     def __post_init__(self) -> None:
         if self.on_error not in ON_ERROR:
@@ -60,30 +58,19 @@ class RunOptions:
 
 
 class Run:
-    """The rasters of one run, fed with each tile's result; a context manager."""
+    """A job on its way, and its rasters, fed with each tile's result; a context manager."""
 
-    def __init__(
-        self, classifier: TileClassifier, scene: Scene, plan: TilePlan, outputs: Outputs, options: RunOptions
-    ) -> None:
+    def __init__(self, job: Job, options: RunOptions) -> None:
         """Check what can be checked before any work; nothing is written yet.
-
-        Args:
-            classifier: what computes.
-            scene: what is classified.
-            plan: its tiles, unless an unfinished run has others.
-            outputs: the rasters.
-            options: further ones.
 
         Raises:
             OutputError: if a target cannot be written, or exists.
         """
-        self._scene, self._model, self._plan, self._options = scene, classifier.model, plan, options
-        self._layers = layers_of(outputs, scene, classifier.model, options.precision)
+        self._job, self._scene, self._layers, self._options = job, job.scene, job.layers, options
         self._target = self._layers["class_map"].path
-        there = folder_of(self._target).exists()
-        for layer in self._layers.values():  # which of those that exist are ours, only the journal can tell
-            check_target(layer.path, overwrite=options.overwrite or there, suffixes=GEOTIFF)
-        self._raw = raw_layers(self._layers, scene.grid)
+        there = folder_of(self._target).exists()  # which of those that exist are ours, only the journal can tell
+        job.check_targets(overwrite=options.overwrite or there)
+        self._raw, scene = job.raw, job.scene
         self._unfinished = Unfinished(self._target, self._raw, guard=SceneWatch(scene).check)
         self._identity = SceneIdentity(key=None, digest=None)
         self._tolerant = Tolerant(scene) if options.on_error == "skip" else None
@@ -93,11 +80,12 @@ class Run:
         """Pixels of the tiles that are done, or put."""
 
     def __enter__(self) -> Self:
-        restart, about = self._options.restart, {"memory": self._options.memory}
+        restart, about = self._options.restart, {"memory": self._job.memory}
         with ExitStack() as stack:
+            stack.enter_context(rasterio.Env(GDAL_CACHEMAX=self._scene.source.cache_bytes))
             stack.enter_context(self._unfinished)
             self._identity = SceneIdentity.of(self._scene)
-            self._unfinished.begin(self._key(), self._plan, restart=restart, about=about)
+            self._unfinished.begin(self._key(), self._job.plan, restart=restart, about=about)
             self._require_memory()
             self._require_free_targets()
             self._require_room()
@@ -116,11 +104,6 @@ class Run:
         return self._scene if self._tolerant is None else self._tolerant
 
     @property
-    def parts(self) -> frozenset[str]:
-        """What each result must have."""
-        return frozenset(self._layers)
-
-    @property
     def plan(self) -> TilePlan:
         """The tiles: those of the unfinished run, where it goes on with one."""
         return self._unfinished.plan
@@ -135,6 +118,18 @@ class Run:
         """Blocks of the scene that could not be read, from top to bottom."""
         return tuple(sorted(self._unfinished.unreadable, key=lambda window: (window.row, window.col)))
 
+    def results(self) -> Iterator[tuple[Tile, TileResult]]:
+        """Compute the tiles that are not done.
+
+        Raises:
+            SceneError: if the scene cannot be read.
+            ClusterError: if a cluster, or a part of it, is lost.
+        """
+        job = self._job
+        return job.where.results(
+            job.classifier, self.scene, self.plan, parts=frozenset(self._layers), skip=self.done
+        )
+
     def put(self, tile: Tile, result: TileResult) -> None:
         """Take the result of a tile.
 
@@ -142,8 +137,10 @@ class Run:
             OutputError: if it cannot be written.
             SceneError: if the scene has changed since the run began.
         """
-        unreadable = [] if self._tolerant is None else self._tolerant.unreadable(tile.padded)
-        self._unfinished.put(tile, {part: getattr(result, part) for part in self._layers}, unreadable=unreadable)
+        with self._job.where.busy.at("writing"):
+            unreadable = [] if self._tolerant is None else self._tolerant.unreadable(tile.padded)
+            parts = {part: getattr(result, part) for part in self._layers}
+            self._unfinished.put(tile, parts, unreadable=unreadable)
         self.pixels_done += tile.core.pixels
 
     def assemble(self) -> None:
@@ -154,7 +151,7 @@ class Run:
             SceneError: if the scene has changed since the run began.
         """
         self._unfinished.require_whole()
-        with ExitStack() as stack:
+        with self._job.where.busy.at("writing"), ExitStack() as stack:
             grid, token = self._scene.map_grid, self._token
             writers = {
                 part: RasterWriter(self._tagged(layer), grid, token=token) for part, layer in self._layers.items()
@@ -182,7 +179,7 @@ class Run:
         return writer.prepare()
 
     def _by_name(self, counts: NDArray[Any]) -> dict[str, int]:
-        classes = self._model.classes
+        classes = self._job.classifier.model.classes
         named = dict(zip((*classes.names, UNCLASSIFIED_NAME), (*classes.ids, UNCLASSIFIED), strict=True))
         return {name: int(counts[value]) for name, value in named.items()}
 
@@ -209,28 +206,27 @@ class Run:
 
     def _key(self) -> dict[str, str] | None:
         """What the pixels depend on; None where the scene cannot be told from others."""
-        scene, options = self._identity.key, self._options
+        scene, job, model = self._identity.key, self._job, self._job.classifier.model
         if scene is None:
             return None
-        header = json.dumps(self._model.header(), sort_keys=True)
-        model = hashlib.sha256(header.encode() + self._model.digest().encode()).hexdigest()
+        header = json.dumps(model.header(), sort_keys=True)
         return scene | {
-            "the model": model,
+            "the model": hashlib.sha256(header.encode() + model.digest().encode()).hexdigest(),
             "the list of rasters": ", ".join(sorted(self._layers)),
-            "the size of tiles": str(options.tile_size or "automatic"),
-            "the precision": options.precision,
-            "the device": options.device,
-            "--on-error": options.on_error,
+            "the size of tiles": str(job.tile_size or "automatic"),
+            "the precision": job.precision,
+            "the device": job.where.device.type,
+            "--on-error": self._options.on_error,
             "the version of cssd-geo": f"{cssd_geo.__version__} (format {_FORMAT})",
         }
 
     def _require_memory(self) -> None:
         """Refuse to go on in less memory than the tiles were planned for, if that would have made them others."""
-        planned = self._unfinished.head.get("memory")
-        if self.plan != self._plan and isinstance(planned, int) and planned > self._options.memory:
+        planned, memory = self._unfinished.head.get("memory"), self._job.memory
+        if self.plan != self._job.plan and isinstance(planned, int) and planned > memory:
             raise OutputError(
                 f"the tiles of the unfinished run to {self._target} were planned for {shown(planned)} of memory, "
-                f"more than {shown(self._options.memory, down=True)}: give as much to go on, or start afresh "
+                f"more than {shown(memory, down=True)}: give as much to go on, or start afresh "
                 "with --restart"
             )
 
