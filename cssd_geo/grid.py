@@ -11,6 +11,8 @@ from pyproj.exceptions import ProjError
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
+from cssd_geo.errors import SceneError
+
 _SAME_PLACE = 0.01
 """Pixels by which labels and masks may lie beside a scene: programs round transforms; no label is so exact."""
 UNEVEN = 0.1
@@ -62,8 +64,17 @@ class Grid:
 
     @classmethod
     def of(cls, dataset: Any) -> "Grid":
-        """Read the grid of an open rasterio dataset. An identity transform counts as none."""
+        """Read the grid of an open rasterio dataset. An identity transform counts as none.
+
+        Raises:
+            SceneError: if its transform gives pixels no size.
+        """
         points, points_crs = dataset.gcps
+        if dataset.transform.is_degenerate:
+            raise SceneError(
+                f"{dataset.name}: its transform {dataset.transform.to_gdal()} gives pixels no size: correct it, "
+                "for example with gdal_edit.py -a_ullr, or the map info of its header"
+            )
         transform = None if dataset.transform.is_identity else dataset.transform
         return cls(
             height=dataset.height,

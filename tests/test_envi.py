@@ -476,3 +476,9 @@ def test_windows_of_compressed_data_are_those_of_the_whole(made: Made) -> None:
         values, _ = scene.read(Window(row=row, col=col, height=1, width=1), bands)
         with rasterio.open(path) as dataset:
             np.testing.assert_array_equal(values, dataset.read(window=RasterioWindow(col, row, 1, 1)))
+
+
+def test_a_header_finds_its_data_beside_a_picture_of_its_name(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "cube.img", coordinate_cube(3, 5, 7), driver="ENVI")
+    write_raster(tmp_path / "cube.png", np.zeros((1, 5, 7), np.uint8), driver="PNG", crs=None, transform=None)
+    assert open_scene(path.with_suffix(".hdr")).path == path

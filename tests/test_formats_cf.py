@@ -10,9 +10,11 @@ from typing import Any
 
 import h5netcdf
 import h5py
+import numcodecs  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import xarray as xr
 import zarr
 from affine import Affine
@@ -31,6 +33,7 @@ from cssd_geo.scenes import array_source
 from cssd_geo.scenes.cube import with_nodata
 from cssd_geo.scenes.lookup import NOWHERE
 from cssd_geo.scenes.scene import scene_of_array
+from cssd_geo.scenes.unreadable import Tolerant
 from cssd_geo.tiles import Window
 
 BANDS, HEIGHT, WIDTH = 6, 21, 34
@@ -41,7 +44,7 @@ NM = (450.0, 550.0, 650.0, 900.0, 880.0, 2200.0)
 """Not ascending, as where two detectors overlap."""
 SOUTH_UP = Affine(30.0, 0.0, 400_000.5, 0.0, 30.0, 5_800_000.25)
 MAPPING = {"grid_mapping_name": "transverse_mercator", "crs_wkt": UTM.to_wkt()}
-DOWN, ACROSS = {"y", "lat", "northing"}, {"x", "lon", "easting"}
+DOWN, ACROSS = {"y", "lat", "northing", "row", "line"}, {"x", "lon", "easting", "col", "sample"}
 
 
 def dataset(
@@ -53,7 +56,7 @@ def dataset(
 ) -> xr.Dataset:
     """A CF cube named "refl" in xarray, its dimensions named and ordered at will."""
     down, across = (next(d for d in order if d in names) for names in (DOWN, ACROSS))
-    band = next(d for d in order if d not in DOWN | ACROSS)
+    band = next(d for d in order if d not in (down, across))
     array = xr.DataArray(CUBE, dims=(band, down, across)).transpose(*order)
     coords = {
         band: ((band,), np.array(NM), {"units": "nm"}),
@@ -648,3 +651,97 @@ def test_a_model_names_the_folder_that_it_was_trained_on(tmp_path: Path) -> None
     chunk = next(each for each in sorted((path / "refl").rglob("*")) if each.name == "0.0.0")
     chunk.write_bytes(chunk.read_bytes()[::-1])
     assert fingerprint(path) != before
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_packed_coordinates_are_unpacked(tmp_path: Path, suffix: str) -> None:
+    data = dataset(("y", "x", "wavelength"))
+    data["fwhm"] = ("wavelength", np.full(BANDS, 6.5))
+    data.wavelength.encoding = data.fwhm.encoding = {"dtype": "uint16", "scale_factor": 0.1, "_FillValue": 65535}
+    for axis in (data.x, data.y):
+        axis.encoding = {"dtype": "int32", "scale_factor": 0.25, "add_offset": 400_000.0, "_FillValue": -1}
+    scene = open_scene(save(data, tmp_path / f"s{suffix}"))
+    assert scene.bands.wavelength_nm == pytest.approx(NM)
+    assert scene.bands.fwhm_nm == pytest.approx((6.5,) * BANDS)
+    assert scene.grid.transform is not None
+    assert scene.grid.transform.almost_equals(NORTH_UP, 0.2)
+
+
+def test_packed_places_of_a_swath_are_unpacked(tmp_path: Path) -> None:
+    rows, cols = np.mgrid[:HEIGHT, :WIDTH]
+    data = dataset(("line", "sample", "wavelength")).drop_vars(["line", "sample"])
+    data = data.assign_coords(
+        lat=(("line", "sample"), 52 - rows / 1000), lon=(("line", "sample"), 13 + cols / 1000)
+    ).drop_vars("crs")
+    for axis in (data.lat, data.lon):
+        axis.encoding = {"dtype": "int32", "scale_factor": 1e-6, "_FillValue": -1}
+    scene = open_scene(save(data, tmp_path / "s.nc"))
+    west, _, _, north = scene.map_grid.degrees or (0, 0, 0, 0)
+    assert (west, north) == pytest.approx((13, 52), abs=2e-3)
+
+
+def test_times_of_rows_are_no_coordinates(tmp_path: Path) -> None:
+    order = ("row", "col", "wavelength")
+    data = dataset(order)
+    northing, easting = data.row.values, data.col.values
+    data = data.drop_vars(["row", "col"])
+    data["acq_time"] = ("row", 1.6e9 + np.arange(HEIGHT) / 100, {"standard_name": "time"})
+    data["north"] = ("row", northing, {"standard_name": "projection_y_coordinate"})
+    data["east"] = ("col", easting, {"axis": "X"})
+    scene = open_scene(save(data, tmp_path / "s.nc"))
+    assert (scene.grid.transform, scene.grid.crs) == (NORTH_UP, UTM)
+
+
+def test_a_users_block_before_hdf5_is_no_reason_to_leave_it_to_gdal(tmp_path: Path) -> None:
+    plain, shifted = save(dataset(("y", "x", "wavelength")), tmp_path / "s.h5"), tmp_path / "t.h5"
+    shifted.write_bytes(bytes(512) + plain.read_bytes())
+    scene = open_scene(shifted)
+    assert (scene.bands.wavelength_nm, scene.grid.transform) == (NM, NORTH_UP)
+    np.testing.assert_array_equal(scene.read(WHOLE, EVERY)[0], CUBE)
+
+
+@pytest.mark.parametrize("order", [("y", "x", "index"), ("index", "y", "x")], ids=["last", "first"])
+def test_a_cube_without_wavelengths_wants_its_dimensions_named(tmp_path: Path, order: tuple[str, ...]) -> None:
+    data = dataset(order).drop_vars("index")
+    with pytest.raises(SceneError, match=r"To use refl \(.*\) without wavelengths, rename its dimensions"):
+        open_scene(save(data, tmp_path / "s.nc"))
+    scene = open_scene(save(data.rename(index="band"), tmp_path / "t.nc"))
+    assert scene.grid.transform == NORTH_UP
+    np.testing.assert_array_equal(scene.read(WHOLE, EVERY)[0], CUBE)
+
+
+def test_bands_last_that_gdal_takes_for_rows_are_refused(tmp_path: Path) -> None:
+    path = save(dataset(("y", "x", "wavelength")), tmp_path / "s.nc")
+    with pytest.raises(SceneError, match="has its bands last, so that GDAL takes y for the bands"):
+        open_scene(f"netcdf:{path}:refl")
+
+
+def test_gdals_own_netcdf_of_a_variable_a_band_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    rasterio.shutil.copy(write_raster(tmp_path / "s.tif", CUBE), tmp_path / "s.nc", driver="netCDF")
+    with pytest.raises(SceneError, match=r"a variable for each band: gdal_translate .*s\.nc scene\.tif"):
+        open_scene(tmp_path / "s.nc")
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_arrays_without_names_of_dimensions_are_not_called_damaged(tmp_path: Path, zarr_format: Any) -> None:
+    root = zarr.create_group(str(tmp_path / "s.zarr"), zarr_format=zarr_format)
+    root.create_array("refl", data=CUBE)
+    with pytest.raises(SceneError, match="holds arrays whose dimensions have no names"):
+        open_scene(tmp_path / "s.zarr")
+
+
+@pytest.mark.parametrize("compressor", ["zlib", "gzip"])
+def test_a_damaged_chunk_is_an_error_of_its_place_whatever_packed_it(tmp_path: Path, compressor: str) -> None:
+    codec, zarr_format = (numcodecs.Zlib(), 2) if compressor == "zlib" else (zarr.codecs.GzipCodec(), 3)
+    data, path = dataset(), tmp_path / "s.zarr"
+    encoding = {"refl": {"chunks": (BANDS, 7, WIDTH), "compressors": (codec,)}}
+    data.to_zarr(path, encoding=encoding, consolidated=False, zarr_format=zarr_format)
+    scene = Tolerant(open_scene(path))
+    chunk = path / ("refl/0.1.0" if zarr_format == 2 else "refl/c/0/1/0")
+    chunk.write_bytes(chunk.read_bytes()[:50])
+    values, valid = scene.blank(WHOLE, EVERY)
+    scene.read_into(values, valid, WHOLE, EVERY)
+    expected = np.ones((HEIGHT, WIDTH), np.bool_)
+    expected[7:14] = False
+    np.testing.assert_array_equal(valid, expected)
+    np.testing.assert_array_equal(values[:, valid], CUBE[:, valid])

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
-from scenes import random_model, write_raster, write_two_fields
+from scenes import coordinate_cube, random_model, write_raster, write_two_fields
 
 from cssd_geo.cli import main
 from cssd_geo.errors import SceneError
@@ -29,6 +30,7 @@ from cssd_geo.files import rasters
 from cssd_geo.files.locations import file_name, is_address, local_path
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
+from cssd_geo.scene_info import describe_scene
 from cssd_geo.scenes.scene import Scene, scene_of_array
 from cssd_geo.scenes.sources import RasterSource
 from cssd_geo.tiles import Window
@@ -458,3 +460,29 @@ def test_places_are_paths_or_addresses() -> None:
         assert not is_address(path)
         assert local_path(path) == Path(path)
     assert file_name("https://h/a.tif?k=v/w") == file_name("/vsis3/b/a.tif") == file_name("x/a.tif") == "a.tif"
+
+
+def test_pages_are_not_taken_for_a_scene_of_one_band(tmp_path: Path) -> None:
+    path = tmp_path / "pages.tif"
+    for number, band in enumerate(coordinate_cube(3, 8, 9)):
+        more = {"APPEND_SUBDATASET": "YES"} if number else {}
+        write_raster(tmp_path / "page.tif", band[None])
+        rasterio.shutil.copy(tmp_path / "page.tif", path, driver="GTiff", **more)
+    with pytest.raises(SceneError, match="holds 3 images one behind the other"):
+        open_scene(path)
+
+
+def test_a_transform_that_gives_pixels_no_size_is_refused(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "s.tif", coordinate_cube(2, 8, 9), transform=Affine(30, 0, 5, 0, 0, 9))
+    with pytest.raises(SceneError, match="gives pixels no size"):
+        open_scene(path)
+
+
+def test_bands_chosen_of_chosen_bands_are_those_of_one_file(tmp_path: Path) -> None:
+    cube = coordinate_cube(6, 8, 9)
+    scene = open_scene(write_raster(tmp_path / "s.tif", cube), bands=[2, 4, 5, 6])
+    again = scene.take_bands(np.array([3, 1]), "again")
+    np.testing.assert_array_equal(
+        again.read(Window(row=0, col=0, height=8, width=9), np.arange(2))[0], cube[[5, 3]]
+    )
+    assert describe_scene(again)["file"] == describe_scene(scene)["file"]

@@ -23,7 +23,7 @@ files     fingerprints hdf5_links hints json_values locations outputs xml_files
 files     links side_files
 files     rasters
 .         grid
-headers   band_names envi_header wavelengths
+headers   axis_names band_names envi_header wavelengths
 headers   band_tags
 headers   raw_files
 headers   raster_facts

@@ -1,5 +1,6 @@
 """HDF5 files may keep their values in other files, wherever these lie: those that do are refused."""
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,18 @@ import h5py
 
 from cssd_geo.errors import SceneError
 
-UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError)
-"""What h5py raises for files that are damaged, at any access."""
+UNREADABLE = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    EOFError,
+    zlib.error,
+)
+"""What h5py raises for files that are damaged, at any access, and zarr for chunks that are."""
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAY_BEGIN = (0, 512, 1024, 2048)
 """Bytes at which GDAL, xarray and h5py look for the signature: a user's block may lie before it."""

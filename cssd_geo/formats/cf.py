@@ -12,7 +12,12 @@ import numpy as np
 import xarray as xr
 
 from cssd_geo.errors import SceneError
-from cssd_geo.formats.cf_axes import SpectralVariable, spectral_variable, spectral_variables, wavelengths_elsewhere
+from cssd_geo.formats.cf_axes import (
+    SpectralVariable,
+    spectral_variable,
+    spectral_variables,
+    wavelengths_elsewhere,
+)
 from cssd_geo.formats.cf_grids import grid_of_variable, places_of_variable
 from cssd_geo.formats.cf_values import no_data_of, scale_of
 from cssd_geo.formats.saved_cubes import as_saved, saved_cube
@@ -118,7 +123,9 @@ def scene_of_variable(
 
 def _as_raster(store: Store) -> str:
     """One sentence on what to do with a cube that is not read as it is; empty if there is none."""
-    cubes = [path.lstrip("/") for path, variable in store.variables() if variable.ndim > 2]  # noqa: PLR2004 - maps
+    cubes = [(path, variable) for path, variable in store.variables() if variable.ndim > 2]  # noqa: PLR2004 - maps
+    if not store.path.is_dir() and "Band1" in store.groups["/"].variables:
+        return f" GDAL wrote it, a variable for each band: gdal_translate {store.path} scene.tif makes one scene"
     if not cubes or store.path.is_dir():
         return ""
     if any("wavelengths" in variable.attrs for _, variable in store.variables()):
@@ -126,7 +133,11 @@ def _as_raster(store: Store) -> str:
             " Wavelengths are in attributes, as in Planet Tanager's files: docs/formats.md, Planet Tanager, has "
             "the lines that make a GeoTIFF of one"
         )
-    return f" To use one without wavelengths, give it as GDAL names it: netcdf:{store.path}:{cubes[0]}"
+    sizes = described(*cubes[0])
+    return (
+        f" To use {sizes} without wavelengths, rename its dimensions to band, y and x, in whatever order they "
+        "are: in xarray, .rename and .to_netcdf"
+    )
 
 
 def _rank(path: str) -> int:

@@ -8,7 +8,8 @@ import xarray as xr
 
 from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
-from cssd_geo.formats.stores import Store, described, group_of, text
+from cssd_geo.formats.stores import Store, described, group_of, text, values_of
+from cssd_geo.headers.axis_names import axis_named
 from cssd_geo.headers.band_tags import FoundBands
 from cssd_geo.headers.wavelengths import PLAUSIBLE_NM, resolve_wavelengths
 
@@ -28,11 +29,6 @@ _WIDTHS = {"fwhm", "fwhm_nm", "full_width_half_max", "bandwidth", "bandwidths"}
 _GOOD = {"good_bands", "good_wavelengths", "good_wavelength", "bbl"}
 _UNNAMED_BANDS = "band"
 """rioxarray's name for a dimension of bands of which nothing else is known."""
-_DOWN = {"y", "lat", "latitude", "northing", "row", "rows", "line", "lines", "scan", "scans", "number_of_lines"}
-_DOWN |= {"downtrack", "along_track", "alongtrack", "number_of_scans", "nrows", "projection_y_coordinate"}
-_ACROSS = {"x", "lon", "longitude", "easting", "col", "cols", "column", "columns", "sample", "samples", "pixel"}
-_ACROSS |= {"pixels", "crosstrack", "across_track", "acrosstrack", "cross_track", "pixels_per_line"}
-_ACROSS |= {"pixels_per_scan", "ncols", "projection_x_coordinate"}
 _IN_NAMES = ("nm", "um")
 """Units that names of variables end with."""
 
@@ -66,7 +62,7 @@ def spectral_variables(store: Store) -> Iterator[tuple[str, xr.Variable, str]]:
     """Yield path, variable and dimension of bands of all variables that could be a scene."""
     cubes = [(path, squeezed) for path, v in store.variables() if (squeezed := _squeezed(v)) is not None]
     spectral = [(p, v, d) for p, v in cubes if (d := _spectral_dimension(store, p, v)) is not None]
-    plain = [(p, v, _UNNAMED_BANDS) for p, v in cubes if {"band", "y", "x"} == set(v.dims)]
+    plain = [(p, v, d) for p, v in cubes if (d := _unnamed_bands(v)) is not None]
     yield from spectral or plain
 
 
@@ -99,10 +95,16 @@ def wavelengths_elsewhere(store: Store) -> str:
 
 def _squeezed(variable: xr.Variable) -> xr.Variable | None:
     """Return a variable of real numbers without single times and the like, if three dimensions are left."""
-    single = [d for d, size in variable.sizes.items() if size == 1 and str(d).lower() not in _DOWN | _ACROSS]
+    single = [d for d, size in variable.sizes.items() if size == 1 and not is_spatial(str(d))]
     surplus = max(0, variable.ndim - 3)
     squeezed = variable.isel(dict.fromkeys(single[:surplus], 0))
     return squeezed if squeezed.ndim == 3 and squeezed.dtype.kind in "uif" and squeezed.size else None  # noqa: PLR2004
+
+
+def _unnamed_bands(variable: xr.Variable) -> str | None:
+    """The dimension of bands of which nothing is known, where the three are named as GDAL and rioxarray do."""
+    names = {str(d).lower(): str(d) for d in variable.dims}
+    return names[_UNNAMED_BANDS] if set(names) == {_UNNAMED_BANDS, "y", "x"} else None
 
 
 def _spectral_dimension(store: Store, path: str, variable: xr.Variable) -> str | None:
@@ -120,16 +122,16 @@ def _is_wavelength(name: str, variable: xr.Variable) -> bool:
 
 def _bands(store: Store, group: str, band: str, size: int) -> FoundBands:
     known = list(along(store, group, band, size))  # the nearest first
-    good = next((v.values == 1 for name, v in known if name.lower() in _GOOD), np.ones(size, np.bool_))
+    good = next((values_of(v) == 1 for name, v in known if name.lower() in _GOOD), np.ones(size, np.bool_))
     flags = tuple(bool(value) for value in good)
     centres = next(((name, v) for name, v in known if _is_wavelength(name, v)), None)
     if centres is None:
         return FoundBands(bands=Bands(good=flags))
     widths = next(((name, v) for name, v in known if name.lower() in _WIDTHS and v.dtype.kind in "uif"), None)
-    values = np.asarray(centres[1].values, np.float64)
+    values = np.asarray(values_of(centres[1]), np.float64)
     found = resolve_wavelengths(
         values.tolist(),
-        None if widths is None else np.asarray(widths[1].values, np.float64).tolist(),
+        None if widths is None else np.asarray(values_of(widths[1]), np.float64).tolist(),
         _unit(*centres),
         width_units="" if widths is None else _unit(*widths),
     )
@@ -167,9 +169,21 @@ def _spatial_dimensions(store: Store, path: str, variable: xr.Variable, band: st
 
 def _axis(store: Store, group: str, dimension: str, size: int) -> str | None:
     """Which axis a dimension is by its name, or else by what its coordinates say of themselves."""
-    names = {dimension.lower()}
+    names = {dimension}
     for _, variable in along(store, group, dimension, size):
-        names |= {text(variable.attrs.get(key, "")).lower() for key in ("axis", "standard_name")}
-    if bool(names & _DOWN) == bool(names & _ACROSS):
-        return None
-    return "y" if names & _DOWN else "x"
+        names |= _names_of_axis(variable)
+    return axis_named(names)
+
+
+def is_spatial(dimension: str) -> bool:
+    """Whether a dimension is y or x by its name."""
+    return axis_named([dimension]) is not None
+
+
+def axis_told(variable: xr.Variable) -> str | None:
+    """Which axis a variable says that it is the coordinate of: "y" or "x"; None for others, such as times."""
+    return axis_named(_names_of_axis(variable))
+
+
+def _names_of_axis(variable: xr.Variable) -> set[str]:
+    return {text(variable.attrs.get(key, "")) for key in ("axis", "standard_name")}

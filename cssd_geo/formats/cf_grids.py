@@ -13,8 +13,8 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from cssd_geo.errors import SceneError
-from cssd_geo.formats.cf_axes import SpectralVariable, along
-from cssd_geo.formats.stores import Store, crs_of, text
+from cssd_geo.formats.cf_axes import SpectralVariable, along, axis_told
+from cssd_geo.formats.stores import Store, crs_of, text, values_of
 from cssd_geo.grid import UNEVEN, Grid, regular_axis
 
 _MAPPINGS = ("spatial_ref", "crs", "projection", "transverse_mercator")
@@ -68,7 +68,7 @@ def places_of_variable(store: Store, cube: SpectralVariable) -> tuple[NDArray[An
         name = path.rpartition("/")[2].lower()
         if variable.shape == shape and name in {"lon", "longitude", "lat", "latitude"}:
             found.setdefault(name[:3], variable)
-    return (found["lon"].values, found["lat"].values) if len(found) == 2 else None  # noqa: PLR2004 - both
+    return (values_of(found["lon"]), values_of(found["lat"])) if len(found) == 2 else None  # noqa: PLR2004 - both
 
 
 def crs_of_mapping(store: Store, mapping: Mapping[str, Any]) -> CRS | None:
@@ -125,10 +125,10 @@ def _tells_crs(variable: xr.Variable) -> bool:
 
 
 def _axis(store: Store, cube: SpectralVariable, dimension: str) -> xr.Variable | None:
-    """Return the coordinate of a dimension: that of its name, else one that says that it is a coordinate."""
+    """Return the coordinate of y or x: that of the dimension's name, else one that says that it is that."""
     size = cube.variable.sizes[dimension]
     known = list(along(store, cube.group, dimension, size))
-    told = [v for _, v in known if {"axis", "standard_name"} & set(v.attrs)]
+    told = [v for _, v in known if axis_told(v) == ("y" if dimension == cube.y else "x")]
     found = next((v for name, v in known if name == dimension), told[0] if told else None)
     return found if found is not None and found.dtype.kind in "uif" else None
 
@@ -144,7 +144,7 @@ def _in_degrees(axis: xr.Variable | None) -> bool:
 
 def _step(store: Store, axis: xr.Variable, single: float | None) -> tuple[float, float] | None:
     """Step and begin of the first pixel in metres or degrees; one pixel alone needs the step of a transform."""
-    centres = np.asarray(axis.values, np.float64)
+    centres = np.asarray(values_of(axis), np.float64)
     if text(axis.attrs.get("units", "")).lower() in _KILOMETRES:
         centres = centres * 1000
     if len(centres) == 1:

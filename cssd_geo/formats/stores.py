@@ -10,11 +10,12 @@ from typing import Any
 
 import h5py
 import xarray as xr
+from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from cssd_geo.errors import SceneError
-from cssd_geo.files.hdf5_links import SIGNATURE, require_own_values
+from cssd_geo.files.hdf5_links import UNREADABLE, is_hdf5, require_own_values
 from cssd_geo.formats.hdf5_files import MOST
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02")
@@ -24,10 +25,10 @@ _ZARR = ("zarr.json", ".zgroup", ".zmetadata", ".zarray")
 _OF_ARRAYS = (".zarray", "zarr.json")
 _OF_CODE = {"pickle", "numcodecs.pickle"}
 """Names of a codec of Zarr's whose data are a program, which runs when they are read."""
-_OF_GDAL = {".kea", ".bag"}
-"""Rasters inside HDF5 files, which GDAL knows better."""
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, NotImplementedError)
+_DAMAGED = (*UNREADABLE, AttributeError, NotImplementedError)
 """What readers raise at files that are cut off, damaged or foreign."""
+_UNNAMED = ("_ARRAY_DIMENSIONS", "dimension_names")
+"""Where Zarr keeps the names of an array's dimensions, as xarray's errors say it."""
 _MOST_LISTED = 12
 _ELSEWHERE = re.compile(r"\s*(\w+://|/)")
 """How a text begins that GDAL would take for a server's address or a file, and read the CRS there."""
@@ -117,13 +118,11 @@ def is_store(path: str) -> bool:
     try:
         if place.is_dir():
             return place.suffix == ".zarr" or any((place / name).is_file() for name in _ZARR)
-        if not place.is_file() or place.suffix.lower() in _OF_GDAL:
+        if not place.is_file() or place.suffix.lower() == ".mat":  # MATLAB's arrays, which say nothing of axes
             return False
-        with place.open("rb") as file:
-            start = file.read(len(SIGNATURE))
+        return is_hdf5(place) or _is_classic(place)
     except OSError:
         return False
-    return start == SIGNATURE or start.startswith(_CLASSIC)
 
 
 def format_of(path: Path) -> str:
@@ -165,6 +164,11 @@ def intact(path: str) -> Iterator[None]:
         raise
     except _DAMAGED as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if any(name in reason for name in _UNNAMED):
+            raise SceneError(
+                f"{path} holds arrays whose dimensions have no names, so that nothing says which is which: open "
+                "it with zarr, make an xarray.Dataset of its arrays with their dimensions, and save that"
+            ) from error
         raise SceneError(f"{path} cannot be opened: it is damaged or was not copied whole ({reason})") from error
 
 
@@ -172,6 +176,12 @@ def text(value: Any) -> str:
     """Return an attribute as text; some writers store bytes, or arrays of one."""
     value = value.item() if getattr(value, "shape", None) in ((), (1,)) else value
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def values_of(variable: xr.Variable) -> NDArray[Any]:
+    """Return the values of a coordinate or the like as they are meant: unpacked, NaN for its fill value."""
+    values: NDArray[Any] = xr.conventions.decode_cf_variable("", variable, decode_times=False).values
+    return values
 
 
 def crs_of(written: str) -> CRS:

@@ -84,14 +84,14 @@ class XmlProduct:
             )
         nodata = np.where(np.isnan(scene.nodata), self.nodata, scene.nodata)
         empty = self.empty_bands(root, len(bands))
-        return _described(
+        return replace(
             scene,
             bands=bands.without(empty),
             nodata=nodata,
             scale=scale,
             offset=offset,
             sensor=self.sensor,
-            notes=tuple(self._notes(image, empty)),
+            notes=(*scene.notes, *self._notes(image, empty)),
         )
 
     def _notes(self, image: Path, empty: NDArray[np.bool_]) -> Iterator[str]:
@@ -210,25 +210,3 @@ def _check(path: Path, tag: str, values: NDArray[np.float64], fine: NDArray[np.b
 
 def _refuse(path: Path, reason: str, error: Exception | None = None) -> NoReturn:
     raise SceneError(f"{path} cannot be used: {reason}. Download the product again") from error
-
-
-def _described(
-    scene: Scene,
-    *,
-    bands: Bands,
-    nodata: NDArray[np.float64],
-    scale: NDArray[np.float64],
-    offset: NDArray[np.float64],
-    sensor: str,
-    notes: tuple[str, ...],
-) -> Scene:
-    """Return a scene with what a file beside it says of its bands in place of what its own tags say."""
-    return replace(
-        scene,
-        bands=bands,
-        nodata=nodata,
-        scale=scale,
-        offset=offset,
-        sensor=sensor,
-        notes=(*scene.notes, *notes),
-    )

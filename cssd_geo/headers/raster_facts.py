@@ -9,6 +9,7 @@ from rasterio.enums import ColorInterp
 
 from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
+from cssd_geo.headers.axis_names import axis_named
 from cssd_geo.headers.band_tags import FoundBands, Tags, read_bands, read_scale
 from cssd_geo.headers.envi_header import EnviHeader
 from cssd_geo.headers.raw_files import check_length, envi_header
@@ -56,8 +57,10 @@ def read_facts(dataset: Any) -> RasterFacts:
     """Read what an open rasterio dataset says, and check that its file is whole; reads no pixel.
 
     Raises:
-        SceneError: if it is no scene, holds complex numbers or bands of several types, or a raw file is cut short.
+        SceneError: if it is no scene, holds complex numbers or bands of several types, bands are where GDAL does
+            not see them, or a raw file is cut short.
     """
+    _require_bands_first(dataset)
     header = envi_header(dataset)
     length = check_length(dataset, header)
     indexes = spectral_indexes(dataset)
@@ -81,6 +84,21 @@ def read_facts(dataset: Any) -> RasterFacts:
         + doubts
         + _place_notes(dataset),
     )
+
+
+def _require_bands_first(dataset: Any) -> None:
+    """Refuse where GDAL takes one band for the scene, or rows for bands."""
+    if dataset.driver == "GTiff" and dataset.count == 1 and len(dataset.subdatasets) > 1:
+        raise SceneError(
+            f"{dataset.name} holds {len(dataset.subdatasets)} images one behind the other (pages), of which GDAL "
+            "takes the first alone: make a GeoTIFF with a band for each (docs/formats.md, Arrays, has the lines)"
+        )
+    taken = dataset.tags().get("NETCDF_DIM_EXTRA", "").strip("{}")
+    if axis_named([taken]) is not None:
+        raise SceneError(
+            f"{dataset.name} has its bands last, so that GDAL takes {taken} for the bands: open it in xarray, "
+            "and save it with the dimensions transposed to band, y and x"
+        )
 
 
 def _bands(dataset: Any, envi: Tags, indexes: list[int]) -> FoundBands:

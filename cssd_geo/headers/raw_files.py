@@ -90,9 +90,9 @@ def _fits_its_header(path: Path) -> bool:
     try:
         with open_raster(path) as dataset:
             check_length(dataset, envi_header(dataset))
+            return dataset.driver in _DRIVERS  # no picture beside them
     except SceneError:
         return False
-    return True
 
 
 def _bits(dataset: Any) -> int:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cssd_geo.budget import Blocks
 from cssd_geo.errors import SceneError
+from cssd_geo.files.hdf5_links import UNREADABLE
 from cssd_geo.scenes.sources import LEAST_CACHE
 from cssd_geo.tiles import Window, cuts
 
@@ -99,7 +100,9 @@ class ArraySource:
         """Read (band, y, x) of contiguous bands."""
         try:
             values = self._stored.isel(band=bands, y=rows, x=cols).to_numpy()
-        except (OSError, RuntimeError, KeyError) as error:  # KeyError: h5py, of damaged metadata
+        except MemoryError:  # of the machine, not of the file
+            raise
+        except UNREADABLE as error:
             where = f"bands {bands.start + 1} to {bands.stop}, rows {rows.start + 1} to {rows.stop}"
             raise SceneError(f"{self._name} cannot be read at {where}: {error}") from error
         if self._change is not None:

@@ -48,8 +48,8 @@ class LazyMask(LazyRaster):
         self._read_mask, self.shape, self.dtype = read, (1, height, width), np.dtype(np.bool_)
 
     def _read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
-        mask = self._read_mask(window)
-        return np.ones((len(bands), window.height, window.width), np.bool_) if mask is None else mask[None][bands]
+        mask: NDArray[np.bool_] = self._read_mask(window)
+        return mask[None][bands]
 
 
 def lazy(raster: LazyRaster, block_shape: tuple[int, int]) -> "da.Array":

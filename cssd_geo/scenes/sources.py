@@ -211,9 +211,10 @@ class ChosenBands:
     """Some bands of another source, in an order of their own."""
 
     def __init__(self, whole: Source, indexes: NDArray[np.intp]) -> None:
-        """Choose: `indexes` are those of the bands in `whole`, from 0, none twice."""
-        self.whole = whole
-        self._indexes = indexes
+        """Choose: `indexes` are those of the bands in `whole`, from 0, none twice; chosen bands have one whole."""
+        chosen = whole if isinstance(whole, ChosenBands) else None
+        self.whole: Source = whole if chosen is None else chosen.whole
+        self._indexes: NDArray[np.intp] = indexes if chosen is None else chosen._indexes[indexes]  # noqa: SLF001
 
     @property
     def blocks(self) -> Blocks:
