@@ -23,7 +23,7 @@ from cssd_geo.classification import classify
 from cssd_geo.engine.cluster import Cluster, connected
 from cssd_geo.engine.inference import TileResult
 from cssd_geo.scenes.sources import LEAST_CACHE
-from cssd_geo.tiles import Halo, TilePlan, plan_tiles
+from cssd_geo.tiles import Halo, TilePlan
 
 
 class Sleeper:
@@ -92,12 +92,11 @@ def _seconds(client: Client, cost: float, tiles: int) -> float:
         client=client,
         device=torch.device("cpu"),
         precision=torch.float32,
-        path="",
-        content="",
+        contents={},
         seen_by=frozenset(client.nthreads()),
         cache_bytes=LEAST_CACHE,
     )
-    plan: TilePlan = plan_tiles(height=tiles, width=1, tile_height=1, tile_width=1, halo=Halo(before=0, after=0))
+    plan: TilePlan = TilePlan(height=tiles, width=1, tile_height=1, tile_width=1, halo=Halo(before=0, after=0))
     started = time.perf_counter()
     classifier: Any = Sleeper(cost)
     deque(cluster.results(classifier, Nothing(), plan), maxlen=0)

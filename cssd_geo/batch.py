@@ -136,6 +136,7 @@ def classify_batch(
         if error is not None and on_error == "stop":
             raise error
         failed += error is not None
+        del error  # with it goes what its frames hold, before the next scene
         yield outcome
     if failed:
         raise BatchError(f"{failed} of {len(chosen)} scenes failed: {manifest} says why; run again to try them")
@@ -163,7 +164,7 @@ def _classify_one(
     folder: Path,
     options: BatchOptions,
     run: Callable[..., Classification],
-) -> tuple[Outcome, CssdGeoError | None]:
+) -> tuple[Outcome, Exception | None]:
     started = time.monotonic()
     layers = {layer: folder / _file_name(scene, layer) for layer in options.layers}
     outputs = Outputs(class_map=folder / _file_name(scene, "map"), **layers)
@@ -186,7 +187,7 @@ def _classify_one(
             overwrite=options.overwrite,
             restart=options.restart,
         )
-    except CssdGeoError as error:
+    except (CssdGeoError, MemoryError) as error:
         seconds = time.monotonic() - started
         return replace(blank, seconds=round(seconds, 3), error=" ".join(str(error).split())), error
     return _success(blank, done, opened), None

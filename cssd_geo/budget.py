@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from cssd_geo.errors import InputError
-from cssd_geo.tiles import Halo, TilePlan, plan_tiles
+from cssd_geo.tiles import Halo, TilePlan
 
 PREFERRED_ROWS = 256
 """Rows of a tile, where memory allows: with fewer, the halo is a large part of the work."""
@@ -165,7 +165,7 @@ def _one_by_one(memory: int, needs: Needs, blocks: Blocks, *, height: int, width
             f"{shown(memory, down=True)} of memory are too little for this scene and model: give at least "
             f"{shown(least)}, better {shown(better)}: small tiles are slow"
         )
-    return plan_tiles(height=height, width=width, tile_height=rows, tile_width=columns, halo=halo)
+    return TilePlan(height=height, width=width, tile_height=rows, tile_width=columns, halo=halo)
 
 
 def _margin(halo: Halo) -> int:

@@ -155,7 +155,7 @@ class DenseNetwork:
             self._idle.clear()
             _log.warning("out of memory on %s: going on with %s pixels at a time", self.device, f"{smaller:,}")
 
-    def at_once(self, stored: Tensor, valid: Tensor) -> Logits:
+    def in_one_piece(self, stored: Tensor, valid: Tensor) -> Logits:
         """Classify a tile that is on the device in one piece and without waiting for the device.
 
         Args and result are those of a call.

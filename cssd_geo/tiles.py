@@ -75,8 +75,13 @@ class Window:
 
     def clip(self, *, height: int, width: int) -> "Window | None":
         """Return the part within a scene of `height` x `width`, or None where there is none."""
-        top, left = max(self.row, 0), max(self.col, 0)
-        bottom, right = min(self.row + self.height, height), min(self.col + self.width, width)
+        return self.common(Window(row=0, col=0, height=height, width=width))
+
+    def common(self, other: "Window") -> "Window | None":
+        """Return the pixels of both windows, or None where there are none."""
+        top, left = max(self.row, other.row), max(self.col, other.col)
+        bottom = min(self.row + self.height, other.row + other.height)
+        right = min(self.col + self.width, other.col + other.width)
         if bottom <= top or right <= left:
             return None
         return Window(row=top, col=left, height=bottom - top, width=right - left)
@@ -112,7 +117,10 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True)
 class TilePlan:
-    """All tiles of a scene in reading order: row by row within some columns of tiles, then the next columns."""
+    """All tiles of a scene in reading order: row by row within some columns of tiles, then the next columns.
+
+    Their cores partition it. Sizes below 1 raise an InputError.
+    """
 
     height: int
     width: int
@@ -125,11 +133,8 @@ class TilePlan:
     """Tiles that are read side by side."""
 
     def __post_init__(self) -> None:
-        sizes = {"height": self.height, "width": self.width}
-        sizes |= {"tile_height": self.tile_height, "tile_width": self.tile_width, "abreast": self.abreast}
-        sizes |= {"at_once": self.at_once}
-        for name, value in sizes.items():
-            if value < 1:
+        for name in ("height", "width", "tile_height", "tile_width", "abreast", "at_once"):
+            if (value := getattr(self, name)) < 1:
                 raise InputError(f"{name} must be at least 1, not {value}")
 
     @property
@@ -205,18 +210,6 @@ class TilePlan:
             for step, length in ((self.tile_height, self.height), (self.tile_width, self.width))
         )
         return Window(row=0, col=0, height=height, width=width)
-
-
-def plan_tiles(
-    *, height: int, width: int, tile_height: int, tile_width: int, halo: Halo, abreast: int = 1, at_once: int = 1
-) -> TilePlan:
-    """Cut a scene of `height` x `width` pixels into tiles whose cores partition it. No I/O.
-
-    Raises:
-        InputError: if a size is below 1.
-    """
-    sizes = {"height": height, "width": width, "tile_height": tile_height, "tile_width": tile_width}
-    return TilePlan(**sizes, halo=halo, abreast=abreast, at_once=at_once)
 
 
 def _lag(step: int, halo: Halo) -> int:

@@ -115,12 +115,13 @@ def train(
     sampling = draw(scenes.labels, options, config.receptive_field)
     notes = (*_notes(members), *united, sampling.description, *notes)
     _tell(on_note, notes)
+    sources = [_source(member) for member in scenes.members]  # now: nothing is lost where a file goes meanwhile
     trainer = Trainer(scenes=scenes, config=config, options=options, device=place)
     parts = [scenes.labels.select(part) for part in (sampling.train, *(fold.train for fold in sampling.folds))]
     model, *judges = trainer.fit_all(parts, on_epoch=on_epoch, on_note=on_note)
     found = [_predict(trainer, spectra, *pair) for pair in zip(sampling.folds, judges, strict=True)]
     hold_out, calibration = _cross_validate(found, scenes.labels.table, sampling.description)
-    provenance = model.provenance | _provenance(scenes, parts[0], options, hold_out)
+    provenance = model.provenance | _provenance(sources, scenes, parts[0], options, hold_out)
     model = replace(model, calibration=calibration, provenance=provenance)
     if output is not None:
         model.save(output)
@@ -214,10 +215,13 @@ def _cross_validate(
 
 
 def _provenance(
-    scenes: LabelledScenes, trained: Labels, options: TrainingOptions, hold_out: HoldOut | None
+    sources: Sequence[dict[str, Any]],
+    scenes: LabelledScenes,
+    trained: Labels,
+    options: TrainingOptions,
+    hold_out: HoldOut | None,
 ) -> dict[str, Any]:
     packages = {"cssd_geo": cssd_geo.__version__, "torch": torch.__version__, "numpy": np.__version__}
-    sources = [_source(member) for member in scenes.members]
     several = {"scene": {"name": listed(source["scene"]["name"] for source in sources)}, "scenes": sources}
     values = {
         **(sources[0] if len(sources) == 1 else several),

@@ -1,5 +1,6 @@
 """Scenes made for tests: every value tells where it belongs, so that a swap or a shift cannot hide."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from rasterio.crs import CRS
 from cssd_geo.bands import Bands
 from cssd_geo.calibration import Calibration
 from cssd_geo.classes import ClassTable
+from cssd_geo.files.rasters import unplaced
 from cssd_geo.model import Model
 from cssd_geo.network import CSSD, NetworkConfig
 
@@ -52,13 +54,13 @@ def write_raster(
 
 
 def write_stack(path: Path, files: list[Path], kind: str | None = None) -> Path:
-    """Write a virtual raster whose bands are the first ones of files beside it, with their nodata values.
+    """Write a virtual raster whose bands are the first ones of files near it, with their nodata values.
 
     Their types are those of the files, or `kind`, a type of GDAL's.
     """
     stack = ET.Element("VRTDataset")
     for band, file in enumerate(files, start=1):
-        with rasterio.open(file) as dataset:
+        with unplaced(), rasterio.open(file) as dataset:
             stack.set("rasterXSize", str(dataset.width))
             stack.set("rasterYSize", str(dataset.height))
             own = dataset.dtypes[0].capitalize()
@@ -66,7 +68,7 @@ def write_stack(path: Path, files: list[Path], kind: str | None = None) -> Path:
             if dataset.nodata is not None:
                 ET.SubElement(element, "NoDataValue").text = repr(dataset.nodata)
         source = ET.SubElement(element, "SimpleSource")
-        ET.SubElement(source, "SourceFilename", relativeToVRT="1").text = file.name
+        ET.SubElement(source, "SourceFilename", relativeToVRT="1").text = os.path.relpath(file, path.parent)
         ET.SubElement(source, "SourceBand").text = "1"
     ET.ElementTree(stack).write(path)
     return path

@@ -1,6 +1,8 @@
 """Many scenes: each classified once, whatever failed or was there, and a manifest that says so."""
 
+import gc
 import json
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -434,3 +436,25 @@ def test_the_command(flights: Path, model: Model, tmp_path: Path) -> None:
     assert failed.exit_code == BatchError.exit_code
     assert "1 of 4 scenes failed" in failed.output
     assert load_model(tmp_path / "m.safetensors").digest() == model.digest()
+
+
+def test_a_scene_for_which_memory_does_not_suffice_does_not_end_a_batch(
+    flights: Path, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[Any]] = []
+
+    def short_once(scene: Any, *args: Any, **options: Any) -> Any:
+        if held:
+            gc.collect(0)
+            assert held[0]() is None, "what the frames of an error hold is freed before the next scene"
+            return classify(scene, *args, **options)
+        taken = np.zeros(1000)
+        held.append(weakref.ref(taken))
+        raise MemoryError("a test's")
+
+    monkeypatch.setattr("cssd_geo.batch.classify", short_once)
+    outcomes: list[Outcome] = []
+    with pytest.raises(BatchError, match="1 of 3 scenes failed"):
+        outcomes.extend(classify_batch(listed(flights), model, tmp_path / "maps", on_error="continue"))
+    assert [line["status"] for line in manifest(tmp_path / "maps")] == ["failed", "done", "done"]
+    assert manifest(tmp_path / "maps")[0]["error"] == "a test's"

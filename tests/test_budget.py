@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cssd_geo.budget import Blocks, Needs, parse_size, plan_within, shown
 from cssd_geo.errors import InputError
 from cssd_geo.network import NetworkConfig
-from cssd_geo.tiles import Halo, TilePlan, plan_tiles
+from cssd_geo.tiles import Halo, TilePlan
 
 NO_SIZES = ["", " ", "GB", "1.", ".5", "-1", "-1GB", "+1", "1e9", "1,5GB", "1,000", "1_000", "1.5.2", "1 G B",
             "5i", "5iB", "1GBs", "1PB", "nan", "inf", "٣", "GB1", "0x10", "1 2"]  # fmt: skip
@@ -78,7 +78,7 @@ memories = st.one_of(st.integers(0, 10**7), st.integers(0, 10**10), st.integers(
 
 @pytest.mark.parametrize("tiles", [3, 8])
 def test_so_many_tiles_are_in_memory_and_results_of_one(tiles: int) -> None:
-    plan = plan_tiles(height=100, width=100, tile_height=30, tile_width=40, halo=Halo(before=3, after=2))
+    plan = TilePlan(height=100, width=100, tile_height=30, tile_width=40, halo=Halo(before=3, after=2))
     assert (plan.largest.height, plan.largest.width) == (37, 47)
     needs, pixels = Needs(fixed=1000, pixel_in=10, pixel_out=7, tiles=tiles), tiles * 37 * 47 * 10 + 32 * 42 * 7
     assert needs.of(plan) == 1000 + pixels

@@ -168,7 +168,9 @@ def test_a_worker_that_joins_late_and_does_not_see_the_scene_is_named(
 ) -> None:
     there = cluster_of(client, scene, "cpu", "float32")
     late = min(there.seen_by)
-    workers = replace(there, seen_by=there.seen_by - {late}, content="what the scene is on this machine")
+    workers = replace(
+        there, seen_by=there.seen_by - {late}, contents=dict.fromkeys(there.contents, "what it is on this machine")
+    )
     with pytest.raises(ClusterError, match=rf"worker {late} joined later and does not see .*scene\.tif"):
         list(workers.results(TileClassifier(model, scene, CPU), scene, plan))
 
@@ -185,8 +187,7 @@ def cluster_without_workers(client: Client, scene: Scene) -> Cluster:
         client=client,
         device=CPU,
         precision=torch.float32,
-        path=str(scene.path),
-        content="",
+        contents={str(scene.path): ""},
         seen_by=frozenset(),
         cache_bytes=scene.source.cache_bytes,
     )

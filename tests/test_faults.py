@@ -237,6 +237,16 @@ def test_an_existing_output_is_not_replaced_because_a_run_was_unfinished(scene: 
     assert resumed_at(scene, overwrite=True) == STOP_AT
 
 
+def test_a_restart_that_is_refused_discards_nothing(scene: Path) -> None:
+    stop_at(scene)
+    stranger = scene.parent / "c.tif"
+    stranger.write_bytes(b"a stranger's")
+    with pytest.raises(OutputError, match=r"c\.tif exists"):
+        run(scene, restart=True)
+    stranger.unlink()
+    assert resumed_at(scene) == STOP_AT
+
+
 def test_an_output_that_comes_to_be_meanwhile_is_not_replaced(scene: Path, undisturbed: Pixels) -> None:
     stranger = scene.parent / "c.tif"
     with pytest.raises(OutputError, match=r"c\.tif exists"):

@@ -8,19 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+import rasterio.shutil
+import torch
 import xarray as xr
 from crashing import write_scene
 from numpy.typing import NDArray
 from rasterio.errors import RasterioDeprecationWarning
-from scenes import ROTATED, coordinate_cube, random_model, write_raster
+from scenes import ROTATED, coordinate_cube, random_model, write_raster, write_stack
 
 from cssd_geo.classification import classify
-from cssd_geo.errors import SceneError
+from cssd_geo.errors import OutputError, SceneError
 from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.products import open_scene
-from cssd_geo.runs.identity import SceneIdentity, SceneWatch, scene_files
+from cssd_geo.runs.identity import SceneIdentity, SceneWatch
 from cssd_geo.scenes.scene import Scene, scene_of_array
+from cssd_geo.scenes.scene_files import SceneFiles
 from cssd_geo.tiles import Window
 
 
@@ -81,7 +85,7 @@ def test_what_cannot_be_told_from_its_like_is_known_by_nothing(scene: Scene) -> 
 def test_side_files_count_and_overviews_do_not(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "s.dat", coordinate_cube(3, 20, 30), driver="ENVI")
     before = scene_key(open_scene(path))
-    assert {file.name for file in scene_files(open_scene(path))} >= {"s.dat", "s.hdr"}
+    assert {file.name for file in SceneFiles.of(open_scene(path)).scene} >= {"s.dat", "s.hdr"}
     write_raster(tmp_path / "s.dat.ovr", coordinate_cube(3, 10, 15))
     assert scene_key(open_scene(path)) == before
     header = tmp_path / "s.hdr"
@@ -96,7 +100,7 @@ def test_a_virtual_raster_is_what_it_names(scene: Scene, tmp_path: Path) -> None
     from rasterio.shutil import copy  # noqa: PLC0415 - only here
 
     copy(tmp_path / "scene.tif", tmp_path / "virtual.vrt", driver="VRT")
-    files = scene_files(open_scene(tmp_path / "virtual.vrt"))
+    files = SceneFiles.of(open_scene(tmp_path / "virtual.vrt")).scene
     assert {file.name for file in files} == {"virtual.vrt", "scene.tif"}
     assert scene.path is not None
 
@@ -215,7 +219,7 @@ def test_who_looks_at_a_scene_does_not_change_it(write: Callable[[Path], Path], 
     path = write(tmp_path)
     before = scene_key(open_scene(path))
     compute_statistics(path)
-    assert path.with_name(f"{path.name}.aux.xml") in scene_files(open_scene(path))
+    assert path.with_name(f"{path.name}.aux.xml") in SceneFiles.of(open_scene(path)).scene
     assert scene_key(open_scene(path)) == before
     watch = SceneWatch(open_scene(path))
     compute_statistics(path, band=2)
@@ -327,3 +331,86 @@ def test_other_bands_of_a_scene_without_wavelengths_are_another_scene(tmp_path: 
     some, same, others = (SceneIdentity.of(open_scene(path, bands=bands)) for bands in ("1-3", "1-3", other))
     assert some.key == same.key != others.key
     assert some.digest == same.digest != others.digest
+
+
+def virtual_of_virtual(folder: Path) -> tuple[Path, list[Path]]:
+    """A VRT of two VRTs in folders of their own, of files of one name: the first is ENVI's, with its header."""
+    files = []
+    for name, driver in (("a", "ENVI"), ("b", "GTiff")):
+        (folder / name).mkdir()
+        values = np.full((2, 9, 8), ord(name), np.int16)
+        data = write_raster(folder / name / "data", values, driver=driver)
+        files += [data, *data.parent.glob("*.hdr"), write_stack(folder / name / "inner.vrt", [data])]
+    outer = write_stack(folder / "outer.vrt", [folder / name / "inner.vrt" for name in ("a", "b")])
+    return outer, files
+
+
+def test_all_files_of_a_vrt_of_vrts_count_though_their_names_are_the_same(tmp_path: Path) -> None:
+    outer, files = virtual_of_virtual(tmp_path)
+    scene = open_scene(outer)
+    assert {file.resolve() for file in SceneFiles.of(scene).scene} == {outer, *files}
+    before = SceneIdentity.of(scene)
+    for file in files:
+        content, watch = file.read_bytes(), SceneWatch(scene)
+        file.write_bytes(content + b" ")
+        assert SceneIdentity.of(scene).digest != before.digest
+        with pytest.raises(SceneError, match="has changed"):
+            watch.check()
+        file.write_bytes(content)
+    assert SceneIdentity.of(scene) == before
+    copy = shutil.copytree(tmp_path, tmp_path / "copy")
+    assert SceneIdentity.of(open_scene(copy / "outer.vrt")) == before
+
+
+def test_an_output_never_replaces_what_a_vrt_of_vrts_is_made_of(tmp_path: Path) -> None:
+    outer, files = virtual_of_virtual(tmp_path)
+    data = next(file for file in files if file.parent.name == "b").rename(tmp_path / "data.tif")
+    write_stack(tmp_path / "b" / "inner.vrt", [data])
+    model = random_model(bands=2, dtype=torch.float32)
+    with pytest.raises(OutputError, match="would be the scene and the class map"):
+        classify(outer, model, data, overwrite=True)
+    with rasterio.open(data) as dataset:
+        assert dataset.count == 2
+
+
+def test_a_scene_in_very_many_files_has_a_short_key(tmp_path: Path) -> None:
+    files = [write_raster(tmp_path / f"{n}.tif", np.full((1, 3, 4), n, np.int16)) for n in range(120)]
+    scene = open_scene(write_stack(tmp_path / "s.vrt", files))
+    before = SceneIdentity.of(scene)
+    assert len(before.key or {}) < 5
+    write_raster(files[70], np.full((1, 3, 4), 7, np.int16))
+    assert SceneIdentity.of(scene).digest != before.digest
+
+
+def test_a_change_in_any_file_of_a_large_folder_is_noticed_at_the_end(tmp_path: Path) -> None:
+    data = xr.Dataset({"refl": (("wavelength", "y", "x"), np.ones((3, 20, 20), np.float32))})
+    data = data.assign_coords(wavelength=("wavelength", [450.0, 550.0, 650.0], {"units": "nm"}))
+    data.to_zarr(tmp_path / "s.zarr", encoding={"refl": {"chunks": (1, 2, 2)}}, zarr_format=2)
+    watch = SceneWatch(open_scene(tmp_path / "s.zarr"))
+    chunks = sorted((tmp_path / "s.zarr" / "refl").glob("?.*"))
+    assert len(chunks) > 128
+    for chunk in chunks[10:14]:
+        chunk.write_bytes(chunk.read_bytes() + b" ")
+    with pytest.raises(SceneError, match="has changed"):
+        watch.check(all_files=True)
+
+
+@pytest.mark.parametrize("kind", ["netcdf", "page"])
+def test_a_part_of_a_file_is_a_scene_of_that_file(tmp_path: Path, kind: str) -> None:
+    paths = []
+    for number in (1, 2):
+        more = {"APPEND_SUBDATASET": "YES"} if number > 1 else {}
+        page = write_raster(tmp_path / "page.tif", np.full((1, 9, 8), number, np.int16))
+        rasterio.shutil.copy(page, tmp_path / "pages.tif", driver="GTiff", **more)
+        paths.append(f"GTIFF_DIR:{number}:{tmp_path}/pages.tif")
+    if kind == "netcdf":
+        cubes = {name: (("b", "y", "x"), np.full((1, 9, 8), n, np.int16)) for n, name in enumerate("pq")}
+        xr.Dataset(cubes).to_netcdf(tmp_path / "two.nc", engine="h5netcdf")
+        paths = [f"netcdf:{tmp_path}/two.nc:{name}" for name in "pq"]
+    scenes = [open_scene(path) for path in paths]
+    keys = [SceneIdentity.of(scene) for scene in scenes]
+    assert keys[0].digest != keys[1].digest
+    assert keys[0].key is not None
+    assert {scene.path for scene in scenes} == {tmp_path / ("two.nc" if kind == "netcdf" else "pages.tif")}
+    done = classify(scenes[1], random_model(bands=1, dtype=torch.float32), tmp_path / "map.tif")
+    assert sum(done.pixels.values()) == 72

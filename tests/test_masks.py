@@ -41,7 +41,7 @@ from cssd_geo.products import open_scene
 from cssd_geo.scenes.masks import ShapeMask, open_aoi, open_valid_mask
 from cssd_geo.scenes.scene import scene_of_array
 from cssd_geo.scenes.sources import Source
-from cssd_geo.tiles import Halo, TilePlan, Window, plan_tiles
+from cssd_geo.tiles import Halo, TilePlan, Window
 
 HEIGHT, WIDTH = 21, 34
 GRID = Grid(height=HEIGHT, width=WIDTH, transform=NORTH_UP, crs=UTM)
@@ -375,7 +375,7 @@ def test_masks_work_in_threads_and_in_other_processes(masked: Masked) -> None:
     scene = open_scene(path, **choice)
     sent = pickle.loads(pickle.dumps(scene))  # noqa: S301 - our own
     np.testing.assert_array_equal(sent.read(WHOLE, np.arange(3))[1], expected)
-    plan = list(plan_tiles(height=HEIGHT, width=WIDTH, tile_height=2, tile_width=3, halo=Halo(before=0, after=0)))
+    plan = list(TilePlan(height=HEIGHT, width=WIDTH, tile_height=2, tile_width=3, halo=Halo(before=0, after=0)))
     with ThreadPoolExecutor(8) as threads:
         for tile, (_, valid) in zip(
             plan, threads.map(lambda t: scene.read(t.core, np.arange(3)), plan), strict=True
@@ -400,7 +400,7 @@ class Watched:
 @settings(max_examples=30, deadline=None)
 @given(
     plan=st.builds(
-        plan_tiles,
+        TilePlan,
         height=st.just(HEIGHT),
         width=st.just(WIDTH),
         tile_height=st.integers(3, 25),

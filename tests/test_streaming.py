@@ -27,7 +27,7 @@ from cssd_geo.errors import SceneError
 from cssd_geo.products import open_scene
 from cssd_geo.scenes.scene import Scene, scene_of_array
 from cssd_geo.scenes.sources import Source
-from cssd_geo.tiles import Halo, TilePlan, Window, plan_tiles
+from cssd_geo.tiles import Halo, TilePlan, Window
 
 BANDS, HEIGHT, WIDTH = 4, 45, 61
 PARTS = ("disagreement", "probabilities")
@@ -64,7 +64,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Scene]:
 
 
 plans = st.builds(
-    plan_tiles,
+    TilePlan,
     height=st.just(HEIGHT),
     width=st.just(WIDTH),
     tile_height=st.integers(4, 70),

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cssd_geo.errors import InputError
-from cssd_geo.tiles import Halo, Tile, TilePlan, Window, plan_tiles, tiles_of_pixels
+from cssd_geo.tiles import Halo, Tile, TilePlan, Window, tiles_of_pixels
 
 sizes = st.integers(1, 40)
 halos = st.builds(Halo, before=st.integers(0, 12), after=st.integers(0, 12))
 plans = st.builds(
-    plan_tiles,
+    TilePlan,
     height=sizes,
     width=sizes,
     tile_height=sizes,
@@ -182,7 +182,7 @@ def test_clip_keeps_exactly_the_pixels_within_the_scene(window: Window, height: 
 def test_a_size_below_one_is_named(name: str) -> None:
     sizes = {"height": 5, "width": 6, "tile_height": 3, "tile_width": 4, "abreast": 1} | {name: 0}
     with pytest.raises(InputError, match=f"^{name} must be at least 1, not 0"):
-        plan_tiles(**sizes, halo=Halo(before=0, after=0))
+        TilePlan(**sizes, halo=Halo(before=0, after=0))
 
 
 def test_impossible_halos_windows_and_tiles_are_refused() -> None:
@@ -190,7 +190,7 @@ def test_impossible_halos_windows_and_tiles_are_refused() -> None:
         Halo(before=-1, after=2)
     with pytest.raises(InputError, match="height=3, width=0"):
         Window(row=0, col=0, height=3, width=0)
-    plan = plan_tiles(height=5, width=7, tile_height=2, tile_width=3, halo=Halo(before=1, after=0))
+    plan = TilePlan(height=5, width=7, tile_height=2, tile_width=3, halo=Halo(before=1, after=0))
     assert len(plan) == 9
     for index in (-1, 9):
         with pytest.raises(IndexError):

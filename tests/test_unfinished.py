@@ -15,10 +15,10 @@ from cssd_geo.errors import OutputError, SceneError
 from cssd_geo.runs import journal, unfinished
 from cssd_geo.runs.raw_layers import RawLayer
 from cssd_geo.runs.unfinished import Unfinished, folder_of
-from cssd_geo.tiles import Halo, TilePlan, Window, plan_tiles
+from cssd_geo.tiles import Halo, TilePlan, Window
 
 HEIGHT, WIDTH, BANDS = 13, 17, 3
-PLAN = plan_tiles(height=HEIGHT, width=WIDTH, tile_height=4, tile_width=6, halo=Halo(before=2, after=1))
+PLAN = TilePlan(height=HEIGHT, width=WIDTH, tile_height=4, tile_width=6, halo=Halo(before=2, after=1))
 KEY = {"the model": "0" * 64, "the precision": "float32"}
 HERE = [HealthCheck.function_scoped_fixture]
 
@@ -153,7 +153,7 @@ def test_a_tile_that_is_missing_is_no_whole(tmp_path: Path) -> None:
 
 def test_an_unfinished_run_keeps_its_own_plan(tmp_path: Path) -> None:
     put_and_stop(tmp_path, [2, 3])
-    other = plan_tiles(height=HEIGHT, width=WIDTH, tile_height=9, tile_width=9, halo=PLAN.halo)
+    other = TilePlan(height=HEIGHT, width=WIDTH, tile_height=9, tile_width=9, halo=PLAN.halo)
     with make(tmp_path) as run:
         run.begin(KEY, other)
         assert run.plan == PLAN
@@ -264,3 +264,15 @@ def test_a_journal_that_somebody_made_up_claims_no_tile(
             assert run.plan.height == HEIGHT
     except OutputError as refused:
         assert "--restart" in str(refused)  # noqa: PT017 - it need not be refused
+
+
+def test_what_cannot_be_told_from_its_like_discards_no_work(tmp_path: Path) -> None:
+    put_and_stop(tmp_path, [0, 1, 2])
+    with pytest.raises(OutputError, match=r"was of something else \(3 tiles are done\)"), make(tmp_path) as run:
+        run.begin(None, PLAN)
+    with make(tmp_path) as run:
+        run.begin(KEY, PLAN)
+        assert run.done == {0, 1, 2}
+    with make(tmp_path) as run:
+        run.begin(None, PLAN, restart=True)
+        assert run.done == set()

@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -28,6 +28,7 @@ from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.machine import processors
 from cssd_geo.messages import listed
 from cssd_geo.scenes.scene import Scene
+from cssd_geo.scenes.scene_files import SceneFiles
 from cssd_geo.scenes.unreadable import Readable, Tolerant
 from cssd_geo.tiles import Tile, TilePlan, Window
 
@@ -55,10 +56,8 @@ class Cluster:
     device: torch.device
     """Of the workers."""
     precision: torch.dtype
-    path: str
-    """Of the scene, on every worker."""
-    content: str
-    """Its fingerprint."""
+    contents: Mapping[str, str]
+    """Paths of all files of the scene and its mask, on every worker, and their fingerprints."""
     seen_by: frozenset[str]
     """Addresses of workers that were asked and see it; those that join later are asked then."""
     cache_bytes: int
@@ -82,7 +81,7 @@ class Cluster:
     ) -> Iterator[tuple[Tile, TileResult]]:
         """Classify the tiles of a plan but for those in `skip`, in whatever order they are done.
 
-        As many are in flight as the workers can take. `classifier` has the model; each worker makes its own.
+        As many are in flight as the workers can take. `classifier` has the model; each worker gets its own.
 
         Raises:
             SceneError: if a worker cannot read the scene.
@@ -146,8 +145,8 @@ class _Threads:
 class _Answer(NamedTuple):
     """What a worker says of itself."""
 
-    scene: str
-    """Fingerprint of the scene as the worker sees it; empty where it does not."""
+    contents: dict[str, str]
+    """Fingerprints of the files as the worker sees them; empty where it does not."""
     device: str
     precision: str
 
@@ -204,12 +203,14 @@ def cluster_of(client: Client, scene: Scene, device: str, precision: str) -> Clu
         raise ClusterError(
             f"the cluster has had no worker for {_WAIT} seconds: start some, then try again"
         ) from error
-    path = str(scene.path.absolute())
+    files = SceneFiles.of(scene)
+    contents = _contents([str(file.absolute()) for file in (*files.scene, *files.mask)])
     with _answering():
-        answers: dict[str, _Answer] = client.run(_answer, path, device, precision)
-    content = fingerprint(path)
-    blind = [worker for worker, answer in answers.items() if answer.scene != content]
+        answers: dict[str, _Answer] = client.run(_answer, list(contents), device, precision)
+    blind = [worker for worker, answer in answers.items() if answer.contents != contents]
     if blind:
+        seen = answers[blind[0]].contents
+        path = next(file for file in contents if seen[file] != contents[file])
         raise ClusterError(
             f"{len(blind)} of {len(answers)} workers do not see {path} as it is here ({listed(blind)}): {_PLACE}"
         )
@@ -222,8 +223,7 @@ def cluster_of(client: Client, scene: Scene, device: str, precision: str) -> Clu
         client=client,
         device=torch.device(devices.pop()),
         precision=dtype,
-        path=path,
-        content=content,
+        contents=contents,
         seen_by=frozenset(answers),
         cache_bytes=scene.source.cache_bytes,
     )
@@ -266,22 +266,22 @@ def _lost(how: str) -> ClusterError:
 
 
 class _Worker(WorkerPlugin):  # type: ignore[misc] # distributed has no types
-    """A worker's own model: made when it is first needed, on its own device."""
+    """A worker's own model, on its own device."""
 
     def __init__(self, classifier: TileClassifier, scene: Readable, cluster: Cluster) -> None:
         self.name = f"cssd-geo-{os.urandom(8).hex()}"
         self._classifier, self._scene, self._device = classifier, scene, cluster.device
-        self._path, self._content, self._seen_by = cluster.path, cluster.content, cluster.seen_by
+        self._contents, self._seen_by = cluster.contents, cluster.seen_by
         self._cache_bytes = cluster.cache_bytes
         self._threads = threads_by_host(cluster.client)
         self._refusal = ""
 
     def setup(self, worker: Any) -> None:
         """Build it; the machine's cores are shared among the threads of all workers on it."""
-        if worker.address not in self._seen_by and _content(self._path) != self._content:
+        if worker.address not in self._seen_by and _contents(self._contents) != self._contents:
             self._refusal = (
-                f"worker {worker.address} joined later and does not see {self._path} as it was here at the start: "
-                f"{_PLACE}, or stop this worker. The same command goes on"
+                f"worker {worker.address} joined later and does not see {next(iter(self._contents))}, or what it "
+                f"leads to, as it was here at the start: {_PLACE}, or stop this worker. The same command goes on"
             )
             return
         tiles_at_once = max(self._threads.get(worker.ip, 1), worker.state.nthreads)
@@ -307,17 +307,18 @@ def _classify(name: str, tile: Tile, parts: Collection[str]) -> _Result | CssdGe
         return error
 
 
-def _answer(path: str, device: str, precision: str) -> _Answer:
+def _answer(paths: Sequence[str], device: str, precision: str) -> _Answer:
     place = choose_device(device)
-    return _Answer(_content(path), place.type, precision_name(choose_precision(precision, place)))
+    return _Answer(_contents(paths), place.type, precision_name(choose_precision(precision, place)))
 
 
-def _content(path: str) -> str:
-    """Fingerprint of a file as it is seen here; empty where it is not."""
-    try:
-        return fingerprint(path)
-    except OSError:
-        return ""
+def _contents(paths: Iterable[str]) -> dict[str, str]:
+    """Fingerprint of each file as it is seen here; empty where it is not."""
+    found = dict.fromkeys(paths, "")
+    for path in found:
+        with suppress(OSError):
+            found[path] = fingerprint(path)
+    return found
 
 
 def threads_by_host(client: Client) -> dict[str, int]:

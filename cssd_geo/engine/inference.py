@@ -26,7 +26,7 @@ from cssd_geo.options import whole_number
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.unreadable import Readable
 from cssd_geo.spectra.alignment import align
-from cssd_geo.tiles import Halo, TilePlan, plan_tiles, tiles_of_pixels
+from cssd_geo.tiles import Halo, TilePlan, tiles_of_pixels
 
 _SCATTERED_TILE = 128
 """Side length of the tiles that are read for scattered pixels."""
@@ -123,11 +123,11 @@ class TileClassifier:
             InputError: if `tile_size` is below 1, `memory` too little, or one of them no whole number.
         """
         budget = self.memory_for(scene, memory)
-        height, width, halo = scene.grid.height, scene.grid.width, self.network.halo
+        height, width, halo = scene.grid.height, scene.grid.width, self.halo
         at_once = self._read_at_once(scene, budget)
         if tile_size is not None:
             side = whole_number("tile_size", tile_size)
-            plan = plan_tiles(height=height, width=width, tile_height=side, tile_width=side, halo=halo)
+            plan = TilePlan(height=height, width=width, tile_height=side, tile_width=side, halo=halo)
         else:
             needs, blocks = self.needs(scene, at_once), scene.source.blocks
             plan = plan_within(budget, needs, blocks, height=height, width=width, halo=halo)
@@ -136,8 +136,8 @@ class TileClassifier:
     def _read_at_once(self, scene: Scene, memory: int) -> int:
         """Tiles to read at a time: for a GPU, which waits for them, as many as processors and memory allow."""
         most = 1 if self.device.type == "cpu" else min(_MOST_READERS, processors() // 2)
-        needed = {count: self._least_memory(scene, count, rows=ENOUGH_ROWS) for count in range(most, 1, -1)}
-        return next((count for count, least in needed.items() if least <= memory), 1)
+        fits = (n for n in range(most, 1, -1) if self._least_memory(scene, n, rows=ENOUGH_ROWS) <= memory)
+        return next(fits, 1)
 
     def memory_for(self, scene: Scene, asked: int | None = None) -> int:
         """Budget in bytes: as asked for, else as usual; large where blocks are and the machine has it."""
@@ -148,8 +148,8 @@ class TileClassifier:
 
     def _least_memory(self, scene: Scene, at_once: int = 1, rows: int = PREFERRED_ROWS) -> int:
         """Bytes with which tiles are not too small to be fast."""
-        size: dict[str, Any] = {"height": scene.grid.height, "width": scene.grid.width, "halo": self.network.halo}
-        return least_memory(self.needs(scene, at_once), scene.source.blocks, **size, rows=rows)
+        height, width, needs = scene.grid.height, scene.grid.width, self.needs(scene, at_once)
+        return least_memory(needs, scene.source.blocks, height=height, width=width, halo=self.halo, rows=rows)
 
     def needs(self, scene: Scene, at_once: int = 1) -> Needs:
         """Memory that classifying a scene takes, where so many tiles are read at a time."""
@@ -194,7 +194,7 @@ class TileClassifier:
         shape = plan.largest.height, plan.largest.width
 
         def work(stored: Tensor, valid: Tensor) -> Mapping[str, Tensor]:
-            return self._found(self.network.at_once(stored, valid), valid[self._core_of(*shape)], parts)
+            return self._found(self.network.in_one_piece(stored, valid), valid[self._core_of(*shape)], parts)
 
         tile = self.load(*scene.blank(plan.largest, self.bands), shape)
         if tile.stored.device.type != self.network.device.type:  # too large to be there in one piece

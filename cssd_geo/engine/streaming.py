@@ -31,7 +31,7 @@ _END: Any = object()
 
 @dataclass(frozen=True, kw_only=True)
 class ThisMachine:
-    """Where tiles are computed: here, one after the other."""
+    """Where tiles are computed: here."""
 
     device: torch.device
     precision: torch.dtype

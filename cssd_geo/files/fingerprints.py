@@ -20,21 +20,20 @@ def fingerprint(path: str | Path) -> str:
     folder = Path(path)
     if not folder.is_dir():
         return _of_file(folder)
-    named = [f"{file.relative_to(folder).as_posix()} {file.stat().st_size}" for file in _within(folder)]
+    named = [f"{file.relative_to(folder).as_posix()} {file.stat().st_size}" for file in files_in(folder)]
     read = [_of_file(file) for file in looked_into(folder)]
     return hashlib.sha256("\n".join(named + read).encode()).hexdigest()
 
 
 def looked_into(path: Path) -> list[Path]:
     """Files of which a fingerprint reads the content: a file itself, of a folder some, spread over it."""
-    if not path.is_dir():
-        return [path]
-    files = _within(path)
+    files = files_in(path)
     return files[:: -(-len(files) // _PIECES) or 1]
 
 
-def _within(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+def files_in(path: Path) -> list[Path]:
+    """All files of a folder and of those in it; of a file itself alone."""
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
 def _of_file(path: Path) -> str:

@@ -24,7 +24,6 @@ IF_TRUSTED = (
     "--follow-links"
 )
 """What to do with a file that leads elsewhere; for labels and references there is no such option."""
-_VARIABLE = re.compile(r'(?:netcdf|hdf5):"?(.+?)"?:[^:]*', re.IGNORECASE)
 _BEGINS_VRT = b"<VRTDataset"
 _LOOK = 2048
 """Bytes in which GDAL looks for the begin of a VRT."""
@@ -49,13 +48,6 @@ _SPACE = " \t\r\n\v\f"
 """What GDAL skips before a text."""
 _TEXT = 64
 """Printable bytes at the begin of a file that make it a text: pixels are not like that."""
-
-
-def named_file(path: str | Path) -> Path | None:
-    """The file or folder that a path is, or that GDAL's name of a variable (netcdf:scene.nc:reflectance) names."""
-    inner = _VARIABLE.fullmatch(str(path))
-    place = Path(inner[1] if inner and not Path(path).exists() else path)
-    return place if place.exists() else None
 
 
 def files_led_to(path: Path) -> Iterator[Path]:

@@ -1,17 +1,37 @@
 """Where a scene is: a path on this machine, or an address that GDAL reads by itself."""
 
+import re
 from pathlib import Path
+from typing import NamedTuple
+
+_VARIABLE = re.compile(r'(?:netcdf|hdf5):"?(?P<file>.+?)"?:(?P<part>[^:]*)', re.IGNORECASE)
+_PAGE = re.compile(r"gtiff_dir:(?P<part>(?:off:)?\d+):(?P<file>.+)", re.IGNORECASE)
+
+
+class _Part(NamedTuple):
+    """A part of a file, as GDAL names it: netcdf:scene.nc:reflectance, GTIFF_DIR:2:scene.tif."""
+
+    file: str
+    part: str
 
 
 def is_address(place: str | Path) -> bool:
     """Whether it is for GDAL alone to understand: https://..., s3://..., /vsicurl/..., /vsizip/..."""
-    text = str(place)
+    named = _part(place)
+    text = str(place) if named is None else named.file
     return "://" in text or text.startswith("/vsi")
 
 
+def named_file(place: str | Path) -> Path | None:
+    """The file or folder that is there and a path is, or that GDAL's name of a part of a file names."""
+    named = _part(place)
+    file = Path(place if named is None else named.file)
+    return file if file.exists() else None
+
+
 def local_path(place: str | Path) -> Path | None:
-    """Return the path of what lies on this machine; None for an address."""
-    return None if is_address(place) else Path(place)
+    """Return the path of what lies on this machine, of a part of a file that of the file; None for an address."""
+    return None if is_address(place) else named_file(place) or Path(place)
 
 
 def absolute(place: str) -> str:
@@ -20,7 +40,15 @@ def absolute(place: str) -> str:
 
 
 def file_name(place: str | Path) -> str:
-    """Return the last part; of an address without its query, which may hold a signature."""
+    """Return the last part; of an address without its query, which may hold a signature; scene.nc:reflectance."""
+    named = _part(place)
+    if named is not None and not is_address(place):
+        return f"{Path(named.file).name}:{named.part}"
     if not is_address(place):
         return Path(place).name
     return str(place).partition("?")[0].rstrip("/").rpartition("/")[2]
+
+
+def _part(place: str | Path) -> _Part | None:
+    found = _VARIABLE.fullmatch(str(place)) or _PAGE.fullmatch(str(place))
+    return None if found is None or Path(place).exists() else _Part(found["file"], found["part"])

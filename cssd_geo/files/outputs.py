@@ -82,4 +82,4 @@ def free_space(folder: Path) -> str:
     if not folder.is_dir():
         return f"there is no folder {folder}"
     free = shutil.disk_usage(folder).free / 1e6
-    return f"{free:.0f} MB are free in {folder}, and twice the size of the finished file is needed"
+    return f"{free:.0f} MB are free in {folder}"

@@ -5,7 +5,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,9 @@ from cssd_geo.files.links import (
     LOCAL_FORMATS,
     files_led_to,
     is_description,
-    named_file,
     require_own_pixels,
 )
-from cssd_geo.files.locations import is_address
+from cssd_geo.files.locations import is_address, named_file
 from cssd_geo.tiles import Window
 
 _PATIENCE = {
@@ -95,7 +94,7 @@ def _open_file(path: Path) -> Any:
     return DatasetReader(str(path.absolute()), driver=list(LOCAL_FORMATS))
 
 
-@lru_cache(maxsize=4096)
+@cache
 def _require_raster(path: str, _changed: int) -> None:
     """Check, once until it changes, what another raster leads to: GDAL would open it there in any format."""
     try:

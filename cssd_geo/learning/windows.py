@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cssd_geo.scenes.scene import Scene
-from cssd_geo.tiles import Halo, Window, plan_tiles, tiles_of_pixels
+from cssd_geo.tiles import Halo, TilePlan, Window, tiles_of_pixels
 
 _OUTSIDE = 0
 """Row of the pixel table that stands for every pixel that is not valid or lies outside of the scene."""
@@ -152,7 +152,7 @@ def _windows_around(
 ) -> Iterator[tuple[Window, NDArray[np.intp], tuple[NDArray[np.int64], NDArray[np.int64]]]]:
     """Visit scattered pixels block by block: a window, which pixels lie in it, and where in it (rows, columns)."""
     height, width = scene.block_shape
-    plan = plan_tiles(
+    plan = TilePlan(
         height=scene.grid.height,
         width=scene.grid.width,
         tile_height=height,

@@ -1,6 +1,7 @@
 """What makes a scene this scene: its files' content and the way in which their values are read."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -11,17 +12,17 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
 from cssd_geo.errors import SceneError
-from cssd_geo.files.fingerprints import fingerprint, looked_into
-from cssd_geo.files.rasters import open_raster
+from cssd_geo.files.fingerprints import files_in, fingerprint, looked_into
 from cssd_geo.files.side_files import is_side_file, side_fingerprint
 from cssd_geo.scenes.scene import Scene
+from cssd_geo.scenes.scene_files import SceneFiles
 from cssd_geo.scenes.validity import Mask
 from cssd_geo.tiles import Window
 
 _NOT_CONTENT = {"name", "array", "source", "block_shape", "path", "sensor", "notes", "masks", "mask_path"}
 """Fields of a scene that do not change a pixel, or stand for its files. Whatever else it has, or gets, counts."""
-_OVERVIEWS = {".ovr"}
-"""Side files that no pixel is read from."""
+_LISTED = 100
+"""Files whose contents stand one by one in a key; more are one digest."""
 _MASK_PIXELS = 1 << 24
 """Pixels of a mask that are looked at at a time."""
 
@@ -39,8 +40,8 @@ class SceneIdentity:
     """SHA-256 of the key; of a scene that is not in files on this machine, of its name and how it is read."""
 
     @classmethod
-    def of(cls, scene: Scene) -> "SceneIdentity":
-        """Look; files and masks are read once.
+    def of(cls, scene: Scene, files: SceneFiles | None = None) -> "SceneIdentity":
+        """Look; files (None: those that are found now) and masks are read once.
 
         Raises:
             SceneError: if a file or a mask cannot be read, or is gone.
@@ -50,55 +51,40 @@ class SceneIdentity:
             return cls(key=None, digest=None)
         if scene.path is None:
             return cls(key=None, digest=_digest({"name": scene.name} | reading))
-        contents = {f"the content of {path.name}": _content(path, scene.name) for path in scene_files(scene)}
-        key = {name: content for name, content in contents.items() if content is not None} | reading
+        part = {"the part of the file": scene.name.removeprefix(scene.path.name)}
+        key = _contents(scene, files or SceneFiles.of(scene)) | reading | {k: v for k, v in part.items() if v}
         return cls(key=key, digest=_digest(key))
 
 
-def scene_files(scene: Scene) -> tuple[Path, ...]:
-    """The files that a scene is read from, those beside it that GDAL heeds and those that a VRT names included.
-
-    Raises:
-        SceneError: if its own is gone.
-    """
-    if scene.path is None:
-        return ()
-    if not scene.path.exists():
-        raise SceneError(f"{scene.path} is gone since it was opened: bring it back, then open it again")
-    return (scene.path,) if scene.path.is_dir() else _files_of(scene.path)
-
-
-def mask_files(scene: Scene) -> tuple[Path, ...]:
-    """The files that its valid mask is read from, likewise."""
-    return () if scene.mask_path is None else _files_of(scene.mask_path)
-
-
-def _files_of(raster: Path) -> tuple[Path, ...]:
-    try:
-        with open_raster(raster, follow_links=True) as dataset:
-            found = [raster, *map(Path, dataset.files)]
-    except SceneError:  # not every product is a raster as it is
-        found = [raster]
-    return tuple(path for path in dict.fromkeys(found) if path.exists() and path.suffix not in _OVERVIEWS)
+def _contents(scene: Scene, files: SceneFiles) -> dict[str, str]:
+    """What each of a scene's files holds, by where it lies from the scene; those that say nothing are left out."""
+    found: dict[str, str] = {}
+    for path in files.scene:
+        content = _content(path, scene.name)
+        if content is not None:
+            found[f"the content of {os.path.relpath(path, files.scene[0].parent)}"] = content
+    return found if len(found) <= _LISTED else {f"the content of {len(found)} files": _digest(found)}
 
 
 class SceneWatch:
     """Notices that a scene changes while it is read. Statistics that GDAL adds to a side file are no change."""
 
-    def __init__(self, scene: Scene) -> None:
-        """Look at its files as they are now."""
-        found = (*scene_files(scene), *mask_files(scene))
-        files = [file for path in found for file in looked_into(path)]
-        self._name, self._states = scene.name, {file: _state(file) for file in files}
-        self._said = {file: _content(file, scene.name, copied=True) for file in files if is_side_file(file)}
+    def __init__(self, scene: Scene, files: SceneFiles | None = None) -> None:
+        """Look at its files (None: those that are found now) as they are now."""
+        files = files or SceneFiles.of(scene)
+        places = (*files.scene, *files.mask)
+        self._name, self._often = scene.name, {file for path in places for file in looked_into(path)}
+        self._states = {file: _state(file) for path in places for file in files_in(path)}
+        self._said = {file: _content(file, scene.name, copied=True) for file in self._states if is_side_file(file)}
 
-    def check(self) -> None:
-        """Compare with what the files were.
+    def check(self, *, all_files: bool = False) -> None:
+        """Compare with what the files were; of folders with many files with some, unless `all_files`.
 
         Raises:
             SceneError: if one has changed, or is gone.
         """
-        changed = [file.name for file in self._states if self._has_changed(file)]
+        looked_at = self._states if all_files else self._often
+        changed = [file.name for file in looked_at if self._has_changed(file)]
         if changed:
             raise SceneError(
                 f"{self._name} has changed while it was read ({', '.join(changed)}): what was done is of neither "

@@ -14,6 +14,7 @@ from cssd_geo.runs.layers import Outputs, layers_of, raw_layers
 from cssd_geo.runs.raw_layers import RawLayer
 from cssd_geo.scenes.fill_checks import fill_notes
 from cssd_geo.scenes.scene import Scene
+from cssd_geo.scenes.scene_files import SceneFiles
 from cssd_geo.tiles import TilePlan
 from cssd_geo.value_scale import recognise_scale
 
@@ -27,6 +28,8 @@ class Job:
 
     scene: Scene
     """With its values in the model's units."""
+    files: SceneFiles
+    """That it is read from."""
     classifier: TileClassifier
     where: "ThisMachine | Cluster"
     tile_size: int | None
@@ -80,14 +83,18 @@ def plan_job(
         SceneError: if the scene cannot be read, or its bands do not cover the model's.
     """
     scene = recognise_scale(scene, model)
-    classifier = TileClassifier(model, scene, where.classifier_device, where.precision)
+    classifier, files = (
+        TileClassifier(model, scene, where.classifier_device, where.precision),
+        SceneFiles.of(scene),
+    )
     return Job(
         scene=scene,
+        files=files,
         classifier=classifier,
         where=where,
         tile_size=tile_size,
         memory=classifier.memory_for(scene, memory),
         plan=classifier.plan(scene, tile_size, memory),
-        layers=layers_of(outputs, scene, model, precision_name(where.precision)),
+        layers=layers_of(outputs, scene, files, model, precision_name(where.precision)),
         notes=scene.notes + classifier.notes + fill_notes(scene, classifier.bands),
     )

@@ -20,10 +20,10 @@ from cssd_geo.maps.layer import (
 )
 from cssd_geo.maps.reach import reach_tags
 from cssd_geo.model import Model
-from cssd_geo.runs.identity import mask_files, scene_files
 from cssd_geo.runs.raw_layers import RawLayer
 from cssd_geo.runs.unfinished import folder_of
 from cssd_geo.scenes.scene import Scene
+from cssd_geo.scenes.scene_files import SceneFiles
 
 SCENE_TAG = "CSSD_GEO_SCENE_DIGEST"
 """Tag of every output: which scene, by its files and by how they were read; see `SceneIdentity`."""
@@ -48,7 +48,7 @@ class Outputs:
         return {part: Path(file) for part, file in files.items() if file is not None}
 
 
-def layers_of(outputs: Outputs, scene: Scene, model: Model, precision: str) -> dict[str, Layer]:
+def layers_of(outputs: Outputs, scene: Scene, files: SceneFiles, model: Model, precision: str) -> dict[str, Layer]:
     """Return the layer of each part that is wanted, the class map first.
 
     Raises:
@@ -56,7 +56,7 @@ def layers_of(outputs: Outputs, scene: Scene, model: Model, precision: str) -> d
         SceneError: if the scene is gone.
     """
     tags = _provenance_tags(scene, model) | {PRECISION_TAG: precision}
-    _require_different(outputs.wanted(), scene)
+    _require_different(outputs.wanted(), files)
     return {part: _layer(part, path, model, tags) for part, path in outputs.wanted().items()}
 
 
@@ -100,9 +100,9 @@ def _layer(part: str, path: Path, model: Model, tags: Mapping[str, str]) -> Laye
             return percent_layer(path, part, tags)
 
 
-def _require_different(outputs: Mapping[str, Path], scene: Scene) -> None:
-    files = {os.path.realpath(file): "the valid mask" for file in mask_files(scene)}
-    files |= {os.path.realpath(file): "the scene" for file in scene_files(scene)}
+def _require_different(outputs: Mapping[str, Path], read: SceneFiles) -> None:
+    files = {os.path.realpath(file): "the valid mask" for file in read.mask}
+    files |= {os.path.realpath(file): "the scene" for file in read.scene}
     for part, path in outputs.items():
         name = f"the {part.replace('_', ' ')}"
         other = files.setdefault(os.path.realpath(path), name)

@@ -69,9 +69,10 @@ class Run:
         self._job, self._scene, self._layers, self._options = job, job.scene, job.layers, options
         self._target = self._layers["class_map"].path
         there = folder_of(self._target).exists()  # which of those that exist are ours, only the journal can tell
-        job.check_targets(overwrite=options.overwrite or there)
+        job.check_targets(overwrite=options.overwrite or (there and not options.restart))
         self._raw, scene = job.raw, job.scene
-        self._unfinished = Unfinished(self._target, self._raw, guard=SceneWatch(scene).check)
+        self._watch = SceneWatch(scene, job.files)
+        self._unfinished = Unfinished(self._target, self._raw, guard=self._watch.check)
         self._identity = SceneIdentity(key=None, digest=None)
         self._tolerant = Tolerant(scene) if options.on_error == "skip" else None
         self.pixels: dict[str, int] = {}
@@ -84,7 +85,7 @@ class Run:
         with ExitStack() as stack:
             stack.enter_context(rasterio.Env(GDAL_CACHEMAX=self._scene.source.cache_bytes))
             stack.enter_context(self._unfinished)
-            self._identity = SceneIdentity.of(self._scene)
+            self._identity = SceneIdentity.of(self._scene, self._job.files)
             self._unfinished.begin(self._key(), self._job.plan, restart=restart, about=about)
             self._require_memory()
             self._require_free_targets()
@@ -151,6 +152,7 @@ class Run:
             SceneError: if the scene has changed since the run began.
         """
         self._unfinished.require_whole()
+        self._watch.check(all_files=True)
         with self._job.where.busy.at("writing"), ExitStack() as stack:
             grid, token = self._scene.map_grid, self._token
             writers = {

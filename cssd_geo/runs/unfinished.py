@@ -24,7 +24,7 @@ from cssd_geo.files.outputs import free_space, sync
 from cssd_geo.runs import journal
 from cssd_geo.runs.locks import Lock
 from cssd_geo.runs.raw_layers import RawLayer
-from cssd_geo.tiles import Tile, TilePlan, Window, plan_tiles
+from cssd_geo.tiles import Tile, TilePlan, Window
 
 _SYNC_SECONDS = 1.0
 """Results wait for the disk so long at most: all that a power cut costs, and little where tiles come quickly."""
@@ -108,7 +108,8 @@ class Unfinished:
         """Go on with what is there, if it has the same key; else begin.
 
         Args:
-            key: what the pixels depend on; None if that cannot be told: then nothing is kept or gone on with.
+            key: what the pixels depend on; None if that cannot be told: then nothing is kept or gone on with, and
+                what is there of a run that can be told is refused.
             plan: of the tiles; an unfinished run keeps its own, see `plan`.
             restart: discard what is there.
             about: further plain values for the head.
@@ -118,7 +119,8 @@ class Unfinished:
         """
         with self.failures("written"):
             head, entries = journal.read(self._journal_path) if self._journal_path.exists() else (None, [])
-            goes_on = bool(entries) and key is not None and not restart
+            known = key is not None or (head is not None and head.get("key"))
+            goes_on = bool(entries) and bool(known) and not restart
             if goes_on:
                 self.head = self._require_same(head, key or {}, sum("tile" in entry for entry in entries))
                 self.plan = self._recorded_plan(plan)
@@ -273,7 +275,7 @@ class Unfinished:
         whole = {type(size) for size in sizes.values()} == {int} and min(sizes.values()) >= 1
         if not whole or (sizes["height"], sizes["width"]) != (plan.height, plan.width):
             raise OutputError(f"{self._journal_path} is damaged: start afresh with --restart")
-        return plan_tiles(**sizes, halo=plan.halo, at_once=plan.at_once)
+        return TilePlan(**sizes, halo=plan.halo, at_once=plan.at_once)
 
     def _take(self, entries: Sequence[journal.Entry]) -> None:
         """Take what an earlier program has recorded, where the disk has kept it."""

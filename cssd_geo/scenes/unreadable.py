@@ -24,7 +24,10 @@ class Readable(Protocol):
 
 
 class Tolerant:
-    """A scene that is read without errors. Which blocks fail depends on the file alone, not on the windows."""
+    """A scene that is read without errors: which blocks fail depends on the file, not on the windows.
+
+    But for one case: where a file lacks only what pads a block at its edge, small windows can be read, large not.
+    """
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
@@ -70,12 +73,6 @@ class Tolerant:
                 block = Window(
                     row=down * size.height, col=across * size.width, height=size.height, width=size.width
                 ).clip(height=grid.height, width=grid.width)
-                part = None if block is None else _common(block, inside)
+                part = None if block is None else block.common(inside)
                 if block is not None and part is not None:
                     yield (down, across), block, part
-
-
-def _common(one: Window, other: Window) -> Window | None:
-    """The pixels of both windows."""
-    part = one.relative_to(other).clip(height=other.height, width=other.width)
-    return None if part is None else part.relative_to(Window(row=-other.row, col=-other.col, height=1, width=1))

@@ -1,0 +1,52 @@
+"""The files that a scene and its valid mask are read from: their own, those beside these, what they lead to."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from cssd_geo.errors import SceneError
+from cssd_geo.files.rasters import open_raster
+from cssd_geo.scenes.scene import Scene
+
+_OVERVIEWS = {".ovr"}
+"""Side files that no pixel is read from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneFiles:
+    """Files and, of stores like Zarr, folders."""
+
+    scene: tuple[Path, ...]
+    """Its own first; those beside it that GDAL heeds, and all that a VRT is made of, included."""
+    mask: tuple[Path, ...]
+    """Of its valid mask, likewise."""
+
+    @classmethod
+    def of(cls, scene: Scene) -> Self:
+        """Look for them.
+
+        Raises:
+            SceneError: if the scene's own is gone.
+        """
+        if scene.path is not None and not scene.path.exists():
+            raise SceneError(f"{scene.path} is gone since it was opened: bring it back, then open it again")
+        return cls(scene=_files_of(scene.path), mask=_files_of(scene.mask_path))
+
+
+def _files_of(raster: Path | None) -> tuple[Path, ...]:
+    """A VRT names its sources, and GDAL names none of their files: so each is asked for its own."""
+    found: dict[Path, None] = {}
+    waiting = [] if raster is None else [raster]
+    while waiting:
+        path = waiting.pop(0)
+        if path in found or path.suffix in _OVERVIEWS or not path.exists():
+            continue
+        found[path] = None
+        if path.is_dir():
+            continue
+        try:
+            with open_raster(path, follow_links=True) as dataset:
+                waiting += map(Path, dataset.files)
+        except SceneError:  # headers and the like; and not every product is a raster as it is
+            continue
+    return tuple(found)
