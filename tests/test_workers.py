@@ -3,6 +3,8 @@
 import gc
 import threading
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from threading import Event
 
 import pytest
 import torch
@@ -63,6 +65,22 @@ def test_an_error_of_any_part_is_raised(at_once: int) -> None:
 @pytest.mark.usefixtures("threads")
 def test_results_come_in_the_order_of_the_parts() -> None:
     assert run_side_by_side(lambda part: part**2, range(20), threads_for(20)) == [part**2 for part in range(20)]
+
+
+def test_an_error_comes_before_those_that_follow_from_it() -> None:
+    failed = Event()
+
+    def work(part: int) -> None:
+        if part:
+            failed.wait(60)
+            raise CancelledError("because of the other one")
+        failed.set()
+        raise KeyError("the reason")
+
+    for _ in range(200):
+        failed.clear()
+        with pytest.raises(KeyError, match="the reason"):
+            run_side_by_side(work, range(4), 4)
 
 
 def test_an_error_does_not_wait_for_parts_before_it() -> None:

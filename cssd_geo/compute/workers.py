@@ -6,7 +6,7 @@ the next tile, holds up all of them: half the rate was seen. Threads that wait f
 
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from functools import cache
 from threading import Barrier, Lock
 from typing import TypeVar
@@ -30,7 +30,8 @@ def threads_for(parts: int) -> int:
 def run_side_by_side(work: Callable[[T], R], parts: Iterable[T], at_once: int) -> list[R]:
     """Do the work for all parts, so many at a time, and return the results in the order of the parts.
 
-    The first error of any is raised at once: parts that have not begun are not done, others go on unheard.
+    The first error of any is raised at once: parts that have not begun are not done, others go on unheard. A
+    CancelledError is how a part ends because of another one, whose error comes first.
     """
     if at_once == 1:
         return [work(part) for part in parts]
@@ -39,7 +40,7 @@ def run_side_by_side(work: Callable[[T], R], parts: Iterable[T], at_once: int) -
     waiting = [pool.submit(work, part) for part in parts]
     try:
         ended = wait(waiting, return_when=FIRST_EXCEPTION).done
-        for part in ended:
+        for part in sorted(ended, key=lambda part: isinstance(part.exception(), CancelledError)):
             part.result()
         return [part.result() for part in waiting]
     finally:

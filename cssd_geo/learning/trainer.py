@@ -5,6 +5,7 @@ time, each with its share of the processors.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import Event, Lock
@@ -177,7 +178,7 @@ def _one_at_a_time(on_epoch: Callable[[Epoch], None] | None) -> Iterator[Callabl
     def tell(epoch: Epoch) -> None:
         with turn:
             if over.is_set():
-                raise RuntimeError("another training has failed, so nobody waits for this one")
+                raise CancelledError("another training has failed, so nobody waits for this one")
             if on_epoch is not None:
                 try:
                     on_epoch(epoch)
