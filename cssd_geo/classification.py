@@ -17,6 +17,7 @@ from cssd_geo.products import open_scene
 from cssd_geo.runs.job import plan_job
 from cssd_geo.runs.layers import Outputs
 from cssd_geo.runs.run import Run, RunOptions
+from cssd_geo.scenes.fill_checks import empty_band_notes
 from cssd_geo.scenes.scene import Scene, scene_of_array
 from cssd_geo.tiles import TilePlan, Window
 from cssd_geo.value_scale import recognise_scale
@@ -174,7 +175,7 @@ def classify(
         unreadable=run.unreadable,
         seconds=seconds,
         busy=where.busy.shares(seconds),
-        notes=job.notes,
+        notes=job.notes + (empty_band_notes(job.scene, job.classifier.bands) if run.is_empty else ()),
     )
 
 

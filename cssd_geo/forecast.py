@@ -11,7 +11,7 @@ import torch
 from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.runs.job import Job
 from cssd_geo.runs.layers import Room, room_for
-from cssd_geo.runs.unfinished import folder_of
+from cssd_geo.runs.unfinished import folder_of, tiles_done
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import TilePlan
 
@@ -48,6 +48,8 @@ class Forecast:
     """Bytes, beside the program itself."""
     room: Room
     trial: Trial
+    tiles_done: int
+    """Of an unfinished run to the same output, which the same command goes on with, and another is refused."""
     gpu_free: int | None
     """Bytes of the GPU's memory that other programs leave; None on a CPU."""
     in_the_way: tuple[Path, ...]
@@ -74,6 +76,7 @@ def forecast(job: Job) -> Forecast:
         gpu_free=torch.cuda.mem_get_info(classifier.device)[0] if gpu else None,
         trial=_try(classifier, scene, plan, frozenset(job.layers)),
         in_the_way=_existing([layer.path for layer in job.layers.values()]),
+        tiles_done=tiles_done(job.layers["class_map"].path),
         notes=job.notes,
     )
 

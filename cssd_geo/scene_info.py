@@ -11,6 +11,7 @@ from cssd_geo.errors import InputError, SceneError
 from cssd_geo.files.json_values import json_ready
 from cssd_geo.formats.stores import format_of
 from cssd_geo.products import open_scene
+from cssd_geo.scenes.fill_checks import empty_band_notes
 from cssd_geo.scenes.previews import PixelSample, sample_pixels
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.scene_checks import place_of, quantiles, warnings_of
@@ -119,9 +120,11 @@ def _plan(scene: Scene, model: "Model") -> dict[str, Any]:
     """Tiles of a classification with the default memory, or why the model does not fit the scene."""
     from cssd_geo.engine.devices import choose_device  # noqa: PLC0415 - torch takes a second
     from cssd_geo.engine.inference import TileClassifier  # noqa: PLC0415 - torch takes a second
+    from cssd_geo.value_scale import recognise_scale  # noqa: PLC0415 - torch takes a second
 
     try:
-        classifier = TileClassifier(model, scene, choose_device("cpu"))
+        fitted = recognise_scale(scene, model)
+        classifier = TileClassifier(model, fitted, choose_device("cpu"))
         plan = classifier.plan(scene)
     except (SceneError, InputError) as error:
         return {"fits": False, "why": str(error)}
@@ -133,4 +136,9 @@ def _plan(scene: Scene, model: "Model") -> dict[str, Any]:
         "halo": [plan.halo.before, plan.halo.after],
         "bytes_read": plan.pixels_read * len(model.mean) * scene.dtype.itemsize,
         "memory": classifier.needs(scene).of(plan),
+        "notes": [
+            *fitted.notes[len(scene.notes) :],
+            *classifier.notes,
+            *empty_band_notes(scene, classifier.bands),
+        ],
     }

@@ -482,3 +482,17 @@ def test_a_header_finds_its_data_beside_a_picture_of_its_name(tmp_path: Path) ->
     path = write_raster(tmp_path / "cube.img", coordinate_cube(3, 5, 7), driver="ENVI")
     write_raster(tmp_path / "cube.png", np.zeros((1, 5, 7), np.uint8), driver="PNG", crs=None, transform=None)
     assert open_scene(path.with_suffix(".hdr")).path == path
+
+
+@pytest.mark.parametrize(("pixel", "beside"), [((1, 1), None), ((1.5, 1.5), "0.366"), ((101, 201), "116")])
+def test_a_scene_turned_around_another_pixel_than_the_first_is_told(
+    tmp_path: Path, pixel: tuple[float, float], beside: str | None
+) -> None:
+    path = write_raster(tmp_path / "cube.dat", coordinate_cube(3, 5, 7), driver="ENVI")
+    header = path.with_suffix(".hdr")
+    lines = [line for line in header.read_text().splitlines() if not line.startswith("map info")]
+    place = f"map info = {{UTM, {pixel[0]}, {pixel[1]}, 400000, 5000000, 1, 1, 33, North, WGS-84, rotation=30}}"
+    header.write_text("\n".join([*lines, place]))
+    notes = [note for note in open_scene(path).notes if "turns the scene around its first pixel" in note]
+    assert len(notes) == (beside is not None)
+    assert beside is None or f"{beside} units beside that" in notes[0]

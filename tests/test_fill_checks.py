@@ -21,6 +21,7 @@ from cssd_geo.model import Model
 from cssd_geo.products import open_scene
 from cssd_geo.runs.job import plan_job
 from cssd_geo.runs.layers import Outputs
+from cssd_geo.scene_info import describe_scene
 from cssd_geo.scenes.fill_checks import fill_notes, suspect_fill
 from cssd_geo.scenes.scene import Scene, scene_of_array
 
@@ -116,3 +117,15 @@ def test_a_block_that_cannot_be_read_is_left_to_the_run(tmp_path: Path, monkeypa
     scene = open_scene(write_raster(tmp_path / "s.tif", mosaic(-9999)))
     monkeypatch.setattr(Scene, "read", failing)
     assert len(fill_notes(scene, BANDS)) == 1
+
+
+def test_a_band_without_data_is_named_where_it_empties_the_map(tmp_path: Path) -> None:
+    cube = np.random.default_rng(0).integers(1, 4000, (4, 30, 40)).astype(np.int16)
+    cube[2] = -9999
+    scene = open_scene(write_raster(tmp_path / "s.tif", cube, nodata=-9999))
+    note = r"Band 3 has no data in any pixel of s\.tif .* train one without \(--bands\)"
+    done = classify(scene, random_model(bands=4), tmp_path / "map.tif")
+    assert re.match(note, done.notes[-1])
+    assert re.match(note, describe_scene(scene, random_model(bands=4))["plan"]["notes"][-1])
+    other = classify(scene.take_bands(np.array([0, 1, 3]), "-"), random_model(bands=3), tmp_path / "other.tif")
+    assert not any("no data in any pixel" in note for note in other.notes)

@@ -87,3 +87,17 @@ def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
     expected = "disk    5.00 GB until all tiles are done, 9.00 GB at most while outputs are made: "
     assert f"{expected}2.00 GB are free, 3.00 GB are missing" in lines
     assert "time    2.0 h to 2.0 h, by the trial (reading 1.5 min, computing 2.0 h)" in lines
+
+
+def test_tiles_of_an_unfinished_run_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(done: int, _: int) -> None:
+        if done >= 3 * 32 * 32:
+            raise KeyboardInterrupt
+
+    assert forecast_of(tmp_path, 32).tiles_done == 0
+    with pytest.raises(KeyboardInterrupt):
+        classify(tmp_path / "scene.tif", MODEL, tmp_path / "map.tif", tile_size=32, on_tile=stop)
+    found = forecast_of(tmp_path, 32)
+    assert 0 < found.tiles_done < len(found.plan)
+    show(found)
+    assert f"{found.tiles_done} tiles of an unfinished run are done" in capsys.readouterr().out

@@ -232,6 +232,12 @@ def test_the_plan_is_that_of_classify_or_says_why_not(tmp_path: Path) -> None:
     random_model(bands=12).save(tmp_path / "m.safetensors")
     fits = printed(made.scene, "-m", tmp_path / "m.safetensors")
     assert "plan      tiles: 1 (1 down, 1 across, each 60 x 90 pixels)\n          halo of" in fits
+    with rasterio.open(made.scene) as dataset:
+        write_raster(tmp_path / "brighter.tif", dataset.read().astype(np.float32) * 1e4)
+    model = replace(random_model(bands=12), mean=np.full(12, 1000.0), std=np.full(12, 300.0))
+    model.save(tmp_path / "other.safetensors")
+    told = printed(tmp_path / "brighter.tif", "-m", tmp_path / "other.safetensors")
+    assert "times the model's" in " ".join(told.split())
     text = printed(made.scene, "-m", tmp_path / "m.safetensors", "--bands", "1-4")
     assert "the model does not fit: two_fields.tif has 4 bands but the model was trained on 12" in text
 

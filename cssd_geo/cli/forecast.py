@@ -27,6 +27,11 @@ def show(forecast: "Forecast", *, overwrite: bool = False) -> None:
         )
     click.echo(f"disk    {_room(forecast.room)}")
     click.echo(f"time    {_time(trial)}")
+    if forecast.tiles_done:
+        click.echo(
+            f"output  {forecast.tiles_done} tiles of an unfinished run are done: the command that it was begun "
+            "with goes on with the others, any other one will be refused without --restart"
+        )
     if forecast.in_the_way and not overwrite:
         there = ", ".join(map(str, forecast.in_the_way))
         click.echo(f"output  {there}: there already, so the run will be refused without --overwrite")

@@ -200,6 +200,7 @@ def _plan(plan: dict[str, Any] | None) -> Iterator[str]:
     yield f"tiles: {down * across} ({down} down, {across} across, each {height} x {width} pixels)"
     yield f"halo of {before} pixels before and {after} after"
     yield f"{_megabytes(plan['bytes_read'])} to read, {_megabytes(plan['memory'])} of memory at most"
+    yield from plan["notes"]
 
 
 def _picture(picture: dict[str, Any] | None) -> Iterator[str]:

@@ -1,6 +1,9 @@
 """What an open raster says of itself beside its pixels: bands, scale, nodata, sensor, and what is doubtful."""
 
+import math
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,11 @@ from cssd_geo.headers.envi_header import EnviHeader
 from cssd_geo.headers.raw_files import check_length, envi_header
 
 _REAL = ("int", "uint", "float")
+_NUMBER = r"\s*([-+]?\d+\.?\d*(?:e[-+]?\d+)?)\s*"
+_MAP_INFO = re.compile(rf"map info\s*=\s*\{{[^,}}]*{(',' + _NUMBER) * 4}", re.IGNORECASE)
+"""Column, row, x and y of the reference pixel."""
+_NEAR = 0.01
+"""Of a pixel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,4 +186,24 @@ def _place_notes(dataset: Any) -> tuple[str, ...]:
         return (
             "The scene has a georeference without a coordinate system: labels must be in the same coordinates.",
         )
-    return ()
+    return _turned_notes(dataset)
+
+
+def _turned_notes(dataset: Any) -> tuple[str, ...]:
+    """ENVI turns a scene around the reference pixel of its map info, GDAL around the first pixel in any case."""
+    header = next((Path(file) for file in dataset.files if file.lower().endswith(".hdr")), None)
+    if dataset.driver != "ENVI" or dataset.transform.is_rectilinear or header is None:
+        return ()
+    info = _MAP_INFO.search(header.read_text(errors="replace"))
+    if info is None:
+        return ()
+    col, row, x, y = (float(number) for number in info.groups())
+    beside = math.dist(dataset.transform * (col - 1, row - 1), (x, y))
+    if beside < _NEAR * math.sqrt(abs(dataset.transform.determinant)):
+        return ()
+    note = (
+        f"By its map info pixel ({col:g}, {row:g}) lies at {x:.10g}, {y:.10g}; GDAL, and QGIS with it, turns the "
+        f"scene around its first pixel, {beside:.3g} units beside that. Labels drawn in QGIS fit, others do not: "
+        "write the place of pixel (1, 1) into the map info."
+    )
+    return (note,)

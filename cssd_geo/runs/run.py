@@ -119,6 +119,11 @@ class Run:
         """Blocks of the scene that could not be read, from top to bottom."""
         return tuple(sorted(self._unfinished.unreadable, key=lambda window: (window.row, window.col)))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the assembled map has no class anywhere."""
+        return self.pixels.get(UNCLASSIFIED_NAME) == sum(self.pixels.values())
+
     def results(self) -> Iterator[tuple[Tile, TileResult]]:
         """Compute the tiles that are not done.
 

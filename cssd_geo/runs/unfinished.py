@@ -28,6 +28,7 @@ from cssd_geo.tiles import Tile, TilePlan, Window
 
 _SYNC_SECONDS = 1.0
 """Results wait for the disk so long at most: all that a power cut costs, and little where tiles come quickly."""
+_JOURNAL = "journal"
 _DIGEST = 64
 """Letters of a SHA-256, which nobody wants to read."""
 
@@ -38,6 +39,15 @@ Key = Mapping[str, str]
 def folder_of(target: Path) -> Path:
     """Where the results of an unfinished run to this target lie."""
     return target.parent / f".{target.name}.unfinished"
+
+
+def tiles_done(target: Path) -> int:
+    """How many tiles of an unfinished run to a target its journal lists; 0 where there is none."""
+    try:
+        _, entries = journal.read(folder_of(target) / _JOURNAL)
+    except OSError:
+        return 0
+    return len({entry["tile"] for entry in entries if "tile" in entry})
 
 
 class Unfinished:
@@ -250,7 +260,7 @@ class Unfinished:
 
     @property
     def _journal_path(self) -> Path:
-        return self.folder / "journal"
+        return self.folder / _JOURNAL
 
     def _require_same(self, head: journal.Entry | None, key: Key, tiles: int) -> journal.Entry:
         afresh = "or discard what is done and start afresh with --restart"

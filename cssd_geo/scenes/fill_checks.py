@@ -10,7 +10,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from cssd_geo.errors import SceneError
-from cssd_geo.scenes.previews import readable_pixels, some_of
+from cssd_geo.scenes.previews import readable_pixels, sample_pixels, some_of
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import Window
 
@@ -109,6 +109,25 @@ def fill_notes(scene: Scene, bands: NDArray[np.intp]) -> tuple[str, ...]:
         f"{remedy(value)}"
     )
     return (note,)
+
+
+def empty_band_notes(scene: Scene, bands: NDArray[np.intp]) -> tuple[str, ...]:
+    """Say which bands leave no pixel valid, as a sample shows: it takes seconds, so only where a map is empty.
+
+    Args:
+        scene: what was classified.
+        bands: indexes from 0 of those that a model needs.
+    """
+    empty = sample_pixels(scene, bands).empty
+    if empty.all() or not empty.any():
+        return ()
+    numbers = [int(number) for number in scene.band_numbers[bands[empty]]]
+    names = f"band {numbers[0]} has" if len(numbers) == 1 else f"bands {', '.join(map(str, numbers))} have"
+    note = (
+        f"{names} no data in any pixel of {scene.name} that was looked at, and the model needs every band that it "
+        "was trained with: train one without (--bands), or repair the scene."
+    )
+    return (note[0].upper() + note[1:],)
 
 
 def _at_edges(scene: Scene, bands: NDArray[np.intp]) -> NDArray[Any]:

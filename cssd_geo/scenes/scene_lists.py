@@ -88,7 +88,8 @@ def find_scenes(
     if twice:
         where = listed(scene.path for scene in found if scene.name == twice[0])
         raise InputError(
-            f"{len(twice)} names are those of several scenes, {twice[0]!r} of {where}: run them apart"
+            f"maps are named after their scenes, and {twice[0]!r} is the name of several ({where}): run them "
+            "apart, each into a folder of its own"
         )
     return found
 
