@@ -202,7 +202,7 @@ def _success(blank: Outcome, done: Classification, scene: Scene) -> Outcome:
         seconds=round(done.seconds, 3),
         pixels=sum(done.pixels.values()),
         classes={name: {"pixels": n, "hectares": hectares[name]} for name, n in done.pixels.items()},
-        notes=done.notes,
+        notes=done.notes + scene.map_grid.hectare_notes,
     )
 
 

@@ -36,8 +36,6 @@ _SAME_SIZE = 1.001
 """Pixels that are larger by less are as large as before: programs round transforms."""
 _LARGEST_BUFFER = 10_000
 """Pixels. Excluded polygons are burnt so far around the map: 400 MB beside a small one."""
-_TRUE_AREA = 0.01
-"""A projection that shows areas larger or smaller by more than this share is worth a note."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,10 +243,7 @@ def _unit_notes(grid: Grid) -> tuple[str, ...]:
     if grid.pixel_area is None:
         advice = "for hectares, project it (gdalwarp, an equal-area CRS) before a sample is drawn"
         return (f"Areas are in pixels, because the map has no projected CRS: {advice}.",)
-    if abs(grid.areal_scale - 1) > _TRUE_AREA:
-        scale = f"{grid.areal_scale:.2f} times as large as they are in the middle of the map"
-        return (f"Hectares are the projection's, which shows areas {scale}: use an equal-area CRS.",)
-    return ()
+    return grid.hectare_notes
 
 
 def _separation(dataset: Any) -> tuple[int, tuple[str, ...]]:

@@ -15,6 +15,8 @@ from cssd_geo.errors import SceneError
 
 _SAME_PLACE = 0.01
 """Pixels by which labels and masks may lie beside a scene: programs round transforms; no label is so exact."""
+_TRUE_AREA = 0.01
+"""Share by which a projection may be off before hectares are called its own."""
 UNEVEN = 0.1
 """Of a pixel: coordinates of 32 bits are off by as much; pixels that were left out, by more."""
 
@@ -106,6 +108,14 @@ class Grid:
             return float(pyproj.Proj(crs).get_factors(*np.degrees(middle) * radians).areal_scale)
         except ProjError:
             return float("nan")
+
+    @property
+    def hectare_notes(self) -> tuple[str, ...]:
+        """What a reader must know of hectares: nothing where the projection shows areas as large as they are."""
+        if self.pixel_area is None or not abs(self.areal_scale - 1) > _TRUE_AREA:
+            return ()
+        scale = f"{self.areal_scale:.2f} times as large as they are in the middle of the map"
+        return (f"Hectares are the projection's, which shows areas {scale}: use an equal-area CRS.",)
 
     @property
     def degrees(self) -> tuple[float, float, float, float] | None:

@@ -16,7 +16,7 @@ from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, UNCLASSIFIED_NAME, Clas
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.files.rasters import is_whole, open_raster, read_valid, read_window
 from cssd_geo.grid import Grid
-from cssd_geo.maps.class_rasters import note_of_zeros, require_class_raster
+from cssd_geo.maps.class_rasters import AS_WHOLE, note_of_zeros, require_class_raster
 from cssd_geo.maps.class_tables import table_of_values
 from cssd_geo.messages import listed
 from cssd_geo.scenes.lookup import GeometryLookup
@@ -257,7 +257,7 @@ def _open_label_raster(path: str | Path, grid: Grid) -> Any:
     except SceneError as error:
         raise LabelError(str(error)) from error
     if not is_whole(dataset.dtypes[0]):
-        raise LabelError(f"{path} holds {dataset.dtypes[0]} values; a label raster has whole numbers")
+        raise LabelError(f"{path} holds {dataset.dtypes[0]} values; a label raster has whole numbers: {AS_WHOLE}")
     return dataset
 
 

@@ -11,6 +11,7 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
@@ -458,3 +459,12 @@ def test_a_scene_for_which_memory_does_not_suffice_does_not_end_a_batch(
         outcomes.extend(classify_batch(listed(flights), model, tmp_path / "maps", on_error="continue"))
     assert [line["status"] for line in manifest(tmp_path / "maps")] == ["failed", "done", "done"]
     assert manifest(tmp_path / "maps")[0]["error"] == "a test's"
+
+
+def test_hectares_of_a_projection_that_is_not_true_to_area_are_told(model: Model, tmp_path: Path) -> None:
+    mercator = {"crs": "EPSG:3857", "transform": Affine(30, 0, -9_680_000, 0, -30, 4_930_000)}
+    path = write_raster(tmp_path / "s.tif", np.ones((4, 9, 8), np.int16), **mercator)
+    done = list(classify_batch(listed(tmp_path), model, tmp_path / "maps"))
+    assert len(done) == 1
+    assert "shows areas 1.7" in done[0].notes[-1]
+    assert path.exists()

@@ -18,6 +18,8 @@ from cssd_geo.messages import listed
 from cssd_geo.tiles import Halo, TilePlan, Window
 from cssd_geo.vectors.vector_files import is_vector
 
+AS_WHOLE = "gdal_translate -ot UInt16 makes them so"
+"""What to do with a raster of classes in floating point."""
 _STEP = 2048
 """Side length of the parts."""
 
@@ -35,7 +37,7 @@ def open_class_map(path: str | Path) -> Any:
             raise SceneError(f"{path} is a vector: the class map, a raster, comes first") from error
         raise
     if not is_whole(dataset.dtypes[0]):
-        raise SceneError(f"{path} holds {dataset.dtypes[0]} values; a class map has whole numbers")
+        raise SceneError(f"{path} holds {dataset.dtypes[0]} values; a class map has whole numbers: {AS_WHOLE}")
     require_class_raster(dataset)
     return dataset
 
