@@ -445,6 +445,11 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
         ),
         ((*TRAIN, "--class-field", "crop"), 4, "no field 'crop'; choose --class-field from: class_name"),
         ((*TRAIN, "--layer", "crops"), 4, "has no layer 'crops'; choose --layer from: labels$"),
+        (
+            ("train", "two_fields.tif", "map.tif", *TRAIN[3:], "--all-touched"),
+            2,
+            "--all-touched is for vectors, which map.tif is not: leave it out",
+        ),
         ((*TRAIN, "--epochs", "0"), 2, "epochs must be at least 1, not 0"),
         ((*TRAIN, "--epochs", "many"), 2, "'many' is not a valid integer"),
         ((*TRAIN, "--window", "0"), 2, "window must be from 1 to 64, not 0"),
