@@ -458,6 +458,7 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
         ((*TRAIN, "--learning-rate", "inf"), 2, "learning_rate must be at least"),
         ((*TRAIN, "--folds", "1"), 2, "folds must be from 2 to 20, not 1"),
         ((*TRAIN, "--split", "folds"), 2, "'folds' is not one of"),
+        ((*TRAIN, "--published", "--whitening", "always"), 2, "exclude each other, .*: leave one of them out"),
         ((*TRAIN, "--seed", "-1"), 2, "seed must be from 0"),
         ((*TRAIN, "--seed", "9" * 30), 2, "seed must be from 0"),
         ((*TRAIN, "--report", "report.json"), 6, "report.json exists: .* --overwrite"),
