@@ -25,7 +25,7 @@ from cssd_geo.maps.reach import pixels_across, receptive_field_of
 from cssd_geo.reference import Pairs, pairs_at, read_reference
 from cssd_geo.vectors.class_fields import MAP_ID_FIELD, MAP_NAME_FIELD
 from cssd_geo.vectors.remapping import Remapping, read_remapping
-from cssd_geo.vectors.vector_files import field_names, is_vector, read_layer
+from cssd_geo.vectors.vector_files import field_names, is_vector, read_layer, require_vector
 from cssd_geo.vectors.vectors import holds_points
 
 _SQUARE_METRES = 10_000
@@ -113,7 +113,8 @@ def evaluate(
             or `buffer` without `exclude`, a layer or field of what is no vector, or `remap` cannot be read.
     """
     _require_options(exclude, exclude_layer, buffer, stratified=stratified)
-    _require_vectors(("--class-field", class_field, reference), ("--layer", layer, reference))
+    require_vector("--class-field", reference, value=class_field)
+    require_vector("--layer", reference, value=layer)
     dataset = open_class_map(class_map)
     grid = Grid.of(dataset)
     if stratified:
@@ -156,14 +157,7 @@ def _require_options(
     if stratified and exclude is not None:
         raise InputError("--stratified is about the whole map, which --exclude is not: leave one of them out")
     if exclude is not None:
-        _require_vectors(("--exclude-layer", exclude_layer, exclude))
-
-
-def _require_vectors(*options: tuple[str, str | None, str | Path]) -> None:
-    """Refuse options that only a vector has a use for, where another file is given."""
-    for option, value, file in options:
-        if value is not None and not is_vector(file):
-            raise InputError(f"{option} {value} is for vectors, which {file} is not: leave it out")
+        require_vector("--exclude-layer", exclude, value=exclude_layer)
 
 
 def _compare(

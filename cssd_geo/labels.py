@@ -122,7 +122,7 @@ def read_mask(path: str | Path, grid: Grid, layer: str | None = None, *, margin:
     if not is_vector(path):
         return np.pad(_read_ids(_open_label_raster(path, grid))[0] != UNCLASSIFIED, margin)
     geometries, crs = read_geometries(path, layer)
-    parts, _ = parts_of(to_pixels(geometries, crs, grid, Path(path).name))
+    parts = to_pixels(parts_of(geometries)[0], crs, grid, Path(path).name)
     parts = shapely.transform(parts, lambda places: places + margin)
     # of a grid, `burn` asks the size only
     wider = replace(grid, height=grid.height + 2 * margin, width=grid.width + 2 * margin)
@@ -140,9 +140,10 @@ def _burn(shapes: Shapes, grid: Grid, remap: Remapping | None, *, all_touched: b
     table, lookup = _table(legend)
     kept = lookup[shapes.classes] >= 0
     classes = lookup[shapes.classes[kept]]
-    parts, owners = parts_of(to_pixels(shapes.geometries[kept], shapes.crs, grid, name))
-    notes = [*shapes.notes, *datum_notes(shapes.crs, grid, name), *renamed]
+    parts, owners = parts_of(shapes.geometries[kept])
     kind = "points" if _are_points(parts) else "polygons"
+    parts = to_pixels(parts, shapes.crs, grid, name)
+    notes = [*shapes.notes, *datum_notes(shapes.crs, grid, name), *renamed]
     with rasterio.Env():  # one for all: to set it up takes as long as to burn a polygon
         burnt = [burn(part, grid, all_touched=all_touched) for part in parts]
     outside = np.array([pixels is None for pixels in burnt], np.bool_)

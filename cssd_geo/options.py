@@ -57,7 +57,9 @@ class TrainingOptions:
         0.0, "Share of the spectral head's prediction in the main head's target (paper: 0.1).", least=0, most=1
     )
     temperature: float = _option(
-        4.0, "How much the spectral head's prediction is softened as a target (tau).", least=1e-3
+        4.0,
+        "How much the spectral head's prediction is softened as a target (tau); without effect at --epsilon 0.",
+        least=1e-3,
     )
     spectral_weight: float = _option(1.0, "Weight of the spectral head's own loss (lambda).", least=0)
     window: int = _option(10, "Side length of the window in pixels.", least=1, most=LARGEST_WINDOW)
@@ -118,6 +120,11 @@ class TrainingOptions:
                 kind: type[Any] = int if item.default is None else type(item.default)
                 _check(item.name, value, kind, item.metadata)
                 object.__setattr__(self, item.name, kind(value))  # numpy's numbers become Python's
+        if self.published and self.whitening == "always":
+            raise InputError(
+                "published and whitening 'always' exclude each other, as the published network learns in plain "
+                "bands: leave one of them out"
+            )
 
 
 def _check(name: str, value: Any, kind: type, limits: Mapping[str, Any]) -> None:

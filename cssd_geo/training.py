@@ -34,6 +34,7 @@ from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.vectors.remapping import Remapping, read_remapping
+from cssd_geo.vectors.vector_files import require_vector
 
 Pair = tuple[str | Path | Scene, str | Path | Labels]
 """A scene and its labels."""
@@ -91,7 +92,8 @@ def train(
     Raises:
         SceneError: if a scene cannot be read, or has other bands than the first.
         LabelError: if labels cannot be read or do not suffice.
-        InputError: if an option cannot be used, or the learning rate makes the training diverge.
+        InputError: if an option cannot be used, as one for vectors where all labels are rasters, or the learning
+            rate makes the training diverge.
         OutputError: if the model file cannot be written.
     """
     options = options or TrainingOptions()
@@ -99,6 +101,10 @@ def train(
         check_target(Path(output), overwrite=True, suffixes=(".safetensors",))
     place = choose_device(device)
     pairs = _pairs(scene, labels)
+    files = [own for _, own in pairs if isinstance(own, str | Path)]
+    require_vector("--class-field", *files, value=class_field)
+    require_vector("--layer", *files, value=layer)
+    require_vector("--all-touched", *files, value=all_touched)
     rules = read_remapping(remap) if isinstance(remap, str | Path) else remap
     if rules is not None and len(pairs) > 1:
         rules = replace(rules, may_be_idle=True)

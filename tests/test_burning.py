@@ -70,7 +70,7 @@ def _mask(geometry: Any, transform: Any, *, all_touched: bool) -> NDArray[np.boo
 
 def _burnt(geometries: list[Any], crs: str | None, grid: Grid, *, all_touched: bool = False) -> NDArray[np.bool_]:
     mask = np.zeros(HEIGHT * WIDTH, np.bool_)
-    for part in parts_of(to_pixels(np.array(geometries, object), crs, grid, "l.gpkg"))[0]:
+    for part in to_pixels(parts_of(np.array(geometries, object))[0], crs, grid, "l.gpkg"):
         pixels = burn(part, grid, all_touched=all_touched)
         mask[[] if pixels is None else pixels] = True
     return mask.reshape(HEIGHT, WIDTH)

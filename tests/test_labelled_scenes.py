@@ -169,6 +169,11 @@ def test_bands_with_one_value_at_nearly_all_labelled_pixels_are_dropped(tmp_path
     assert notes == ("Bands with one value at nearly all labelled pixels were dropped: 2.",)
     assert kept.bands.good == (True, False, True, True)
     assert spectra.shape == (360, 3)
+    holed = np.where(random.random((12, 30)) < 0.6, -1, cube)  # most pixels are nodata
+    scene = open_scene(write_raster(tmp_path / "h.tif", holed.astype(np.int16), nodata=-1))
+    kept, _, again = read_labelled_pixels(unite(_members([scene], labels))[0])
+    assert again[0] == notes[0]
+    assert kept.bands.good == (True, False, True, True)
     only = open_scene(write_raster(tmp_path / "o.tif", cube[1:2].astype(np.int16)))
     kept, _, notes = read_labelled_pixels(unite(_members([only], labels))[0])
     assert notes == (), "better than no band at all"
@@ -295,6 +300,40 @@ def test_polygons_of_one_file_are_held_out_together(tmp_path: Path) -> None:
     assert len(notes) == 1
     assert notes[0].startswith("two_fields.tif and two_fields.tif show the same place in part")
     assert len(np.unique(copied.labels.polygons)) == 12
+
+
+def test_polygons_of_several_files_stay_apart_whichever_scenes_they_label(three: list[Scene]) -> None:
+    """Of a file that labels several scenes, the last may show polygons that the first does not."""
+    polygons = ([0, 1], [0, 1, 2, 3], [2, 3, 4])
+    files = (Path("a.gpkg"), Path("b.gpkg"), Path("a.gpkg").resolve())
+    members = [
+        LabelledScene(
+            scene=scene,
+            labels=_labels([(0, col) for col in range(len(own))], ["a"], polygons=np.array(own)),
+            path=path,
+        )
+        for scene, own, path in zip(three, polygons, files, strict=True)
+    ]
+    joined, _ = unite(members)
+    pairs = [(path.name, i) for path, own in zip(files, polygons, strict=True) for i in own]
+    expected = np.unique(pairs, axis=0, return_inverse=True)[1]
+    same = joined.labels.polygons[:, None] == joined.labels.polygons
+    np.testing.assert_array_equal(same, expected[:, None] == expected)
+    made_here, _ = unite([replace(member, path=None) for member in members])
+    assert len(np.unique(made_here.labels.polygons)) == sum(map(len, polygons))
+
+
+def test_one_file_named_in_two_ways_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = write_two_fields(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    labels = _read(made.scene, made.labels)
+    members = [
+        LabelledScene(scene=open_scene(made.scene), labels=labels, path=path)
+        for path in (made.labels, Path(made.labels.name))
+    ]
+    assert unite(members)[1] == (
+        "labels.gpkg labels several scenes: a polygon is held out in all of them together.",
+    )
 
 
 def _read(scene: Path, labels: Path) -> Labels:

@@ -260,6 +260,29 @@ def test_a_class_that_lies_outside_as_a_whole_is_named(tmp_path: Path) -> None:
         require_trainable(labels, 3)
 
 
+def test_a_part_that_the_scenes_crs_cannot_hold_takes_no_other_part_with_it(tmp_path: Path) -> None:
+    away = pyproj.Transformer.from_crs("EPSG:32633", "EPSG:4326", always_xy=True)
+    here, there = (shapely.transform(box, away.transform, interleaved=False) for box in (A, B))
+    far = shapely.box(105, 0, 105.1, 0.1)
+    path = _write(tmp_path / "l.gpkg", [shapely.MultiPolygon([here, far]), there], "EPSG:4326", k=["a", "b"])
+    labels = read_labels(path, _grid())
+    assert labels.counts().tolist() == [54, 40]
+    assert labels.notes == ("1 of 3 polygons lie outside of the scene.",)
+    only_here = _write(tmp_path / "m.gpkg", [here, there], "EPSG:4326", k=["a", "b"])
+    np.testing.assert_array_equal(read_mask(path, _grid()), read_mask(only_here, _grid()))
+
+
+def test_points_are_called_points_where_the_scenes_crs_cannot_hold_one(tmp_path: Path) -> None:
+    away = pyproj.Transformer.from_crs("EPSG:32633", "EPSG:4326", always_xy=True)
+    places = ((4.2, 3.2), (4.8, 3.8), (30.5, 20.5))
+    points = [shapely.Point(away.transform(*(NORTH_UP * place))) for place in places]
+    path = _write(tmp_path / "l.gpkg", [*points, shapely.Point(105, 0)], "EPSG:4326", k=["a", "a", "b", "b"])
+    assert read_labels(path, _grid()).notes == (
+        "1 of 4 points lie outside of the scene.",
+        "3 points lie in 2 pixels: each pixel counts once.",
+    )
+
+
 def test_a_file_without_any_geometry_says_so(tmp_path: Path) -> None:
     path = _write(tmp_path / "l.gpkg", [None, shapely.Polygon()], k=["a", "b"])
     with pytest.raises(LabelError, match="has no geometry in any of its 2 features"):

@@ -70,6 +70,15 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert options.epochs == 3
 
 
+def test_the_published_network_is_not_whitened() -> None:
+    with pytest.raises(
+        InputError, match=r"published and whitening 'always' exclude each other.*: leave one of them"
+    ):
+        TrainingOptions(published=True, whitening="always")
+    for choice in ("auto", "never"):
+        assert TrainingOptions(published=True, whitening=choice).published
+
+
 def test_an_unknown_split_is_answered_with_the_choices() -> None:
     with pytest.raises(InputError, match="split 'folds' is unknown; choose from polygons, random, none"):
         TrainingOptions(split="folds")

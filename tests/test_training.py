@@ -21,7 +21,7 @@ import cssd_geo
 from cssd_geo.calibration import Calibration
 from cssd_geo.errors import InputError, LabelError, OutputError, SceneError
 from cssd_geo.evaluation import evaluate
-from cssd_geo.learning import trainer
+from cssd_geo.learning import fitting, trainer
 from cssd_geo.learning.discriminant import Discriminant
 from cssd_geo.learning.fitting import Epoch, _pace, fit
 from cssd_geo.learning.whitening import Whitening, choose_whitening
@@ -105,6 +105,22 @@ def test_every_option_of_the_paper_trains(tmp_path: Path) -> None:
     assert trained.model.network.log_sharpness is None
     assert set(trained.model.provenance["training_pixels"].values()) == {5}
     assert any("overrated" in note for note in trained.notes)
+
+
+def test_what_only_vectors_have_a_use_for_is_refused_with_label_rasters(tmp_path: Path) -> None:
+    made = write_two_fields(tmp_path)
+    raster = write_raster(tmp_path / "l.tif", made.truth[None].astype(np.uint8))
+    given: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"class_field": "crop"}, "--class-field crop"),
+        ({"layer": "crops"}, "--layer crops"),
+        ({"all_touched": True}, "--all-touched"),
+    )
+    for choice, option in given:
+        with pytest.raises(InputError, match=rf"{option} is for vectors, which .*l\.tif is not: leave it out"):
+            train(made.scene, raster, options=QUICK, **choice)
+    both = [(made.scene, made.labels), (made.scene, raster)]
+    trained = train(both, options=replace(QUICK, split="none", epochs=1), all_touched=True)
+    assert trained.hold_out is None, "one of two is a vector, which has a use for it"
 
 
 def test_without_hold_out_no_accuracy_is_claimed(tmp_path: Path) -> None:
@@ -227,6 +243,23 @@ def test_the_learning_rate_rises_and_falls(steps: int) -> None:
     top = paces.index(1.0)
     assert paces[:top] == sorted(paces[:top])
     assert paces[top:] == sorted(paces[top:], reverse=True)
+
+
+@pytest.mark.parametrize("batch_size", [15, 16])
+def test_the_learning_rate_ends_its_fall_with_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    """A single window over is no step of its own."""
+    made, told = write_two_fields(tmp_path), list[tuple[int, int]]()
+
+    def pace(step: int, steps: int) -> float:
+        told.append((step, steps))
+        return _pace(step, steps)
+
+    monkeypatch.setattr(fitting, "_pace", pace)
+    options = replace(QUICK, epochs=2, batch_size=batch_size, windows_per_class=8, split="none")
+    train(made.scene, made.labels, options=options)
+    assert told == [(step, 2) for step in range(3)]
 
 
 def test_pixels_alone_in_nodata_are_trained_on(tmp_path: Path) -> None:

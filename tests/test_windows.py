@@ -231,6 +231,14 @@ def test_what_the_models_that_are_tested_had_to_learn_from_is_told(distance: int
     assert (text in sampling.description) == told
 
 
+def test_a_fold_alone_is_told_of_as_one() -> None:
+    """Two polygons side by side, and one far away, which is all that can be held out."""
+    labels = _labels(sizes=(60, 60), polygons=3, distance=12)
+    labels = labels.select(np.isin(labels.polygons, (0, 1, 4)))
+    description = draw(labels, TrainingOptions(), receptive_field=16).description
+    assert description.startswith("Cross-validation, 1 fold of whole polygons: 1 of 3")
+
+
 @pytest.mark.parametrize("window", [1, 2, 9, 10])
 def test_no_test_window_shares_a_pixel_with_what_a_training_window_holds(tmp_path: Path, window: int) -> None:
     """Training windows are flipped, so that an even one reaches as far on each side."""

@@ -58,7 +58,7 @@ def fit(
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
-    steps = options.epochs * -(-len(_draw(windows, classes, options, random)) // options.batch_size)
+    steps = options.epochs * len(_batches(_draw(windows, classes, options, random), options.batch_size))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _pace(step, steps))
     for number in range(1, options.epochs + 1):
         loss, right = 0.0, 0

@@ -147,13 +147,20 @@ def _stuck(part: _Pixels, data: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
     `data` (S, n) tells where bands have data. A band that shows one class alone is kept.
     """
-    middle = len(part.stored) // 2
-    common = np.partition(part.stored, middle, axis=0)[middle]  # the median is the value that most pixels have
+    bands = zip(part.stored.T, data, strict=True)
+    # where most pixels with data have one value, it is their median
+    common = np.array([_middle(band[seen] if seen.any() else band) for band, seen in bands])
     same = (part.stored == common) & data.T
     members = [part.classes == k for k in np.unique(part.classes)]
     shares = np.stack([same[of].sum(0) / np.maximum(data.T[of].sum(0), 1) for of in members])  # (class, S)
     nearly: NDArray[np.bool_] = (shares.min(0) > 0.5) & (shares.mean(0) >= _STUCK)  # noqa: PLR2004 - most of them
     return nearly
+
+
+def _middle(values: NDArray[Any]) -> Any:
+    """The median, or the upper of two."""
+    middle = len(values) // 2
+    return np.partition(values, middle)[middle]
 
 
 def _fill_notes(found: Sequence[_Pixels], bands: NDArray[np.intp]) -> Iterator[str]:

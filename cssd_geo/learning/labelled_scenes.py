@@ -247,24 +247,29 @@ def _polygons(members: Sequence[LabelledScene]) -> tuple[Indexes, tuple[str, ...
 
     They show the same places, so that they must be held out together.
     """
-    first: dict[Path, int] = {}
-    found, count, shared = list[Indexes](), 0, list[str]()
-    for member in members:
-        start = count
-        if member.path is not None:
-            start = first.setdefault(member.path.resolve(), count)
-        if start < count and member.path is not None:
-            shared.append(member.path.name)
-        found.append(member.labels.polygons + start)
-        count = max(count, int(found[-1].max(initial=-1)) + 1)
+    files, sizes = _files(members), np.zeros(len(members), np.int64)
+    np.maximum.at(sizes, files, [member.labels.polygons.max(initial=-1) + 1 for member in members])
+    starts = np.cumsum(sizes) - sizes
+    found = [member.labels.polygons + starts[file] for member, file in zip(members, files, strict=True)]
+    shared = [m.path.name for i, m in enumerate(members) if files[i] < i and m.path is not None]
     note = f"{listed(dict.fromkeys(shared))} labels several scenes: a polygon is held out in all of them together."
     return np.concatenate(found), (note,) if shared else ()
 
 
+def _files(members: Sequence[LabelledScene]) -> list[int]:
+    """Index of the first of the members that has the same label file; labels of no file are on their own."""
+    files = [i if member.path is None else member.path.resolve() for i, member in enumerate(members)]
+    return [files.index(file) for file in files]
+
+
 def _overlaps(members: Sequence[LabelledScene]) -> Iterator[str]:
     """Tell which scenes show the same place with other label files: what trains in one may test in the other."""
-    for (one, ours), (other, theirs) in combinations([(m, m.scene.map_grid.degrees) for m in members], 2):
-        if ours is None or theirs is None or (one.path is not None and one.path == other.path):
+    places = [
+        (member, file, member.scene.map_grid.degrees)
+        for member, file in zip(members, _files(members), strict=True)
+    ]
+    for (one, here, ours), (other, there, theirs) in combinations(places, 2):
+        if ours is None or theirs is None or here == there:
             continue
         (west, south, east, north), (left, bottom, right, top) = ours, theirs
         if west < right and left < east and south < top and bottom < north:

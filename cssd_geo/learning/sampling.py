@@ -140,9 +140,10 @@ def _describe(labels: Labels, options: TrainingOptions, folds: Sequence[Fold], *
         )
     tested = np.concatenate([fold.test for fold in apart])
     held, of = len(np.unique(labels.polygons[tested])), len(np.unique(labels.polygons))
+    times = "1 fold" if len(apart) == 1 else f"{len(apart)} folds"
     drawn = "" if trained == len(labels) else f"{trained} pixels drawn from "
     text = (
-        f"Cross-validation, {len(apart)} folds of whole polygons: {held} of {of} were held out ({len(tested)} "
+        f"Cross-validation, {times} of whole polygons: {held} of {of} were held out ({len(tested)} "
         f"of {len(labels)} pixels), and what lay so near that windows would overlap did not train. The model "
         f"itself is trained on {drawn}all labels."
     )

@@ -23,7 +23,7 @@ class PixelTable:
     """The scene's pixels that some windows need, each once."""
 
     values: NDArray[Any]
-    """(P, S) as stored; the first row is zeros and stands for what is not valid."""
+    """(P, S) as stored or in reflectance; the first row is zeros and stands for what is not valid."""
     lookup: NDArray[np.int64]
     """(n, side, side) row of `values` for each pixel of each window."""
 

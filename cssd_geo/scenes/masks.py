@@ -15,14 +15,14 @@ from cssd_geo.files.rasters import read_valid, read_window, unplaced
 from cssd_geo.grid import Grid
 from cssd_geo.scenes.sources import RasterSource
 from cssd_geo.tiles import Window
-from cssd_geo.vectors.burning import datum_notes, to_pixels
+from cssd_geo.vectors.burning import datum_notes, parts_of, to_pixels
 from cssd_geo.vectors.vector_files import is_vector
 from cssd_geo.vectors.vectors import read_geometries
 
 _SEGMENTS = 100
 """Pieces of an edge as long as all shapes, before it is brought to another CRS, where straight lines bend."""
 _POLYGON = 3
-"""Shapely's type id; those above it are collections."""
+"""Shapely's type id."""
 
 
 class RasterMask:
@@ -139,10 +139,8 @@ def _open_mask_raster(path: str | Path, *, follow_links: bool) -> RasterSource:
 
 
 def _polygons(geometries: NDArray[Any]) -> NDArray[Any]:
-    """Return the polygons among geometries, their parts and the parts of collections."""
-    parts = shapely.get_parts(geometries)
-    while (shapely.get_type_id(parts) > _POLYGON).any():
-        parts = shapely.get_parts(parts)
+    """Return the polygons among geometries and their parts."""
+    parts, _ = parts_of(geometries)
     chosen: NDArray[Any] = parts[(shapely.get_type_id(parts) == _POLYGON) & (shapely.area(parts) > 0)]
     return chosen
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
 from pyogrio.util import vsi_path
 
-from cssd_geo.errors import LabelError
+from cssd_geo.errors import InputError, LabelError
 from cssd_geo.messages import listed
 from cssd_geo.vectors.shapefiles import has_fitting_index, reindexed
 
@@ -80,6 +80,19 @@ def is_vector(path: str | Path) -> bool:
             raise
         return False
     return True
+
+
+def require_vector(option: str, *files: str | Path, value: str | bool | None) -> None:
+    """Refuse an option that only a vector has a use for, where it is given and none of the files is one.
+
+    Raises:
+        InputError: with the option, its value unless that is true, and the first file.
+        LabelError: as `is_vector`.
+    """
+    if value in (None, False) or not files or any(is_vector(file) for file in files):
+        return
+    given = option if value is True else f"{option} {value}"
+    raise InputError(f"{given} is for vectors, which {files[0]} is not: leave it out")
 
 
 def _is_vector_by_another_name(path: Path) -> bool:
