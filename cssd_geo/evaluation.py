@@ -100,8 +100,9 @@ def evaluate(
         exclude_layer: layer of an `exclude` with several.
         buffer: nor do pixels nearer than this to them (Chebyshev distance), wherever these lie, also beside the
             map. If None, the `separation` that the map's receptive field asks for, 17 if it tells none: no counted
-            pixel's window then shares a pixel with what training reads around an excluded one. Where the map was
-            resampled to smaller pixels since, so many more of them, and a note says so.
+            pixel's window then shares a pixel with what training reads around an excluded one. Where the map
+            has pixels that are smaller than those it was classified with, or lie askew to them, so many more of
+            them, and a note says so.
         stratified: the reference holds the points of a stratified random sample of the map's classes, as `sample`
             draws it: also estimate accuracy and areas by area, with confidence intervals.
         remap: what becomes of the reference's classes, a file as `read_remapping` reads it; they stay as they are
@@ -254,8 +255,9 @@ def _unit_notes(grid: Grid) -> tuple[str, ...]:
 def _separation(dataset: Any) -> tuple[int, tuple[str, ...]]:
     """The `separation` that a map asks for, in pixels that it has now, and notes.
 
-    A map may have been resampled since it was classified. Of smaller pixels it is as many as the distance is long,
-    and one, for they do not begin where the larger ones did; of larger pixels as many as before, which is too far.
+    A map may have been resampled since it was classified, or show a scene in sensor geometry. Of pixels that are
+    smaller or lie askew it is as many as the distance is long, and one, for they do not begin where the others
+    did; of larger pixels as many as before, which is too far.
     """
     distance, across = separation(receptive_field_of(dataset)), pixels_across(dataset)
     name = Path(dataset.name).name
@@ -264,14 +266,13 @@ def _separation(dataset: Any) -> tuple[int, tuple[str, ...]]:
         return distance, (f"{unknown}: if these are smaller, give more than {distance} of them (--buffer).",)
     if across < _SAME_SIZE:
         return distance, ()
-    smaller = math.ceil(distance * across) + 1
+    smaller, other = math.ceil(distance * across) + 1, f"{name} has other pixels than it was classified with"
     if smaller > _LARGEST_BUFFER:
         raise InputError(
-            f"{name} was resampled, and {distance} pixels that it was classified with are {smaller} now: give the "
-            "map as it was classified, or --buffer"
+            f"{other}, and {distance} of those are {smaller} of its own: give the map as it was classified, or "
+            "--buffer"
         )
-    resampled = f"{name} was resampled: {distance} pixels that it was classified with are up to {smaller} now"
-    return smaller, (f"{resampled}.",)
+    return smaller, (f"{other}: {distance} of those are up to {smaller} of its own.",)
 
 
 def _exclude(exclude: str | Path, layer: str | None, dataset: Any, buffer: int | None) -> _Excluded:
