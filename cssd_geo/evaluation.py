@@ -22,6 +22,7 @@ from cssd_geo.labels import read_labels, read_mask
 from cssd_geo.maps.class_rasters import Strays, classes_of, count_pixels, open_class_map
 from cssd_geo.maps.layer import LABELS_TAG
 from cssd_geo.maps.reach import pixels_across, receptive_field_of
+from cssd_geo.messages import listed
 from cssd_geo.reference import Pairs, pairs_at, read_reference
 from cssd_geo.vectors.class_fields import MAP_ID_FIELD, MAP_NAME_FIELD
 from cssd_geo.vectors.remapping import Remapping, read_remapping
@@ -98,8 +99,9 @@ def evaluate(
         exclude_layer: layer of an `exclude` with several.
         buffer: nor do pixels nearer than this to them (Chebyshev distance), wherever these lie, also beside the
             map. If None, the `separation` that the map's receptive field asks for, 17 if it tells none: no counted
-            pixel's window then shares a pixel with what training reads around an excluded one. Where the map was
-            resampled to smaller pixels since, so many more of them, and a note says so.
+            pixel's window then shares a pixel with what training reads around an excluded one. Where the map
+            has pixels that are smaller than those it was classified with, or lie askew to them, so many more of
+            them, and a note says so.
         stratified: the reference holds the points of a stratified random sample of the map's classes, as `sample`
             draws it: also estimate accuracy and areas by area, with confidence intervals.
         remap: what becomes of the reference's classes, a file as `read_remapping` reads it; they stay as they are
@@ -108,21 +110,24 @@ def evaluate(
     Raises:
         SceneError: if the map cannot be read or is no class map.
         LabelError: if the reference cannot be read, has no pixel or no class in common with the map, has only
-            names where the map has only numbers, or is no sample of it although `stratified` says so.
+            names where the map has only numbers, or is no sample of it although `stratified` says so; then also if
+            the map has several classes with one name.
         InputError: if `buffer` is negative or above 10,000, `exclude` is given with `stratified`, `exclude_layer`
-            or `buffer` without `exclude`, a layer or field of what is no vector, or `remap` cannot be read.
+            or `buffer` without `exclude`, a layer or field of what is no vector, or `remap` cannot be read or
+            leaves classes of a stratified sample out.
     """
     _require_options(exclude, exclude_layer, buffer, stratified=stratified)
     require_vector("--class-field", reference, value=class_field)
     require_vector("--layer", reference, value=layer)
     dataset = open_class_map(class_map)
     grid = Grid.of(dataset)
-    if stratified:
-        _require_sample(dataset, reference, grid, layer)
     rules = read_remapping(remap) if isinstance(remap, str | Path) else remap
+    drawn = _require_sample(dataset, reference, grid, layer, rules) if stratified else 0
     found = read_reference(dataset, reference, grid, class_field=class_field, layer=layer, remap=rules)
     mapped = classes_of(dataset)
     matching = match_classes(mapped, found.table, str(class_map), str(reference), ids_given=found.ids_given)
+    if stratified:
+        _require_apart(dataset, mapped, matching)
     excluded = None if exclude is None else _exclude(exclude, exclude_layer, dataset, buffer)
     strays = Strays(mapped, dataset.nodata)
     confusion, left = _compare(found.pairs, matching, strays, excluded)
@@ -139,6 +144,7 @@ def evaluate(
         notes += strays.notes(f"compared pixels of {Path(class_map).name}")
         return Evaluation(accuracy=accuracy, notes=(*notes, *_sample_notes(reference, layer)))
     areas, strays = _areas(dataset, grid, mapped, matching, accuracy)
+    notes += _unlabelled_notes(drawn, int(confusion.sum()))
     notes += (*strays.notes(f"pixels of {Path(class_map).name}"), *areas.notes, *_unit_notes(grid))
     return Evaluation(accuracy=accuracy, notes=notes, areas=areas)
 
@@ -194,15 +200,27 @@ def _sample_notes(reference: str | Path, layer: str | None) -> tuple[str, ...]:
     return (f"{drawn}: these figures are not those of the map; give --stratified for them.",)
 
 
-def _require_sample(dataset: Any, reference: str | Path, grid: Grid, layer: str | None) -> None:
-    """Refuse what cannot be a sample of this map: areas would look exact and be wrong."""
+def _require_sample(
+    dataset: Any, reference: str | Path, grid: Grid, layer: str | None, rules: Remapping | None
+) -> int:
+    """Refuse what cannot be a sample of this map, or not a whole one: areas would look exact and be wrong.
+
+    Returns:
+        How many pixels were drawn, labelled or not; 0 if the reference does not tell.
+    """
+    dropped = () if rules is None else [rule.old for rule in rules.rules if rule.new is None]
+    if rules is not None and dropped:
+        raise InputError(
+            f"{rules.name} leaves out {listed(dropped)}, but a sample counts as a whole, also points of no "
+            "class of the map: take such lines out of the file, or leave --stratified out"
+        )
     advice = "--stratified is for the points of `cssd-geo sample`; leave it out to compare every pixel"
     if not is_vector(reference):
         raise LabelError(f"{reference} is no vector: {advice}")
     if not holds_points(reference, layer):
         raise LabelError(f"{reference} holds other shapes than points: {advice}")
     if MAP_ID_FIELD not in field_names(reference, layer):
-        return
+        return 0
     drawn_ids = read_layer(reference, layer).fields[MAP_ID_FIELD].tolist()
     added = sum(str(value) in _EMPTY for value in drawn_ids)
     if added:
@@ -218,6 +236,26 @@ def _require_sample(dataset: Any, reference: str | Path, grid: Grid, layer: str 
             f"{reference} was drawn from another map: {changed} of {len(drawn)} points have another class than in "
             f"{MAP_ID_FIELD}; draw a sample of {dataset.name}, or leave --stratified out"
         )
+    return len(drawn)
+
+
+def _require_apart(dataset: Any, mapped: ClassTable, matching: Matching) -> None:
+    """Refuse a map of which several classes are matched as one: each was sampled at a rate of its own."""
+    indexes = matching.map_indexes(np.array(mapped.ids)).tolist()
+    merged = [name for name, index in zip(mapped.names, indexes, strict=True) if indexes.count(index) > 1]
+    if merged:
+        raise LabelError(
+            f"{dataset.name}: its classes {listed(merged)} count as one, though they were sampled apart: give "
+            "them names that differ in more than case, or leave --stratified out"
+        )
+
+
+def _unlabelled_notes(drawn: int, labelled: int) -> tuple[str, ...]:
+    """What a reader must know of points that were drawn, but have no label: mostly those that are hard to tell."""
+    if labelled >= drawn:
+        return ()
+    advice = "label them too, for who leaves hard ones out overrates the map"
+    return (f"{drawn - labelled} of {drawn} points are not labelled and do not count: {advice}.",)
 
 
 def _areas(
@@ -243,8 +281,9 @@ def _unit_notes(grid: Grid) -> tuple[str, ...]:
 def _separation(dataset: Any) -> tuple[int, tuple[str, ...]]:
     """The `separation` that a map asks for, in pixels that it has now, and notes.
 
-    A map may have been resampled since it was classified. Of smaller pixels it is as many as the distance is long,
-    and one, for they do not begin where the larger ones did; of larger pixels as many as before, which is too far.
+    A map may have been resampled since it was classified, or show a scene in sensor geometry. Of pixels that are
+    smaller or lie askew it is as many as the distance is long, and one, for they do not begin where the others
+    did; of larger pixels as many as before, which is too far.
     """
     distance, across = separation(receptive_field_of(dataset)), pixels_across(dataset)
     name = Path(dataset.name).name
@@ -253,14 +292,13 @@ def _separation(dataset: Any) -> tuple[int, tuple[str, ...]]:
         return distance, (f"{unknown}: if these are smaller, give more than {distance} of them (--buffer).",)
     if across < _SAME_SIZE:
         return distance, ()
-    smaller = math.ceil(distance * across) + 1
+    smaller, other = math.ceil(distance * across) + 1, f"{name} has other pixels than it was classified with"
     if smaller > _LARGEST_BUFFER:
         raise InputError(
-            f"{name} was resampled, and {distance} pixels that it was classified with are {smaller} now: give the "
-            "map as it was classified, or --buffer"
+            f"{other}, and {distance} of those are {smaller} of its own: give the map as it was classified, or "
+            "--buffer"
         )
-    resampled = f"{name} was resampled: {distance} pixels that it was classified with are up to {smaller} now"
-    return smaller, (f"{resampled}.",)
+    return smaller, (f"{other}: {distance} of those are up to {smaller} of its own.",)
 
 
 def _exclude(exclude: str | Path, layer: str | None, dataset: Any, buffer: int | None) -> _Excluded:

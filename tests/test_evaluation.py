@@ -302,7 +302,7 @@ def test_a_resampled_map_leaves_out_what_it_did_before(
     found = evaluate(class_map, class_map, exclude=trained)
     counted = dict(zip(found.accuracy.names, found.accuracy.n.tolist(), strict=True))
     assert counted["1"] == 0 < counted["2"]
-    told = f"map.tif was resampled: 17 pixels that it was classified with are up to {stands_for} now."
+    told = f"map.tif has other pixels than it was classified with: 17 of those are up to {stands_for} of its own."
     assert found.notes[:-1] == (() if stands_for is None else (told,))
     given = evaluate(class_map, class_map, exclude=trained, buffer=17)
     assert given.accuracy.total >= found.accuracy.total
@@ -325,9 +325,7 @@ def test_a_map_whose_pixels_are_not_what_they_were_in_ways_unknown_is_told_of(tm
     huge = Grid(height=9, width=9, transform=NORTH_UP * Affine.scale(1000), crs=UTM)
     with rasterio.open(class_map, "r+") as dataset:
         dataset.update_tags(**reach_tags(16, huge))
-    message = (
-        r"map\.tif was resampled, and 17 pixels .* are 17001 now: give the map as it was classified, or --buffer"
-    )
+    message = r"map\.tif has other pixels .*, and 17 of those are 17001 of its own: give the map as it was classif"
     with pytest.raises(InputError, match=message):
         evaluate(class_map, class_map, exclude=trained)
     assert evaluate(class_map, class_map, exclude=trained, buffer=17).notes == untold.notes

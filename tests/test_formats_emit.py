@@ -15,6 +15,7 @@ from stores import EMIT_ATTRS, EMIT_TRANSFORM, emit_variables, turned_table, wri
 
 from cssd_geo.classification import classify
 from cssd_geo.errors import SceneError
+from cssd_geo.evaluation import evaluate
 from cssd_geo.model import Model
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
@@ -205,6 +206,31 @@ def test_trained_on_polygons_of_the_map_the_map_lies_where_numpy_says(tmp_path: 
     found = _read(tmp_path / "map.tif")[0]
     assert ((found == 0) == (expected == 0)).all()
     assert (found == expected)[expected > 0].mean() > 0.97
+
+
+def test_what_counts_beside_excluded_polygons_is_as_far_on_the_sensor(tmp_path: Path) -> None:
+    """Its pixels lie askew on the map: 17 of the map's were once left out, which are 12 of the sensor's."""
+    cube = np.random.default_rng(1).uniform(0.1, 0.4, (BANDS, 80, 90)).astype(np.float32)
+    scene = open_scene(_write(tmp_path / "e.nc", cube))
+    lookup = scene.lookup
+    assert lookup is not None
+    model: Model = replace(random_model(bands=BANDS), bands=scene.bands)
+    classify(scene, model, tmp_path / "map.tif")
+    field = Window(row=60, col=55, height=2, width=3)
+    trained = write_polygons(
+        tmp_path / "x.gpkg", [(pixel_box(60, 55, 2, 3, EMIT_TRANSFORM), "a")], crs="EPSG:4326"
+    )
+    apart = np.full(lookup.rows.shape, 99)
+    for row, col in zip(lookup.rows[field.slices].ravel(), lookup.cols[field.slices].ravel(), strict=True):
+        apart = np.minimum(apart, np.maximum(np.abs(lookup.rows - row), np.abs(lookup.cols - col)))
+    near = np.where(lookup.rows == NOWHERE, 0, np.where(apart < 17, 1, 2)).astype(np.uint8)
+    truth = write_raster(tmp_path / "near.tif", near[None], transform=EMIT_TRANSFORM, crs=WGS84, nodata=0)
+    found = evaluate(tmp_path / "map.tif", truth, exclude=trained)
+    counted = dict(zip(found.accuracy.names, found.accuracy.n.tolist(), strict=True))
+    assert counted.get(model.classes.names[0], 0) == 0, counted
+    assert found.accuracy.total > 500
+    told = "map.tif has other pixels than it was classified with: 17 of those are up to 25 of its own."
+    assert told in found.notes
 
 
 def test_a_damaged_table_is_no_traceback(tmp_path: Path) -> None:

@@ -129,6 +129,29 @@ def test_a_sensor_pixel_that_two_classes_claim_on_the_map_is_left_out(tmp_path: 
     ]
 
 
+@given(st.floats(-3, 3))
+def test_the_sensors_grid_on_the_map_is_turned_as_the_table_is(turns: float) -> None:
+    lookup = _lookup(turns=turns)
+    found, rows_and_cols = lookup.sensor_grid, np.nonzero(lookup.rows != NOWHERE)
+    assert (found.height, found.width, found.crs) == (HEIGHT, WIDTH, lookup.grid.crs)
+    assert found.transform is not None
+    steps = np.array([[found.transform.a, found.transform.b], [found.transform.d, found.transform.e]]) / 0.001
+    np.testing.assert_allclose(np.abs(np.linalg.det(steps)), 1, rtol=0.02)
+    np.testing.assert_allclose(steps @ steps.T, np.eye(2), atol=0.03)
+    x, y = MAP * (rows_and_cols[1] + 0.5, rows_and_cols[0] + 0.5)
+    col, row = ~found.transform * (x, y)
+    assert np.abs(np.floor(row) - lookup.rows[rows_and_cols]).max() <= 1
+    assert np.abs(np.floor(col) - lookup.cols[rows_and_cols]).max() <= 1
+
+
+def test_a_single_line_on_the_map_has_no_step_between_lines() -> None:
+    line = np.zeros((1, 5), np.int32)
+    lookup = GeometryLookup(grid=_map_grid((1, 5)), rows=line + 2, cols=line + np.arange(5), height=9, width=5)
+    transform = lookup.sensor_grid.transform
+    assert transform is not None
+    np.testing.assert_allclose([transform.a, transform.b, transform.d, transform.e], [0.001, 0, 0, 0], atol=1e-9)
+
+
 def _table(labels: Labels) -> list[tuple[int, int, str]]:
     names = [labels.table.names[c] for c in labels.classes]
     return sorted(zip(labels.rows.tolist(), labels.cols.tolist(), names, strict=True))

@@ -24,7 +24,7 @@ from cssd_geo import reference_sample
 from cssd_geo.accuracy.areas import AreaEstimates
 from cssd_geo.accuracy.metrics import Accuracy, confusion_matrix
 from cssd_geo.classes import ClassTable
-from cssd_geo.errors import LabelError, OutputError, SceneError
+from cssd_geo.errors import InputError, LabelError, OutputError, SceneError
 from cssd_geo.evaluation import Evaluation, evaluate
 from cssd_geo.maps import class_rasters
 from cssd_geo.maps.layer import CLASSES_TAG
@@ -313,6 +313,42 @@ def test_names_do_not_do_for_a_map_of_numbers(tmp_path: Path) -> None:
     key.write_text("from,to,id\nwheat,wheat,1\nmaize,maize,2\nrape,rape,7\n")
     found = evaluate(class_map, path, stratified=True, remap=key)
     assert found.accuracy.overall_accuracy > 0.6
+
+
+def test_rules_that_leave_points_of_a_sample_out_are_refused(tmp_path: Path) -> None:
+    """Points chosen by their true class are no sample: without those of no class, the map looked perfect."""
+    class_map = _write_named(tmp_path / "map.tif", _truth())
+    drawn = sample(class_map, tmp_path / "p.gpkg", size=120, per_class_least=6)
+    path = fill_sample(drawn.output, CROPS | {7: NONE_OF_THESE}, _truth())
+    rules = tmp_path / "rules.csv"
+    rules.write_text(f"from,to\n{NONE_OF_THESE},\n")
+    with pytest.raises(InputError, match=r"rules\.csv leaves out none of these, .*take such lines out"):
+        evaluate(class_map, path, stratified=True, remap=rules)
+    assert evaluate(class_map, path, remap=rules).accuracy.overall_accuracy == 1
+    rules.write_text(f"from,to\n{NONE_OF_THESE},water\n")
+    assert evaluate(class_map, path, stratified=True, remap=rules).accuracy.overall_accuracy < 1
+
+
+def test_points_without_a_label_are_told_of(tmp_path: Path) -> None:
+    class_map = _write(tmp_path / "map.tif", _truth())
+    drawn = sample(class_map, tmp_path / "p.gpkg", size=120, per_class_least=6)
+    some = evaluate(class_map, fill_sample(drawn.output, {1: "1", 2: "2"}, _truth()), stratified=True)
+    told = f"{drawn.samples[2]} of 120 points are not labelled and do not count: label them too"
+    assert any(note.startswith(told) for note in some.notes)
+    whole = evaluate(class_map, fill_sample(drawn.output, NAMES, _truth()), stratified=True)
+    assert not any("not labelled" in note for note in whole.notes)
+
+
+def test_classes_of_a_map_that_count_as_one_though_sampled_apart_are_refused(tmp_path: Path) -> None:
+    names = {1: "Wheat", 2: "maize", 7: "wheat"}
+    class_map = _write(tmp_path / "map.tif", _mapped(0))
+    table = [{"id": i, "name": name, "colour": [i, 0, 0]} for i, name in names.items()]
+    with rasterio.open(class_map, "r+") as dataset:
+        dataset.update_tags(**{CLASSES_TAG: json.dumps(table)})
+    path = fill_sample(sample(class_map, tmp_path / "p.gpkg", size=200).output, names, _truth())
+    with pytest.raises(LabelError, match=r"map\.tif: its classes Wheat, wheat count as one, though .*than case"):
+        evaluate(class_map, path, stratified=True)
+    assert evaluate(class_map, path).accuracy.names == ("wheat", "maize")
 
 
 def test_pixels_that_cannot_be_drawn_are_told(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """How far a map's classes look around themselves, as its tags tell, in pixels of the grid that it lies on now.
 
 A map that is cropped or resampled keeps its tags. Its receptive field then still counts the pixels of the grid
-that it was classified on, so the tags tell how large these were.
+that it was classified on, so the tags tell how large these were. So do those of a scene in sensor geometry, whose
+pixels lie askew on the map from the start.
 """
 
 import json
@@ -19,7 +20,7 @@ from cssd_geo.options import RECEPTIVE_FIELD
 
 
 def reach_tags(receptive_field: int, grid: Grid) -> dict[str, str]:
-    """Return the tags of a map on `grid`: its receptive field, and the steps from pixel to pixel.
+    """Return the tags of a map classified on `grid`: its receptive field, and the steps from pixel to pixel.
 
     The steps are a 2 x 2 matrix in the units of the CRS: columns to x and rows to x, then both to y. They are null
     where there is no transform, or ground control points stand in for it.

@@ -113,6 +113,7 @@ def _require_different(outputs: Mapping[str, Path], read: SceneFiles) -> None:
 def _provenance_tags(scene: Scene, model: Model) -> dict[str, str]:
     trained_on = (model.provenance.get("scene") or {}).get("name", "unknown")
     label_files = _label_files(model)
+    grid = scene.grid if scene.lookup is None else scene.lookup.sensor_grid  # windows are of the sensor's pixels
     return {
         "TIFFTAG_SOFTWARE": f"cssd-geo {cssd_geo.__version__}",
         "CSSD_GEO_SCENE": scene.name,
@@ -120,7 +121,7 @@ def _provenance_tags(scene: Scene, model: Model) -> dict[str, str]:
         **({} if scene.path is None else {"CSSD_GEO_SCENE_FINGERPRINT": _fingerprint(scene.path)}),
         "CSSD_GEO_TRAINED_ON": str(trained_on),
         **({LABELS_TAG: " ".join(label_files)} if label_files else {}),
-        **reach_tags(model.network.config.receptive_field, scene.map_grid),
+        **reach_tags(model.network.config.receptive_field, grid),
     }
 
 

@@ -19,6 +19,8 @@ NOWHERE = -1
 """Row and column of map pixels that no sensor pixel covers."""
 _PIXELS_AT_ONCE = 1 << 20
 """Sensor pixels that `take` reads at once."""
+_FITTED = 100_000
+"""Map pixels that tell how the sensor raster lies on the map: more say the same."""
 
 _DIAGONAL = 0.75
 """Of the distance of neighbours: half the diagonal of a pixel, and a little."""
@@ -125,6 +127,18 @@ class GeometryLookup:
             shown[row, seen] = sensor[found[seen]]
         rows, cols = (np.where(shown < 0, NOWHERE, part).astype(np.int32) for part in np.divmod(shown, width))
         return cls(grid=grid, rows=rows, cols=cols, height=height, width=width)
+
+    @property
+    def sensor_grid(self) -> Grid:
+        """The sensor raster on the map, as near as one transform comes to where the table puts its pixels."""
+        seen = np.random.default_rng(0).permutation(np.flatnonzero(self.rows != NOWHERE))[:_FITTED]
+        sensor = np.column_stack([self.cols.ravel()[seen], self.rows.ravel()[seen]]) + 0.5
+        shown = np.column_stack(np.divmod(seen, self.grid.width)[::-1]) + 0.5
+        middles = sensor.mean(axis=0), shown.mean(axis=0)
+        (a, d), (b, e) = np.linalg.lstsq(sensor - middles[0], shown - middles[1], rcond=None)[0].tolist()
+        on_map = Affine.translation(*middles[1]) * Affine(a, b, 0, d, e, 0) * Affine.translation(*-middles[0])
+        transform = (self.grid.transform or Affine.identity()) * on_map
+        return Grid(height=self.height, width=self.width, transform=transform, crs=self.grid.crs)
 
     def take(
         self, read: Callable[[Window], NDArray[Any]], window: Window, *, nodata: float, dtype: np.dtype[Any]
