@@ -134,12 +134,14 @@ def evaluate(
     if not confusion.sum():
         reason = "check that they overlap"
         if excluded is not None and left:
-            reason = f"none is {excluded.distance} pixels away from {exclude}"
+            near = f"nearer than {excluded.distance} pixels to it" if excluded.distance else "covered by it"
+            reason = f"all are left out by {exclude}, {near}"
         raise LabelError(f"{reference} has no pixel to compare with {class_map}: {reason}")
     notes = (*_training_notes(dataset, reference), *found.notes, *numbering_note(mapped, found.table))
     notes += () if found.strays is None else found.strays.notes("reference pixels")
     notes += () if excluded is None else tuple(excluded.notes(left, left + int(confusion.sum())))
     accuracy = Accuracy(confusion=confusion, names=matching.names)
+    notes += _missing_notes(accuracy, matching)
     if not stratified:
         notes += strays.notes(f"compared pixels of {Path(class_map).name}")
         return Evaluation(accuracy=accuracy, notes=(*notes, *_sample_notes(reference, layer)))
@@ -179,6 +181,16 @@ def _compare(
         confusion += confusion_matrix(truth[counted], mapped, len(matching.names))
         left += int(labelled.sum() - counted.sum())
     return confusion, left
+
+
+def _missing_notes(accuracy: Accuracy, matching: Matching) -> tuple[str, ...]:
+    """Tell of classes that only the reference has: mostly other names for the same."""
+    of_map = set(matching.of_map.tolist())
+    missing = [name for i, name in enumerate(matching.names) if i not in of_map and accuracy.n[i]]
+    if not missing:
+        return ()
+    advice = "--classes gives them other names, or leaves them out"
+    return (f"Not classes of the map, so that all of their pixels are errors: {listed(missing)}; {advice}.",)
 
 
 def _training_notes(dataset: Any, reference: str | Path) -> tuple[str, ...]:

@@ -152,7 +152,11 @@ def test_on_another_grid_each_pixel_meets_the_nearest_one(tmp_path: Path, crs: i
 def test_classes_that_only_the_reference_has_are_errors(tmp_path: Path) -> None:
     class_map = _write_map(tmp_path / "map.tif", _ids(1, (1, 2)))
     shapes = [(pixel_box(2, 2, 10, 10), "wheat"), (pixel_box(20, 20, 5, 8), "hops")]
-    accuracy = evaluate(class_map, write_polygons(tmp_path / "l.gpkg", shapes)).accuracy
+    found = evaluate(class_map, write_polygons(tmp_path / "l.gpkg", shapes))
+    accuracy = found.accuracy
+    assert [note.partition(";")[0] for note in found.notes] == [
+        "Not classes of the map, so that all of their pixels are errors: hops"
+    ]
     assert accuracy.names == ("Wheat", "maize", "rape", "hops")
     assert accuracy.n.tolist() == [100, 0, 0, 40]
     assert accuracy.correct.tolist() == [(_ids(1, (1, 2))[2:12, 2:12] == 1).sum(), 0, 0, 0]
@@ -542,7 +546,7 @@ def test_matching_by_id_says_what_it_took_the_ids_to_mean(tmp_path: Path) -> Non
     assert any("check that both mean 1 = maize, 2 = wheat" in note for note in notes)
     assert not any("Matched by id" in note for note in evaluate(tmp_path / "map.tif", made.labels).notes)
     assert not any("Matched by id" in note for note in evaluate(numbers, numbers).notes)
-    with pytest.raises(LabelError, match="none is 100 pixels away"):
+    with pytest.raises(LabelError, match=r"all are left out by .*, nearer than 100 pixels to it"):
         evaluate(tmp_path / "map.tif", made.labels, exclude=made.labels, buffer=100)
 
 

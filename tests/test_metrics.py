@@ -17,7 +17,7 @@ class                   n    PA %    UA %    F1 %
 low vegetation          8    75.0   100.0    85.7
 roof                    2   100.0    66.7    80.0
 soil                    0       -       -       -  no reference pixel: not measured
-unclassified            1  of the pixels above; errors
+unclassified            1  of the pixels above; errors (of all others 88.9 % are right)
 
 overall accuracy (OA)    80.0 %
 average accuracy (AA)    87.5 %  over 2 of 3 classes
@@ -153,6 +153,14 @@ def test_a_class_without_reference_pixels_is_not_measured_but_its_errors_count()
 def test_counts_of_a_large_map_do_not_overflow() -> None:
     confusion = np.array([[3_000_000_000, 0, 0], [0, 5_000_000_000, 0]])
     assert Accuracy(confusion=confusion, names=("a", "b")).kappa == pytest.approx(1.0)
+
+
+@given(pairs())
+def test_those_that_the_map_classifies_have_an_accuracy_of_their_own(pair: Pairs) -> None:
+    _, reference, predicted = pair
+    classified = predicted >= 0
+    expected = np.mean(reference[classified] == predicted[classified]) if classified.any() else np.nan
+    assert accuracy_of(pair).accuracy_where_classified == pytest.approx(expected, nan_ok=True)
 
 
 def test_text_is_an_aligned_table() -> None:

@@ -111,6 +111,11 @@ class Accuracy:
         return float(_ratio(self.correct.sum(), self.total))
 
     @property
+    def accuracy_where_classified(self) -> float:
+        """The same of those that the map classifies: what is left out may have no data, or lie beside the area."""
+        return float(_ratio(self.correct.sum(), self.total - self.unclassified))
+
+    @property
     def average_accuracy(self) -> float:
         """Mean producer's accuracy of the classes that occur in the reference: each weighs the same."""
         measured = self.producers_accuracy[self.n > 0]
@@ -149,6 +154,7 @@ class Accuracy:
             "kappa": _plain(self.kappa),
             "total": self.total,
             "unclassified": self.unclassified,
+            "accuracy_where_classified": _plain(self.accuracy_where_classified),
             "classes": [self._class_to_json(index) for index in range(len(self.names))],
             "confusion_matrix": self.confusion.tolist(),
         }
@@ -172,6 +178,8 @@ class Accuracy:
         body = [_text_row(name, width, int(n), values) for name, n, values in rows]
         if self.unclassified:
             body.append(f"{'unclassified':<{width}}  {self.unclassified:>9}  of the pixels above; errors")
+            if self.unclassified < self.total:
+                body[-1] += f" (of all others {_percent(self.accuracy_where_classified).strip()} % are right)"
         return "\n".join([head, *body, "", *self._summary()])
 
     def _summary(self) -> list[str]:
