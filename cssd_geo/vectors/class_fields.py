@@ -255,10 +255,12 @@ def _ids(
     if not distinct or not all(is_number(str(v)) for v in distinct):
         return _adopted(none, classes, fields, class_field)
     numbers = [int(v) for v in distinct]
-    if len(set(numbers)) == len(numbers) and numbers[0] >= 1 and numbers[-1] <= MAX_CLASS_ID:
+    distinct_numbers = len(set(numbers)) == len(numbers)
+    if distinct_numbers and numbers[0] >= 1 and numbers[-1] <= MAX_CLASS_ID:
         return list(numbers), ()
+    why = f"Ids in a map are 1 to {MAX_CLASS_ID}" if distinct_numbers else "Some classes are the same number"
     shown = listed(f"{old} → {new}" for new, old in enumerate(distinct, start=1))
-    return none, (f"Ids in a map are 1 to {MAX_CLASS_ID}, so the classes were renumbered, old → new: {shown}.",)
+    return none, (f"{why}, so the classes were renumbered, old → new: {shown}.",)
 
 
 def _adopted(
