@@ -24,15 +24,13 @@ from cssd_geo.maps.layer import LABELS_TAG
 from cssd_geo.maps.reach import pixels_across, receptive_field_of
 from cssd_geo.messages import listed
 from cssd_geo.reference import Pairs, pairs_at, read_reference
-from cssd_geo.vectors.class_fields import MAP_ID_FIELD, MAP_NAME_FIELD
+from cssd_geo.vectors.class_fields import MAP_ID_FIELD, MAP_NAME_FIELD, is_missing
 from cssd_geo.vectors.remapping import Remapping, read_remapping
 from cssd_geo.vectors.vector_files import field_names, is_vector, read_layer, require_vector
 from cssd_geo.vectors.vectors import holds_points
 
 _SQUARE_METRES = 10_000
 """In a hectare."""
-_EMPTY = ("None", "nan", "")
-"""How an attribute without a value reads."""
 _SAME_SIZE = 1.001
 """Pixels that are larger by less are as large as before: programs round transforms."""
 _LARGEST_BUFFER = 10_000
@@ -234,7 +232,7 @@ def _require_sample(
     if MAP_ID_FIELD not in field_names(reference, layer):
         return 0
     drawn_ids = read_layer(reference, layer).fields[MAP_ID_FIELD].tolist()
-    added = sum(str(value) in _EMPTY for value in drawn_ids)
+    added = sum(map(is_missing, drawn_ids))
     if added:
         raise LabelError(
             f"{added} of {len(drawn_ids)} points of {reference} were never drawn: their {MAP_ID_FIELD} is empty. "

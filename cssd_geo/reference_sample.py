@@ -77,8 +77,8 @@ def sample(
         size: pixels to draw. If None, as many as `standard_error` needs (Olofsson et al. 2014, eq. 13), and no
             fewer than `per_class_least` of each class.
         per_class_least: pixels of a rare class; the others share the rest by area. A class with fewer gives all.
-        standard_error: of the overall accuracy to aim at, a fraction.
-        users_accuracy: what to expect of each class, a fraction.
+        standard_error: of the overall accuracy to aim at, a fraction; without a `size` only.
+        users_accuracy: what to expect of each class, a fraction; likewise.
         seed: the same map and seed give the same pixels.
         overwrite: replace an output that exists.
 
@@ -91,6 +91,11 @@ def sample(
     target = Path(output)
     if not 0 <= seed <= _LARGEST_SEED:
         raise InputError(f"seed must be from 0 to {_LARGEST_SEED}, not {seed}")
+    if size is not None and (standard_error, users_accuracy) != (SAMPLE_STANDARD_ERROR, SAMPLE_USERS_ACCURACY):
+        raise InputError(
+            f"a size of {size} leaves nothing to find from a standard error and a user's accuracy: leave it or "
+            "them out"
+        )
     check_target(target, overwrite=overwrite, suffixes=(".gpkg",), inputs=[class_map])
     _require_closed(target)
     dataset = open_class_map(class_map)

@@ -78,6 +78,14 @@ def test_samples_that_cannot_train_or_leave_nothing_to_test_are_passed_over(fold
     assert "skipped, a class has fewer than 3 training pixels" not in done
     assert "| salinas | random | grid10 |" in done
     assert "| salinas | random | grid5 |" in done
+
+
+def test_a_split_that_holds_nothing_out_ends_no_run(folder: Path) -> None:
+    words = ("--seeds", "1330", "--methods", "random forest", "--splits", "apart", "random", "--distance", "400")
+    done = run(folder, *words)
+    assert "skipped, " in done
+    assert "'split': 'apart'" in done
+    assert "| salinas | random | 4 | random forest | 1 |" in done
     assert "| all |" not in done
 
 

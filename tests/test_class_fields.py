@@ -125,13 +125,19 @@ def test_whole_numbers_are_ids_as_text_too(values: list[Any], ids: dict[str, int
         ([-2, 10, 9], "-2 → 1, 9 → 2, 10 → 3"),
         (["0", "10", "9"], "0 → 1, 9 → 2, 10 → 3"),
         ([1, 65536, 1], "1 → 1, 65536 → 2"),
-        (["01", "1", "2"], "01 → 1, 1 → 2, 2 → 3"),
     ],
 )
 def test_numbers_that_no_map_can_hold_are_renumbered_and_told(values: list[Any], told: str) -> None:
     column = _read("k", k=values)
     assert set(_ids(column).values()) == {None}
     assert column.notes == (f"Ids in a map are 1 to 65535, so the classes were renumbered, old → new: {told}.",)
+
+
+def test_texts_that_are_one_number_are_renumbered_and_told() -> None:
+    column = _read("k", k=["01", "1", "2"])
+    assert set(_ids(column).values()) == {None}
+    told = "Some classes are the same number, so the classes were renumbered, old → new: 01 → 1, 1 → 2, 2 → 3."
+    assert column.notes == (told,)
 
 
 # Names

@@ -178,7 +178,7 @@ def _two_layers(folder: Path) -> Path:
     [
         (lambda f: f / "no.gpkg", "no.gpkg does not exist"),
         (_line, "line.gpkg holds 1 shapes but no area"),
-        (_two_layers, r"2 layers \(fields, lakes\): name one with --aoi-layer"),
+        (_two_layers, r"2 layers \(fields, lakes\): name one with --aoi-layer$"),
         (
             lambda f: write_polygons(f / "far.gpkg", [(pixel_box(500, 700, 9, 9), "in")]),
             "at columns 700 to 709 and rows 500 to 509, while the scene has 34 columns and 21 rows: check its CRS",

@@ -12,7 +12,7 @@ from scenes import pixel_box, write_polygons, write_raster
 
 from cssd_geo.errors import LabelError
 from cssd_geo.vectors.vector_files import field_names, is_vector, read_layer, read_layers
-from cssd_geo.vectors.vectors import read_shapes
+from cssd_geo.vectors.vectors import read_geometries, read_shapes
 
 A, B = pixel_box(3, 4, 6, 9), pixel_box(20, 30, 8, 5)
 PARTS = (".shp", ".shx", ".dbf", ".prj", ".cpg")
@@ -232,7 +232,9 @@ def test_which_of_several_layers_is_asked_and_said_how_all_are_read(tmp_path: Pa
     with pytest.raises(
         LabelError, match=r"2 layers \(forest, field\).*If each layer is a class: --class-field layer$"
     ):
-        read_layer(tmp_path / "l.kml", None)
+        read_shapes(tmp_path / "l.kml", layer=None, class_field=None)
+    with pytest.raises(LabelError, match=r"2 layers \(forest, field\): name one with --layer$"):
+        read_geometries(tmp_path / "l.kml", None)
     found = read_layers(tmp_path / "l.kml")
     assert found.fields["layer"].tolist() == ["forest", "field"]
     assert len(found.geometries) == 2

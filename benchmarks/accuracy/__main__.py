@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from public import PublicSceneError
 
 from cssd_geo.accuracy.splits import few_shot, separation, split_polygons
-from cssd_geo.errors import CssdGeoError
+from cssd_geo.errors import CssdGeoError, LabelError
 from cssd_geo.labels import Labels
 from cssd_geo.options import RECEPTIVE_FIELD
 from cssd_geo.training import LEAST_PIXELS
@@ -100,7 +100,11 @@ def _key(row: Row) -> tuple[Any, ...]:
 
 
 def _run(data: cubes.Labelled, case: Row, distance: int) -> Iterator[Row]:
-    train, test = _samples(data.labels, case, distance)
+    try:
+        train, test = _samples(data.labels, case, distance)
+    except LabelError as none:
+        print(f"skipped, {none}: {case}", flush=True)
+        return
     few = data.labels.select(train).counts().min() < LEAST_PIXELS
     if few or not len(test):
         why = f"a class has fewer than {LEAST_PIXELS} training pixels" if few else "no pixel is left to test"

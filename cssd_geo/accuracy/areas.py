@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cssd_geo.accuracy.metrics import Accuracy
 from cssd_geo.errors import InputError
+from cssd_geo.files.json_values import json_ready
 from cssd_geo.messages import listed
 
 Z_95 = 1.96
@@ -46,7 +47,7 @@ class Estimate:
     def to_json(self, index: tuple[int, ...] = ()) -> dict[str, float | None]:
         """Plain values of one figure; NaN, which JSON does not know, becomes None."""
         figures = {"value": self.value, "standard_error": self.standard_error, "half_width_95": self.half_width}
-        return {name: _plain(float(figure[index])) for name, figure in figures.items()}
+        return dict(json_ready({name: figure[index] for name, figure in figures.items()}))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -202,7 +203,7 @@ class AreaEstimates:
             "total_area": self.total_area,
             "overall_accuracy": self.overall_accuracy.to_json(),
             "classes": [self._class_to_json(index) for index in range(len(self.accuracy.names))],
-            "proportions": [[_plain(value) for value in row] for row in self.proportions.tolist()],
+            "proportions": json_ready(self.proportions.tolist()),
         }
 
     def _class_to_json(self, index: int) -> dict[str, Any]:
@@ -251,10 +252,6 @@ class AreaEstimates:
 
 def _estimate(value: ArrayLike, variance: ArrayLike) -> Estimate:
     return Estimate(value=np.asarray(value, np.float64), standard_error=np.sqrt(np.asarray(variance, np.float64)))
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else value
 
 
 def _text(value: ArrayLike, width: int, digits: int) -> str:

@@ -33,7 +33,7 @@ class Matching:
 
 
 def match_classes(
-    mapped: ClassTable, reference: ClassTable, map_name: str, reference_name: str, *, ids_given: bool = True
+    mapped: ClassTable, reference: ClassTable, map_name: str, reference_name: str, *, ids_given: bool
 ) -> Matching:
     """Match classes by name, or by id where one side has only numbers for names.
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv, stdtrit
 
 from cssd_geo.errors import InputError
+from cssd_geo.files.json_values import json_ready
 
 UNCLASSIFIED_INDEX = -1
 """Class index of a pixel that the map left unclassified."""
@@ -148,25 +149,26 @@ class Accuracy:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; NaN, which JSON does not know, becomes None."""
-        return {
-            "overall_accuracy": _plain(self.overall_accuracy),
-            "average_accuracy": _plain(self.average_accuracy),
-            "kappa": _plain(self.kappa),
+        facts = {
+            "overall_accuracy": self.overall_accuracy,
+            "average_accuracy": self.average_accuracy,
+            "kappa": self.kappa,
             "total": self.total,
             "unclassified": self.unclassified,
             "accuracy_where_classified": _plain(self.accuracy_where_classified),
             "classes": [self._class_to_json(index) for index in range(len(self.names))],
             "confusion_matrix": self.confusion.tolist(),
         }
+        return dict(json_ready(facts))
 
     def _class_to_json(self, index: int) -> dict[str, Any]:
         return {
             "name": self.names[index],
             "n": int(self.n[index]),
             "mapped": int(self.mapped[index]),
-            "producers_accuracy": _plain(self.producers_accuracy[index]),
-            "users_accuracy": _plain(self.users_accuracy[index]),
-            "f1": _plain(self.f1[index]),
+            "producers_accuracy": self.producers_accuracy[index],
+            "users_accuracy": self.users_accuracy[index],
+            "f1": self.f1[index],
         }
 
     def to_text(self) -> str:
@@ -257,10 +259,6 @@ def _ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
     quotient = np.full(over.shape, np.nan)
     np.divide(over, below, out=quotient, where=below > 0)
     return quotient
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
 
 
 def _percent(value: float) -> str:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from cssd_geo.files.json_values import json_ready
+
 BINS = 15
 
 
@@ -49,7 +51,5 @@ class Reliability:
         bins = zip(self.pixels.tolist(), self.confidence.tolist(), self.accuracy.tolist(), strict=True)
         return {
             "expected_calibration_error": self.expected_calibration_error,
-            "bins": [
-                {"pixels": n, "confidence": c if n else None, "accuracy": a if n else None} for n, c, a in bins
-            ],
+            "bins": [json_ready({"pixels": n, "confidence": c, "accuracy": a}) for n, c, a in bins],
         }

@@ -9,7 +9,7 @@ from cssd_geo.cli import options
 from cssd_geo.cli.clients import client_of
 from cssd_geo.cli.forecast import show
 from cssd_geo.cli.progress import PixelProgress
-from cssd_geo.errors import SceneError
+from cssd_geo.errors import InputError, SceneError
 from cssd_geo.options import ON_ERROR
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ def command(
     The map is a cloud-optimised GeoTIFF with colours and class names, and 0 where there is no data. If a run is
     stopped or killed, give the same command again: it resumes with the tiles that are left.
     """
+    if dry_run and (scheduler is not None or workers is not None):
+        raise InputError("--dry-run tries tiles on this machine alone: leave --scheduler and --workers out")
     from cssd_geo.classification import classify  # noqa: PLC0415 - so that --help does not wait for torch
     from cssd_geo.model import find_model, load_model  # noqa: PLC0415 - likewise
     from cssd_geo.products import open_scene  # noqa: PLC0415 - likewise

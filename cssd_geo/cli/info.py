@@ -47,7 +47,7 @@ def command(
     red, green and blue, or other bands if the scene does not cover those.
     """
     if Path(path).suffix == ".safetensors":
-        if model or quicklook or any(choice.values()):
+        if model or quicklook or any(value is not None and value is not False for value in choice.values()):
             raise InputError(f"{path} is a model; the options of scenes have no meaning for it: leave them out")
         from cssd_geo.model_info import describe_model  # noqa: PLC0415 - --help does not wait for torch
 

@@ -11,6 +11,7 @@ from cssd_geo.accuracy.metrics import Accuracy, clustered_interval, confusion_ma
 from cssd_geo.accuracy.reliability import Reliability
 from cssd_geo.calibration import cross_fitted
 from cssd_geo.classes import ClassTable
+from cssd_geo.files.json_values import json_ready
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -96,11 +97,10 @@ class HoldOut:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
-        low, high = (None if np.isnan(end) else end for end in self.interval)
         return {
             "split": self.description,
             "apart": self.apart,
-            "map": self.map.to_json() | {"overall_accuracy_95": [low, high]},
+            "map": self.map.to_json() | {"overall_accuracy_95": json_ready(self.interval)},
             "reliability": self.reliability.to_json(),
             "main": self.main.to_json(),
             "spectral": self.spectral.to_json(),

@@ -159,7 +159,7 @@ def _tells_no_class(name: str, column: NDArray[Any]) -> bool:
 
 
 def _is_unique(column: NDArray[Any]) -> bool:
-    return len(_distinct(column)) == sum(not _is_missing(value) for value in column.tolist())
+    return len(_distinct(column)) == sum(not is_missing(value) for value in column.tolist())
 
 
 def _says_class(name: str) -> bool:
@@ -178,7 +178,7 @@ def _squash(name: str) -> str:
 
 
 def _distinct(column: NDArray[Any]) -> list[str]:
-    return sorted({str(value) for value in column.tolist() if not _is_missing(value)})
+    return sorted({str(value) for value in column.tolist() if not is_missing(value)})
 
 
 def _describe(fields: Fields) -> str:
@@ -200,7 +200,7 @@ def _values(column: NDArray[Any], field: str) -> NDArray[Any]:
     return np.array([_value(value, field) for value in column.tolist()], object)
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     """Null, NaN, or a text that is empty or white space."""
     if isinstance(value, str):
         return not value.strip()
@@ -208,7 +208,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _value(value: Any, field: str) -> str | int | None:
-    if _is_missing(value):
+    if is_missing(value):
         return None
     if isinstance(value, bool):
         return str(value).lower()
@@ -255,10 +255,12 @@ def _ids(
     if not distinct or not all(is_number(str(v)) for v in distinct):
         return _adopted(none, classes, fields, class_field)
     numbers = [int(v) for v in distinct]
-    if len(set(numbers)) == len(numbers) and numbers[0] >= 1 and numbers[-1] <= MAX_CLASS_ID:
+    distinct_numbers = len(set(numbers)) == len(numbers)
+    if distinct_numbers and numbers[0] >= 1 and numbers[-1] <= MAX_CLASS_ID:
         return list(numbers), ()
+    why = f"Ids in a map are 1 to {MAX_CLASS_ID}" if distinct_numbers else "Some classes are the same number"
     shown = listed(f"{old} → {new}" for new, old in enumerate(distinct, start=1))
-    return none, (f"Ids in a map are 1 to {MAX_CLASS_ID}, so the classes were renumbered, old → new: {shown}.",)
+    return none, (f"{why}, so the classes were renumbered, old → new: {shown}.",)
 
 
 def _adopted(

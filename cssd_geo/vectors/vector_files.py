@@ -109,17 +109,18 @@ def _is_vector_by_another_name(path: Path) -> bool:
     return True
 
 
-def read_layer(path: str | Path, layer: str | None) -> Layer:
+def read_layer(path: str | Path, layer: str | None, *, or_else: str = "") -> Layer:
     """Read a layer with its attributes.
 
     Args:
         path: a vector that GDAL reads, or a zip with one.
         layer: needed where there are several with geometries.
+        or_else: what else to do where there are several, for the message.
 
     Raises:
         LabelError: if there is no such layer, it has no geometries, or it cannot be read.
     """
-    with _opened(path, layer, _places(path)) as (place, notes):
+    with _opened(path, layer, _places(path), or_else) as (place, notes):
         return _layer_at(path, place, notes)
 
 
@@ -216,15 +217,15 @@ def field_names(path: str | Path, layer: str | None) -> tuple[str, ...]:
 
 @contextmanager
 def _opened(
-    path: str | Path, layer: str | None, places: dict[str, _Place]
+    path: str | Path, layer: str | None, places: dict[str, _Place], or_else: str = ""
 ) -> Iterator[tuple[_Place, tuple[str, ...]]]:
     """Lend a layer to read: of a shapefile without a fitting index, one with an index that was made for it."""
     if not (Path(path).suffix.lower() == ".shp" and Path(path).is_file()) or has_fitting_index(Path(path)):
-        yield _choose(path, places, layer), ()
+        yield _choose(path, places, layer, or_else), ()
         return
     with reindexed(Path(path)) as repaired:
         note = f"{Path(path).name} has no index (.shx) that fits it: one was made for reading, from its shapes."
-        yield _choose(path, _native(str(repaired)), layer), (note,)
+        yield _choose(path, _native(str(repaired)), layer, or_else), (note,)
 
 
 def _places(path: str | Path) -> dict[str, _Place]:
@@ -303,7 +304,7 @@ def _zipped(path: str | Path, members: list[str]) -> dict[str, _Place]:
     return {name if times[name] == 1 else f"{member}:{name}": place for member, name, place in found}
 
 
-def _choose(path: str | Path, places: dict[str, _Place], wanted: str | None) -> _Place:
+def _choose(path: str | Path, places: dict[str, _Place], wanted: str | None, or_else: str) -> _Place:
     if wanted in places:
         return places[str(wanted)]
     mapped = _with_geometries(places)
@@ -313,5 +314,6 @@ def _choose(path: str | Path, places: dict[str, _Place], wanted: str | None) -> 
         raise LabelError(f"{path} holds no layer: it is empty or damaged, save it anew in your GIS")
     if wanted is not None:
         raise LabelError(f"{path} has no layer {wanted!r}; choose --layer from: {listed(places)}")
-    together = f". If each layer is a class: --class-field {LAYER_FIELD}" if len(mapped) > 1 else ""
-    raise LabelError(f"{path} has {len(places)} layers ({listed(places)}): name one with --layer{together}")
+    raise LabelError(
+        f"{path} has {len(places)} layers ({listed(places)}): name one with --layer{or_else if mapped else ''}"
+    )

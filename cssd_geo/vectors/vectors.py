@@ -45,7 +45,8 @@ def read_shapes(path: str | Path, *, layer: str | None, class_field: str | None)
         LabelError: if there is no such layer or field, or no geometry, or a value is no class.
     """
     together = layer is None and class_field == LAYER_FIELD
-    found = read_layers(path) if together else read_layer(path, layer)
+    or_else = f". If each layer is a class: --class-field {LAYER_FIELD}"
+    found = read_layers(path) if together else read_layer(path, layer, or_else=or_else)
     usable = _usable(found.geometries)
     if not usable.any():
         raise LabelError(
