@@ -155,7 +155,7 @@ class Accuracy:
             "kappa": self.kappa,
             "total": self.total,
             "unclassified": self.unclassified,
-            "accuracy_where_classified": _plain(self.accuracy_where_classified),
+            "accuracy_where_classified": self.accuracy_where_classified,
             "classes": [self._class_to_json(index) for index in range(len(self.names))],
             "confusion_matrix": self.confusion.tolist(),
         }
