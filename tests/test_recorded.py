@@ -83,7 +83,7 @@ def test_what_cannot_be_recorded_is_computed_step_by_step(
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("no memory left")
 
-    monkeypatch.setattr(classifier.network, "at_once", full)
+    monkeypatch.setattr(classifier.network, "in_one_piece", full)
     classifier.rehearse(scene, plan, PARTS)
     assert "step by step" in caplog.text
     assert "no memory left" in caplog.text
