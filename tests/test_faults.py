@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+import xarray as xr
 from click.testing import CliRunner, Result
 from crashing import write_scene
 from hypothesis import HealthCheck, given, settings
@@ -600,11 +601,11 @@ def test_a_full_disk_while_outputs_are_made(scene: Path, tmp_path: Path, undistu
         require_end(disk, undisturbed)
 
 
-def run_until_assembled(disk: Path, leave: int) -> Callable[[unfinished.Unfinished], None]:
+def run_until_assembled(disk: Path, leave: int) -> Callable[..., None]:
     check = unfinished.Unfinished.require_whole
 
-    def check_and_fill(self: unfinished.Unfinished) -> None:
-        check(self)
+    def check_and_fill(self: unfinished.Unfinished, guard: Callable[[], None]) -> None:
+        check(self, guard)
         fill(disk, leave)
 
     return check_and_fill
@@ -744,3 +745,19 @@ def test_every_fault_of_the_table_has_its_test() -> None:
     assert len(named) > 20
     there = {name for path in root.glob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())}
     assert named <= there, named - there
+
+
+def test_a_change_in_any_file_of_a_large_store_discards_what_was_done(tmp_path: Path) -> None:
+    data = xr.Dataset({"refl": (("wavelength", "y", "x"), np.ones((5, 40, 40), np.float32))})
+    data = data.assign_coords(wavelength=("wavelength", [450.0, 550, 650, 750, 850], {"units": "nm"}))
+    data.to_zarr(tmp_path / "s.zarr", encoding={"refl": {"chunks": (5, 4, 4)}}, zarr_format=2)
+    chunks = sorted((tmp_path / "s.zarr" / "refl").glob("0.*"))
+
+    def change() -> None:
+        for chunk in chunks[:3]:
+            chunk.write_bytes(chunk.read_bytes() + b" ")
+
+    with pytest.raises(SceneError, match="has been discarded"):
+        run(tmp_path / "s.zarr", on_tile=after(1, change))
+    assert not (tmp_path / "map.tif").exists()
+    assert not unfinished.folder_of(tmp_path / "map.tif").exists()

@@ -83,10 +83,8 @@ def plan_job(
         SceneError: if the scene cannot be read, or its bands do not cover the model's.
     """
     scene = recognise_scale(scene, model)
-    classifier, files = (
-        TileClassifier(model, scene, where.classifier_device, where.precision),
-        SceneFiles.of(scene),
-    )
+    classifier = TileClassifier(model, scene, where.classifier_device, where.precision)
+    files = SceneFiles.of(scene)
     return Job(
         scene=scene,
         files=files,

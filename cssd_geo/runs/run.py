@@ -70,11 +70,11 @@ class Run:
         self._target = self._layers["class_map"].path
         there = folder_of(self._target).exists()  # which of those that exist are ours, only the journal can tell
         job.check_targets(overwrite=options.overwrite or (there and not options.restart))
-        self._raw, scene = job.raw, job.scene
-        self._watch = SceneWatch(scene, job.files)
+        self._raw = job.raw
+        self._watch = SceneWatch(job.scene, job.files)
         self._unfinished = Unfinished(self._target, self._raw, guard=self._watch.check)
         self._identity = SceneIdentity(key=None, digest=None)
-        self._tolerant = Tolerant(scene) if options.on_error == "skip" else None
+        self._tolerant = Tolerant(job.scene) if options.on_error == "skip" else None
         self.pixels: dict[str, int] = {}
         """Of each class by name, once the map is assembled; all others under "unclassified"."""
         self.pixels_done = 0
@@ -156,8 +156,7 @@ class Run:
             OutputError: if tiles are missing, a raster cannot be written, or a target has come to be meanwhile.
             SceneError: if the scene has changed since the run began.
         """
-        self._unfinished.require_whole()
-        self._watch.check(all_files=True)
+        self._unfinished.require_whole(partial(self._watch.check, all_files=True))
         with self._job.where.busy.at("writing"), ExitStack() as stack:
             grid, token = self._scene.map_grid, self._token
             writers = {

@@ -206,15 +206,15 @@ class Unfinished:
                 found[:, *tile.core.slices_in(window)] = layer.read(tile, rows)[..., cols]
         return found
 
-    def require_whole(self) -> None:
-        """Check that all tiles are done, and that the disk has kept them.
+    def require_whole(self, guard: Callable[[], None] | None = None) -> None:
+        """Check that all tiles are done, and that the disk has kept them; `guard` takes a last, longer look.
 
         Raises:
             OutputError: if not; those that it lost are done no more.
             SceneError: if the guard says so.
         """
         self.commit()
-        self._check()
+        self._check(guard)
         with self.failures("read back"):
             self._tiles = {index: entry for index, entry in self._tiles.items() if self._is_kept(entry)}
         if len(self._tiles) < len(self.plan):
@@ -315,13 +315,13 @@ class Unfinished:
         found = {part: layer.checksum(tile) for part, layer in self._layers.items()}
         return bool(found == entry["checksums"])
 
-    def _check(self) -> None:
+    def _check(self, guard: Callable[[], None] | None = None) -> None:
         if not self._lock.in_place():
             raise OutputError(
                 f"{self.folder} has been removed or moved while tiles were written to it: start again"
             )
         try:
-            self._guard()
+            (guard or self._guard)()
         except SceneError:
             self._keep = False
             raise

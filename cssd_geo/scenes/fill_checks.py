@@ -118,7 +118,10 @@ def empty_band_notes(scene: Scene, bands: NDArray[np.intp]) -> tuple[str, ...]:
         scene: what was classified.
         bands: indexes from 0 of those that a model needs.
     """
-    empty = sample_pixels(scene, bands).empty
+    try:
+        empty = sample_pixels(scene, bands).empty
+    except SceneError:  # a scene that cannot be read has an empty map, and its blocks are told of
+        return ()
     if empty.all() or not empty.any():
         return ()
     numbers = [int(number) for number in scene.band_numbers[bands[empty]]]
