@@ -139,8 +139,8 @@ def evaluate(
     notes += () if found.strays is None else found.strays.notes("reference pixels")
     notes += () if excluded is None else tuple(excluded.notes(left, left + int(confusion.sum())))
     accuracy = Accuracy(confusion=confusion, names=matching.names)
-    notes += _missing_notes(accuracy, matching)
     if not stratified:
+        notes += _missing_notes(accuracy, matching)
         notes += strays.notes(f"compared pixels of {Path(class_map).name}")
         return Evaluation(accuracy=accuracy, notes=(*notes, *_sample_notes(reference, layer)))
     areas, strays = _areas(dataset, grid, mapped, matching, accuracy)
