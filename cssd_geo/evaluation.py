@@ -130,11 +130,8 @@ def evaluate(
     strays = Strays(mapped, dataset.nodata)
     confusion, left = _compare(found.pairs, matching, strays, excluded)
     if not confusion.sum():
-        reason = "check that they overlap"
-        if excluded is not None and left:
-            near = f"nearer than {excluded.distance} pixels to it" if excluded.distance else "covered by it"
-            reason = f"all are left out by {exclude}, {near}"
-        raise LabelError(f"{reference} has no pixel to compare with {class_map}: {reason}")
+        why = _why_none(exclude, excluded if left else None)
+        raise LabelError(f"{reference} has no pixel to compare with {class_map}: {why}")
     notes = (*_training_notes(dataset, reference), *found.notes, *numbering_note(mapped, found.table))
     notes += () if found.strays is None else found.strays.notes("reference pixels")
     notes += () if excluded is None else tuple(excluded.notes(left, left + int(confusion.sum())))
@@ -179,6 +176,14 @@ def _compare(
         confusion += confusion_matrix(truth[counted], mapped, len(matching.names))
         left += int(labelled.sum() - counted.sum())
     return confusion, left
+
+
+def _why_none(exclude: str | Path | None, excluded: _Excluded | None) -> str:
+    """Why no pixel counts; `excluded` only where it has left some out."""
+    if excluded is None:
+        return "check that they overlap"
+    near = f"nearer than {excluded.distance} pixels to it" if excluded.distance else "covered by it"
+    return f"all are left out by {exclude}, {near}"
 
 
 def _missing_notes(accuracy: Accuracy, matching: Matching) -> tuple[str, ...]:

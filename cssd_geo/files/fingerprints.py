@@ -20,14 +20,14 @@ def fingerprint(path: str | Path) -> str:
     folder = Path(path)
     if not folder.is_dir():
         return _of_file(folder)
-    named = [f"{file.relative_to(folder).as_posix()} {file.stat().st_size}" for file in files_in(folder)]
-    read = [_of_file(file) for file in looked_into(folder)]
+    files = files_in(folder)
+    named = [f"{file.relative_to(folder).as_posix()} {file.stat().st_size}" for file in files]
+    read = [_of_file(file) for file in looked_into(files)]
     return hashlib.sha256("\n".join(named + read).encode()).hexdigest()
 
 
-def looked_into(path: Path) -> list[Path]:
-    """Files of which a fingerprint reads the content: a file itself, of a folder some, spread over it."""
-    files = files_in(path)
+def looked_into(files: list[Path]) -> list[Path]:
+    """Those of `files_in` of which a fingerprint reads the content: some, spread over them."""
     return files[:: -(-len(files) // _PIECES) or 1]
 
 

@@ -41,12 +41,10 @@ def absolute(place: str) -> str:
 
 def file_name(place: str | Path) -> str:
     """Return the last part; of an address without its query, which may hold a signature; scene.nc:reflectance."""
+    if is_address(place):
+        return str(place).partition("?")[0].rstrip("/").rpartition("/")[2]
     named = _part(place)
-    if named is not None and not is_address(place):
-        return f"{Path(named.file).name}:{named.part}"
-    if not is_address(place):
-        return Path(place).name
-    return str(place).partition("?")[0].rstrip("/").rpartition("/")[2]
+    return Path(place).name if named is None else f"{Path(named.file).name}:{named.part}"
 
 
 def _part(place: str | Path) -> _Part | None:

@@ -12,12 +12,7 @@ import numpy as np
 import xarray as xr
 
 from cssd_geo.errors import SceneError
-from cssd_geo.formats.cf_axes import (
-    SpectralVariable,
-    spectral_variable,
-    spectral_variables,
-    wavelengths_elsewhere,
-)
+from cssd_geo.formats.cf_axes import SpectralVariable, spectral_variable, spectral_variables, wavelengths_elsewhere
 from cssd_geo.formats.cf_grids import grid_of_variable, places_of_variable
 from cssd_geo.formats.cf_values import no_data_of, scale_of
 from cssd_geo.formats.saved_cubes import as_saved, saved_cube
@@ -123,10 +118,12 @@ def scene_of_variable(
 
 def _as_raster(store: Store) -> str:
     """One sentence on what to do with a cube that is not read as it is; empty if there is none."""
-    cubes = [(path, variable) for path, variable in store.variables() if variable.ndim > 2]  # noqa: PLR2004 - maps
-    if not store.path.is_dir() and "Band1" in store.groups["/"].variables:
+    if store.path.is_dir():
+        return ""
+    if "Band1" in store.groups["/"].variables:
         return f" GDAL wrote it, a variable for each band: gdal_translate {store.path} scene.tif makes one scene"
-    if not cubes or store.path.is_dir():
+    cubes = [(path, variable) for path, variable in store.variables() if variable.ndim > 2]  # noqa: PLR2004 - maps
+    if not cubes:
         return ""
     if any("wavelengths" in variable.attrs for _, variable in store.variables()):
         return (

@@ -51,8 +51,9 @@ class SceneIdentity:
             return cls(key=None, digest=None)
         if scene.path is None:
             return cls(key=None, digest=_digest({"name": scene.name} | reading))
-        part = {"the part of the file": scene.name.removeprefix(scene.path.name)}
-        key = _contents(scene, files or SceneFiles.of(scene)) | reading | {k: v for k, v in part.items() if v}
+        key = _contents(scene, files or SceneFiles.of(scene)) | reading
+        if part := scene.name.removeprefix(scene.path.name):
+            key["the part of the file"] = part
         return cls(key=key, digest=_digest(key))
 
 
@@ -72,9 +73,9 @@ class SceneWatch:
     def __init__(self, scene: Scene, files: SceneFiles | None = None) -> None:
         """Look at its files (None: those that are found now) as they are now."""
         files = files or SceneFiles.of(scene)
-        places = (*files.scene, *files.mask)
-        self._name, self._often = scene.name, {file for path in places for file in looked_into(path)}
-        self._states = {file: _state(file) for path in places for file in files_in(path)}
+        places = [files_in(path) for path in (*files.scene, *files.mask)]
+        self._name, self._often = scene.name, {file for place in places for file in looked_into(place)}
+        self._states = {file: _state(file) for place in places for file in place}
         self._said = {file: _content(file, scene.name, copied=True) for file in self._states if is_side_file(file)}
 
     def check(self, *, all_files: bool = False) -> None:

@@ -84,14 +84,14 @@ def plan_job(
     """
     scene = recognise_scale(scene, model)
     classifier = TileClassifier(model, scene, where.classifier_device, where.precision)
-    files = SceneFiles.of(scene)
+    files, memory = SceneFiles.of(scene), classifier.memory_for(scene, memory)
     return Job(
         scene=scene,
         files=files,
         classifier=classifier,
         where=where,
         tile_size=tile_size,
-        memory=classifier.memory_for(scene, memory),
+        memory=memory,
         plan=classifier.plan(scene, tile_size, memory),
         layers=layers_of(outputs, scene, files, model, precision_name(where.precision)),
         notes=scene.notes + classifier.notes + fill_notes(scene, classifier.bands),
