@@ -4,6 +4,7 @@ import json
 from collections import deque
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import rasterio
@@ -25,6 +26,7 @@ from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.engine.streaming import read_tiles
 from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.products import open_scene
+from cssd_geo.tiles import Window
 
 SMALL = NetworkConfig(bands=9, classes=4, window=5, spectral_features=16, spatial_features=5)
 
@@ -77,6 +79,15 @@ def test_operations_are_those_of_the_products() -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+def test_made_scenes_differ_in_nothing_but_their_layout(layout: str, tmp_path: Path) -> None:
+    window, bands = Window(row=0, col=0, height=300, width=300), np.arange(3)
+    made, other = (open_scene(made_scene(tmp_path / name, name, bands=3, size=300)) for name in (layout, "tiff"))
+    assert (made.grid, made.dtype, made.nodata.tolist()) == (other.grid, other.dtype, other.nodata.tolist())
+    assert (made.scale.tolist(), len(made.bands)) == (other.scale.tolist(), len(other.bands))
+    np.testing.assert_array_equal(made.read(window, bands)[0], other.read(window, bands)[0])
+
+
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout != "netcdf"])
 def test_made_scenes_are_stored_as_their_layout_says(layout: str, tmp_path: Path) -> None:
     with rasterio.open(made_scene(tmp_path / "scene", layout, bands=3, size=300)) as dataset:
         assert dataset.shape == (300, 300)
@@ -87,6 +98,13 @@ def test_made_scenes_are_stored_as_their_layout_says(layout: str, tmp_path: Path
         wanted = {"envi-bil": "LINE", "envi-bsq": "BAND", "tiff-strips": "BAND"}.get(layout, "PIXEL")
         assert dataset.interleaving.value == wanted
         assert dataset.read().std() > 100
+
+
+def test_a_made_netcdf_is_stored_as_products_are(tmp_path: Path) -> None:
+    with h5py.File(made_scene(tmp_path / "scene", "netcdf", bands=60, size=300)) as file:
+        cube = file["reflectance"]
+        assert (cube.shape, cube.chunks) == ((300, 300, 60), (256, 256, 50))
+        assert (cube.compression, cube.shuffle) == ("gzip", True)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

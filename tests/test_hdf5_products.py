@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pickle
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -37,7 +38,7 @@ from test_xml_products import assert_the_same
 from cssd_geo.classification import classify
 from cssd_geo.cli import main
 from cssd_geo.errors import SceneError
-from cssd_geo.formats import hdf5
+from cssd_geo.formats import hdf5_cubes
 from cssd_geo.formats import neon as neon_format
 from cssd_geo.formats.hdf5 import Hdf5Source, Part
 from cssd_geo.products import open_scene
@@ -398,18 +399,27 @@ def test_other_hdf5_files_are_no_products(tmp_path: Path) -> None:
 
 
 AXES = ("byx", "yxb", "ybx")
+FILTERS: dict[str, dict[str, Any]] = {
+    "deflated": {"compression": "gzip"},
+    "shuffled": {"compression": "gzip", "shuffle": True},
+    "checked": {"compression": "gzip", "shuffle": True, "fletcher32": True},
+    "packed otherwise": {"compression": "lzf"},
+    "plain": {},
+}
 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same cube in three orders of axes, whole and in chunks, big-endian once; flags at some values."""
+    """The same cube in three orders of axes, whole and in chunks, big-endian too; flags at some values."""
     path = tmp_path_factory.mktemp("stored") / "cubes.h5"
     cube = coordinates(7)
     with h5py.File(path, "w") as file:
         for axes in AXES:
             values = cube.transpose(["byx".index(axis) for axis in axes])
             chunks = tuple({"b": 3, "y": 4, "x": 5}[axis] for axis in axes)
-            file.create_dataset(f"{axes} chunked", data=values, chunks=chunks, compression="gzip")
+            for kind, filters in FILTERS.items():
+                stored = values.astype(">i2") if kind == "shuffled" else values
+                file.create_dataset(f"{axes} {kind}", data=stored, chunks=chunks, **filters)
             file[f"{axes} whole"] = values.astype(">i2")
             file[f"{axes} flags"] = (values % 7 == 0).astype(np.uint8) * 2
     return path
@@ -419,10 +429,17 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(data=st.data())
 def test_any_window_of_any_bands_equals_numpys(stored: Path, data: st.DataObject) -> None:
     axes, other = data.draw(st.sampled_from(AXES)), data.draw(st.sampled_from(AXES))
-    kinds = st.sampled_from(["chunked", "whole"])
+    kinds = st.sampled_from([*FILTERS, "whole"])
     first = tuple(data.draw(st.lists(st.integers(0, 6), min_size=1, max_size=4, unique=True)))
     parts = [
-        Part(dataset=f"{axes} {data.draw(kinds)}", axes=axes, bands=first, flags=f"{axes} flags", bad_flags=3),
+        Part(
+            dataset=f"{axes} {data.draw(kinds)}",
+            axes=axes,
+            bands=first,
+            flags=f"{axes} flags",
+            bad_flags=3,
+            fill=-1,
+        ),
         Part(dataset=f"{other} {data.draw(kinds)}", axes=other, bands=(5, 0, 2)),
     ]
     whole = np.concatenate(
@@ -432,10 +449,12 @@ def test_any_window_of_any_bands_equals_numpys(stored: Path, data: st.DataObject
     height, width = data.draw(st.integers(1, HEIGHT - row)), data.draw(st.integers(1, WIDTH - col))
     bands = np.array(data.draw(st.lists(st.integers(0, len(whole) - 1), min_size=1, max_size=5)), np.intp)
     window = Window(row=row, col=col, height=height, width=width)
-    source = Hdf5Source(str(stored), parts, -1)
-    assert source.shape == whole.shape
+    source = Hdf5Source(str(stored), parts)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hdf5, "_PIECE_BYTES", data.draw(st.sampled_from([2, 100, 1 << 20])))
+        patch.setattr(hdf5_cubes, "_PIECE_BYTES", data.draw(st.sampled_from([2, 100, 1 << 20])))
+        patch.setattr(hdf5_cubes, "WORTH_A_THREAD", data.draw(st.sampled_from([0, 1 << 20])))
+        patch.setattr(hdf5_cubes, "decoders", lambda _: 3)
+        assert source.shape == whole.shape
         out = np.zeros((len(bands), height, width), source.dtype)
         source.read(window, bands, out)
     np.testing.assert_array_equal(out, whole[bands][:, *window.slices])
@@ -465,15 +484,67 @@ def test_the_source_says_how_it_is_stored(neon: Path, tmp_path: Path) -> None:
     assert raw.decoding_bytes > 0
 
 
-def test_damage_found_while_reading_names_the_place(neon: Path) -> None:
+@pytest.fixture(params=["by HDF5", "here"])
+def decoded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks are decoded by HDF5, as small ones are, and here."""
+    monkeypatch.setattr(hdf5_cubes, "WORTH_A_THREAD", 0 if request.param == "here" else 1 << 30)
+
+
+@pytest.mark.usefixtures("decoded")
+@pytest.mark.parametrize("damage", ["zeros", "cut off", "another checksum", "more than a chunk"])
+def test_damage_found_while_reading_names_the_place(neon: Path, damage: str) -> None:
+    with h5py.File(neon, "r+") as file:
+        chunks = file[f"{SITE}/Reflectance_Data"].id
+        _, stored = chunks.read_direct_chunk((4, 0, 0))
+        inflated = zlib.decompress(stored)
+        spoilt = {
+            "zeros": bytes(len(stored)),
+            "cut off": stored[: len(stored) // 2],
+            "another checksum": stored[:-1] + bytes([stored[-1] ^ 1]),
+            "more than a chunk": zlib.compress(inflated + bytes(10_000)),
+        }
+        chunks.write_direct_chunk((4, 0, 0), spoilt[damage])
     scene = open_scene(neon)
-    with h5py.File(neon) as file:
-        place = file[f"{SITE}/Reflectance_Data"].id.get_chunk_info(0)
-    content = bytearray(neon.read_bytes())
-    content[place.byte_offset : place.byte_offset + place.size] = bytes(place.size)
-    neon.write_bytes(content)
-    with pytest.raises(SceneError, match=r"Reflectance_Data, cannot be read at row 0, column 0 \(.* pixels\)"):
+    if damage == "more than a chunk":  # the rest of which HDF5 leaves out
+        np.testing.assert_array_equal(everything(scene)[0], coordinates(6))
+        return
+    with pytest.raises(SceneError, match=r"Reflectance_Data, cannot be read at row \d, column 0 \(.* pixels\)"):
         everything(scene)
+
+
+@pytest.mark.usefixtures("decoded")
+def test_chunks_may_be_missing_or_stored_without_a_filter(neon: Path) -> None:
+    with h5py.File(neon, "r+") as file:
+        cubes = file[SITE]
+        whole = cubes["Reflectance_Data"]
+        sparse = cubes.create_dataset(
+            "Sparse", whole.shape, whole.dtype, chunks=whole.chunks, compression="gzip", fillvalue=7
+        )
+        plain = np.full(whole.chunks, 5, np.int16)
+        sparse.id.write_direct_chunk((0, 5, 3), plain.tobytes(), filter_mask=1)
+        sparse[4:8, 0:5, 0:3] = whole[4:8, 0:5, 0:3]
+    expected = np.full((6, HEIGHT, WIDTH), 7)
+    expected[3:, :4, 5:10] = 5
+    expected[:3, 4:8, :5] = coordinates(6)[:3, 4:8, :5]
+    source = Hdf5Source(str(neon), [Part(dataset=f"{SITE}/Sparse", axes="yxb", bands=tuple(range(6)))])
+    out = np.zeros((6, HEIGHT, WIDTH), np.int16)
+    source.read(WHOLE, np.arange(6), out)
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_as_many_threads_decode_as_chunks_are_worth(neon: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def threads(chunks: tuple[int, int, int], **filters: Any) -> int:
+        with h5py.File(neon, "r+") as file:
+            file.create_dataset("new", (200, 200, 200), np.float32, chunks=chunks, **filters)
+            found = hdf5_cubes.StoredCube(file["new"], "yxb").decoders
+            del file["new"]
+        return found
+
+    monkeypatch.setattr("cssd_geo.scenes.sources.processors", lambda: 6)
+    assert threads((50, 50, 50), compression="gzip") == 6
+    assert threads((200, 200, 200), compression="gzip", shuffle=True) == 5, "160 MB of 32 MB each"
+    assert threads((5, 50, 50), compression="gzip") == 1
+    assert threads((50, 50, 50), compression="lzf") == threads((50, 50, 50)) == 1
 
 
 @settings(max_examples=100, deadline=None)

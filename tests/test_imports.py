@@ -45,8 +45,8 @@ scenes    scene
 scenes    previews scene_files unreadable
 scenes    fill_checks
 scenes    scene_checks
-formats   hdf5_files xml_products
-formats   stores
+formats   hdf5_chunks hdf5_files xml_products
+formats   hdf5_cubes stores
 formats   cf_axes desis enmap hdf5
 formats   cf_grids cf_values neon prisma saved_cubes
 formats   cf

@@ -20,6 +20,7 @@ from cssd_geo.bands import Bands
 from cssd_geo.calibration import Calibration
 from cssd_geo.classes import ClassTable
 from cssd_geo.errors import InputError, ModelFileError, OutputError
+from cssd_geo.files import fingerprints
 from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.files.json_values import json_ready
 from cssd_geo.model import Model, find_model, load_model
@@ -410,3 +411,20 @@ def test_a_fingerprint_tells_files_apart(tmp_path: Path) -> None:
     assert fingerprint(path) != first
     path.write_bytes(b"")
     assert len(fingerprint(path)) == 64
+
+
+def test_a_fingerprint_of_a_folder_reads_no_more_than_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprints, "_PIECE", 10)
+    for files, seen in ((2, 320), (60, 10), (500, 10)):
+        folder = tmp_path / str(files)
+        folder.mkdir()
+        for number in range(files):
+            (folder / f"{number:03}").write_bytes(bytes(1000))
+        before, found = fingerprint(folder), []
+        for place in range(1000):
+            (folder / "000").write_bytes(bytes(place) + b"x" + bytes(999 - place))
+            found.append(fingerprint(folder) != before)
+        assert found[:10] == [True] * 10
+        assert sum(found) == seen

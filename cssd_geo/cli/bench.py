@@ -14,7 +14,7 @@ from cssd_geo.cli import options
 if TYPE_CHECKING:
     from cssd_geo.bench.rates import FileRates, NetworkRates
 
-_LAYOUTS = ("tiff", "tiff-deflate", "tiff-zstd", "tiff-strips", "envi-bil", "envi-bsq", "envi-bip")
+_LAYOUTS = ("tiff", "tiff-deflate", "tiff-zstd", "tiff-strips", "envi-bil", "envi-bsq", "envi-bip", "netcdf")
 
 
 @click.command("bench", short_help="Measure how fast this machine classifies.")

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 _PIECES = 64
-"""Of a file, or files of a folder, that are looked into; they are spread over it."""
+"""Of a file, or of files of a folder, that are looked into; they are spread over it."""
 _PIECE = 1 << 20
 """Bytes."""
 
@@ -12,17 +12,19 @@ _PIECE = 1 << 20
 def fingerprint(path: str | Path) -> str:
     """SHA-256 of a file's size and of up to 64 pieces of 1 MiB spread over it: quick for files of any size.
 
-    Of a folder, such as a Zarr store: of the names and sizes of its files, and of 64 files spread over them.
+    Of a folder, such as a Zarr store: of the names and sizes of its files, and of 64 such pieces of files that are
+    spread over them.
 
     Raises:
         OSError: if it cannot be read.
     """
     folder = Path(path)
     if not folder.is_dir():
-        return _of_file(folder)
+        return _of_file(folder, _PIECES)
     files = files_in(folder)
     named = [f"{file.relative_to(folder).as_posix()} {file.stat().st_size}" for file in files]
-    read = [_of_file(file) for file in looked_into(files)]
+    some = looked_into(files)
+    read = [_of_file(file, _PIECES // len(some)) for file in some]
     return hashlib.sha256("\n".join(named + read).encode()).hexdigest()
 
 
@@ -36,10 +38,10 @@ def files_in(path: Path) -> list[Path]:
     return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
-def _of_file(path: Path) -> str:
+def _of_file(path: Path, pieces: int) -> str:
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
-    starts = sorted({round(i * max(size - _PIECE, 0) / (_PIECES - 1)) for i in range(_PIECES)})
+    starts = sorted({round(i * max(size - _PIECE, 0) / max(1, pieces - 1)) for i in range(pieces)})
     with path.open("rb") as file:
         for start in starts:
             file.seek(start)

@@ -12,9 +12,11 @@ import numpy as np
 import xarray as xr
 
 from cssd_geo.errors import SceneError
+from cssd_geo.files.hdf5_links import is_hdf5
 from cssd_geo.formats.cf_axes import SpectralVariable, spectral_variable, spectral_variables, wavelengths_elsewhere
 from cssd_geo.formats.cf_grids import grid_of_variable, places_of_variable
 from cssd_geo.formats.cf_values import no_data_of, scale_of
+from cssd_geo.formats.hdf5 import Hdf5Source, Part
 from cssd_geo.formats.saved_cubes import as_saved, saved_cube
 from cssd_geo.formats.stores import Store, described, intact, is_store, open_store, text
 from cssd_geo.grid import Grid
@@ -22,6 +24,7 @@ from cssd_geo.scenes.array_source import ArraySource
 from cssd_geo.scenes.cube import grid_of
 from cssd_geo.scenes.lookup import GeometryLookup
 from cssd_geo.scenes.scene import Scene, scene_of_source
+from cssd_geo.scenes.sources import Change, Source
 
 _PREFERRED = ("reflectance", "surface_reflectance", "rfl", "rhos", "rrs", "radiance", "toa_radiance", "rhot")
 _SWATH = (
@@ -99,11 +102,10 @@ def scene_of_variable(
             f"{store.name}: {cube.name} holds unsigned numbers in a signed type (_Unsigned), which is "
             "not read here: store them as an unsigned type"
         )
-    stored = _stored_array(cube)
     count = len(cube.bands)
     return scene_of_source(
-        ArraySource(stored, name=store.name, change=None if no_data.is_one_value else no_data.unify),
-        stored.dtype,
+        _source(store, cube, None if no_data.is_one_value else no_data.unify),
+        cube.variable.dtype.newbyteorder("="),
         store.path,
         bands=cube.bands,
         grid=grid,
@@ -140,6 +142,16 @@ def _as_raster(store: Store) -> str:
 def _rank(path: str) -> int:
     name = path.rpartition("/")[2].lower()
     return _PREFERRED.index(name) if name in _PREFERRED else len(_PREFERRED)
+
+
+def _source(store: Store, cube: SpectralVariable, change: Change | None) -> Source:
+    """Where its pixels come from: HDF5 is read side by side here, Zarr and NetCDF 3 by xarray's readers."""
+    if is_hdf5(store.path):
+        letters = {cube.band: "b", cube.y: "y", cube.x: "x"}
+        axes = "".join(letters.get(str(name), ".") for name in store.require(cube.path).dims)
+        bands = tuple(range(len(cube.bands)))
+        return Hdf5Source(str(store.path), [Part(dataset=cube.name, axes=axes, bands=bands, change=change)])
+    return ArraySource(_stored_array(cube), name=store.name, change=change)
 
 
 def _stored_array(cube: SpectralVariable) -> xr.DataArray:

@@ -70,7 +70,7 @@ def open_product(path: str) -> Scene:
         factor = number_of(file, dataset_of(file, cube), "Scale_Factor")
         if factor <= 0:
             raise SceneError(f"{path}: Scale_Factor is {factor:g} and must be more than 0")
-        source = Hdf5Source(path, [Part(dataset=cube, axes=_AXES, bands=tuple(range(count)))], nodata)
+        source = Hdf5Source(path, [Part(dataset=cube, axes=_AXES, bands=tuple(range(count)))])
         return scene_of_source(
             source,
             source.dtype,

@@ -11,6 +11,7 @@ Described in the PRISMA products specification, issue 2.3. What catches readers 
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def open_product(path: str) -> Scene:
         grid, swath = _read_grid(file, height, width), _find_swath(file, height, width)
         nodata = _ZERO if swath is None else _LARGEST
         wavelength, fwhm, scale, offset = np.concatenate([table for _, table in cubes], axis=1)
-        source = Hdf5Source(path, [part for part, _ in cubes], nodata, swath)
+        source = Hdf5Source(path, [replace(part, fill=nodata) for part, _ in cubes], swath)
         return scene_of_source(
             source,
             source.dtype,

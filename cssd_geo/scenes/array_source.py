@@ -1,6 +1,6 @@
 """Pixels of an xarray array, lazy or not, read in the order in which they are stored."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from numbers import Integral
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cssd_geo.budget import Blocks
 from cssd_geo.errors import SceneError
 from cssd_geo.files.hdf5_links import UNREADABLE
-from cssd_geo.scenes.sources import LEAST_CACHE
+from cssd_geo.scenes.sources import LEAST_CACHE, Change
 from cssd_geo.tiles import Window, cuts
 
 _PIECE_BYTES = 1 << 25
@@ -33,7 +33,7 @@ class ArraySource:
         array: xr.DataArray,
         *,
         name: str | None = None,
-        change: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+        change: Change | None = None,
     ) -> None:
         """Take an array.
 

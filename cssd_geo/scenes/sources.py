@@ -1,7 +1,7 @@
 """Where pixels come from, window by window and from any thread; and raster files as such a source."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Protocol
@@ -23,7 +23,7 @@ _MOST_DECODERS = 8
 """Threads: as many blocks as a tile has across."""
 _DECODING_BYTES = 160_000_000
 """Of blocks that are decoded side by side, or of a single one that is larger."""
-_WORTH_A_THREAD = 64_000
+WORTH_A_THREAD = 64_000
 """Bytes that are decoded at once: GDAL takes 0.1 ms to hand them to a thread, as long as to inflate 30 kB."""
 _OPENING = {"CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO"}
 """Else GDAL leaves a file beside each compressed raw file that it opens."""
@@ -33,6 +33,9 @@ LEAST_CACHE = 64_000_000
 """Bytes, whatever the blocks."""
 _CACHED_BLOCKS = 2
 """Blocks, over all bands, that GDAL keeps: it decodes the one and hands out bands of the other."""
+
+Change = Callable[[NDArray[Any]], NDArray[Any]]
+"""What becomes of stored values, such as one value of several that mean nodata."""
 
 
 class Source(Protocol):
@@ -103,12 +106,9 @@ class RasterSource:
 
     @cached_property
     def _decoders(self) -> int:
-        """Threads that decode blocks side by side: as processors and memory allow, and as is worth their while."""
+        """Threads that decode blocks side by side."""
         with self._open(1) as dataset:
-            at_once = _decoded_bytes(dataset)
-        if at_once < _WORTH_A_THREAD:
-            return 1
-        return max(1, min(_DECODING_BYTES // at_once, _MOST_DECODERS, processors()))
+            return decoders(_decoded_bytes(dataset))
 
     @cached_property
     def blocks(self) -> Blocks:
@@ -247,6 +247,13 @@ class ChosenBands:
     def has_mask(self) -> bool:
         """See `Source`."""
         return self.whole.has_mask()
+
+
+def decoders(block: int) -> int:
+    """Threads that decode blocks of so many bytes: as processors and memory allow, and as is worth their while."""
+    if block < WORTH_A_THREAD:
+        return 1
+    return max(1, min(_DECODING_BYTES // block, _MOST_DECODERS, processors()))
 
 
 def _decoded_bytes(dataset: Any) -> int:
