@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from cssd_geo.options import TrainingOptions
     from cssd_geo.products import open_scene
     from cssd_geo.reference_sample import ReferenceSample, sample
-    from cssd_geo.scenes.scene import Scene, scene_of_array
+    from cssd_geo.scenes.array_scenes import scene_of_array
+    from cssd_geo.scenes.scene import Scene
     from cssd_geo.scenes.scene_lists import Shard, find_scenes
     from cssd_geo.training import Training, train
     from cssd_geo.vectors.remapping import read_remapping
@@ -39,7 +40,7 @@ _HOME = {
     "open_scene": "products",
     "read_remapping": "vectors.remapping",
     "sample": "reference_sample",
-    "scene_of_array": "scenes.scene",
+    "scene_of_array": "scenes.array_scenes",
     "train": "training",
 }
 

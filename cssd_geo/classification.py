@@ -17,8 +17,9 @@ from cssd_geo.products import open_scene
 from cssd_geo.runs.job import plan_job
 from cssd_geo.runs.layers import Outputs
 from cssd_geo.runs.run import Run, RunOptions
+from cssd_geo.scenes.array_scenes import scene_of_array
 from cssd_geo.scenes.fill_checks import empty_band_notes
-from cssd_geo.scenes.scene import Scene, scene_of_array
+from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import TilePlan, Window
 from cssd_geo.value_scale import recognise_scale
 

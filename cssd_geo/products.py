@@ -12,7 +12,8 @@ from cssd_geo.files.locations import local_path
 from cssd_geo.formats import cf, desis, emit, enmap, neon, prisma
 from cssd_geo.scenes.cube import usable_scale
 from cssd_geo.scenes.masks import open_aoi, open_valid_mask
-from cssd_geo.scenes.scene import Scene, scene_of_raster
+from cssd_geo.scenes.raster_scenes import scene_of_raster
+from cssd_geo.scenes.scene import Scene
 from cssd_geo.spectra.band_choice import choose_bands, ranges
 
 

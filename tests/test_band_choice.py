@@ -15,7 +15,7 @@ import cssd_geo
 from cssd_geo.bands import Bands
 from cssd_geo.errors import InputError
 from cssd_geo.products import open_scene
-from cssd_geo.scenes.scene import scene_of_array
+from cssd_geo.scenes.array_scenes import scene_of_array
 from cssd_geo.spectra.band_choice import choose_bands, ranges
 from cssd_geo.tiles import Window
 

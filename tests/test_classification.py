@@ -36,7 +36,7 @@ from cssd_geo.maps.reach import pixels_across, receptive_field_of
 from cssd_geo.model import Model
 from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.products import open_scene
-from cssd_geo.scenes.scene import scene_of_array
+from cssd_geo.scenes.array_scenes import scene_of_array
 from cssd_geo.tiles import TilePlan, Window
 
 CPU = torch.device("cpu")

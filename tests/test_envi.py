@@ -16,7 +16,8 @@ from scenes import coordinate_cube, write_raster
 
 from cssd_geo.errors import SceneError
 from cssd_geo.products import open_scene
-from cssd_geo.scenes.scene import Scene, scene_of_array
+from cssd_geo.scenes.array_scenes import scene_of_array
+from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import Window
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

@@ -154,7 +154,7 @@ def test_a_run_without_a_finished_tile_leaves_nothing(scene: Path, monkeypatch: 
 
 
 def test_an_array_that_has_no_file_is_begun_anew(scene: Path, tmp_path: Path, undisturbed: Pixels) -> None:
-    from cssd_geo.scenes.scene import scene_of_array  # noqa: PLC0415 - only here
+    from cssd_geo.scenes.array_scenes import scene_of_array  # noqa: PLC0415 - only here
 
     cube = scene_of_array(open_scene(scene).cube.compute())
     options: dict[str, Any] = {"confidence": tmp_path / "c.tif", "tile_size": TILE, "precision": "float32"}

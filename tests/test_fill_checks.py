@@ -22,8 +22,9 @@ from cssd_geo.products import open_scene
 from cssd_geo.runs.job import plan_job
 from cssd_geo.runs.layers import Outputs
 from cssd_geo.scene_info import describe_scene
+from cssd_geo.scenes.array_scenes import scene_of_array
 from cssd_geo.scenes.fill_checks import fill_notes, suspect_fill
-from cssd_geo.scenes.scene import Scene, scene_of_array
+from cssd_geo.scenes.scene import Scene
 
 BANDS = np.arange(6)
 

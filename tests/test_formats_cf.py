@@ -31,9 +31,9 @@ from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.formats import hdf5_cubes
 from cssd_geo.products import open_scene
 from cssd_geo.scenes import array_source
+from cssd_geo.scenes.array_scenes import scene_of_array
 from cssd_geo.scenes.cube import with_nodata
 from cssd_geo.scenes.lookup import NOWHERE
-from cssd_geo.scenes.scene import scene_of_array
 from cssd_geo.scenes.unreadable import Tolerant
 from cssd_geo.tiles import Window
 

@@ -31,7 +31,8 @@ from cssd_geo.files.locations import file_name, is_address, local_path
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
 from cssd_geo.scene_info import describe_scene
-from cssd_geo.scenes.scene import Scene, scene_of_array
+from cssd_geo.scenes.array_scenes import scene_of_array
+from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.sources import RasterSource
 from cssd_geo.tiles import Window
 from cssd_geo.training import train
@@ -235,7 +236,7 @@ def test_any_window_of_any_layout_is_what_gdal_reads_at_once(
     source = RasterSource(str(path))
     with pytest.MonkeyPatch.context() as patch:
         if threads:
-            patch.setattr("cssd_geo.scenes.sources._WORTH_A_THREAD", 1)
+            patch.setattr("cssd_geo.scenes.sources.WORTH_A_THREAD", 1)
         steps = source.blocks
     for _ in range(3):
         row = data.draw(st.one_of(st.integers(0, height - 1), st.sampled_from(range(0, height, steps.height))))
@@ -271,7 +272,7 @@ def test_a_file_that_ends_too_soon_is_an_error(
     tiled: bool,
 ) -> None:
     """Reading strips without compression past its cache, GDAL took zeros for what was not there."""
-    monkeypatch.setattr("cssd_geo.scenes.sources._WORTH_A_THREAD", worth)
+    monkeypatch.setattr("cssd_geo.scenes.sources.WORTH_A_THREAD", worth)
     layout = {"tiled": True, "blockxsize": 16, "blockysize": 16} if tiled else {"blockysize": 8}
     profile = {"count": 5, "height": 64, "width": 48, "dtype": "int16", "interleave": interleave, **layout}
     place = {"crs": "EPSG:32632", "transform": Affine(4, 0, 600_000, 0, -4, 5_300_000)}

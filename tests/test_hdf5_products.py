@@ -42,7 +42,8 @@ from cssd_geo.formats import hdf5_cubes
 from cssd_geo.formats import neon as neon_format
 from cssd_geo.formats.hdf5 import Hdf5Source, Part
 from cssd_geo.products import open_scene
-from cssd_geo.scenes.scene import Scene, scene_of_array
+from cssd_geo.scenes.array_scenes import scene_of_array
+from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import Window
 from cssd_geo.training import train
 

@@ -23,7 +23,8 @@ from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.products import open_scene
 from cssd_geo.runs.identity import SceneIdentity, SceneWatch
-from cssd_geo.scenes.scene import Scene, scene_of_array
+from cssd_geo.scenes.array_scenes import scene_of_array
+from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.scene_files import SceneFiles
 from cssd_geo.tiles import Window
 

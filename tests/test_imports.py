@@ -42,7 +42,7 @@ scenes    array_bands sources stac validity
 scenes    lookup
 scenes    array_source cube lazy_rasters masks scene_lists
 scenes    scene
-scenes    previews scene_files unreadable
+scenes    array_scenes previews raster_scenes scene_files unreadable
 scenes    fill_checks
 scenes    scene_checks
 formats   hdf5_chunks hdf5_files xml_products

@@ -28,7 +28,8 @@ from cssd_geo.errors import CssdGeoError, InputError
 from cssd_geo.network import Logits
 from cssd_geo.options import DEFAULT_MEMORY
 from cssd_geo.products import open_scene
-from cssd_geo.scenes.scene import Scene, scene_of_array
+from cssd_geo.scenes.array_scenes import scene_of_array
+from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import Halo
 
 CPU = torch.device("cpu")

@@ -38,8 +38,8 @@ from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.grid import Grid
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
+from cssd_geo.scenes.array_scenes import scene_of_array
 from cssd_geo.scenes.masks import ShapeMask, open_aoi, open_valid_mask
-from cssd_geo.scenes.scene import scene_of_array
 from cssd_geo.scenes.sources import Source
 from cssd_geo.tiles import Halo, TilePlan, Window
 

@@ -21,7 +21,8 @@ from cssd_geo.model import Model
 from cssd_geo.network import CSSD
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
-from cssd_geo.scenes.scene import Scene, scene_of_array
+from cssd_geo.scenes.array_scenes import scene_of_array
+from cssd_geo.scenes.scene import Scene
 from cssd_geo.spectra.alignment import align
 from cssd_geo.spectra.resampling import centres
 from cssd_geo.tiles import Window

@@ -15,9 +15,10 @@ from test_scene import LAYOUTS, holed_cube
 
 from cssd_geo.products import open_scene
 from cssd_geo.scenes import previews
+from cssd_geo.scenes.array_scenes import scene_of_array
 from cssd_geo.scenes.masks import ShapeMask
 from cssd_geo.scenes.previews import every_nth, sample_pixels
-from cssd_geo.scenes.scene import Scene, scene_of_array
+from cssd_geo.scenes.scene import Scene
 
 BANDS, HEIGHT, WIDTH = 4, 21, 34
 EVERY = np.arange(BANDS)

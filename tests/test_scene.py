@@ -26,7 +26,8 @@ from cssd_geo.budget import Blocks
 from cssd_geo.errors import InputError, SceneError
 from cssd_geo.grid import Grid
 from cssd_geo.products import open_scene
-from cssd_geo.scenes.scene import Scene, scene_of_array
+from cssd_geo.scenes.array_scenes import scene_of_array
+from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.validity import usable, valid_pixels
 from cssd_geo.tiles import Window
 
@@ -188,7 +189,7 @@ def test_values_of_a_pixel_lie_side_by_side_where_the_file_has_them_so(
 ) -> None:
     """Of blocks only where several are decoded at a time, or none is: one by one, GDAL is faster band by band."""
     monkeypatch.setattr("cssd_geo.scenes.sources.processors", lambda: processors)
-    monkeypatch.setattr("cssd_geo.scenes.sources._WORTH_A_THREAD", 1)
+    monkeypatch.setattr("cssd_geo.scenes.sources.WORTH_A_THREAD", 1)
     for name, scene in stored.items():
         with rasterio.open(str(scene.path)) as dataset:
             best_so = processors > 1 or name in ("bip", "tiles")

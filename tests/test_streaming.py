@@ -25,7 +25,8 @@ from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.engine.streaming import _Part, one_ahead, read_tiles, side_by_side, this_machine
 from cssd_geo.errors import SceneError
 from cssd_geo.products import open_scene
-from cssd_geo.scenes.scene import Scene, scene_of_array
+from cssd_geo.scenes.array_scenes import scene_of_array
+from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.sources import Source
 from cssd_geo.tiles import Halo, TilePlan, Window
 

@@ -21,7 +21,8 @@ from cssd_geo.model import Model, load_model
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
 from cssd_geo.scene_info import describe_scene
-from cssd_geo.scenes.scene import Scene, scene_of_array
+from cssd_geo.scenes.array_scenes import scene_of_array
+from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import Window
 from cssd_geo.training import train
 from cssd_geo.value_scale import recognise_scale

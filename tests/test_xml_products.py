@@ -40,7 +40,8 @@ from cssd_geo.errors import SceneError
 from cssd_geo.formats import enmap as enmap_format
 from cssd_geo.formats import xml_products
 from cssd_geo.products import open_scene
-from cssd_geo.scenes.scene import Scene, scene_of_array
+from cssd_geo.scenes.array_scenes import scene_of_array
+from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import Window
 from cssd_geo.training import train
 

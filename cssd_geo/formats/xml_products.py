@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
 from cssd_geo.files.xml_files import XmlError, read_xml
-from cssd_geo.scenes.scene import Scene, scene_of_raster
+from cssd_geo.scenes.raster_scenes import scene_of_raster
+from cssd_geo.scenes.scene import Scene
 
 MAX_BYTES = 64 * 2**20
 """Metadata beyond this are refused: those of 224 bands with their statistics take about 1 MB."""

@@ -13,32 +13,21 @@ from numpy.typing import NDArray
 
 from cssd_geo.bands import Bands
 from cssd_geo.budget import Blocks
-from cssd_geo.errors import InputError, SceneError
+from cssd_geo.errors import InputError
 from cssd_geo.files.locations import file_name, local_path
 from cssd_geo.grid import Grid
-from cssd_geo.headers.raster_facts import read_facts
-from cssd_geo.headers.raw_files import data_of_header
-from cssd_geo.scenes.array_bands import bands_of
-from cssd_geo.scenes.array_source import ArraySource
 from cssd_geo.scenes.cube import (
     build_cube,
-    grid_of,
-    nodata_of,
-    scale_of,
     take_bands,
     with_nodata,
     with_scale,
 )
 from cssd_geo.scenes.lazy_rasters import LazyMask, LazyRaster, lazy
 from cssd_geo.scenes.lookup import GeometryLookup, SensorMask
-from cssd_geo.scenes.sources import ChosenBands, RasterSource, Source
+from cssd_geo.scenes.sources import ChosenBands, Source
 from cssd_geo.scenes.validity import Mask, valid_pixels
 from cssd_geo.tiles import Window
 
-_REAL = "uif"
-"""Kinds of numpy's types that hold real numbers."""
-_MOST_BYTES = 8
-"""Of a value."""
 _CHUNK_PIXELS = 512 * 512
 """Pixels of a dask chunk at most; chunks follow the file's blocks."""
 
@@ -192,36 +181,6 @@ class Scene:
         return replace(self, notes=(*self.notes, note))
 
 
-def scene_of_raster(path: str | Path, *, follow_links: bool = False) -> Scene:
-    """Open a raster that GDAL reads (GeoTIFF, ENVI and others) as a scene; reads no pixel.
-
-    Args:
-        path: of the raster, of the header of a raw file, or an address that GDAL knows: https://, s3://, /vsizip/.
-        follow_links: let a virtual raster refer to files outside of its folder.
-
-    Raises:
-        SceneError: if it does not exist, is no raster, holds complex numbers or bands of several types, or is not
-            as long as its header says.
-    """
-    place, opened = _data_file(path)
-    source = RasterSource(str(place), follow_links)
-    dataset = source.dataset()
-    facts = read_facts(dataset)
-    grid = Grid.of(dataset)
-    return scene_of_source(
-        source,
-        facts.dtype,
-        place,
-        bands=facts.bands,
-        grid=grid,
-        nodata=facts.nodata,
-        scale=facts.scale,
-        offset=facts.offset,
-        sensor=facts.sensor,
-        notes=opened + facts.notes,
-    )
-
-
 def scene_of_source(
     source: Source,
     dtype: np.dtype[Any],
@@ -267,74 +226,6 @@ def scene_of_source(
         notes=notes,
         lookup=lookup,
     )
-
-
-def _data_file(path: str | Path) -> tuple[str | Path, tuple[str, ...]]:
-    """Return what to open, and a note where that is not what was given: headers stand for their data."""
-    local = local_path(path)
-    if local is None or local.suffix.lower() != ".hdr":
-        return path, ()
-    data = data_of_header(local)
-    return data, (f"{local.name} is a header: {data.name}, its data, was opened.",)
-
-
-def scene_of_array(array: xr.DataArray) -> Scene:
-    """Take an xarray DataArray with dimensions band, y, x as a scene; stays lazy if it is.
-
-    What rioxarray knows is used: CRS, transform, ground control points, nodata, scale, wavelengths, FWHM and bad
-    bands. So are the coordinates that `Scene.cube` carries, also after slicing.
-
-    Raises:
-        InputError: if it is no DataArray.
-        SceneError: if a dimension is missing, pixels are not evenly spaced, values are no real numbers or have
-            more than 8 bytes, or there are none.
-    """
-    if not isinstance(array, xr.DataArray):
-        raise InputError(
-            f"a scene is made of a DataArray, not {type(array).__name__}: of a Dataset take the variable, of an "
-            'array of numpy make xarray.DataArray(array, dims=("band", "y", "x"))'
-        )
-    if set(array.dims) != {"band", "y", "x"}:
-        names = ", ".join(map(str, array.dims))
-        raise SceneError(
-            f"a scene has the dimensions band, y and x, not {names}: name them so (.rename, .swap_dims), and drop "
-            "those of one value (.squeeze)"
-        )
-    if array.dtype.kind not in _REAL:
-        raise SceneError(f"the array holds {array.dtype} values; a scene has real numbers")
-    if array.dtype.itemsize > _MOST_BYTES:
-        raise SceneError(f"the array holds {array.dtype} values, too long to compute with: use .astype('float64')")
-    if not array.size:
-        sizes = ", ".join(f"{size} {name}" for name, size in array.sizes.items())
-        raise SceneError(f"the array is empty ({sizes}): check how it was sliced")
-    stored, array = array, array.transpose("band", "y", "x")
-    grid = grid_of(array)
-    scale, offset = scale_of(array)
-    nodata = nodata_of(array)
-    if "valid" in array.coords:
-        stored = array = array.where(array.coords["valid"])  # becomes float, with NaN where the mask says no
-    source, found = ArraySource(stored), bands_of(array)
-    return Scene(
-        name=str(array.name or "array"),
-        dtype=array.dtype,
-        array=array,
-        bands=found.bands,
-        band_numbers=_band_numbers(array),
-        grid=grid,
-        nodata=nodata,
-        scale=scale,
-        offset=offset,
-        source=source,
-        block_shape=(source.blocks.height, source.blocks.width),
-        notes=found.notes,
-    )
-
-
-def _band_numbers(array: xr.DataArray) -> NDArray[np.int64]:
-    numbers = array.coords.get("band")
-    if numbers is None or numbers.dtype.kind not in "iu":
-        return np.arange(1, array.sizes["band"] + 1)
-    return np.asarray(numbers, np.int64)
 
 
 def _lazy_cube(scene: Scene) -> xr.DataArray:

@@ -1,0 +1,75 @@
+"""Arrays of xarray as scenes: what `Scene.cube` or rioxarray made, whole, sliced or lazy."""
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from cssd_geo.errors import InputError, SceneError
+from cssd_geo.scenes.array_bands import bands_of
+from cssd_geo.scenes.array_source import ArraySource
+from cssd_geo.scenes.cube import grid_of, nodata_of, scale_of
+from cssd_geo.scenes.scene import Scene
+
+_REAL = "uif"
+"""Kinds of numpy's types that hold real numbers."""
+_MOST_BYTES = 8
+"""Of a value."""
+
+
+def scene_of_array(array: xr.DataArray) -> Scene:
+    """Take an xarray DataArray with dimensions band, y, x as a scene; stays lazy if it is.
+
+    What rioxarray knows is used: CRS, transform, ground control points, nodata, scale, wavelengths, FWHM and bad
+    bands. So are the coordinates that `Scene.cube` carries, also after slicing.
+
+    Raises:
+        InputError: if it is no DataArray.
+        SceneError: if a dimension is missing, pixels are not evenly spaced, values are no real numbers or have
+            more than 8 bytes, or there are none.
+    """
+    if not isinstance(array, xr.DataArray):
+        raise InputError(
+            f"a scene is made of a DataArray, not {type(array).__name__}: of a Dataset take the variable, of an "
+            'array of numpy make xarray.DataArray(array, dims=("band", "y", "x"))'
+        )
+    if set(array.dims) != {"band", "y", "x"}:
+        names = ", ".join(map(str, array.dims))
+        raise SceneError(
+            f"a scene has the dimensions band, y and x, not {names}: name them so (.rename, .swap_dims), and drop "
+            "those of one value (.squeeze)"
+        )
+    if array.dtype.kind not in _REAL:
+        raise SceneError(f"the array holds {array.dtype} values; a scene has real numbers")
+    if array.dtype.itemsize > _MOST_BYTES:
+        raise SceneError(f"the array holds {array.dtype} values, too long to compute with: use .astype('float64')")
+    if not array.size:
+        sizes = ", ".join(f"{size} {name}" for name, size in array.sizes.items())
+        raise SceneError(f"the array is empty ({sizes}): check how it was sliced")
+    stored, array = array, array.transpose("band", "y", "x")
+    grid = grid_of(array)
+    scale, offset = scale_of(array)
+    nodata = nodata_of(array)
+    if "valid" in array.coords:
+        stored = array = array.where(array.coords["valid"])  # becomes float, with NaN where the mask says no
+    source, found = ArraySource(stored), bands_of(array)
+    return Scene(
+        name=str(array.name or "array"),
+        dtype=array.dtype,
+        array=array,
+        bands=found.bands,
+        band_numbers=_band_numbers(array),
+        grid=grid,
+        nodata=nodata,
+        scale=scale,
+        offset=offset,
+        source=source,
+        block_shape=(source.blocks.height, source.blocks.width),
+        notes=found.notes,
+    )
+
+
+def _band_numbers(array: xr.DataArray) -> NDArray[np.int64]:
+    numbers = array.coords.get("band")
+    if numbers is None or numbers.dtype.kind not in "iu":
+        return np.arange(1, array.sizes["band"] + 1)
+    return np.asarray(numbers, np.int64)
