@@ -14,6 +14,7 @@ from cssd_geo.errors import BatchError, CssdGeoError, InputError, OutputError, S
 from cssd_geo.files.outputs import free_space
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.maps.layer import MODEL_TAG
+from cssd_geo.messages import one_line
 from cssd_geo.model import Model
 from cssd_geo.products import open_scene
 from cssd_geo.runs.identity import SceneIdentity
@@ -124,7 +125,8 @@ def classify_batch(
     if on_error not in ("stop", "continue"):
         raise InputError(f"on_error {on_error!r} is unknown; choose from stop, continue")
     options = options or BatchOptions()
-    chosen = list(scenes) if shard is None else shard.pick(scenes)
+    scenes = list(scenes)
+    chosen = scenes if shard is None else shard.pick(scenes)
     name = "manifest.jsonl" if shard is None else f"manifest-{shard.number}-of-{shard.of}.jsonl"
     manifest, failed = Path(folder) / name, 0
     run: Callable[..., Any] = partial(classify, client=client, on_tile=on_tile)
@@ -189,13 +191,13 @@ def _classify_one(
         )
     except (CssdGeoError, MemoryError) as error:
         seconds = time.monotonic() - started
-        return replace(blank, seconds=round(seconds, 3), error=" ".join(str(error).split())), error
+        return replace(blank, seconds=round(seconds, 3), error=one_line(error)), error
     return _success(blank, done, opened), None
 
 
 def _success(blank: Outcome, done: Classification, scene: Scene) -> Outcome:
-    area = scene.map_grid.pixel_area
-    hectares = {name: None if area is None else round(n * area / 1e4, 4) for name, n in done.pixels.items()}
+    area = scene.map_grid.pixel_hectares
+    hectares = {name: None if area is None else round(n * area, 4) for name, n in done.pixels.items()}
     return replace(
         blank,
         status="done",

@@ -110,7 +110,7 @@ def plan_within(memory: int, needs: Needs, blocks: Blocks, *, height: int, width
 def least_memory(
     needs: Needs, blocks: Blocks, *, height: int, width: int, halo: Halo, rows: int = PREFERRED_ROWS
 ) -> int:
-    """Bytes with which tiles are whole blocks, so many rows or more high, 512 columns wide, where the scene is."""
+    """Bytes that tiles of whole blocks take, at least `rows` high and 512 columns wide; or as the scene is."""
     whole = math.ceil(_PREFERRED_COLUMNS / blocks.width) * blocks.width
     down, columns = (1, blocks.least_run) if blocks.divisible else (blocks.height, whole)
     rows = min(math.ceil(rows / down) * down, height)

@@ -54,7 +54,7 @@ class Calibration:
         """Inverse of `to_json`.
 
         Raises:
-            InputError: if a key is unknown or a value is no number.
+            InputError: if a key is missing or a value is no number.
         """
         try:
             numbers = {"main": float(values["main"]), "spectral": float(values["spectral"])}

@@ -1,6 +1,7 @@
 """Classify a scene of any size: plan, read, compute, write; nothing flows back."""
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +105,8 @@ def classify(
         scene: path of a raster or an open scene, to write files; or a DataArray (band, y, x), see
             `scene_of_array`, to get a lazy class map back that computes tile by tile, with the confidence as its
             coordinate `confidence`. Where it declares no scale, one that fits the model's is looked for in a few
-            small windows, and said in `Classification.notes`, or in the attribute `comment` of a lazy map.
+            small windows, and said in `Classification.notes`, or in a warning and the attribute
+            `comment` of a lazy map.
         model: a model, or the path of its file.
         output: class map to write: a cloud-optimised GeoTIFF on the scene's grid, 0 where there is no data.
         confidence: raster of percent 0..100 to write, 255 where there is no data.
@@ -116,7 +118,8 @@ def classify(
         tile_size: side length of a tile in pixels; None: from the file's blocks and `memory`. Changes memory and
             speed, never the result.
         memory: bytes that tiles, the network's work and GDAL's blocks may take, beside the program itself; None: a
-            gigabyte; less where the machine or its container has less, more where many bands in blocks need it.
+            gigabyte, four for a GPU; less where the machine or its container has less, more where many bands in
+            blocks need it.
             Of a lazy DataArray, what GDAL keeps of blocks comes on top.
         device: auto, cpu or cuda.
         precision: auto, float32 or bfloat16. The last one is faster where hardware has it, which `auto` finds out;
@@ -181,7 +184,7 @@ def classify(
 
 
 def _refuse_of_runs(given: Mapping[str, Any]) -> None:
-    """Refuse, of what has another value than the default, what a DataArray would not heed."""
+    """Refuse options that have no effect on a DataArray, where they are not the default."""
     named = [name for name, value in given.items() if value not in (None, False, "stop")]
     if named:
         raise InputError(
@@ -195,7 +198,10 @@ def _lazy_map(
 ) -> xr.DataArray:
     from cssd_geo.engine.lazy import classify_array  # noqa: PLC0415 - so that files do not wait for Dask
 
-    scene = recognise_scale(scene_of_array(array), model)
+    given = scene_of_array(array)
+    scene = recognise_scale(given, model)
+    for note in scene.notes[len(given.notes) :]:  # nobody looks into attributes in time
+        warnings.warn(note, stacklevel=3)
     classifier = TileClassifier(model, scene, here.device, here.precision)
     return classify_array(scene, classifier, tile_size=tile_size, memory=memory)
 

@@ -14,23 +14,21 @@ from cssd_geo.accuracy.areas import AreaEstimates
 from cssd_geo.accuracy.matching import Matching, match_classes, numbering_note
 from cssd_geo.accuracy.metrics import Accuracy, confusion_matrix
 from cssd_geo.accuracy.splits import separation
-from cssd_geo.classes import ClassTable
 from cssd_geo.errors import InputError, LabelError
 from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.grid import Grid
-from cssd_geo.labels import read_labels, read_mask
-from cssd_geo.maps.class_rasters import Strays, classes_of, count_pixels, open_class_map
+from cssd_geo.labels import read_mask
+from cssd_geo.maps.class_rasters import Strays, classes_of, open_class_map
 from cssd_geo.maps.layer import LABELS_TAG
 from cssd_geo.maps.reach import pixels_across, receptive_field_of
 from cssd_geo.messages import listed
-from cssd_geo.reference import Pairs, pairs_at, read_reference
-from cssd_geo.vectors.class_fields import MAP_ID_FIELD, MAP_NAME_FIELD, is_missing
+from cssd_geo.options import whole_number
+from cssd_geo.reference import Pairs, read_reference
+from cssd_geo.stratified import estimate_areas, require_apart, require_sample, unlabelled_notes
+from cssd_geo.vectors.class_fields import MAP_ID_FIELD, MAP_NAME_FIELD
 from cssd_geo.vectors.remapping import Remapping, read_remapping
-from cssd_geo.vectors.vector_files import field_names, is_vector, read_layer, require_vector
-from cssd_geo.vectors.vectors import holds_points
+from cssd_geo.vectors.vector_files import field_names, is_vector, require_vector
 
-_SQUARE_METRES = 10_000
-"""In a hectare."""
 _SAME_SIZE = 1.001
 """Pixels that are larger by less are as large as before: programs round transforms."""
 _LARGEST_BUFFER = 10_000
@@ -114,18 +112,18 @@ def evaluate(
             or `buffer` without `exclude`, a layer or field of what is no vector, or `remap` cannot be read or
             leaves classes of a stratified sample out.
     """
+    buffer = None if buffer is None else whole_number("buffer", buffer)
     _require_options(exclude, exclude_layer, buffer, stratified=stratified)
     require_vector("--class-field", reference, value=class_field)
     require_vector("--layer", reference, value=layer)
     dataset = open_class_map(class_map)
-    grid = Grid.of(dataset)
     rules = read_remapping(remap) if isinstance(remap, str | Path) else remap
-    drawn = _require_sample(dataset, reference, grid, layer, rules) if stratified else 0
-    found = read_reference(dataset, reference, grid, class_field=class_field, layer=layer, remap=rules)
+    drawn = require_sample(dataset, reference, layer, rules) if stratified else 0
+    found = read_reference(dataset, reference, class_field=class_field, layer=layer, remap=rules)
     mapped = classes_of(dataset)
     matching = match_classes(mapped, found.table, str(class_map), str(reference), ids_given=found.ids_given)
     if stratified:
-        _require_apart(dataset, mapped, matching)
+        require_apart(dataset, mapped, matching)
     excluded = None if exclude is None else _exclude(exclude, exclude_layer, dataset, buffer)
     strays = Strays(mapped, dataset.nodata)
     confusion, left = _compare(found.pairs, matching, strays, excluded)
@@ -140,9 +138,8 @@ def evaluate(
         notes += _missing_notes(accuracy, matching)
         notes += strays.notes(f"compared pixels of {Path(class_map).name}")
         return Evaluation(accuracy=accuracy, notes=(*notes, *_sample_notes(reference, layer)))
-    areas, strays = _areas(dataset, grid, mapped, matching, accuracy)
-    notes += _unlabelled_notes(drawn, int(confusion.sum()))
-    notes += (*strays.notes(f"pixels of {Path(class_map).name}"), *areas.notes, *_unit_notes(grid))
+    areas, more = estimate_areas(dataset, mapped, matching, accuracy)
+    notes += (*unlabelled_notes(drawn, int(confusion.sum())), *more)
     return Evaluation(accuracy=accuracy, notes=notes, areas=areas)
 
 
@@ -215,85 +212,7 @@ def _sample_notes(reference: str | Path, layer: str | None) -> tuple[str, ...]:
     return (f"{drawn}: these figures are not those of the map; give --stratified for them.",)
 
 
-def _require_sample(
-    dataset: Any, reference: str | Path, grid: Grid, layer: str | None, rules: Remapping | None
-) -> int:
-    """Refuse what cannot be a sample of this map, or not a whole one: areas would look exact and be wrong.
-
-    Returns:
-        How many pixels were drawn, labelled or not; 0 if the reference does not tell.
-    """
-    dropped = () if rules is None else [rule.old for rule in rules.rules if rule.new is None]
-    if rules is not None and dropped:
-        raise InputError(
-            f"{rules.name} leaves out {listed(dropped)}, but a sample counts as a whole, also points of no "
-            "class of the map: take such lines out of the file, or leave --stratified out"
-        )
-    advice = "--stratified is for the points of `cssd-geo sample`; leave it out to compare every pixel"
-    if not is_vector(reference):
-        raise LabelError(f"{reference} is no vector: {advice}")
-    if not holds_points(reference, layer):
-        raise LabelError(f"{reference} holds other shapes than points: {advice}")
-    if MAP_ID_FIELD not in field_names(reference, layer):
-        return 0
-    drawn_ids = read_layer(reference, layer).fields[MAP_ID_FIELD].tolist()
-    added = sum(map(is_missing, drawn_ids))
-    if added:
-        raise LabelError(
-            f"{added} of {len(drawn_ids)} points of {reference} were never drawn: their {MAP_ID_FIELD} is empty. "
-            "Whoever chooses points chooses the result: delete them, or draw a larger sample"
-        )
-    drawn = read_labels(reference, grid, class_field=MAP_ID_FIELD, layer=layer)
-    pairs = pairs_at(dataset, drawn, grid)
-    changed = sum(np.sum((pair.mapped != pair.reference) | ~pair.known) for pair in pairs)
-    if changed:
-        raise LabelError(
-            f"{reference} was drawn from another map: {changed} of {len(drawn)} points have another class than in "
-            f"{MAP_ID_FIELD}; draw a sample of {dataset.name}, or leave --stratified out"
-        )
-    return len(drawn)
-
-
-def _require_apart(dataset: Any, mapped: ClassTable, matching: Matching) -> None:
-    """Refuse a map of which several classes are matched as one: each was sampled at a rate of its own."""
-    indexes = matching.map_indexes(np.array(mapped.ids)).tolist()
-    merged = [name for name, index in zip(mapped.names, indexes, strict=True) if indexes.count(index) > 1]
-    if merged:
-        raise LabelError(
-            f"{dataset.name}: its classes {listed(merged)} count as one, though they were sampled apart: give "
-            "them names that differ in more than case, or leave --stratified out"
-        )
-
-
-def _unlabelled_notes(drawn: int, labelled: int) -> tuple[str, ...]:
-    """What a reader must know of points that were drawn, but have no label: mostly those that are hard to tell."""
-    if labelled >= drawn:
-        return ()
-    advice = "label them too, for who leaves hard ones out overrates the map"
-    return (f"{drawn - labelled} of {drawn} points are not labelled and do not count: {advice}.",)
-
-
-def _areas(
-    dataset: Any, grid: Grid, mapped: ClassTable, matching: Matching, accuracy: Accuracy
-) -> tuple[AreaEstimates, Strays]:
-    counts, strays = count_pixels(dataset, mapped)
-    pixels = np.zeros(len(matching.names), np.int64)
-    np.add.at(pixels, matching.map_indexes(np.array(mapped.ids)), counts)
-    if grid.pixel_area is None:
-        return AreaEstimates(accuracy=accuracy, mapped_pixels=pixels), strays
-    hectares = grid.pixel_area / _SQUARE_METRES
-    return AreaEstimates(accuracy=accuracy, mapped_pixels=pixels, pixel_area=hectares, unit="ha"), strays
-
-
-def _unit_notes(grid: Grid) -> tuple[str, ...]:
-    """What a reader must know of the unit of areas."""
-    if grid.pixel_area is None:
-        advice = "for hectares, project it (gdalwarp, an equal-area CRS) before a sample is drawn"
-        return (f"Areas are in pixels, because the map has no projected CRS: {advice}.",)
-    return grid.hectare_notes
-
-
-def _separation(dataset: Any) -> tuple[int, tuple[str, ...]]:
+def _default_buffer(dataset: Any) -> tuple[int, tuple[str, ...]]:
     """The `separation` that a map asks for, in pixels that it has now, and notes.
 
     A map may have been resampled since it was classified, or show a scene in sensor geometry. Of pixels that are
@@ -318,7 +237,7 @@ def _separation(dataset: Any) -> tuple[int, tuple[str, ...]]:
 
 def _exclude(exclude: str | Path, layer: str | None, dataset: Any, buffer: int | None) -> _Excluded:
     """Burn also what lies beside the map, for the pixels at its edge may be near to it."""
-    distance, remarks = _separation(dataset) if buffer is None else (buffer, ())
+    distance, remarks = _default_buffer(dataset) if buffer is None else (buffer, ())
     margin = max(distance - 1, 0)
     try:
         mask = read_mask(exclude, Grid.of(dataset), layer, margin=margin)

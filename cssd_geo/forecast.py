@@ -82,7 +82,7 @@ def forecast(job: Job) -> Forecast:
 
 
 def _existing(outputs: list[Path]) -> tuple[Path, ...]:
-    """Outputs that are there, the class map first. Which of them an unfinished run takes as its own, it knows."""
+    """Outputs that are there, the class map first; none where an unfinished run knows which are its own."""
     goes_on = folder_of(outputs[0]).exists()
     return () if goes_on else tuple(path for path in outputs if os.path.lexists(path))
 

@@ -15,6 +15,8 @@ from cssd_geo.errors import SceneError
 
 _SAME_PLACE = 0.01
 """Pixels by which labels and masks may lie beside a scene: programs round transforms; no label is so exact."""
+_SQUARE_METRES = 10_000
+"""In a hectare."""
 _TRUE_AREA = 0.01
 """Share by which a projection may be off before hectares are called its own."""
 UNEVEN = 0.1
@@ -108,6 +110,11 @@ class Grid:
             return float(pyproj.Proj(crs).get_factors(*np.degrees(middle) * radians).areal_scale)
         except ProjError:
             return float("nan")
+
+    @property
+    def pixel_hectares(self) -> float | None:
+        """Area of a pixel in hectares; None where `pixel_area` is."""
+        return None if self.pixel_area is None else self.pixel_area / _SQUARE_METRES
 
     @property
     def hectare_notes(self) -> tuple[str, ...]:

@@ -124,7 +124,7 @@ def read_mask(path: str | Path, grid: Grid, layer: str | None = None, *, margin:
     geometries, crs = read_geometries(path, layer)
     parts = to_pixels(parts_of(geometries)[0], crs, grid, Path(path).name)
     parts = shapely.transform(parts, lambda places: places + margin)
-    # of a grid, `burn` asks the size only
+    # `burn` only uses the size of a grid
     wider = replace(grid, height=grid.height + 2 * margin, width=grid.width + 2 * margin)
     mask = np.zeros(wider.height * wider.width, np.bool_)
     with rasterio.Env():

@@ -15,6 +15,11 @@ def shortened(text: str, most: int = 40) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split())
+
+
 def has_control_characters(name: str) -> bool:
     """Whether a name holds what a terminal, on which names end up, may take for a command."""
     return re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", name) is not None

@@ -9,6 +9,9 @@ from typing import Any
 from cssd_geo.errors import InputError
 
 DEVICES = ("auto", "cpu", "cuda")
+LARGEST_SEED = 2**32 - 1
+LARGEST_SEED = 2**32 - 1
+"""That numpy, torch and scikit-learn take."""
 SPLITS = ("polygons", "random", "none")
 PRECISIONS = ("auto", "float32", "bfloat16")
 WHITENING = ("auto", "always", "never")
@@ -110,7 +113,7 @@ class TrainingOptions:
         "Also train a random forest and a support vector machine on the same pixels and report their accuracy.",
     )
     seed: int = _option(
-        0, "Random seed; the same seed gives the same model on the same machine.", least=0, most=2**32 - 1
+        0, "Random seed; the same seed gives the same model on the same machine.", least=0, most=LARGEST_SEED
     )
 
     def __post_init__(self) -> None:

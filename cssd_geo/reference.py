@@ -57,7 +57,6 @@ class Reference:
 def read_reference(
     dataset: Any,
     reference: str | Path,
-    grid: Grid,
     *,
     class_field: str | None,
     layer: str | None,
@@ -68,7 +67,6 @@ def read_reference(
     Args:
         dataset: the open map.
         reference: a vector, or a raster of class ids on any grid.
-        grid: of the map.
         class_field: as `read_labels` takes it, likewise `layer`.
         layer: see there.
         remap: what becomes of the reference's classes.
@@ -76,9 +74,10 @@ def read_reference(
     Raises:
         LabelError: if it cannot be read or holds no classes.
     """
+    grid = Grid.of(dataset)
     if is_vector(reference):
         labels = read_labels(reference, grid, class_field=class_field, layer=layer, remap=remap)
-        pairs = pairs_at(dataset, labels, grid)
+        pairs = pairs_at(dataset, labels)
         return Reference(pairs=pairs, table=labels.table, notes=labels.notes, ids_given=labels.ids_given)
     with _blamed_on(reference):
         raster = open_raster(reference)
@@ -111,7 +110,10 @@ def _blamed_on(reference: str | Path) -> Iterator[None]:
 def _nearest(raster: Any, grid: Grid, name: str) -> WarpedVRT:
     """A raster as the nearest pixels show it on the grid of the map."""
     if grid.crs is None or raster.crs is None or grid.transform is None:
-        raise LabelError(f"{name} is on another grid than the map, and one of them has no CRS or transform")
+        raise LabelError(
+            f"{name} is on another grid than the map, and one of them has no CRS or transform: assign it "
+            "(gdal_edit.py -a_srs, -a_ullr), or give a vector"
+        )
     return WarpedVRT(
         raster,
         crs=grid.crs,
@@ -145,10 +147,10 @@ def _pairs_of(dataset: Any, reference: Any, grid: Grid, strays: Strays, new_ids:
         )
 
 
-def pairs_at(dataset: Any, labels: Labels, grid: Grid) -> Iterator[Pairs]:
+def pairs_at(dataset: Any, labels: Labels) -> Iterator[Pairs]:
     """The pixels of some labels, part by part."""
     ids = np.array(labels.table.ids)
-    for tile, chosen in tiles_of_pixels(parts_of(grid), labels.rows, labels.cols):
+    for tile, chosen in tiles_of_pixels(parts_of(Grid.of(dataset)), labels.rows, labels.cols):
         rows, cols = labels.rows[chosen], labels.cols[chosen]
         mapped, known = (
             part[rows - tile.core.row, cols - tile.core.col] for part in read_known(dataset, tile.core)

@@ -5,6 +5,7 @@ their class, in the order of reading, was drawn.
 """
 
 import io
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,20 +19,19 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.transform import GCPTransformer
 
-from cssd_geo.accuracy.matching import only_numbered
+from cssd_geo.accuracy.matching import NONE_OF_THESE, only_numbered
 from cssd_geo.accuracy.strata import allocate, sample_size
 from cssd_geo.classes import ClassTable
 from cssd_geo.errors import InputError, OutputError, SceneError
 from cssd_geo.files.outputs import check_target, write_whole
 from cssd_geo.grid import Grid
 from cssd_geo.maps.class_rasters import classes_of, count_ids, count_pixels, open_class_map, parts_of, read_ids
-from cssd_geo.options import SAMPLE_LEAST, SAMPLE_STANDARD_ERROR, SAMPLE_USERS_ACCURACY
+from cssd_geo.options import LARGEST_SEED, SAMPLE_LEAST, SAMPLE_STANDARD_ERROR, SAMPLE_USERS_ACCURACY, whole_number
 from cssd_geo.vectors.choices import with_choices
 from cssd_geo.vectors.class_fields import CLASS_FIELD, MAP_ID_FIELD, MAP_NAME_FIELD
 
-NONE_OF_THESE = "none of these"
-"""What to choose for a pixel that is of no class of the map: an error of the map, which has its area too."""
-_LARGEST_SEED = 2**32 - 1
+_NAME = re.compile(r"(?!gpkg|sqlite_)\w[\w .-]*", re.IGNORECASE)
+"""That a layer of a GeoPackage can have."""
 
 Ids = NDArray[np.int64]
 
@@ -89,8 +89,10 @@ def sample(
         OutputError: if the output exists and `overwrite` is false, or cannot be written.
     """
     target = Path(output)
-    if not 0 <= seed <= _LARGEST_SEED:
-        raise InputError(f"seed must be from 0 to {_LARGEST_SEED}, not {seed}")
+    seed, per_class_least = whole_number("seed", seed), whole_number("per_class_least", per_class_least)
+    size = None if size is None else whole_number("size", size)
+    if not 0 <= seed <= LARGEST_SEED:
+        raise InputError(f"seed must be from 0 to {LARGEST_SEED}, not {seed}")
     if size is not None and (standard_error, users_accuracy) != (SAMPLE_STANDARD_ERROR, SAMPLE_USERS_ACCURACY):
         raise InputError(
             f"a size of {size} leaves nothing to find from a standard error and a user's accuracy: leave it or "
@@ -113,8 +115,9 @@ def sample(
     rows, cols, classes = rows[order], cols[order], classes[order]
     x, y = _centres(Grid.of(dataset), rows, cols, str(class_map))
     fields = _fields(table, rows, cols, classes)
-    points = _geopackage(shapely.points(x, y), fields, Grid.of(dataset).crs, target.stem)
-    write_whole(target, _with_classes(points, target.stem, table))
+    layer = target.stem if _NAME.fullmatch(target.stem) else "points"
+    points = _geopackage(shapely.points(x, y), fields, Grid.of(dataset).crs, layer)
+    write_whole(target, _with_classes(points, layer, table))
     return ReferenceSample(
         output=target,
         classes=table,

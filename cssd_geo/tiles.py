@@ -12,7 +12,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise, product
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,8 @@ from cssd_geo.errors import InputError
 class Halo:
     """Pixels that a result needs around its own: `before` above and left, `after` below and right."""
 
-    before: int
-    after: int
+    before: int = 0
+    after: int = 0
 
     def __post_init__(self) -> None:
         if self.before < 0 or self.after < 0:
@@ -49,6 +49,12 @@ class Window:
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
             raise InputError(f"a window has at least one pixel: height={self.height}, width={self.width}")
+
+    @classmethod
+    def around(cls, rows: NDArray[np.integer], cols: NDArray[np.integer]) -> Self:
+        """Return the smallest window with these pixels."""
+        top, left = int(rows.min()), int(cols.min())
+        return cls(row=top, col=left, height=int(rows.max()) - top + 1, width=int(cols.max()) - left + 1)
 
     @property
     def slices(self) -> tuple[slice, slice]:
@@ -126,7 +132,7 @@ class TilePlan:
     width: int
     tile_height: int
     tile_width: int
-    halo: Halo
+    halo: Halo = Halo()
     abreast: int = 1
     """Columns of tiles that are visited together, at most."""
     at_once: int = 1

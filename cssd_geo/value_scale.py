@@ -89,7 +89,7 @@ def _ratio(scene: Scene, model: Model) -> Floats:
     if not positive.size:
         return np.empty(0)
     chosen = some_of(positive, _BANDS)
-    alignment = align(scene.bands, model.bands, scene.name)
+    alignment = align(scene.bands, model.bands, scene.name, scene.band_numbers)
     weights = alignment.weights[chosen]
     used = (weights > 0).any(axis=0)
     bands = alignment.bands[used]

@@ -1,7 +1,8 @@
 """The Python API, cell by cell: run it as a script, or open it as a notebook (VS Code, Spyder, jupytext).
 
 `python examples/api_notebook.py [FOLDER]`; without a folder, a temporary one is used. The variables EPOCHS
-(default 15) and SIZE (default "160 200": height and width, pixels) make it quicker or better.
+(default 15) and SIZE (default "160 200": height and width, pixels) make it quicker or better; in a much smaller
+scene no pixel is far enough from the labels to be compared.
 """
 
 # %% A made-up scene stands in for yours: a GeoTIFF, labelled polygons, and the full truth

@@ -106,9 +106,11 @@ def test_a_bad_band_is_made_of_its_neighbours() -> None:
 def test_a_bad_band_without_wavelengths_has_no_neighbours() -> None:
     scene = Bands(good=(True, False, False))
     with pytest.raises(
-        SceneError, match=r"s\.tif marks bands as bad that the model uses \(2, 3\), and the wave.* s"
+        SceneError, match=r"s\.tif marks bands as bad that the model uses \(2-3\), and the wave.* s"
     ):
         align(scene, bands(1.0, 2.0, 3.0), "s.tif")
+    with pytest.raises(SceneError, match=r"that the model uses \(8-9\)"):
+        align(scene, bands(1.0, 2.0, 3.0), "s.tif", np.array([5, 8, 9]))
     with pytest.raises(SceneError, match=r"marks every band as bad"):
         align(bands(1.0, 2.0, good=(False, False)), bands(1.0, 2.0), "s.tif")
 

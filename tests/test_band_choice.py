@@ -75,6 +75,11 @@ def test_what_is_no_choice_is_refused(choice: str | Sequence[int], message: str)
         choose_bands(choice, DETECTORS)
 
 
+def test_wavelengths_are_no_numbers_of_bands() -> None:
+    with pytest.raises(InputError, match=r"each of bands must be a whole number, not 1\.7"):
+        choose_bands([1.7, 2.9], DETECTORS)  # type: ignore[list-item]
+
+
 @given(st.text(alphabet="0123456789-,. nmuµNM٣") | st.text())
 def test_any_text_is_a_choice_of_bands_or_a_clear_refusal(text: str) -> None:
     try:

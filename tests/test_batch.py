@@ -227,6 +227,19 @@ def test_what_was_assumed_of_a_scene_is_told(flights: Path, model: Model, tmp_pa
     assert done.stderr == f"Note on {scene}: {line['notes'][0]}\n"
 
 
+def test_paths_are_found_as_text_is(flights: Path) -> None:
+    scene = flights / "day0" / "line0.tif"
+    assert find_scenes(scene) == find_scenes(str(scene)) == find_scenes([scene]) == find_scenes([str(scene)])
+
+
+def test_scenes_of_a_generator_are_not_replaced_either(flights: Path, model: Model) -> None:
+    scene = flights / "day0" / "line0.tif"
+    scene.with_name("line0_map.tif").write_bytes(scene.read_bytes())
+    scenes: Any = iter(listed(scene.parent))
+    with pytest.raises(InputError, match=r"line0_map\.tif is a scene of this batch"):
+        list(classify_batch(scenes, model, scene.parent, options=BatchOptions(overwrite=True)))
+
+
 def test_no_scene_of_the_batch_is_replaced(flights: Path, model: Model) -> None:
     scene = flights / "day0" / "line0.tif"
     other = scene.with_name("line0_map.tif")
@@ -251,6 +264,14 @@ def test_shards_share_a_list_without_overlap(count: int, of: int) -> None:
 def test_shards_that_make_no_sense(text: str) -> None:
     with pytest.raises(InputError, match="I/N"):
         Shard.parse(text)
+
+
+@pytest.mark.parametrize(("number", "of"), [(0, 2), (3, 2), (1, 0), (-1, 2)])
+def test_a_shard_that_counts_otherwise_loses_no_scene_in_silence(number: int, of: int) -> None:
+    with pytest.raises(InputError, match=f"shard {number}/{of} is not I/N with I from 1 to N"):
+        Shard(number=number, of=of)
+    with pytest.raises(InputError, match="number must be a whole number"):
+        Shard(number=1.5, of=2)  # type: ignore[arg-type]
 
 
 def test_the_shards_of_a_batch_do_all_of_it(flights: Path, model: Model, tmp_path: Path) -> None:

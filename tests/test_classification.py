@@ -339,6 +339,14 @@ def test_ground_control_points_are_kept(tmp_path: Path) -> None:
     assert [(p.row, p.col, p.x, p.y) for p in found] == [(p.row, p.col, p.x, p.y) for p in points]
 
 
+def test_a_lazy_map_can_be_saved(tmp_path: Path) -> None:
+    model, path = random_model(bands=5), noisy_scene(tmp_path / "s.tif")
+    lazy = cssd_geo.classify(open_scene(path).cube, model, tile_size=16)
+    lazy.to_zarr(tmp_path / "map.zarr", consolidated=False)
+    with xr.open_zarr(tmp_path / "map.zarr", consolidated=False) as saved:
+        np.testing.assert_array_equal(saved.class_map.fillna(0), lazy)
+
+
 def test_a_data_array_gives_a_lazy_one_that_equals_the_file(tmp_path: Path) -> None:
     model, path = random_model(bands=5), noisy_scene(tmp_path / "s.tif")
     classify(path, model, tmp_path / "map.tif", confidence=tmp_path / "c.tif", tile_size=11)
@@ -370,7 +378,8 @@ def test_a_data_array_without_a_scale_is_taken_like_its_file_and_says_so(tmp_pat
     other = write_raster(tmp_path / "percent.tif", np.where(cube == -9999, -9999, cube * 100), nodata=-9999)
     model = replace(model, mean=np.nanmean(np.where(cube == -9999, np.nan, cube), axis=(1, 2)))
     notes = classify(other, model, tmp_path / "map.tif").notes
-    lazy = classify(open_scene(other).cube, model)
+    with pytest.warns(UserWarning, match=r"taken as 0\.01 times what they say"):
+        lazy = classify(open_scene(other).cube, model)
     assert "they were taken as" in notes[0]
     assert lazy.attrs["comment"] == notes[0].replace("percent.tif", str(open_scene(other).cube.name))
     with rasterio.open(tmp_path / "map.tif") as dataset:

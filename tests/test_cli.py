@@ -804,6 +804,14 @@ def test_pixels_in_a_log_are_told_now_and_then(
     assert lines == [f"classify: {p} %, 10 pixels/s, {100 - p} s left" for p in (30, 60, 90)]
 
 
+def test_progress_does_without_anybody_who_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(range(0, 9999, 100))
+    monkeypatch.setattr(sys, "stderr", None)  # as Python has it where the stream is closed
+    monkeypatch.setattr("time.monotonic", lambda: next(times))
+    with PixelProgress("classify") as progress:
+        progress(10, 1000)
+
+
 def test_pixels_on_a_terminal_are_a_bar(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -380,6 +380,7 @@ def test_compressed_data_are_whole_or_refused(
     [
         ({"data_ignore_value": "-99"}, None, -99.0),
         ({"data_ignore_value": "none"}, "data ignore value is no number", np.nan),
+        ({"data_ignore_value": "-9_999"}, "data ignore value is no number", np.nan),
         ({"data_ignore_value": "{7}"}, "data ignore value is no number", np.nan),
         ({"data_ignore_value": "65535"}, None, np.nan),  # int16 has no such value
         ({"data_ignore_value": "0.5"}, "nodata value 0.5 cannot occur in int16", 0.5),

@@ -356,6 +356,9 @@ def test_files_that_cannot_be_compared_say_why(tmp_path: Path) -> None:
     text.write_text("none")
     with pytest.raises(InputError, match="buffer is a number of pixels from 0 to 10000, not -1"):
         evaluate(class_map, class_map, buffer=-1)
+    for strange in (2.5, "3", True):
+        with pytest.raises(InputError, match=f"buffer must be a whole number, not {strange!r}"):
+            evaluate(class_map, class_map, exclude=class_map, buffer=strange)  # type: ignore[arg-type]
     with pytest.raises(SceneError, match="does not exist"):
         evaluate(tmp_path / "missing.tif", class_map)
     with pytest.raises(LabelError, match=r"missing\.tif does not exist"):

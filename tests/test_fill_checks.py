@@ -40,7 +40,7 @@ def model() -> Model:
     return replace(random_model(bands=6), mean=np.full(6, 0.3), std=np.full(6, 0.1))
 
 
-@pytest.mark.parametrize("fill", [-9999.0, 0.0, float(np.finfo(np.float32).min)])
+@pytest.mark.parametrize("fill", [-9999.0, 0.0, -1e20])
 def test_classify_tells_of_an_edge_that_is_not_declared(tmp_path: Path, fill: float) -> None:
     path = write_raster(tmp_path / "s.tif", mosaic(fill))
     (note,) = classify(path, model(), tmp_path / "m.tif").notes
@@ -54,6 +54,21 @@ def test_classify_tells_of_an_edge_that_is_not_declared(tmp_path: Path, fill: fl
         dataset.nodata = float(found[1])
     done = classify(path, model(), tmp_path / "m.tif", overwrite=True)
     assert (done.notes, done.pixels["unclassified"]) == ((), 50 * 8)
+
+
+@pytest.mark.parametrize("fill", [float(np.finfo(np.float32).min), 9.96921e36, 1e30, -np.inf])
+@pytest.mark.parametrize("bands", [slice(None), slice(2, 3)], ids=["all bands", "one band"])
+def test_what_no_sensor_measures_is_never_a_class(tmp_path: Path, fill: float, bands: slice) -> None:
+    """And its neighbours are classified as beside pixels without data."""
+    maps = []
+    for name, value in (("declared", np.nan), ("filled", fill)):
+        cube = np.random.default_rng(0).uniform(0.1, 0.5, (6, 50, 70)).astype(np.float32)
+        cube[bands, 20:30, 30:45] = value
+        done = classify(write_raster(tmp_path / f"{name}.tif", cube), model(), tmp_path / f"{name}_map.tif")
+        assert done.pixels["unclassified"] == 10 * 15
+        with rasterio.open(tmp_path / f"{name}_map.tif") as dataset:
+            maps.append(dataset.read(1))
+    np.testing.assert_array_equal(*maps)
 
 
 def test_the_remedies_work_and_end_the_note(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from cssd_geo.engine.streaming import this_machine
 from cssd_geo.errors import OutputError
 from cssd_geo.forecast import Forecast, Trial, forecast
 from cssd_geo.products import open_scene
+from cssd_geo.runs import journal
 from cssd_geo.runs.job import plan_job
 from cssd_geo.runs.layers import Outputs, Room
-from cssd_geo.runs.unfinished import folder_of
+from cssd_geo.runs.unfinished import folder_of, tiles_done
 
 MODEL = random_model(bands=5, seed=5)
 HERE = this_machine("cpu", "auto")
@@ -87,6 +88,15 @@ def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
     expected = "disk    5.00 GB until all tiles are done, 9.00 GB at most while outputs are made: "
     assert f"{expected}2.00 GB are free, 3.00 GB are missing" in lines
     assert "time    2.0 h to 2.0 h, by the trial (reading 1.5 min, computing 2.0 h)" in lines
+
+
+def test_a_journal_that_is_none_of_ours_counts_no_tile(tmp_path: Path) -> None:
+    folder = tmp_path / ".map.tif.unfinished"
+    folder.mkdir()
+    journal.create(folder / "journal", {"key": {}})
+    with journal.Journal(folder / "journal") as lines:
+        lines.append([{"tile": [1]}, {"tile": None}, {"tile": 4}])
+    assert tiles_done(tmp_path / "map.tif") == 1
 
 
 def test_tiles_of_an_unfinished_run_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

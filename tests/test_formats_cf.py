@@ -28,7 +28,8 @@ from cssd_geo.budget import Blocks
 from cssd_geo.classification import classify
 from cssd_geo.errors import SceneError
 from cssd_geo.files.fingerprints import fingerprint
-from cssd_geo.formats import hdf5_cubes
+from cssd_geo.formats import hdf5_chunks
+from cssd_geo.formats.hdf5 import Hdf5Source
 from cssd_geo.products import open_scene
 from cssd_geo.scenes import array_source
 from cssd_geo.scenes.array_scenes import scene_of_array
@@ -68,12 +69,19 @@ def dataset(
     return xr.Dataset({"refl": (order, array.values, {"grid_mapping": "crs"} | attrs)}, coords)
 
 
-def save(data: xr.Dataset, path: Path, chunks: tuple[int, ...] | None = None, zarr_format: Any = 2) -> Path:
+def save(
+    data: xr.Dataset,
+    path: Path,
+    chunks: tuple[int, ...] | None = None,
+    zarr_format: Any = 2,
+    *,
+    zlib: bool = False,
+) -> Path:
     if path.suffix == ".zarr":
-        encoding = {} if chunks is None else {"refl": {"chunks": chunks}}
+        encoding: Any = {} if chunks is None else {"refl": {"chunks": chunks}}
         data.to_zarr(path, encoding=encoding, consolidated=False, zarr_format=zarr_format)
     else:
-        encoding = {} if chunks is None else {"refl": {"chunksizes": chunks}}
+        encoding = {} if chunks is None else {"refl": {"chunksizes": chunks, "zlib": zlib}}
         data.to_netcdf(path, engine="h5netcdf", encoding=encoding)
     return path
 
@@ -89,17 +97,28 @@ def save(data: xr.Dataset, path: Path, chunks: tuple[int, ...] | None = None, za
     ],
     ids="-".join,
 )
-@pytest.mark.parametrize(("suffix", "chunked"), [(".nc", False), (".nc", True), (".zarr", True)])
+@pytest.mark.parametrize(
+    ("suffix", "chunked", "zlib"),
+    [(".nc", False, False), (".nc", True, False), (".nc", True, True), (".zarr", True, False)],
+)
 def test_any_window_and_bands_are_what_was_written(
-    tmp_path: Path, order: tuple[str, ...], suffix: str, *, chunked: bool
+    tmp_path: Path,
+    order: tuple[str, ...],
+    suffix: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    chunked: bool,
+    zlib: bool,
 ) -> None:
+    monkeypatch.setattr(hdf5_chunks, "WORTH_A_THREAD", 0)
     sizes = tuple(5 if d in DOWN else 8 if d in ACROSS else 4 for d in order)
-    scene = open_scene(save(dataset(order), tmp_path / f"s{suffix}", sizes if chunked else None))
+    scene = open_scene(save(dataset(order), tmp_path / f"s{suffix}", sizes if chunked else None, zlib=zlib))
+    assert isinstance(scene.source, Hdf5Source) is zlib
     assert (scene.grid.height, scene.grid.width, scene.grid.transform) == (HEIGHT, WIDTH, NORTH_UP)
     assert (scene.grid.crs, scene.bands.wavelength_nm) == (UTM, NM)
     assert scene.source.bands_last is order[2].startswith("w")
-    lines = Blocks(height=1, width=WIDTH, divisible=True)
-    assert scene.source.blocks == (Blocks(height=5, width=8) if chunked else lines)
+    whole = Blocks(height=HEIGHT, width=WIDTH, divisible=True)
+    assert scene.source.blocks == (Blocks(height=5, width=8) if chunked else whole)
     padded = np.pad(CUBE, [(0, 0), (3, 30), (3, 30)])
     inside = np.pad(np.ones((HEIGHT, WIDTH), np.bool_), [(3, 30), (3, 30)])
 
@@ -112,7 +131,6 @@ def test_any_window_and_bands_are_what_was_written(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(array_source, "_PIECE_BYTES", data.draw(st.sampled_from([300, 4000, 1 << 25])))
             patch.setattr(array_source, "_GAP", data.draw(st.integers(0, 3)))
-            patch.setattr(hdf5_cubes, "_PIECE_BYTES", data.draw(st.sampled_from([300, 4000, 1 << 25])))
             values, valid = scene.read(Window(row=row, col=col, height=height, width=width), bands)
         there = slice(row + 3, row + 3 + height), slice(col + 3, col + 3 + width)
         np.testing.assert_array_equal(values, padded[bands][:, *there])
@@ -541,6 +559,33 @@ def test_files_that_are_cut_off_anywhere_are_refused_or_fail_where_they_are_read
     assert refused >= 5
 
 
+def test_rows_that_were_never_written_are_nodata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NetCDF 4 stores of an unlimited dimension only what each variable has of it."""
+    monkeypatch.setattr(hdf5_chunks, "WORTH_A_THREAD", 0)
+    for rows in (1, 5, HEIGHT):
+        path = tmp_path / f"{rows}.nc"
+        whole = dataset(("y", "x", "wavelength"), _FillValue=np.int32(-1))
+        encoding: Any = {"refl": {"zlib": True, "chunksizes": (4, 8, BANDS)}}
+        whole.to_netcdf(path, engine="h5netcdf", unlimited_dims=["y"], encoding=encoding)
+        with h5py.File(path, "r+") as file:
+            file["refl"].resize(rows, axis=0)
+        values, valid = open_scene(path).read(WHOLE, EVERY)
+        np.testing.assert_array_equal(values[:, :rows], CUBE[:, :rows])
+        assert valid[:rows].all()
+        assert not valid[rows:].any()
+
+
+def test_a_variable_may_have_the_name_of_a_dimension_of_others(tmp_path: Path) -> None:
+    """It has another name in HDF5 then."""
+    path = tmp_path / "s.nc"
+    with h5netcdf.File(path, "w") as file:
+        file.dimensions = {"y": 3, "x": 5, "wavelength": 2, "refl": 7}
+        file.create_variable("wavelength", ("wavelength",), data=np.array([500.0, 600.0]))
+        file.create_variable("refl", ("wavelength", "y", "x"), data=np.ones((2, 3, 5), np.int16))
+    values, _ = open_scene(path).read(Window(row=0, col=0, height=3, width=5), np.arange(2))
+    assert (values == 1).all()
+
+
 def test_a_damaged_chunk_is_an_error_where_it_lies(tmp_path: Path) -> None:
     noisy = dataset()
     path = tmp_path / "s.nc"
@@ -551,7 +596,7 @@ def test_a_damaged_chunk_is_an_error_where_it_lies(tmp_path: Path) -> None:
     content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
     path.write_bytes(content)
     scene = open_scene(path)
-    with pytest.raises(SceneError, match=r"s\.nc, refl, cannot be read at row 0, column 0 \(21 x 34 pixels\)"):
+    with pytest.raises(SceneError, match=r"s\.nc cannot be read at bands 1 to 6, rows 1 to 21"):
         scene.read(WHOLE, EVERY)
 
 

@@ -38,7 +38,7 @@ from test_xml_products import assert_the_same
 from cssd_geo.classification import classify
 from cssd_geo.cli import main
 from cssd_geo.errors import SceneError
-from cssd_geo.formats import hdf5_cubes
+from cssd_geo.formats import hdf5_chunks, hdf5_cubes
 from cssd_geo.formats import neon as neon_format
 from cssd_geo.formats.hdf5 import Hdf5Source, Part
 from cssd_geo.products import open_scene
@@ -453,7 +453,7 @@ def test_any_window_of_any_bands_equals_numpys(stored: Path, data: st.DataObject
     source = Hdf5Source(str(stored), parts)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hdf5_cubes, "_PIECE_BYTES", data.draw(st.sampled_from([2, 100, 1 << 20])))
-        patch.setattr(hdf5_cubes, "WORTH_A_THREAD", data.draw(st.sampled_from([0, 1 << 20])))
+        patch.setattr(hdf5_chunks, "WORTH_A_THREAD", data.draw(st.sampled_from([0, 1 << 20])))
         patch.setattr(hdf5_cubes, "decoders", lambda _: 3)
         assert source.shape == whole.shape
         out = np.zeros((len(bands), height, width), source.dtype)
@@ -488,7 +488,7 @@ def test_the_source_says_how_it_is_stored(neon: Path, tmp_path: Path) -> None:
 @pytest.fixture(params=["by HDF5", "here"])
 def decoded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks are decoded by HDF5, as small ones are, and here."""
-    monkeypatch.setattr(hdf5_cubes, "WORTH_A_THREAD", 0 if request.param == "here" else 1 << 30)
+    monkeypatch.setattr(hdf5_chunks, "WORTH_A_THREAD", 0 if request.param == "here" else 1 << 30)
 
 
 @pytest.mark.usefixtures("decoded")
@@ -531,6 +531,47 @@ def test_chunks_may_be_missing_or_stored_without_a_filter(neon: Path) -> None:
     out = np.zeros((6, HEIGHT, WIDTH), np.int16)
     source.read(WHOLE, np.arange(6), out)
     np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.usefixtures("decoded")
+def test_numbers_of_fewer_bits_than_their_bytes_have_are_read_as_they_are(neon: Path) -> None:
+    kind = h5py.h5t.STD_I16LE.copy()
+    kind.set_precision(12)
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_chunk((4, 5, 3))
+    layout.set_deflate(4)
+    cube = (coordinates(6) % 2000 - 1000).astype(np.int16)
+    with h5py.File(neon, "r+") as file:
+        space = h5py.h5s.create_simple((HEIGHT, WIDTH, 6))
+        h5py.Dataset(h5py.h5d.create(file.id, b"packed", kind, space, layout))[...] = cube.transpose(1, 2, 0)
+    out = np.zeros((6, HEIGHT, WIDTH), np.int16)
+    Hdf5Source(str(neon), [Part(dataset="packed", axes="yxb", bands=tuple(range(6)))]).read(
+        WHOLE, np.arange(6), out
+    )
+    np.testing.assert_array_equal(out, cube)
+
+
+@pytest.mark.usefixtures("decoded")
+def test_flags_may_lie_in_other_chunks(neon: Path) -> None:
+    with h5py.File(neon, "r+") as file:
+        flags = (coordinates(6) % 5 == 0).astype(np.uint8).transpose(1, 2, 0)
+        file.create_dataset("flags", data=flags, chunks=(HEIGHT, WIDTH, 2), compression="gzip")
+    part = Part(
+        dataset=f"{SITE}/Reflectance_Data", axes="yxb", bands=tuple(range(6)), flags="flags", bad_flags=1, fill=-1
+    )
+    out = np.zeros((6, HEIGHT, WIDTH), np.int16)
+    Hdf5Source(str(neon), [part]).read(WHOLE, np.arange(6), out)
+    np.testing.assert_array_equal(out, np.where(coordinates(6) % 5 == 0, -1, coordinates(6)))
+
+
+def test_a_relative_path_stays_the_same_file(neon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(neon.parent)
+    source = open_scene(neon.name).source
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    out = np.zeros((6, HEIGHT, WIDTH), np.int16)
+    pickle.loads(pickle.dumps(source)).read(WHOLE, np.arange(6), out)  # noqa: S301 - our own
+    np.testing.assert_array_equal(out, coordinates(6))
 
 
 def test_as_many_threads_decode_as_chunks_are_worth(neon: Path, monkeypatch: pytest.MonkeyPatch) -> None:

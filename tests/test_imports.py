@@ -69,6 +69,7 @@ runs      layers
 runs      job
 runs      run
 .         reference
+.         stratified
 .         evaluation model_info pictures reference_sample scene_info
 .         classification forecast training
 .         batch

@@ -197,6 +197,17 @@ def test_bands_that_are_bad_in_one_scene_are_bad_in_all(three: list[Scene]) -> N
         unite(_members([bad, _with(three[0], good=(True, False))], labels, labels))
 
 
+def test_bands_are_told_by_their_numbers_in_the_file(three: list[Scene]) -> None:
+    labels = _labels([(0, 0), (1, 1)], ["a", "b"])
+    chosen = [
+        replace(_with(scene, wavelength_nm=(500.0, 600.0)), band_numbers=np.array([7, 9])) for scene in three
+    ]
+    _, notes = unite(_members([chosen[0], _with(chosen[1], good=(True, False))], labels, labels))
+    assert notes == ("Bands that are bad in one of the scenes were dropped in all: 9.",)
+    with pytest.raises(SceneError, match=r"first band 9 at 602.5 nm"):
+        unite(_members([chosen[0], _with(chosen[1], wavelength_nm=(500.0, 602.5))], labels, labels))
+
+
 def test_scenes_of_another_sensor_are_refused(tmp_path: Path, three: list[Scene]) -> None:
     labels = _labels([(0, 0), (1, 1)], ["a", "b"])
     other = open_scene(write_raster(tmp_path / "o.tif", coordinate_cube(3, 5, 6)))

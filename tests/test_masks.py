@@ -375,7 +375,7 @@ def test_masks_work_in_threads_and_in_other_processes(masked: Masked) -> None:
     scene = open_scene(path, **choice)
     sent = pickle.loads(pickle.dumps(scene))  # noqa: S301 - our own
     np.testing.assert_array_equal(sent.read(WHOLE, np.arange(3))[1], expected)
-    plan = list(TilePlan(height=HEIGHT, width=WIDTH, tile_height=2, tile_width=3, halo=Halo(before=0, after=0)))
+    plan = list(TilePlan(height=HEIGHT, width=WIDTH, tile_height=2, tile_width=3))
     with ThreadPoolExecutor(8) as threads:
         for tile, (_, valid) in zip(
             plan, threads.map(lambda t: scene.read(t.core, np.arange(3)), plan), strict=True

@@ -428,3 +428,15 @@ def test_a_fingerprint_of_a_folder_reads_no_more_than_of_a_file(
             found.append(fingerprint(folder) != before)
         assert found[:10] == [True] * 10
         assert sum(found) == seen
+
+
+def test_a_fingerprint_looks_most_into_the_largest_file_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprints, "_PIECE", 10)
+    for number in range(33):
+        (tmp_path / f"{number:03}").write_bytes(bytes(5))
+    (tmp_path / "shard").write_bytes(bytes(10_000))
+    before = fingerprint(tmp_path)
+    (tmp_path / "shard").write_bytes(bytes(5_000) + b"x" * 5_000)
+    assert fingerprint(tmp_path) != before

@@ -30,7 +30,7 @@ from cssd_geo.maps import raster_writer
 from cssd_geo.maps.class_tables import read_classes
 from cssd_geo.maps.layer import Layer, class_map_layer, percent_layer, probability_layer
 from cssd_geo.maps.raster_writer import RasterWriter
-from cssd_geo.tiles import Halo, TilePlan, Window
+from cssd_geo.tiles import TilePlan, Window
 
 UTM = CRS.from_epsg(32633)
 TRANSFORM = Affine(30.123456789012345, 0.0, 399_960.1, 0.0, -30.123456789012345, 5_800_020 + 1 / 3)
@@ -53,9 +53,7 @@ def _ids(table: ClassTable, height: int, width: int, seed: int = 0) -> NDArray[A
 
 
 def _write(layer: Layer, grid: Grid, pixels: NDArray[Any], tile: int = 256, seed: int = 0) -> None:
-    plan = TilePlan(
-        height=grid.height, width=grid.width, tile_height=tile, tile_width=tile, halo=Halo(before=0, after=0)
-    )
+    plan = TilePlan(height=grid.height, width=grid.width, tile_height=tile, tile_width=tile)
     order = np.random.default_rng(seed).permutation(len(plan))
     with RasterWriter(layer, grid) as writer:
         for index in order.tolist():

@@ -22,13 +22,14 @@ from scenes import NORTH_UP, ROTATED, control_points, fill_sample, write_raster
 
 from cssd_geo import reference_sample
 from cssd_geo.accuracy.areas import AreaEstimates
+from cssd_geo.accuracy.matching import NONE_OF_THESE
 from cssd_geo.accuracy.metrics import Accuracy, confusion_matrix
 from cssd_geo.classes import ClassTable
 from cssd_geo.errors import InputError, LabelError, OutputError, SceneError
 from cssd_geo.evaluation import Evaluation, evaluate
 from cssd_geo.maps import class_rasters
 from cssd_geo.maps.layer import CLASSES_TAG
-from cssd_geo.reference_sample import NONE_OF_THESE, ReferenceSample, sample
+from cssd_geo.reference_sample import ReferenceSample, sample
 
 HEIGHT, WIDTH = 90, 130
 NAMES = {1: "1", 2: "2", 7: "7"}
@@ -123,6 +124,35 @@ def test_pixels_of_none_of_the_classes_are_errors_with_an_area(tmp_path: Path) -
     assert found.areas.accuracy.names == (*CROPS.values(), NONE_OF_THESE)
     area, half_width = found.areas.area.value[-1], found.areas.area.half_width[-1]
     assert abs(area / found.areas.pixel_area - 20 * 40) < 1.5 * half_width / found.areas.pixel_area
+
+
+def test_numbers_and_none_of_these_are_labels_of_a_map_without_names(tmp_path: Path) -> None:
+    truth, numbers = _truth(), {i: str(i) for i in CROPS}
+    truth[40:60, 20:60] = 9
+    drawn = sample(_write(tmp_path / "map.tif", _mapped(0)), tmp_path / "p.gpkg", size=800)
+    found = evaluate(
+        tmp_path / "map.tif", fill_sample(drawn.output, numbers | {9: NONE_OF_THESE}, truth), stratified=True
+    )
+    named = sample(_write_named(tmp_path / "named.tif", _mapped(0)), tmp_path / "n.gpkg", size=800)
+    other = evaluate(
+        tmp_path / "named.tif", fill_sample(named.output, CROPS | {9: NONE_OF_THESE}, truth), stratified=True
+    )
+    np.testing.assert_array_equal(found.accuracy.confusion, other.accuracy.confusion)
+    assert found.accuracy.names == (*numbers.values(), NONE_OF_THESE)
+
+
+@pytest.mark.parametrize("name", ["gpkg_points", "(1)", "#1", "-x", "sqlite_x", "ä ö"])
+def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
+    drawn = sample(_write_named(tmp_path / "map.tif", _mapped(0)), tmp_path / f"{name}.gpkg", size=150)
+    assert len(pyogrio.raw.read(drawn.output)[2]) == 150
+
+
+@pytest.mark.parametrize("option", ["seed", "size", "per_class_least"])
+@pytest.mark.parametrize("value", ["5", 2.5, True])
+def test_numbers_are_whole(tmp_path: Path, option: str, value: Any) -> None:
+    class_map = _write_named(tmp_path / "map.tif", _mapped(0))
+    with pytest.raises(InputError, match=f"{option} must be a whole number, not {value!r}"):
+        sample(class_map, tmp_path / "p.gpkg", **{option: value})
 
 
 def test_every_pixel_of_a_class_is_as_likely(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The plan: every pixel is computed once, and what is read is what the arithmetic says."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -180,9 +182,9 @@ def test_clip_keeps_exactly_the_pixels_within_the_scene(window: Window, height: 
 
 @pytest.mark.parametrize("name", ["height", "width", "tile_height", "tile_width", "abreast"])
 def test_a_size_below_one_is_named(name: str) -> None:
-    sizes = {"height": 5, "width": 6, "tile_height": 3, "tile_width": 4, "abreast": 1} | {name: 0}
+    sizes: dict[str, Any] = {"height": 5, "width": 6, "tile_height": 3, "tile_width": 4, "abreast": 1} | {name: 0}
     with pytest.raises(InputError, match=f"^{name} must be at least 1, not 0"):
-        TilePlan(**sizes, halo=Halo(before=0, after=0))
+        TilePlan(**sizes)
 
 
 def test_impossible_halos_windows_and_tiles_are_refused() -> None:

@@ -10,6 +10,9 @@ from cssd_geo.errors import LabelError
 from cssd_geo.messages import listed
 from cssd_geo.vectors.legend import name_key
 
+NONE_OF_THESE = "none of these"
+"""What to call a pixel that is of no class of the map: an error of the map, which has its area too."""
+
 Ids = NDArray[np.int64]
 
 
@@ -93,13 +96,14 @@ def only_numbered(table: ClassTable) -> bool:
 
 def _in_digits(table: ClassTable) -> bool:
     """Whether names are numbers: texts such as "7" mean the id 7, whatever id they were given."""
-    return all(name.strip().isdecimal() for name in table.names)
+    names = [name.strip() for name in table.names if name_key(name) != NONE_OF_THESE]
+    return bool(names) and all(name.isdecimal() for name in names)
 
 
 def _keys(table: ClassTable, *, by_id: bool) -> list[str]:
     if by_id and not _in_digits(table):
         return [str(i) for i in table.ids]
-    return [str(int(name)) if by_id else name_key(name) for name in table.names]
+    return [str(int(name)) if by_id and name.strip().isdecimal() else name_key(name) for name in table.names]
 
 
 def _table(classes: ClassTable, its_keys: list[str], keys: list[str]) -> Ids:

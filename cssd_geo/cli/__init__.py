@@ -2,7 +2,9 @@
 
 import difflib
 import importlib
+import io
 import os
+import sys
 from typing import Any
 
 import click
@@ -39,6 +41,9 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a terminal may lack letters that classes have
+                stream.reconfigure(errors="backslashreplace")
         try:
             with interruptible():
                 return super().invoke(ctx)

@@ -49,7 +49,7 @@ class PixelProgress(_Progress):
         """Show that `done` of `total` pixels are done."""
         if self._before is None:  # the rate is of what comes from now on
             self._before, self._started = done, time.monotonic()
-        if sys.stderr.isatty():
+        if _on_a_terminal():
             self._draw(done, total)
         elif time.monotonic() - self._said >= _LOG_SECONDS:
             self._say(done, total)
@@ -85,7 +85,7 @@ class EpochProgress(_Progress):
         """Show that one more epoch of one of them is done."""
         self._epochs, self._windows = self._epochs + 1, self._windows + epoch.windows
         begins_or_ends = epoch.number == 1 or self._epochs == epoch.runs * epoch.epochs
-        if sys.stderr.isatty():
+        if _on_a_terminal():
             self._draw(epoch)
         elif begins_or_ends or time.monotonic() - self._said >= _LOG_SECONDS:
             self._say(epoch)
@@ -110,3 +110,8 @@ class EpochProgress(_Progress):
     def _rate(self) -> float:
         """Windows per second, of all trainings together."""
         return self._windows / max(time.monotonic() - self._started, 1e-9)
+
+
+def _on_a_terminal() -> bool:
+    """Whether a person sees what is said; a program whose standard error is closed has none at all."""
+    return sys.stderr is not None and sys.stderr.isatty()

@@ -56,7 +56,7 @@ _LIBRARY = _loaded()
 
 
 def compiled() -> bool:
-    """Tell whether there are any."""
+    """Whether there are compiled kernels here."""
     return _LIBRARY is not None
 
 

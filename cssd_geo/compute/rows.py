@@ -1,4 +1,4 @@
-"""Rows of pixels that flow through the stages of a network band by band, in memory that is taken again and again.
+"""Rows of pixels that flow through the stages of a network strip by strip, in memory that is used again and again.
 
 Fresh memory is handed out page by page as it is first written, which takes longer than much of what is computed.
 """
@@ -25,17 +25,17 @@ class Room:
 
 
 class Rows:
-    """The input of a stage: fresh rows below the last ones of the band before."""
+    """The input of a stage: fresh rows below the last ones of the strip before."""
 
     def __init__(self, keep: int) -> None:
-        """Prepare; so many rows of a band are needed again by the next one."""
+        """Prepare; so many rows of a strip are needed again by the next one."""
         self._keep = keep
         self._rows: Tensor | None = None
         self._rooms = Room(), Room()
 
     @property
     def empty(self) -> bool:
-        """Whether no band has come yet."""
+        """Whether no strip has come yet."""
         return self._rows is None
 
     def clear(self) -> None:

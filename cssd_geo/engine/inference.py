@@ -45,7 +45,7 @@ _TILES_BEFORE_GPU = 4
 _GPU_MEMORY = 4_000_000_000
 """Bytes where the user gives none: for as many tiles, of several blocks each."""
 _EVERYWHERE = slice(None), slice(None)
-"""In a tile."""
+"""Of a tile: all of its pixels."""
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class TileClassifier:
         Raises:
             SceneError: if the scene's bands do not cover the model's.
         """
-        alignment = align(scene.bands, model.bands, scene.name)
+        alignment = align(scene.bands, model.bands, scene.name, scene.band_numbers)
         gain, bias = model.normalisation(alignment, scene.scale, scene.offset)
         weights = next(model.network.parameters()).dtype
         self.model = model
@@ -250,6 +250,7 @@ class TileClassifier:
         heads = Logits(*(head.float() for head in heads))
         shares = torch.softmax(self.model.calibration.combine(*heads), dim=2)  # (r,v,K)
         best, index = shares.max(dim=2)
+        valid = valid & best.isfinite()  # values may be too large for what the network makes of them
         ids = self._ids[index].masked_fill_(~valid, UNCLASSIFIED)
         found = {"class_map": ids, "confidence": _percent(best, valid)}
         if "disagreement" in parts:

@@ -78,4 +78,5 @@ def _assemble(results: list[Any], plan: TilePlan, part: str, dtype: np.dtype[Any
         da.from_delayed(pick(result, part), shape=(tile.core.height, tile.core.width), dtype=dtype)
         for result, tile in zip(results, plan, strict=True)
     ]
-    return da.block([[blocks[plan.index(row, col)] for col in range(plan.cols)] for row in range(plan.rows)])
+    whole = da.block([[blocks[plan.index(row, col)] for col in range(plan.cols)] for row in range(plan.rows)])
+    return whole.rechunk((plan.tile_height, plan.tile_width))  # as Zarr wants it; the first tiles are smaller

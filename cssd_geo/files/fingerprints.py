@@ -24,7 +24,7 @@ def fingerprint(path: str | Path) -> str:
     files = files_in(folder)
     named = [f"{file.relative_to(folder).as_posix()} {file.stat().st_size}" for file in files]
     some = looked_into(files)
-    read = [_of_file(file, _PIECES // len(some)) for file in some]
+    read = [_of_file(file, pieces) for file, pieces in zip(some, _shares(some), strict=True)]
     return hashlib.sha256("\n".join(named + read).encode()).hexdigest()
 
 
@@ -36,6 +36,12 @@ def looked_into(files: list[Path]) -> list[Path]:
 def files_in(path: Path) -> list[Path]:
     """All files of a folder and of those in it; of a file itself alone."""
     return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+
+
+def _shares(files: list[Path]) -> list[int]:
+    """Pieces of each file: one, and more of larger ones."""
+    sizes = [file.stat().st_size for file in files]
+    return [1 + (_PIECES - len(files)) * size // max(1, sum(sizes)) for size in sizes]
 
 
 def _of_file(path: Path, pieces: int) -> str:

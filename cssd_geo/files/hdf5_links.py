@@ -7,6 +7,7 @@ from typing import Any
 import h5py
 
 from cssd_geo.errors import SceneError
+from cssd_geo.messages import one_line
 
 UNREADABLE = (
     OSError,
@@ -51,7 +52,7 @@ def require_own_values(path: Path) -> dict[str, tuple[int, ...]]:
     except SceneError:
         raise
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise SceneError(f"{path} cannot be opened: it is damaged or was not copied whole ({reason})") from error
 
 

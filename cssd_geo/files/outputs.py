@@ -64,7 +64,7 @@ def write_whole(path: Path, data: bytes) -> None:
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}; {free_space(path.parent)}") from error
     finally:
-        with suppress(OSError):  # where no file can be, there is none to remove either
+        with suppress(OSError):  # there is nothing to remove where it was never made
             partial.unlink()
 
 

@@ -26,6 +26,7 @@ from cssd_geo.files.links import (
     require_own_pixels,
 )
 from cssd_geo.files.locations import is_address, named_file
+from cssd_geo.messages import one_line
 from cssd_geo.tiles import Window
 
 _PATIENCE = {
@@ -156,4 +157,4 @@ def is_whole(dtype: str) -> bool:
 
 def cause(error: Exception) -> str:
     """Return GDAL's own words on one line: rasterio hangs them on the error as its cause."""
-    return " ".join(str(error.__cause__ or error).split())
+    return one_line(error.__cause__ or error)

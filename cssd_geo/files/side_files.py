@@ -37,8 +37,8 @@ def side_fingerprint(path: Path, *, copied: bool) -> str | None:
 
     Args:
         path: the file.
-        copied: whether that counts too which GDAL may have from the header: names, nodata and tags of bands. Not
-            for those who know the bands, nodata and scale of the scene anyway.
+        copied: also count what GDAL may have copied from the header: names, nodata and tags of bands. There is no
+            need to where bands, nodata and scale of the scene are known anyway.
 
     Raises:
         OSError: if it cannot be read.

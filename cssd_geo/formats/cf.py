@@ -17,6 +17,7 @@ from cssd_geo.formats.cf_axes import SpectralVariable, spectral_variable, spectr
 from cssd_geo.formats.cf_grids import grid_of_variable, places_of_variable
 from cssd_geo.formats.cf_values import no_data_of, scale_of
 from cssd_geo.formats.hdf5 import Hdf5Source, Part
+from cssd_geo.formats.hdf5_chunks import decodes
 from cssd_geo.formats.saved_cubes import as_saved, saved_cube
 from cssd_geo.formats.stores import Store, described, intact, is_store, open_store, text
 from cssd_geo.grid import Grid
@@ -145,10 +146,11 @@ def _rank(path: str) -> int:
 
 
 def _source(store: Store, cube: SpectralVariable, change: Change | None) -> Source:
-    """Where its pixels come from: HDF5 is read side by side here, Zarr and NetCDF 3 by xarray's readers."""
-    if is_hdf5(store.path):
+    """Where its pixels come from: xarray's readers, but for chunks of HDF5 that are decoded side by side here."""
+    whole = store.require(cube.path)
+    if is_hdf5(store.path) and decodes(store.path, cube.name, whole.shape):
         letters = {cube.band: "b", cube.y: "y", cube.x: "x"}
-        axes = "".join(letters.get(str(name), ".") for name in store.require(cube.path).dims)
+        axes = "".join(letters.get(str(name), ".") for name in whole.dims)
         bands = tuple(range(len(cube.bands)))
         return Hdf5Source(str(store.path), [Part(dataset=cube.name, axes=axes, bands=bands, change=change)])
     return ArraySource(_stored_array(cube), name=store.name, change=change)

@@ -16,7 +16,8 @@ from cssd_geo.errors import SceneError
 from cssd_geo.files.hdf5_links import UNREADABLE
 from cssd_geo.files.locations import absolute
 from cssd_geo.formats.hdf5_cubes import StoredCube
-from cssd_geo.formats.hdf5_files import dataset_of, open_hdf5, words_of
+from cssd_geo.formats.hdf5_files import dataset_of, open_hdf5
+from cssd_geo.messages import one_line
 from cssd_geo.scenes.sources import LEAST_CACHE, Change
 from cssd_geo.tiles import Window
 
@@ -51,13 +52,13 @@ class Hdf5Source:
             parts: the scene's bands, part by part.
             swath: a dataset (y, x) that is 0 where nothing was measured.
         """
-        self._path, self._parts, self._swath = path, tuple(parts), swath
+        self._path, self._parts, self._swath = absolute(path), tuple(parts), swath
         self._lock = threading.Lock()
         self._file: Any = None
         self._cubes: dict[str, StoredCube] = {}
 
     def __reduce__(self) -> tuple[type["Hdf5Source"], tuple[Any, ...]]:
-        return Hdf5Source, (absolute(self._path), self._parts, self._swath)
+        return Hdf5Source, (self._path, self._parts, self._swath)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -79,17 +80,18 @@ class Hdf5Source:
     @property
     def bands_last(self) -> bool:
         """See `Source`."""
-        return all(self._cube(part.dataset, part.axes).bands_last for part in self._parts)
+        return all(self._cube(part).bands_last for part in self._parts)
 
     @property
     def cache_bytes(self) -> int:
-        """See `Source`: for GDAL, which only writes here; HDF5 has a cache of its own, 1 MiB a dataset."""
+        """See `Source`: for GDAL, which only writes here; HDF5 has a cache of its own, of some MiB a dataset."""
         return LEAST_CACHE
 
     @property
     def decoding_bytes(self) -> int:
         """See `Source`."""
-        return max(self._cube(part.dataset, part.axes).decoding_bytes for part in self._parts)
+        flags = (0 if part.flags is None else self._flags(part).decoding_bytes for part in self._parts)
+        return max(self._cube(part).decoding_bytes + more for part, more in zip(self._parts, flags, strict=True))
 
     def has_mask(self) -> bool:
         """Whether the file says where nothing was measured."""
@@ -124,29 +126,37 @@ class Hdf5Source:
             values = self._values(part, bands, place)[_as_slice(picks[chosen] - bands.start)]
             out[_as_slice(into[chosen]), rows, cols] = values
 
-        cube = self._cube(part.dataset, part.axes)
+        cube = self._cube(part)
         with ThreadPoolExecutor(cube.decoders) as threads:
             deque(threads.map(put, cube.pieces(window, picks)), maxlen=0)
 
     def _values(self, part: Part, bands: slice, window: Window) -> NDArray[Any]:
         """(band, y, x) of a piece, with one value for all that cannot be used."""
         with self._reading(part.dataset, window):
-            values = self._cube(part.dataset, part.axes).read(bands, window)
+            values = self._cube(part).read(bands, window)
         if part.change is not None:
             values = part.change(values)
         if part.flags is None:
             return values
         with self._reading(part.flags, window):
-            flags = self._cube(part.flags, part.axes).read(bands, window)
+            flags = self._flags(part).read(bands, window)
         return np.where(flags & part.bad_flags, values.dtype.type(part.fill), values)
 
     @property
     def _first(self) -> StoredCube:
-        return self._cube(self._parts[0].dataset, self._parts[0].axes)
+        return self._cube(self._parts[0])
 
-    def _cube(self, name: str, axes: str) -> StoredCube:
+    def _cube(self, part: Part) -> StoredCube:
+        return self._stored(part, part.dataset)
+
+    def _flags(self, part: Part) -> StoredCube:
+        return self._stored(part, str(part.flags))
+
+    def _stored(self, part: Part, name: str) -> StoredCube:
+        """A cube, or its flags; where their chunks differ, HDF5 decodes, in pieces of many of them."""
         if name not in self._cubes:
-            self._cubes[name] = StoredCube(self._dataset(name), axes)
+            chunks = {self._dataset(each).chunks for each in (part.dataset, part.flags) if each is not None}
+            self._cubes[name] = StoredCube(self._dataset(name), part.axes, decoding=len(chunks) == 1)
         return self._cubes[name]
 
     def _dataset(self, name: str) -> Any:
@@ -162,7 +172,7 @@ class Hdf5Source:
         except (SceneError, MemoryError):  # memory is the machine's, not the file's
             raise
         except UNREADABLE as error:
-            raise SceneError(f"{self._path}, {name}, cannot be read at {window}: {words_of(error)}") from error
+            raise SceneError(f"{self._path}, {name}, cannot be read at {window}: {one_line(error)}") from error
 
 
 def _as_slice(indexes: NDArray[np.intp]) -> NDArray[np.intp] | slice:

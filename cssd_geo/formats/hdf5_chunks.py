@@ -2,10 +2,14 @@
 
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from cssd_geo.scenes.sources import WORTH_A_THREAD
 
 _SHUFFLE, _DEFLATE = 2, 1
 """HDF5's numbers of the filters that are known here."""
@@ -22,14 +26,16 @@ class ChunkDecoder:
 
     @classmethod
     def of(cls, dataset: Any) -> "ChunkDecoder | None":
-        """Return that of an h5py dataset; None where HDF5 has to decode: not in chunks, or by another filter."""
-        if dataset.chunks is None:
+        """Return that of an h5py dataset; None where HDF5 has to decode, or where chunks are small."""
+        as_stored = dataset.id.get_type().equal(h5py.h5t.py_create(dataset.dtype))  # not 12 of 16 bits
+        if dataset.chunks is None or not as_stored:
             return None
         creation = dataset.id.get_create_plist()
         filters = [creation.get_filter(i)[0] for i in range(creation.get_nfilters())]
         if filters not in ([_DEFLATE], [_SHUFFLE, _DEFLATE]):
             return None
-        return cls(shape=dataset.chunks, dtype=dataset.dtype, shuffled=_SHUFFLE in filters)
+        found = cls(shape=dataset.chunks, dtype=dataset.dtype, shuffled=_SHUFFLE in filters)
+        return found if found.nbytes >= WORTH_A_THREAD else None
 
     @property
     def nbytes(self) -> int:
@@ -57,3 +63,14 @@ def _interleaved(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     for place, plane in enumerate(planes):
         values[:, place] = plane
     return values
+
+
+def decodes(path: Path, name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a variable of NetCDF lies in a file as it is, so that `Hdf5Source` can read it, and is decoded here.
+
+    HDF5 keeps less than the shape of one of which a part was never written, and another name of one that is named
+    like a dimension.
+    """
+    with h5py.File(path) as file:
+        found = file.get(name)
+        return isinstance(found, h5py.Dataset) and found.shape == shape and ChunkDecoder.of(found) is not None

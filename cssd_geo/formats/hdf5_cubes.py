@@ -8,28 +8,28 @@ from numpy.typing import NDArray
 
 from cssd_geo.files.hdf5_links import UNREADABLE
 from cssd_geo.formats.hdf5_chunks import ChunkDecoder
-from cssd_geo.scenes.sources import WORTH_A_THREAD, decoders
+from cssd_geo.scenes.sources import decoders
 from cssd_geo.tiles import Window, cuts
 
 _PIECE_BYTES = 1 << 25
 """What HDF5 reads at a time, of which the bands that are asked for are taken."""
 _COPIES = 3
-"""Of a chunk, while it is decoded: as it is stored, inflated, and in order."""
+"""Of a piece, while it is read: of a chunk as it is stored, inflated, and in order."""
 
 
 class StoredCube:
     """A dataset and its axes, read by any thread."""
 
-    def __init__(self, dataset: Any, axes: str) -> None:
+    def __init__(self, dataset: Any, axes: str, *, decoding: bool = True) -> None:
         """Take a dataset.
 
         Args:
             dataset: of h5py.
             axes: a letter each: b, y and x; a dot for one of length 1 that means nothing.
+            decoding: chunks are decoded here, where they can be.
         """
         self._dataset, self._axes = dataset, axes
-        decoder = ChunkDecoder.of(dataset)
-        self._decoder = decoder if decoder is not None and decoder.nbytes >= WORTH_A_THREAD else None
+        self._decoder = ChunkDecoder.of(dataset) if decoding else None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -70,12 +70,15 @@ class StoredCube:
         """Memory for pieces that are being read."""
         if self._decoder is not None:
             return _COPIES * self.decoders * self._decoder.nbytes
-        return 2 * max(_PIECE_BYTES, int(np.prod(self.block)) * self.dtype.itemsize)
+        return _COPIES * max(_PIECE_BYTES, int(np.prod(self.block)) * self.dtype.itemsize)
 
     def pieces(self, window: Window, bands: NDArray[np.intp]) -> Iterator[tuple[slice, Window]]:
         """Cut what is asked for along blocks, so that each is decoded once and little lies beside it."""
         depth, _, _ = self.block
         height, width = self._steps(window)
+        if self._decoder is None:
+            pixels = min(height, window.height) * min(width, window.width)
+            depth *= max(1, _PIECE_BYTES // (pixels * depth * self.dtype.itemsize))
         for layer in np.unique(bands // depth):
             here = bands[bands // depth == layer]
             for down in cuts(window.slices[0], height):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cssd_geo.errors import SceneError
 from cssd_geo.files.hdf5_links import UNREADABLE
+from cssd_geo.messages import one_line
 
 _REAL = "uif"
 """Kinds of numpy's types that hold real numbers."""
@@ -30,7 +31,7 @@ def open_hdf5(path: str | Path) -> Any:
         return h5py.File(path, "r")
     except UNREADABLE as error:
         raise SceneError(
-            f"{path} cannot be opened as an HDF5 file: {words_of(error)}. It may be incomplete: download it again"
+            f"{path} cannot be opened as an HDF5 file: {one_line(error)}. It may be incomplete: download it again"
         ) from error
 
 
@@ -47,7 +48,7 @@ def reading_hdf5(path: str | Path) -> Iterator[Any]:
         except SceneError:
             raise
         except UNREADABLE as error:
-            raise SceneError(f"{path} is damaged: {words_of(error)}. Download it again") from error
+            raise SceneError(f"{path} is damaged: {one_line(error)}. Download it again") from error
 
 
 def dataset_of(file: Any, name: str) -> Any:
@@ -122,8 +123,3 @@ def text_of(file: Any, name: str) -> str:
         raise SceneError(f"{file.filename}: {name} has the shape {dataset.shape}, and must be one text")
     (text,) = np.asarray(dataset[()]).ravel().tolist()
     return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-
-
-def words_of(error: Exception) -> str:
-    """Return HDF5's own words on one line."""
-    return " ".join(str(error).split())

@@ -24,6 +24,7 @@ from cssd_geo.formats.stores import text
 from cssd_geo.grid import Grid
 from cssd_geo.headers.wavelengths import resolve_wavelengths
 from cssd_geo.scenes.scene import Scene, scene_of_source
+from cssd_geo.spectra.band_choice import ranges
 
 _NAME = re.compile(r"NEON_.+_reflectance\.h5", re.IGNORECASE)
 _CUBE = "Reflectance/Reflectance_Data"
@@ -111,7 +112,7 @@ def _read_bands(file: Any, site: str, count: int) -> tuple[Bands, tuple[str, ...
     bands = Bands(good=(True,) * count, wavelength_nm=wavelength, fwhm_nm=fwhm).without(bad)
     if not bad.any():
         return bands, known.notes
-    numbers = ", ".join(str(i + 1) for i in np.flatnonzero(bad))
+    numbers = ranges(np.flatnonzero(bad) + 1)
     marked = f"Bands in the water-vapour windows that the product names were marked as bad: {numbers}."
     return bands, (*known.notes, marked)
 

@@ -17,6 +17,7 @@ from rasterio.errors import CRSError
 from cssd_geo.errors import SceneError
 from cssd_geo.files.hdf5_links import UNREADABLE, is_hdf5, require_own_values
 from cssd_geo.formats.hdf5_files import MOST
+from cssd_geo.messages import one_line
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02")
 _WRITTEN_BY_NETCDF = "_NCProperties"
@@ -163,7 +164,7 @@ def intact(path: str) -> Iterator[None]:
     except SceneError:
         raise
     except _DAMAGED as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         if any(name in reason for name in _UNNAMED):
             raise SceneError(
                 f"{path} holds arrays whose dimensions have no names, so that nothing says which is which: open "

@@ -15,6 +15,7 @@ from cssd_geo.errors import SceneError
 from cssd_geo.files.xml_files import XmlError, read_xml
 from cssd_geo.scenes.raster_scenes import scene_of_raster
 from cssd_geo.scenes.scene import Scene
+from cssd_geo.spectra.band_choice import ranges
 
 MAX_BYTES = 64 * 2**20
 """Metadata beyond this are refused: those of 224 bands with their statistics take about 1 MB."""
@@ -97,7 +98,7 @@ class XmlProduct:
 
     def _notes(self, image: Path, empty: NDArray[np.bool_]) -> Iterator[str]:
         if empty.any():
-            numbers = ", ".join(str(i + 1) for i in np.flatnonzero(empty))
+            numbers = ranges(np.flatnonzero(empty) + 1)
             yield f"Bands without data anywhere, as the metadata say, were marked as bad: {numbers}."
         prefix = str(self._prefix_of(image))
         names = sorted(each.name.removeprefix(prefix) for each in image.parent.iterdir())

@@ -91,4 +91,4 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return re.fullmatch(r"[\w.+-]+", text.strip(), re.ASCII) is not None
+    return re.fullmatch(r"[A-Za-z0-9.+-]+", text.strip()) is not None

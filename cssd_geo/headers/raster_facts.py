@@ -124,7 +124,7 @@ def _dtype(dataset: Any, indexes: list[int]) -> np.dtype[Any]:
     """Return the type of all bands; raises a SceneError if there is none, or it is not real."""
     names = sorted({dataset.dtypes[i - 1] for i in indexes})
     if not all(name.startswith(_REAL) for name in names):
-        raise SceneError(f"{dataset.name} holds {names[0]} values; a scene has real numbers")
+        raise SceneError(f"{dataset.name} holds {names[0]} values; a scene has real numbers: write magnitudes")
     if len(names) > 1:
         raise SceneError(
             f"{dataset.name} has bands of several types ({', '.join(names)}): convert it to one, "

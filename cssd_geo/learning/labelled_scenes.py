@@ -17,8 +17,8 @@ from cssd_geo.labels import Labels
 from cssd_geo.learning.windows import PixelTable, read_windows
 from cssd_geo.messages import listed
 from cssd_geo.options import LARGEST_WINDOW
-from cssd_geo.scenes.fill_checks import require_measured
 from cssd_geo.scenes.scene import Scene
+from cssd_geo.spectra.band_choice import ranges
 from cssd_geo.spectra.resampling import MATCH_TOLERANCE_NM
 from cssd_geo.vectors.legend import Entry, entries_of, name_key, tabulate
 
@@ -71,13 +71,12 @@ class LabelledScenes:
         """Read the good bands of the squares around labelled pixels, values in reflectance; see `windows`.
 
         Raises:
-            SceneError: if a scene cannot be read, or holds values that no sensor measures.
+            SceneError: if a scene cannot be read.
         """
         good, side = self.bands.good_indexes, 2 * reach + 1
         values, lookup, count = list[Floats](), np.zeros((len(labels), side, side), np.int64), 0
         for scene, chosen, cols in self.by_scene(labels.cols):
             table = read_windows(scene, labels.rows[chosen], cols, good, reach)
-            require_measured(table.values, scene.name)
             lookup[chosen] = np.where(table.lookup > 0, table.lookup + count, 0)
             values.append(reflectance(table.values, scene, good)[bool(values) :])  # one blank row
             count += len(table.values) - 1
@@ -148,7 +147,9 @@ def _with_common_bands(scenes: Sequence[Scene]) -> tuple[Sequence[Scene], list[s
     lost = np.flatnonzero(good.any(axis=0) & bad)
     if lost.size:
         scenes = [scene.without_bands(bad) for scene in scenes]
-        notes += [f"Bands that are bad in one of the scenes were dropped in all: {listed(lost + 1, 40)}."]
+        notes += [
+            f"Bands that are bad in one of the scenes were dropped in all: {ranges(first.band_numbers[lost])}."
+        ]
     _require_good_bands(scenes)
     return scenes, notes
 
@@ -183,10 +184,11 @@ def _require_same(scene: Scene, first: Scene) -> None:
     off = np.flatnonzero((apart > MATCH_TOLERANCE_NM) & np.array(ours.good) & np.array(theirs.good))
     if off.size:
         i = int(off[0])
+        here, there = ours.wavelength_nm[i], theirs.wavelength_nm[i]
         raise SceneError(
             f"{scene.name}: {off.size} of {len(ours)} bands lie elsewhere than those of {first.name}, first band "
-            f"{i + 1} at {ours.wavelength_nm[i]:.1f} nm, not {theirs.wavelength_nm[i]:.1f} nm (tolerance "
-            f"{MATCH_TOLERANCE_NM:g} nm): {advice}"
+            f"{scene.band_numbers[i]} at {here:.1f} nm, not {there:.1f} nm (tolerance {MATCH_TOLERANCE_NM:g} nm): "
+            f"{advice}"
         )
 
 

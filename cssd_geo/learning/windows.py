@@ -157,13 +157,7 @@ def _windows_around(
         width=scene.grid.width,
         tile_height=height,
         tile_width=width,
-        halo=Halo(before=0, after=0),
     )
     for _, chosen in tiles_of_pixels(plan, rows, cols):
-        window = _bounding_window(rows[chosen], cols[chosen])
+        window = Window.around(rows[chosen], cols[chosen])
         yield window, chosen, (rows[chosen] - window.row, cols[chosen] - window.col)
-
-
-def _bounding_window(rows: NDArray[np.int64], cols: NDArray[np.int64]) -> Window:
-    top, left = int(rows.min()), int(cols.min())
-    return Window(row=top, col=left, height=int(rows.max()) - top + 1, width=int(cols.max()) - left + 1)

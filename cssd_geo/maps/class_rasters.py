@@ -15,7 +15,7 @@ from cssd_geo.grid import Grid
 from cssd_geo.maps.class_tables import read_classes
 from cssd_geo.maps.layer import CLASSES_TAG, MODEL_TAG
 from cssd_geo.messages import listed
-from cssd_geo.tiles import Halo, TilePlan, Window
+from cssd_geo.tiles import TilePlan, Window
 from cssd_geo.vectors.vector_files import is_vector
 
 AS_WHOLE = "gdal_translate -ot UInt16 makes them so"
@@ -62,9 +62,7 @@ def require_class_raster(dataset: Any) -> None:
 
 def parts_of(grid: Grid) -> TilePlan:
     """Return the parts in which rasters on `grid` are read."""
-    return TilePlan(
-        height=grid.height, width=grid.width, tile_height=_STEP, tile_width=_STEP, halo=Halo(before=0, after=0)
-    )
+    return TilePlan(height=grid.height, width=grid.width, tile_height=_STEP, tile_width=_STEP)
 
 
 def classes_of(dataset: Any) -> ClassTable:

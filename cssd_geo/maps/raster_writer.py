@@ -29,7 +29,7 @@ from cssd_geo.files.rasters import unplaced
 from cssd_geo.grid import Grid
 from cssd_geo.maps import pam
 from cssd_geo.maps.layer import Layer
-from cssd_geo.tiles import Halo, TilePlan, Window
+from cssd_geo.tiles import TilePlan, Window
 
 BLOCK = 512
 """Side of the TIFF's tiles, that of GDAL's COG driver. Tiles that are multiples of it are written once."""
@@ -105,8 +105,7 @@ class RasterWriter:
         """Cut the raster into windows of whole blocks, as many as are worth a write of their own."""
         column = BLOCK * BLOCK * len(self._layer.band_names) * self._layer.dtype.itemsize
         across = max(1, _STRIP_BYTES // column) * BLOCK
-        size = {"height": self._grid.height, "width": self._grid.width}
-        plan = TilePlan(**size, tile_height=BLOCK, tile_width=across, halo=Halo(before=0, after=0))
+        plan = TilePlan(height=self._grid.height, width=self._grid.width, tile_height=BLOCK, tile_width=across)
         return (tile.core for tile in plan)
 
     def write(self, block: NDArray[Any], window: Window) -> None:

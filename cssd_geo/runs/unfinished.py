@@ -47,7 +47,7 @@ def tiles_done(target: Path) -> int:
         _, entries = journal.read(folder_of(target) / _JOURNAL)
     except OSError:
         return 0
-    return len({entry["tile"] for entry in entries if "tile" in entry})
+    return len({entry["tile"] for entry in entries if isinstance(entry.get("tile"), int)})
 
 
 class Unfinished:

@@ -39,7 +39,7 @@ def scene_of_array(array: xr.DataArray) -> Scene:
             "those of one value (.squeeze)"
         )
     if array.dtype.kind not in _REAL:
-        raise SceneError(f"the array holds {array.dtype} values; a scene has real numbers")
+        raise SceneError(f"the array holds {array.dtype} values; a scene has real numbers: use .astype or abs")
     if array.dtype.itemsize > _MOST_BYTES:
         raise SceneError(f"the array holds {array.dtype} values, too long to compute with: use .astype('float64')")
     if not array.size:

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from cssd_geo.errors import SceneError
 from cssd_geo.scenes.previews import readable_pixels, sample_pixels, some_of
 from cssd_geo.scenes.scene import Scene
+from cssd_geo.spectra.band_choice import ranges
 from cssd_geo.tiles import Window
 
 _SUSPECT_SHARE = 0.005
 """Pixels of one value in all bands: a few are shadow or saturation, more are an edge without data."""
 _FEWEST_BANDS = 4
 """With fewer, pixels of one value in all bands are common."""
-_LARGEST_VALUE = 1e30
-"""Of reflectance, radiance or counts in any unit; the fill values of NetCDF and of GIS programs are larger."""
 _LEAST_PERCENT = 0.05
 """That is not printed as 0.0 %."""
 _SIDE = 16
@@ -52,25 +51,6 @@ def suspect_fill(values: NDArray[Any], pixels: int) -> tuple[str, int] | None:
         return None
     most = int(np.where(suspect, counts, 0).argmax())
     return _in_words(found[most]), int(counts[most])
-
-
-def require_measured(values: NDArray[Any], name: str) -> None:
-    """Refuse values that no sensor measures: what is not declared as nodata would spoil every mean.
-
-    Args:
-        values: as stored, of valid pixels.
-        name: the scene's.
-
-    Raises:
-        SceneError: with the value.
-    """
-    for value in (values.min(initial=0), values.max(initial=0)):
-        if abs(float(value)) > _LARGEST_VALUE:
-            text = _in_words(value)
-            raise SceneError(
-                f"{name} holds {text} near the labels, which no sensor measures, and does not declare it as "
-                f"nodata. {remedy(text)}"
-            )
 
 
 def _in_words(value: Any) -> str:
@@ -124,13 +104,13 @@ def empty_band_notes(scene: Scene, bands: NDArray[np.intp]) -> tuple[str, ...]:
         return ()
     if empty.all() or not empty.any():
         return ()
-    numbers = [int(number) for number in scene.band_numbers[bands[empty]]]
-    names = f"band {numbers[0]} has" if len(numbers) == 1 else f"bands {', '.join(map(str, numbers))} have"
+    numbers = scene.band_numbers[bands[empty]]
+    which = f"Band {numbers[0]} has" if len(numbers) == 1 else f"Bands {ranges(numbers)} have"
     note = (
-        f"{names} no data in any pixel of {scene.name} that was looked at, and the model needs every band that it "
+        f"{which} no data in any pixel of {scene.name} that was looked at, and the model needs every band that it "
         "was trained with: train one without (--bands), or repair the scene."
     )
-    return (note[0].upper() + note[1:],)
+    return (note,)
 
 
 def _at_edges(scene: Scene, bands: NDArray[np.intp]) -> NDArray[Any]:

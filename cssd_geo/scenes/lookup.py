@@ -160,7 +160,7 @@ class GeometryLookup:
         if not seen.any():  # a pixel is read only to know whether there are bands
             bands = read(Window(row=0, col=0, height=1, width=1)).shape[:-2]
             return np.full((*bands, *seen.shape), nodata, dtype)
-        box = _box(rows[seen], cols[seen])
+        box = Window.around(rows[seen], cols[seen])
         step, taken = max(1, _PIXELS_AT_ONCE // box.width), None
         for top in range(box.row, box.row + box.height, step):
             part = Window(row=top, col=box.col, height=min(step, box.row + box.height - top), width=box.width)
@@ -233,8 +233,3 @@ def _centres(grid: Grid, row: int) -> tuple[NDArray[np.float64], NDArray[np.floa
     transform = grid.transform or Affine.identity()
     x, y = transform * (cols, np.full_like(cols, row + 0.5))
     return np.asarray(x, np.float64), np.asarray(y, np.float64)
-
-
-def _box(rows: NDArray[np.int32], cols: NDArray[np.int32]) -> Window:
-    top, left = int(rows.min()), int(cols.min())
-    return Window(row=top, col=left, height=int(rows.max()) - top + 1, width=int(cols.max()) - left + 1)

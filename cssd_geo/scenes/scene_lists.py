@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from cssd_geo.errors import InputError, SceneError
 from cssd_geo.files.locations import local_path
@@ -12,10 +13,12 @@ from cssd_geo.files.outputs import GEOTIFF
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.maps.layer import MODEL_TAG
 from cssd_geo.messages import listed
+from cssd_geo.options import whole_number
 from cssd_geo.scenes.stac import is_stac, read_items
 
 _BESIDE_A_SCENE = (".hdr", ".aux.xml", ".ovr", ".msk", ".tfw", ".prj", ".enp")
 """Ends of the names of files that stand beside a raster: a pattern such as `*` finds them too."""
+_NO_SHARD = "is not I/N with I from 1 to N: the second of eight jobs is 2/8"
 _MOST_LINES = 1_000_000
 
 
@@ -36,16 +39,22 @@ class Shard:
     """From 1."""
     of: int
 
+    def __post_init__(self) -> None:
+        for name in ("number", "of"):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name)))
+        if not 1 <= self.number <= self.of:
+            raise InputError(f"shard {self.number}/{self.of} {_NO_SHARD}")
+
     @classmethod
-    def parse(cls, text: str) -> "Shard":
+    def parse(cls, text: str) -> Self:
         """Read "2/8".
 
         Raises:
             InputError: if it is not of that form, or the number is not from 1 to the count.
         """
         number, slash, of = text.partition("/")
-        if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-            raise InputError(f"shard {text!r} is not I/N with I from 1 to N: the second of eight jobs is 2/8")
+        if not (slash and number.isdecimal() and of.isdecimal()):
+            raise InputError(f"shard {text!r} {_NO_SHARD}")
         return cls(number=int(number), of=int(of))
 
     def pick(self, scenes: Sequence[ListedScene]) -> list[ListedScene]:
@@ -54,7 +63,7 @@ class Shard:
 
 
 def find_scenes(
-    given: Iterable[str],
+    given: str | Path | Iterable[str | Path],
     *,
     asset: str | None = None,
     follow_links: bool = False,
@@ -77,8 +86,9 @@ def find_scenes(
         SceneError: if a list or an item cannot be read.
     """
     note = on_note or (lambda _: None)
+    several = [given] if isinstance(given, str | Path) else given
     scenes: dict[str, ListedScene] = {}
-    for path in _paths(given, note):
+    for path in _paths(map(str, several), note):
         for scene in _scenes_of(path, asset=asset, follow_links=follow_links):
             scenes.setdefault(_place(scene.path), scene)
     found = sorted(scenes.values(), key=lambda scene: (scene.name, scene.path))

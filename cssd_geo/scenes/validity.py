@@ -12,6 +12,8 @@ _STRIP_VALUES = 1 << 21
 that are read side by side seldom wait for each other in Python."""
 _CLIPPED_BYTES = 2
 """Of types whose largest number is no measurement."""
+_TOO_LARGE = 1e30
+"""Of reflectance, radiance or counts in any unit; the fill values of NetCDF and of GIS programs are larger."""
 _EXACT = 2**53
 """Below it a float64 holds every whole number."""
 
@@ -24,15 +26,17 @@ class Mask(Protocol):
 
 
 def usable(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell for each value (band, y, x) whether it is data: finite, not saturated, not its band's nodata.
+    """Tell for each value (band, y, x) whether it is data: measurable, not saturated, not its band's nodata.
 
-    The largest number of a 16-bit type is where instruments and products clip, or what they fill with.
+    What is not finite, or 1e30 and more, is no measurement, but what programs fill with: declared or not, it would
+    spoil all pixels around. The largest number of a 16-bit type is where instruments and products clip, or what
+    they fill with.
     """
     if values.dtype.kind == "f":
         fill = _rounded(nodata, values.dtype)
-        finite: NDArray[np.bool_] = np.isfinite(values)
-        finite &= values != _fill_to_compare(fill)
-        return finite
+        measured: NDArray[np.bool_] = np.abs(values) < _TOO_LARGE
+        measured &= values != _fill_to_compare(fill)
+        return measured
     valid = _unlike(values, nodata)
     largest = np.iinfo(values.dtype).max
     if values.dtype.itemsize == _CLIPPED_BYTES and values.size and values.max() == largest:
@@ -80,7 +84,7 @@ def _surely_usable(values: NDArray[Any], nodata: NDArray[np.float64]) -> bool:
         return False
     least, largest, fill = values.min(), values.max(), nodata
     if values.dtype.kind == "f":
-        suspect, fill = not (np.isfinite(least) and np.isfinite(largest)), _rounded(nodata, values.dtype)
+        suspect, fill = not (least > -_TOO_LARGE and largest < _TOO_LARGE), _rounded(nodata, values.dtype)
     else:
         suspect = largest == np.iinfo(values.dtype).max
     return not (suspect or ((fill >= least) & (fill <= largest)).any())

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
+from cssd_geo.spectra.band_choice import ranges
 from cssd_geo.spectra.resampling import MATCH_TOLERANCE_NM, SpectralAxis, centres, widths
 
 Floats = NDArray[np.float64]
@@ -37,11 +38,17 @@ class Alignment:
         return cls(bands=bands, weights=np.eye(len(bands)), exact=True, notes=notes)
 
 
-def align(scene: Bands, model: Bands, scene_name: str) -> Alignment:
+def align(scene: Bands, model: Bands, scene_name: str, numbers: NDArray[np.int64] | None = None) -> Alignment:
     """Find the model's good bands among those of a scene, or make them from its good bands.
 
     By position where counts are the same and no wavelength speaks against it, else by wavelength, else by Gaussian
     response (see `resampling`).
+
+    Args:
+        scene: its bands.
+        model: likewise.
+        scene_name: for notes and errors.
+        numbers: (band,) of the scene's bands in its file, from 1, for errors; None: by position.
 
     Raises:
         SceneError: if the scene does not cover all of the model's bands, or wavelengths are needed and unknown.
@@ -51,7 +58,7 @@ def align(scene: Bands, model: Bands, scene_name: str) -> Alignment:
     if not any(scene.good):
         raise SceneError(f"{scene_name} marks every band as bad: check the bad-band list (bbl) in its header")
     if scene.wavelength_nm is None or model.wavelength_nm is None:
-        raise _unmatched(scene, model, scene_name)
+        raise _unmatched(scene, model, scene_name, numbers)
     found = _same_bands(scene, model)
     if found is None:
         return _resampled(scene, model, scene_name)
@@ -105,11 +112,12 @@ def _resampled(scene: Bands, model: Bands, scene_name: str) -> Alignment:
     return Alignment(bands=scene.good_indexes[read], weights=weights[:, read], exact=False, notes=notes)
 
 
-def _unmatched(scene: Bands, model: Bands, scene_name: str) -> SceneError:
+def _unmatched(scene: Bands, model: Bands, scene_name: str, numbers: NDArray[np.int64] | None) -> SceneError:
     unknown = [name for name, bands in ((scene_name, scene), ("the model", model)) if bands.wavelength_nm is None]
     reason = f"the wavelengths of {' and of '.join(unknown)} are unknown"
     if len(scene) == len(model):
-        bad = ", ".join(str(i + 1) for i in model.good_indexes if not scene.good[i])
+        known = np.arange(1, len(scene) + 1) if numbers is None else numbers
+        bad = ranges(int(known[i]) for i in model.good_indexes if not scene.good[i])
         return SceneError(
             f"{scene_name} marks bands as bad that the model uses ({bad}), and {reason}, so that no others can "
             "stand in: give the scene a header with wavelengths, or correct its bad-band list"

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cssd_geo.bands import Bands
 from cssd_geo.errors import InputError
+from cssd_geo.options import whole_number
 
 _NANOMETRES = {"nm": 1.0, "um": 1000.0, "µm": 1000.0, "μm": 1000.0}
 """In a unit; the micro sign and the Greek letter look the same and are not."""
@@ -32,7 +33,8 @@ def choose_bands(choice: str | Sequence[int], bands: Bands) -> NDArray[np.intp]:
     if isinstance(choice, str):
         parts = [_indexes(part.strip(), bands) for part in choice.split(",")]
     else:
-        parts = [_counted(str(number), int(number), int(number), bands) for number in choice]
+        numbers = [whole_number("each of bands", number) for number in choice]
+        parts = [_counted(str(number), number, number, bands) for number in numbers]
     indexes = np.array([index for part in parts for index in part], np.intp)
     if not len(indexes):
         raise InputError(f"no band is chosen: name some, {_EXAMPLE}")

@@ -55,7 +55,7 @@ def tabulate(entries: Sequence[Entry]) -> tuple[ClassTable, NDArray[np.int64]]:
         LabelError: if there is no entry, or two classes have the same id.
     """
     if not entries:
-        raise LabelError("the labels hold no class")
+        raise LabelError("the labels hold no class: check that there are any, and the class field (--class-field)")
     keys = [name_key(entry.name) for entry in entries]
     names = {key: entry.name for key, entry in reversed(list(zip(keys, entries, strict=True)))}
     order = sorted(names, key=lambda key: name_order(names[key]))

@@ -12,7 +12,7 @@ import yaml
 
 from cssd_geo.classes import MAX_CLASS_ID, Colour, parse_colour
 from cssd_geo.errors import InputError, LabelError
-from cssd_geo.messages import listed
+from cssd_geo.messages import listed, one_line
 from cssd_geo.vectors.legend import Entry, name_key
 
 _LARGEST_FILE = 100_000
@@ -222,7 +222,7 @@ def _yaml_rows(text: str, name: str) -> Iterator[tuple[str, dict[str, str]]]:
         _require_flat(text, name)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        raise InputError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{name} is no YAML: {one_line(error)}") from error
     if not isinstance(root, yaml.MappingNode):
         raise InputError(f"{name} should map old names to new ones, a line each: `winter wheat: cereals`")
     for key, value in root.value:
