@@ -61,12 +61,6 @@ class Hdf5Source:
         return Hdf5Source, (self._path, self._parts, self._swath)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Bands, height and width."""
-        _, height, width = self._first.shape
-        return sum(len(part.bands) for part in self._parts), height, width
-
-    @property
     def dtype(self) -> np.dtype[Any]:
         """Type of all values, in this machine's byte order."""
         return self._first.dtype

@@ -81,13 +81,11 @@ class StoredCube:
             depth *= max(1, _PIECE_BYTES // (pixels * depth * self.dtype.itemsize))
         for layer in np.unique(bands // depth):
             here = bands[bands // depth == layer]
+            deep = slice(int(here.min()), int(here.max()) + 1)
             for down in cuts(window.slices[0], height):
                 for across in cuts(window.slices[1], width):
-                    size = {"height": down.stop - down.start, "width": across.stop - across.start}
-                    yield (
-                        slice(int(here.min()), int(here.max()) + 1),
-                        Window(row=down.start, col=across.start, **size),
-                    )
+                    size = down.stop - down.start, across.stop - across.start
+                    yield deep, Window(row=down.start, col=across.start, height=size[0], width=size[1])
 
     def read(self, bands: slice, window: Window) -> NDArray[Any]:
         """Return (band, y, x); it may be read-only.
@@ -108,18 +106,16 @@ class StoredCube:
         """What lies in one chunk; None where HDF5 has to read: several of them, one never written, or damaged."""
         if self._decoder is None:
             return None
-        chunk = [(part.start // size * size, size) for part, size in zip(index, self._decoder.shape, strict=True)]
-        if any(part.stop > first + size for part, (first, size) in zip(index, chunk, strict=True)):
+        size = self._decoder.shape
+        first = tuple(part.start // length * length for part, length in zip(index, size, strict=True))
+        inner = tuple(slice(part.start - at, part.stop - at) for part, at in zip(index, first, strict=True))
+        if any(part.stop > length for part, length in zip(inner, size, strict=True)):
             return None
         try:
-            skipped, stored = self._dataset.id.read_direct_chunk(tuple(first for first, _ in chunk))
-            values = None if skipped else self._decoder.decode(stored)
+            skipped, stored = self._dataset.id.read_direct_chunk(first)
+            return None if skipped else self._decoder.decode(stored)[inner]
         except UNREADABLE:  # HDF5 knows what to give for it, or says what is wrong
             return None
-        inner = (
-            slice(part.start - first, part.stop - first) for part, (first, _) in zip(index, chunk, strict=True)
-        )
-        return None if values is None else values[tuple(inner)]
 
     def _steps(self, window: Window) -> tuple[int, int]:
         """Rows and columns that are read at once: a chunk that is decoded here, else as many as make a piece."""
