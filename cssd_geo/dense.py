@@ -22,7 +22,7 @@ from cssd_geo.compute import kernels
 from cssd_geo.compute.dilation import dilate
 from cssd_geo.compute.pooling import BLOCK_COLUMNS, BLOCK_ROWS, Pooling
 from cssd_geo.compute.projection import project
-from cssd_geo.compute.rows import Room, Rows
+from cssd_geo.compute.rows import Buffer, Rows
 from cssd_geo.compute.workers import run_side_by_side, threads_for
 from cssd_geo.network import CSSD, MARGIN, Logits
 from cssd_geo.tiles import Halo
@@ -275,7 +275,7 @@ class _Flow:
     """What the stages keep from strip to strip, and their memory, which serves one panel after the other."""
 
     def __init__(self, window: int) -> None:
-        self.pixels, self.features, self.main, self.spectral = (Room() for _ in range(4))
+        self.pixels, self.features, self.main, self.spectral = (Buffer() for _ in range(4))
         self.attended, self.refined, self.spatial = Rows(2), Rows(2), Rows(2)
         self.votes = Rows(window - 1)
         self.units = Rows(window - 1 + MARGIN)

@@ -10,7 +10,7 @@ import torch
 
 from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.runs.job import Job
-from cssd_geo.runs.layers import Room, room_for
+from cssd_geo.runs.layers import DiskSpace, room_for
 from cssd_geo.runs.unfinished import folder_of, tiles_done
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import TilePlan
@@ -46,7 +46,7 @@ class Forecast:
     bytes_read: int
     memory: int
     """Bytes, beside the program itself."""
-    room: Room
+    room: DiskSpace
     trial: Trial
     tiles_done: int
     """Of an unfinished run to the same output, which the same command goes on with, and another is refused."""

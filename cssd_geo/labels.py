@@ -21,7 +21,7 @@ from cssd_geo.maps.class_tables import table_of_values
 from cssd_geo.messages import listed
 from cssd_geo.scenes.lookup import GeometryLookup
 from cssd_geo.tiles import Window
-from cssd_geo.vectors.burning import burn, datum_notes, parts_of, to_pixels
+from cssd_geo.vectors.burning import burn, datum_notes, single_geometries, to_pixels
 from cssd_geo.vectors.legend import Entry, entries_of, tabulate
 from cssd_geo.vectors.remapping import Remapping
 from cssd_geo.vectors.vector_files import is_vector
@@ -122,7 +122,7 @@ def read_mask(path: str | Path, grid: Grid, layer: str | None = None, *, margin:
     if not is_vector(path):
         return np.pad(_read_ids(_open_label_raster(path, grid))[0] != UNCLASSIFIED, margin)
     geometries, crs = read_geometries(path, layer)
-    parts = to_pixels(parts_of(geometries)[0], crs, grid, Path(path).name)
+    parts = to_pixels(single_geometries(geometries)[0], crs, grid, Path(path).name)
     parts = shapely.transform(parts, lambda places: places + margin)
     # `burn` only uses the size of a grid
     wider = replace(grid, height=grid.height + 2 * margin, width=grid.width + 2 * margin)
@@ -140,7 +140,7 @@ def _burn(shapes: Shapes, grid: Grid, remap: Remapping | None, *, all_touched: b
     table, lookup = _table(legend)
     kept = lookup[shapes.classes] >= 0
     classes = lookup[shapes.classes[kept]]
-    parts, owners = parts_of(shapes.geometries[kept])
+    parts, owners = single_geometries(shapes.geometries[kept])
     kind = "points" if _are_points(parts) else "polygons"
     parts = to_pixels(parts, shapes.crs, grid, name)
     notes = [*shapes.notes, *datum_notes(shapes.crs, grid, name), *renamed]

@@ -115,7 +115,7 @@ def paint_errors(class_map: NDArray[Any], truth: NDArray[Any]) -> Image:
     return image
 
 
-def side_by_side(panels: list[Panel], classes: ClassTable, title: str) -> bytes:
+def panels_in_a_row(panels: list[Panel], classes: ClassTable, title: str) -> bytes:
     """Draw panels in a row with the legend of the classes below: PNG bytes."""
     height, width = panels[0].image.shape[:2]
     inches = 3.6

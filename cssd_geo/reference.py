@@ -17,7 +17,7 @@ from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.grid import Grid
 from cssd_geo.labels import Labels, read_labels, remap_table
-from cssd_geo.maps.class_rasters import Strays, classes_of, parts_of, read_known, require_class_raster
+from cssd_geo.maps.class_rasters import Strays, classes_of, read_known, reading_plan, require_class_raster
 from cssd_geo.maps.layer import MODEL_TAG
 from cssd_geo.tiles import tiles_of_pixels
 from cssd_geo.vectors.remapping import Remapping
@@ -131,7 +131,7 @@ def _pairs_of(dataset: Any, reference: Any, grid: Grid, strays: Strays, new_ids:
 
     `new_ids`, where there are any, is a lookup from ids of the reference to those that they were remapped to.
     """
-    for tile in parts_of(grid):
+    for tile in reading_plan(grid):
         with _blamed_on(reference.name):
             truth = strays.sift(*read_known(reference, tile.core))
         if new_ids is not None:
@@ -150,7 +150,7 @@ def _pairs_of(dataset: Any, reference: Any, grid: Grid, strays: Strays, new_ids:
 def pairs_at(dataset: Any, labels: Labels) -> Iterator[Pairs]:
     """The pixels of some labels, part by part."""
     ids = np.array(labels.table.ids)
-    for tile, chosen in tiles_of_pixels(parts_of(Grid.of(dataset)), labels.rows, labels.cols):
+    for tile, chosen in tiles_of_pixels(reading_plan(Grid.of(dataset)), labels.rows, labels.cols):
         rows, cols = labels.rows[chosen], labels.cols[chosen]
         mapped, known = (
             part[rows - tile.core.row, cols - tile.core.col] for part in read_known(dataset, tile.core)

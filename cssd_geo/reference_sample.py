@@ -25,7 +25,7 @@ from cssd_geo.classes import ClassTable
 from cssd_geo.errors import InputError, OutputError, SceneError
 from cssd_geo.files.outputs import check_target, write_whole
 from cssd_geo.grid import Grid
-from cssd_geo.maps.class_rasters import classes_of, count_ids, count_pixels, open_class_map, parts_of, read_ids
+from cssd_geo.maps.class_rasters import classes_of, count_ids, count_pixels, open_class_map, read_ids, reading_plan
 from cssd_geo.options import LARGEST_SEED, SAMPLE_LEAST, SAMPLE_STANDARD_ERROR, SAMPLE_USERS_ACCURACY, whole_number
 from cssd_geo.vectors.choices import with_choices
 from cssd_geo.vectors.class_fields import CLASS_FIELD, MAP_ID_FIELD, MAP_NAME_FIELD
@@ -153,7 +153,7 @@ def _find(dataset: Any, table: ClassTable, ranks: list[Ids]) -> tuple[Ids, Ids, 
 
 def _found(dataset: Any, table: ClassTable, ranks: list[Ids]) -> Iterator[tuple[Ids, Ids, Ids]]:
     seen = np.zeros(len(table), np.int64)
-    for tile in parts_of(Grid.of(dataset)):
+    for tile in reading_plan(Grid.of(dataset)):
         ids = read_ids(dataset, tile.core)
         after = seen + count_ids(ids, table)
         for index in np.flatnonzero(after > seen).tolist():

@@ -17,7 +17,7 @@ import numpy as np
 import cssd_geo
 from cssd_geo.demo.files import write_scene
 from cssd_geo.demo.landscape import make_landscape
-from cssd_geo.pictures import Panel, false_colour, paint_classes, paint_confidence, side_by_side
+from cssd_geo.pictures import Panel, false_colour, paint_classes, paint_confidence, panels_in_a_row
 
 given = [
     argument for argument in sys.argv[1:] if not argument.startswith("-")
@@ -70,5 +70,5 @@ panels = [
     ),
 ]
 title = f"OA {100 * found.accuracy.overall_accuracy:.1f} % away from the labelled polygons"
-(folder / "notebook.png").write_bytes(side_by_side(panels, model.classes, title))
+(folder / "notebook.png").write_bytes(panels_in_a_row(panels, model.classes, title))
 print(f"All files are in {folder}; look at {folder / 'notebook.png'}")

@@ -23,7 +23,7 @@ from scenes import NORTH_UP, ROTATED, UTM
 from cssd_geo.errors import LabelError
 from cssd_geo.grid import Grid
 from cssd_geo.labels import read_labels
-from cssd_geo.vectors.burning import burn, datum_notes, parts_of, to_pixels
+from cssd_geo.vectors.burning import burn, datum_notes, single_geometries, to_pixels
 
 HEIGHT, WIDTH = 31, 47
 CRSS = {
@@ -63,14 +63,14 @@ def _placed(geometry: Any, transform: Any) -> Any:
 def _mask(geometry: Any, transform: Any, *, all_touched: bool) -> NDArray[np.bool_]:
     """(y, x) by rasterio, part by part, as a collection burns in one piece otherwise."""
     mask = np.zeros((HEIGHT, WIDTH), np.bool_)
-    for part in parts_of(np.array([geometry]))[0]:
+    for part in single_geometries(np.array([geometry]))[0]:
         mask |= ~geometry_mask([part], (HEIGHT, WIDTH), transform, all_touched=all_touched)
     return mask
 
 
 def _burnt(geometries: list[Any], crs: str | None, grid: Grid, *, all_touched: bool = False) -> NDArray[np.bool_]:
     mask = np.zeros(HEIGHT * WIDTH, np.bool_)
-    for part in to_pixels(parts_of(np.array(geometries, object))[0], crs, grid, "l.gpkg"):
+    for part in to_pixels(single_geometries(np.array(geometries, object))[0], crs, grid, "l.gpkg"):
         pixels = burn(part, grid, all_touched=all_touched)
         mask[[] if pixels is None else pixels] = True
     return mask.reshape(HEIGHT, WIDTH)
@@ -125,7 +125,7 @@ def test_files_in_any_crs_label_what_rasterio_burns(
 
 @given(st.lists(GEOMETRIES | st.none(), min_size=1, max_size=4))
 def test_parts_are_simple_not_empty_and_know_their_owner(geometries: list[Any]) -> None:
-    parts, owners = parts_of(np.array(geometries, object))
+    parts, owners = single_geometries(np.array(geometries, object))
     assert set(shapely.get_type_id(parts).tolist()) <= {-1, 0, 1, 3}
     assert not (shapely.is_empty(parts)).any()
     for i, geometry in enumerate(geometries):

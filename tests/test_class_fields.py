@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cssd_geo.errors import LabelError
-from cssd_geo.vectors.class_fields import ClassColumn, read_classes
+from cssd_geo.vectors.class_fields import ClassColumn, read_class_column
 
 NAMES = ["oats", "maize", "oats", "wheat", "maize"]
 IDS = [9, 4, 9, 300, 4]
@@ -22,7 +22,7 @@ def _column(values: list[Any]) -> NDArray[Any]:
 def _read(class_field: str | None = None, /, **fields: list[Any]) -> ClassColumn:
     columns = {name: _column(values) for name, values in fields.items()}
     count = len(next(iter(columns.values())))
-    return read_classes(columns, class_field, path="l.gpkg", usable=np.ones(count, np.bool_))
+    return read_class_column(columns, class_field, path="l.gpkg", usable=np.ones(count, np.bool_))
 
 
 def _numbered(field: str, values: list[Any]) -> ClassColumn:
@@ -273,13 +273,13 @@ def test_whole_numbers_are_guessed_though_some_are_missing() -> None:
 )
 def test_values_that_are_no_class_are_refused(column: NDArray[Any], held: str) -> None:
     with pytest.raises(LabelError, match=f"field 'k' holds {held}.*a class is a text or a whole number"):
-        read_classes({"k": column}, "k", path="l.gpkg", usable=np.ones(2, np.bool_))
+        read_class_column({"k": column}, "k", path="l.gpkg", usable=np.ones(2, np.bool_))
 
 
 def test_without_attributes_the_advice_fits_the_format() -> None:
     for path, advice in (("l.shp", "its .dbf file is missing or damaged"), ("l.gpkg", "add one with the class")):
         with pytest.raises(LabelError, match=f"has no attributes: {advice}"):
-            read_classes({}, None, path=path, usable=np.ones(1, np.bool_))
+            read_class_column({}, None, path=path, usable=np.ones(1, np.bool_))
 
 
 def test_a_name_that_a_terminal_might_obey_is_refused_with_its_file() -> None:

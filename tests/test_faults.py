@@ -37,7 +37,7 @@ from cssd_geo.errors import InputError, OutputError, SceneError
 from cssd_geo.maps.raster_writer import RasterWriter
 from cssd_geo.products import open_scene
 from cssd_geo.runs import unfinished
-from cssd_geo.runs.layers import Room
+from cssd_geo.runs.layers import DiskSpace
 from cssd_geo.tiles import Window
 
 MODEL = random_model(bands=5, seed=5)
@@ -621,7 +621,7 @@ def test_a_disk_that_is_too_small_is_refused_at_once(scene: Path, tmp_path: Path
 
 
 def test_what_does_not_fit_is_never_as_much_as_there_is_room(scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    room = Room(unfinished=5_000_500_000, finished=0, free=4_999_500_000)
+    room = DiskSpace(unfinished=5_000_500_000, finished=0, free=4_999_500_000)
     monkeypatch.setattr("cssd_geo.runs.run.room_for", lambda _: room)
     with pytest.raises(OutputError, match=r"take 5\.01 GB .*4\.99 GB are free .*make room for 1 MB more"):
         run(scene)

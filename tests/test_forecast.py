@@ -15,7 +15,7 @@ from cssd_geo.forecast import Forecast, Trial, forecast
 from cssd_geo.products import open_scene
 from cssd_geo.runs import journal
 from cssd_geo.runs.job import plan_job
-from cssd_geo.runs.layers import Outputs, Room
+from cssd_geo.runs.layers import DiskSpace, Outputs
 from cssd_geo.runs.unfinished import folder_of, tiles_done
 
 MODEL = random_model(bands=5, seed=5)
@@ -78,7 +78,7 @@ def test_outputs_for_which_the_run_will_be_refused_are_named(
 def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = replace(
         forecast_of(tmp_path, 32),
-        room=Room(unfinished=5_000_000_000, finished=4_000_000_000, free=2_000_000_000),
+        room=DiskSpace(unfinished=5_000_000_000, finished=4_000_000_000, free=2_000_000_000),
         trial=Trial(tiles=2, reading=90.0, computing=7200.0, gpu_bytes=3_000_000_000),
         gpu_free=40_000_000_000,
     )

@@ -18,9 +18,9 @@ from cssd_geo.pictures import (
     paint_classes,
     paint_confidence,
     paint_errors,
+    panels_in_a_row,
     quicklook,
     shown_bands,
-    side_by_side,
 )
 from cssd_geo.products import open_scene
 
@@ -120,14 +120,14 @@ def test_a_quicklook_of_a_large_scene_is_small_and_keeps_its_shape(tmp_path: Pat
 def test_any_name_can_be_drawn(names: tuple[str, ...], tmp_path: Path) -> None:
     assert decoded(confusion_png(accuracy_of(names)), tmp_path).std() > 0.01
     panel = Panel(title="map", image=np.zeros((5, 7, 3), np.uint8))
-    assert decoded(side_by_side([panel], ClassTable.from_names(list(names)), "title"), tmp_path).std() > 0.01
+    assert decoded(panels_in_a_row([panel], ClassTable.from_names(list(names)), "title"), tmp_path).std() > 0.01
 
 
 def test_panels_stand_side_by_side(tmp_path: Path) -> None:
     red, blue = np.zeros((20, 30, 3), np.uint8), np.zeros((20, 30, 3), np.uint8)
     red[..., 0], blue[..., 2] = 255, 255
     panels = [Panel(title="left", image=red), Panel(title="right", image=blue)]
-    image = decoded(side_by_side(panels, ClassTable.from_names(["a"]), "both"), tmp_path)
+    image = decoded(panels_in_a_row(panels, ClassTable.from_names(["a"]), "both"), tmp_path)
     middle = image[image.shape[0] // 2, :, :3]
     reddest = np.flatnonzero((middle == [1, 0, 0]).all(axis=1))
     bluest = np.flatnonzero((middle == [0, 0, 1]).all(axis=1))

@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import torch
 from hypothesis import given
 
-from cssd_geo.compute.rows import Room, Rows
+from cssd_geo.compute.rows import Buffer, Rows
 
 LIKE = torch.empty(0, dtype=torch.float64)
 
@@ -33,7 +33,7 @@ def test_each_band_stands_below_the_last_rows_of_the_one_before(keep: int, panel
 
 @given(sizes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=6))
 def test_a_room_is_fresh_memory_only_where_it_must_grow(sizes: list[tuple[int, int]]) -> None:
-    room, largest, place = Room(), 0, -1
+    room, largest, place = Buffer(), 0, -1
     for size in sizes:
         taken = room.take(LIKE, size)
         assert taken.shape == size

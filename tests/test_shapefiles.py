@@ -13,7 +13,7 @@ from scenes import pixel_box, write_polygons
 
 from cssd_geo.errors import LabelError
 from cssd_geo.vectors.shapefiles import has_fitting_index
-from cssd_geo.vectors.vector_files import Layer, is_vector, read_layer
+from cssd_geo.vectors.vector_files import VectorLayer, is_vector, read_layer
 
 BOXES = [(pixel_box(3 * i, 2 * i, 1 + i, 2), f"crop {i}") for i in range(6)]
 NOTE = "has no index (.shx) that fits it"
@@ -24,7 +24,7 @@ def _shapefile(folder: Path, name: str = "l.shp") -> Path:
     return write_polygons(folder / name, BOXES)
 
 
-def _is_right(layer: Layer) -> bool:
+def _is_right(layer: VectorLayer) -> bool:
     same = all(shapely.equals(g, box) for g, (box, _) in zip(layer.geometries, BOXES, strict=True))
     return same and layer.fields["class_name"].tolist() == [name for _, name in BOXES]
 

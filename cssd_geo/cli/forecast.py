@@ -8,7 +8,7 @@ from cssd_geo.budget import shown
 
 if TYPE_CHECKING:
     from cssd_geo.forecast import Forecast, Trial
-    from cssd_geo.runs.layers import Room
+    from cssd_geo.runs.layers import DiskSpace
 
 _MINUTE, _HOUR = 60, 3600
 
@@ -39,7 +39,7 @@ def show(forecast: "Forecast", *, overwrite: bool = False) -> None:
     click.echo(f"{tried} read and classified on trial, nothing was written (--dry-run).")
 
 
-def _room(room: "Room") -> str:
+def _room(room: "DiskSpace") -> str:
     needed = room.unfinished + room.finished
     line = f"{shown(room.unfinished)} until all tiles are done, {shown(needed)} at most while outputs are made"
     if room.unfinished > room.free:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 
-class Room:
+class Buffer:
     """Memory for one result at a time."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Rows:
         """Prepare; so many rows of a strip are needed again by the next one."""
         self._keep = keep
         self._rows: Tensor | None = None
-        self._rooms = Room(), Room()
+        self._rooms = Buffer(), Buffer()
 
     @property
     def empty(self) -> bool:

@@ -27,7 +27,7 @@ from cssd_geo.pictures import (
     paint_classes,
     paint_confidence,
     paint_errors,
-    side_by_side,
+    panels_in_a_row,
 )
 from cssd_geo.products import open_scene
 from cssd_geo.training import Training, train
@@ -149,7 +149,7 @@ def _draw(folder: Path, files: SceneFiles, training: Training, evaluation: Evalu
     title = (
         f"OA {100 * accuracy.overall_accuracy:.1f} %, kappa {accuracy.kappa:.3f}, away from the labelled polygons"
     )
-    write_whole(folder / "demo.png", side_by_side(panels, classes, title))
+    write_whole(folder / "demo.png", panels_in_a_row(panels, classes, title))
     return folder / "demo.png"
 
 

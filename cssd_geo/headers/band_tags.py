@@ -103,11 +103,11 @@ def plain_keys(tags: Tags) -> dict[str, str]:
 
 def numbers_of(text: str, count: int) -> list[float]:
     """Parse `{1, 2, 3}`, `[1. 2.]` or `1,2`; an empty list where it does not hold `count` finite numbers."""
-    values = [_number(part) for part in parts_of(text)]
+    values = [_number(part) for part in split_list(text)]
     return values if len(values) == count and all(math.isfinite(v) for v in values) else []
 
 
-def parts_of(text: str) -> list[str]:
+def split_list(text: str) -> list[str]:
     """Take a list apart, in any brackets, with commas or blanks; a comma after the last part is no part more."""
     plain = _NUMPY_SCALAR.sub(r"\1", text).strip().strip("{}[]()").strip().rstrip(",;")
     return re.split(r"\s*[,;]\s*|\s+", plain.strip())

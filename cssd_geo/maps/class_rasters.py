@@ -60,7 +60,7 @@ def require_class_raster(dataset: Any) -> None:
         raise SceneError(f"{dataset.name} was written beside a map and holds {held}: give the class map itself")
 
 
-def parts_of(grid: Grid) -> TilePlan:
+def reading_plan(grid: Grid) -> TilePlan:
     """Return the parts in which rasters on `grid` are read."""
     return TilePlan(height=grid.height, width=grid.width, tile_height=_STEP, tile_width=_STEP)
 
@@ -82,7 +82,7 @@ def _table_of_ids(dataset: Any) -> ClassTable:
     """Classes named by their values."""
     found: set[int] = set()
     allowed = f"whole numbers from 1 to {MAX_CLASS_ID}"
-    for tile in parts_of(Grid.of(dataset)):
+    for tile in reading_plan(Grid.of(dataset)):
         values = np.unique(read_ids(dataset, tile.core))
         wrong = values[(values < UNCLASSIFIED) | (values > MAX_CLASS_ID) | (values % 1 != 0)]
         if wrong.size:
@@ -158,6 +158,6 @@ def count_ids(ids: NDArray[Any], table: ClassTable) -> NDArray[np.int64]:
 def count_pixels(dataset: Any, table: ClassTable) -> tuple[NDArray[np.int64], Strays]:
     """(K,) pixels of each class in a whole map, and those of none."""
     counts, strays = np.zeros(len(table), np.int64), Strays(table, dataset.nodata)
-    for tile in parts_of(Grid.of(dataset)):
+    for tile in reading_plan(Grid.of(dataset)):
         counts += count_ids(strays.sift(*read_known(dataset, tile.core)), table)
     return counts, strays

@@ -70,7 +70,7 @@ def raw_layers(layers: Mapping[str, Layer], grid: Grid) -> dict[str, RawLayer]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
+class DiskSpace:
     """Bytes on the disk of the class map."""
 
     unfinished: int
@@ -80,10 +80,10 @@ class Room:
     free: int
 
 
-def room_for(raw: Mapping[str, RawLayer]) -> Room:
+def room_for(raw: Mapping[str, RawLayer]) -> DiskSpace:
     """Look what room is needed and free. The folder need not exist, the one that it will lie in must."""
     sizes = [layer.size for layer in raw.values()]
-    return Room(
+    return DiskSpace(
         unfinished=sum(max(0, layer.size - layer.allocated) for layer in raw.values()),
         finished=int(_OVERVIEWS * sum(sizes)) + max(sizes),
         free=shutil.disk_usage(raw["class_map"].path.parent.parent).free,

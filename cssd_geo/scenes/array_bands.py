@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from cssd_geo.bands import Bands
-from cssd_geo.headers.band_tags import FoundBands, parts_of, read_bands, read_scale
+from cssd_geo.headers.band_tags import FoundBands, read_bands, read_scale, split_list
 
 _GOOD, _CENTRES, _WIDTHS = "good_bands", "wavelength_nm", "fwhm_nm"
 
@@ -57,7 +57,7 @@ def _lists(cube: xr.DataArray) -> dict[str, str]:
     """Attributes that hold a list, and units; single numbers are what rioxarray read of the file's first band."""
     found = _units(cube)
     for name, value in cube.attrs.items():
-        parts = parts_of(value) if isinstance(value, str) else [_text(each) for each in np.ravel(value)]
+        parts = split_list(value) if isinstance(value, str) else [_text(each) for each in np.ravel(value)]
         if name not in found and len(parts) > 1:
             found[name] = ",".join(_by_number(cube, parts))
     return found

@@ -15,7 +15,7 @@ from cssd_geo.files.rasters import read_valid, read_window, unplaced
 from cssd_geo.grid import Grid
 from cssd_geo.scenes.sources import RasterSource
 from cssd_geo.tiles import Window
-from cssd_geo.vectors.burning import datum_notes, parts_of, to_pixels
+from cssd_geo.vectors.burning import datum_notes, single_geometries, to_pixels
 from cssd_geo.vectors.vector_files import is_vector
 from cssd_geo.vectors.vectors import read_geometries
 
@@ -140,7 +140,7 @@ def _open_mask_raster(path: str | Path, *, follow_links: bool) -> RasterSource:
 
 def _polygons(geometries: NDArray[Any]) -> NDArray[Any]:
     """Return the polygons among geometries and their parts."""
-    parts, _ = parts_of(geometries)
+    parts, _ = single_geometries(geometries)
     chosen: NDArray[Any] = parts[(shapely.get_type_id(parts) == _POLYGON) & (shapely.area(parts) > 0)]
     return chosen
 

@@ -166,7 +166,7 @@ def _with_coordinates(geometries: NDArray[Any], coordinates: NDArray[np.float64]
     return placed
 
 
-def parts_of(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def single_geometries(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Take geometries apart, collections within collections too; empty parts are left out.
 
     Returns:

@@ -41,7 +41,9 @@ class ClassColumn:
     """What was decided or renumbered, one sentence each."""
 
 
-def read_classes(fields: Fields, class_field: str | None, *, path: str, usable: NDArray[np.bool_]) -> ClassColumn:
+def read_class_column(
+    fields: Fields, class_field: str | None, *, path: str, usable: NDArray[np.bool_]
+) -> ClassColumn:
     """Read the class of each feature, and the ids and colours of the classes.
 
     Args:

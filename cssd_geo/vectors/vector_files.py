@@ -37,7 +37,7 @@ _UNREADABLE = (CRSError, DataLayerError, DataSourceError, FeatureError, FieldErr
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
+class VectorLayer:
     """A layer as it is stored: nothing is repaired or left out yet."""
 
     geometries: NDArray[Any]
@@ -109,7 +109,7 @@ def _is_vector_by_another_name(path: Path) -> bool:
     return True
 
 
-def read_layer(path: str | Path, layer: str | None, *, or_else: str = "") -> Layer:
+def read_layer(path: str | Path, layer: str | None, *, or_else: str = "") -> VectorLayer:
     """Read a layer with its attributes.
 
     Args:
@@ -124,7 +124,7 @@ def read_layer(path: str | Path, layer: str | None, *, or_else: str = "") -> Lay
         return _layer_at(path, place, notes)
 
 
-def _layer_at(path: str | Path, place: _Place, notes: tuple[str, ...] = ()) -> Layer:
+def _layer_at(path: str | Path, place: _Place, notes: tuple[str, ...] = ()) -> VectorLayer:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -145,10 +145,10 @@ def _layer_at(path: str | Path, place: _Place, notes: tuple[str, ...] = ()) -> L
     fields = dict(zip(meta["fields"].tolist(), columns, strict=True))
     geometries = np.asarray(shapely.from_wkb(wkb, on_invalid="ignore"), object)
     crs = None if _UNDEFINED.match(meta["crs"] or "") else meta["crs"]
-    return Layer(geometries=geometries, fields=fields, crs=crs, notes=(*notes, *more, *said))
+    return VectorLayer(geometries=geometries, fields=fields, crs=crs, notes=(*notes, *more, *said))
 
 
-def read_layers(path: str | Path) -> Layer:
+def read_layers(path: str | Path) -> VectorLayer:
     """Read all layers with geometries as one, whose attribute `layer` has their names; one alone as it is.
 
     Raises:
@@ -162,7 +162,7 @@ def read_layers(path: str | Path) -> Layer:
     systems = dict.fromkeys(str(found.crs) for found in layers)
     if len(systems) > 1:
         raise LabelError(f"{path} has layers in different CRSs ({listed(systems)}): save them in one")
-    return Layer(
+    return VectorLayer(
         geometries=np.concatenate([found.geometries for found in layers]),
         fields={LAYER_FIELD: np.repeat(np.array(names, object), [len(found.geometries) for found in layers])},
         crs=layers[0].crs,

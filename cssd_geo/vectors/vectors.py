@@ -9,7 +9,7 @@ import shapely
 from numpy.typing import NDArray
 
 from cssd_geo.errors import LabelError
-from cssd_geo.vectors.class_fields import read_classes
+from cssd_geo.vectors.class_fields import read_class_column
 from cssd_geo.vectors.legend import Entry
 from cssd_geo.vectors.vector_files import LAYER_FIELD, read_layer, read_layers
 
@@ -53,7 +53,7 @@ def read_shapes(path: str | Path, *, layer: str | None, class_field: str | None)
             f"{path} has no geometry in any of its {len(usable)} features: draw polygons or points, or choose "
             "another --layer"
         )
-    column = read_classes(found.fields, class_field, path=str(path), usable=usable)
+    column = read_class_column(found.fields, class_field, path=str(path), usable=usable)
     keep = column.classes >= 0
     repaired, count = _repair(found.geometries[keep])
     first = _first_of_each(repaired, column.classes[keep])
