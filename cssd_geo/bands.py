@@ -64,11 +64,11 @@ class Bands:
 
     def take(self, indexes: NDArray[np.intp]) -> Self:
         """Return the bands of these indexes from 0, in this order."""
-        good, centres, widths = (
-            None if values is None else tuple(values[i] for i in indexes)
-            for values in (self.good, self.wavelength_nm, self.fwhm_nm)
+        return type(self)(
+            good=tuple(self.good[i] for i in indexes),
+            wavelength_nm=None if self.wavelength_nm is None else tuple(self.wavelength_nm[i] for i in indexes),
+            fwhm_nm=None if self.fwhm_nm is None else tuple(self.fwhm_nm[i] for i in indexes),
         )
-        return type(self)(good=good or (), wavelength_nm=centres, fwhm_nm=widths)
 
     def summary(self) -> str:
         """One line for a person: counts and range."""

@@ -16,6 +16,9 @@ SPLITS = ("polygons", "random", "none")
 PRECISIONS = ("auto", "float32", "bfloat16")
 WHITENING = ("auto", "always", "never")
 ON_ERROR = ("stop", "skip")
+"""Where a scene cannot be read."""
+BATCH_ON_ERROR = ("stop", "continue")
+"""Where a scene of a batch fails."""
 DEFAULT_MEMORY = 1_000_000_000
 """Bytes for the tiles in flight, the network's working memory and the blocks that GDAL keeps."""
 DEMO_EPOCHS = 20

@@ -8,6 +8,7 @@ import click
 from cssd_geo.cli import options
 from cssd_geo.cli.clients import client_of
 from cssd_geo.cli.progress import PixelProgress
+from cssd_geo.options import BATCH_ON_ERROR
 
 if TYPE_CHECKING:
     from cssd_geo.batch import Outcome
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--on-error",
-    type=click.Choice(["stop", "continue"]),
+    type=click.Choice(BATCH_ON_ERROR),
     default="stop",
     show_default=True,
     help="When a scene fails: stop, or continue with the next one and exit with code 7 at the end.",

@@ -98,7 +98,12 @@ def read_scale(tags: Tags, scales: Sequence[float], offsets: Sequence[float]) ->
 
 def plain_keys(tags: Tags) -> dict[str, str]:
     """Return tags with keys in lower case and _ for spaces, as ENVI's are written in many ways."""
-    return {key.strip().lower().replace(" ", "_"): value for key, value in tags.items()}
+    return {plain_key(key): value for key, value in tags.items()}
+
+
+def plain_key(key: str) -> str:
+    """Return a key as `plain_keys` does."""
+    return key.strip().lower().replace(" ", "_")
 
 
 def numbers_of(text: str, count: int) -> list[float]:

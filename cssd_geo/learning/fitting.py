@@ -87,8 +87,7 @@ def fit(
             )
         if on_epoch is not None:
             n = len(drawn)
-            of = {"number": number, "epochs": options.epochs, "windows": n}
-            on_epoch(Epoch(**of, loss=loss / n, accuracy=right / n))
+            on_epoch(Epoch(number=number, epochs=options.epochs, windows=n, loss=loss / n, accuracy=right / n))
     network.eval()
 
 

@@ -19,7 +19,7 @@ from rasterio.control import GroundControlPoint
 from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid, regular_axis
-from cssd_geo.headers.band_tags import plain_keys
+from cssd_geo.headers.band_tags import plain_key
 from cssd_geo.headers.raster_facts import can_hold
 from cssd_geo.scenes.array_bands import factor_of
 
@@ -57,7 +57,7 @@ def with_scale(cube: xr.DataArray, scale: NDArray[np.float64], offset: NDArray[n
     """Say in a cube how its values become reflectance or radiance, whatever it said; both are (band,)."""
     told = {"scale_factor", "add_offset", "scales", "offsets", "reflectance_scale_factor"}
     cube = cube.drop_vars(["scale", "offset"], errors="ignore").copy(deep=False)
-    cube.attrs = {name: value for name, value in cube.attrs.items() if not told & plain_keys({name: ""}).keys()}
+    cube.attrs = {name: value for name, value in cube.attrs.items() if plain_key(name) not in told}
     for values, coordinate, attribute, neutral in (
         (scale, "scale", "scale_factor", 1),
         (offset, "offset", "add_offset", 0),

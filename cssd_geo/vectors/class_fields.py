@@ -257,10 +257,10 @@ def _ids(
     if not distinct or not all(is_number(str(v)) for v in distinct):
         return _adopted(none, classes, fields, class_field)
     numbers = [int(v) for v in distinct]
-    distinct_numbers = len(set(numbers)) == len(numbers)
-    if distinct_numbers and numbers[0] >= 1 and numbers[-1] <= MAX_CLASS_ID:
+    are_unique = len(set(numbers)) == len(numbers)
+    if are_unique and numbers[0] >= 1 and numbers[-1] <= MAX_CLASS_ID:
         return list(numbers), ()
-    why = f"Ids in a map are 1 to {MAX_CLASS_ID}" if distinct_numbers else "Some classes are the same number"
+    why = f"Ids in a map are 1 to {MAX_CLASS_ID}" if are_unique else "Some classes are the same number"
     shown = listed(f"{old} → {new}" for new, old in enumerate(distinct, start=1))
     return none, (f"{why}, so the classes were renumbered, old → new: {shown}.",)
 
