@@ -71,6 +71,20 @@ def test_what_no_sensor_measures_is_never_a_class(tmp_path: Path, fill: float, b
     np.testing.assert_array_equal(*maps)
 
 
+def test_what_the_network_cannot_compute_with_has_no_class(tmp_path: Path) -> None:
+    cube = np.random.default_rng(0).uniform(0.1, 0.5, (6, 50, 70)).astype(np.float32)
+    cube[2, 20:30, 30:45] = 9e29
+    scene, shares = write_raster(tmp_path / "s.tif", cube), tmp_path / "shares.tif"
+    steep = replace(model(), std=np.full(6, 1e-12))  # beyond what float32 holds
+    classify(scene, steep, tmp_path / "map.tif", probabilities=shares, confidence=tmp_path / "confidence.tif")
+    with rasterio.open(tmp_path / "map.tif") as found, rasterio.open(tmp_path / "confidence.tif") as confidence:
+        unclassified = found.read(1) == 0
+        np.testing.assert_array_equal(confidence.read(1) == 255, unclassified)
+    assert unclassified[20:30, 30:45].all()
+    with rasterio.open(shares) as dataset:
+        np.testing.assert_array_equal(np.isnan(dataset.read()).any(axis=0), unclassified)
+
+
 def test_the_remedies_work_and_end_the_note(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "s.tif", mosaic(-9999))
     inside = write_raster(tmp_path / "inside.tif", (mosaic(-9999)[:1] > 0).astype(np.uint8))
