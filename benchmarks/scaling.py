@@ -23,7 +23,7 @@ from cssd_geo.classification import classify
 from cssd_geo.engine.cluster import Cluster, connected
 from cssd_geo.engine.inference import TileResult
 from cssd_geo.scenes.sources import LEAST_CACHE
-from cssd_geo.tiles import Halo, TilePlan
+from cssd_geo.tiles import TilePlan
 
 
 class Sleeper:
@@ -96,7 +96,7 @@ def _seconds(client: Client, cost: float, tiles: int) -> float:
         seen_by=frozenset(client.nthreads()),
         cache_bytes=LEAST_CACHE,
     )
-    plan: TilePlan = TilePlan(height=tiles, width=1, tile_height=1, tile_width=1, halo=Halo(before=0, after=0))
+    plan = TilePlan(height=tiles, width=1, tile_height=1, tile_width=1)
     started = time.perf_counter()
     classifier: Any = Sleeper(cost)
     deque(cluster.results(classifier, Nothing(), plan), maxlen=0)

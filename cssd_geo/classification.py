@@ -105,8 +105,8 @@ def classify(
         scene: path of a raster or an open scene, to write files; or a DataArray (band, y, x), see
             `scene_of_array`, to get a lazy class map back that computes tile by tile, with the confidence as its
             coordinate `confidence`. Where it declares no scale, one that fits the model's is looked for in a few
-            small windows, and said in `Classification.notes`, or in a warning and the attribute
-            `comment` of a lazy map.
+            small windows, and said in `Classification.notes`, or in a warning and the attribute `comment` of a
+            lazy map.
         model: a model, or the path of its file.
         output: class map to write: a cloud-optimised GeoTIFF on the scene's grid, 0 where there is no data.
         confidence: raster of percent 0..100 to write, 255 where there is no data.
@@ -119,8 +119,7 @@ def classify(
             speed, never the result.
         memory: bytes that tiles, the network's work and GDAL's blocks may take, beside the program itself; None: a
             gigabyte, four for a GPU; less where the machine or its container has less, more where many bands in
-            blocks need it.
-            Of a lazy DataArray, what GDAL keeps of blocks comes on top.
+            blocks need it. Of a lazy DataArray, what GDAL keeps of blocks comes on top.
         device: auto, cpu or cuda.
         precision: auto, float32 or bfloat16. The last one is faster where hardware has it, which `auto` finds out;
             it moves a class only where two are almost equally likely.

@@ -91,13 +91,7 @@ def sample(
     target = Path(output)
     seed, per_class_least = whole_number("seed", seed), whole_number("per_class_least", per_class_least)
     size = None if size is None else whole_number("size", size)
-    if not 0 <= seed <= LARGEST_SEED:
-        raise InputError(f"seed must be from 0 to {LARGEST_SEED}, not {seed}")
-    if size is not None and (standard_error, users_accuracy) != (SAMPLE_STANDARD_ERROR, SAMPLE_USERS_ACCURACY):
-        raise InputError(
-            f"a size of {size} leaves nothing to find from a standard error and a user's accuracy: leave it or "
-            "them out"
-        )
+    _require_options(size, standard_error, users_accuracy, seed)
     check_target(target, overwrite=overwrite, suffixes=(".gpkg",), inputs=[class_map])
     _require_closed(target)
     dataset = open_class_map(class_map)
@@ -127,6 +121,16 @@ def sample(
         cols=cols,
         notes=strays.notes(f"pixels of {Path(class_map).name}"),
     )
+
+
+def _require_options(size: int | None, standard_error: float, users_accuracy: float, seed: int) -> None:
+    if not 0 <= seed <= LARGEST_SEED:
+        raise InputError(f"seed must be from 0 to {LARGEST_SEED}, not {seed}")
+    if size is not None and (standard_error, users_accuracy) != (SAMPLE_STANDARD_ERROR, SAMPLE_USERS_ACCURACY):
+        raise InputError(
+            f"a size of {size} leaves nothing to find from a standard error and a user's accuracy: leave it or "
+            "them out"
+        )
 
 
 def _require_closed(target: Path) -> None:

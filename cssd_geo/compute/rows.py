@@ -31,7 +31,7 @@ class Rows:
         """Prepare; so many rows of a strip are needed again by the next one."""
         self._keep = keep
         self._rows: Tensor | None = None
-        self._rooms = Buffer(), Buffer()
+        self._buffers = Buffer(), Buffer()
 
     @property
     def empty(self) -> bool:
@@ -46,9 +46,9 @@ class Rows:
         """Make room for fresh rows: returns all rows and, as a part of them, the fresh ones, to be written."""
         before = self._rows
         kept = 0 if before is None else min(self._keep, len(before))
-        room, other = self._rooms
+        room, other = self._buffers
         rows = room.take(like, (kept + shape[0], *shape[1:]))
         if before is not None:
             rows[:kept] = before[len(before) - kept :]
-        self._rows, self._rooms = rows, (other, room)
+        self._rows, self._buffers = rows, (other, room)
         return rows, rows[kept:]

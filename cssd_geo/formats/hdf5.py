@@ -40,6 +40,11 @@ class Part:
     change: Change | None = None
     """What becomes of stored values: some files have two fill values, or a valid range."""
 
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """All that is read for it."""
+        return (self.dataset,) if self.flags is None else (self.dataset, self.flags)
+
 
 class Hdf5Source:
     """Datasets of one file, of which all threads share one handle."""
@@ -84,8 +89,7 @@ class Hdf5Source:
     @property
     def decoding_bytes(self) -> int:
         """See `Source`."""
-        flags = (0 if part.flags is None else self._flags(part).decoding_bytes for part in self._parts)
-        return max(self._cube(part).decoding_bytes + more for part, more in zip(self._parts, flags, strict=True))
+        return max(sum(self._stored(part, name).decoding_bytes for name in part.datasets) for part in self._parts)
 
     def has_mask(self) -> bool:
         """Whether the file says where nothing was measured."""
@@ -133,7 +137,7 @@ class Hdf5Source:
         if part.flags is None:
             return values
         with self._reading(part.flags, window):
-            flags = self._flags(part).read(bands, window)
+            flags = self._stored(part, part.flags).read(bands, window)
         return np.where(flags & part.bad_flags, values.dtype.type(part.fill), values)
 
     @property
@@ -143,13 +147,10 @@ class Hdf5Source:
     def _cube(self, part: Part) -> StoredCube:
         return self._stored(part, part.dataset)
 
-    def _flags(self, part: Part) -> StoredCube:
-        return self._stored(part, str(part.flags))
-
     def _stored(self, part: Part, name: str) -> StoredCube:
         """A cube, or its flags; where their chunks differ, HDF5 decodes, in pieces of many of them."""
         if name not in self._cubes:
-            chunks = {self._dataset(each).chunks for each in (part.dataset, part.flags) if each is not None}
+            chunks = {self._dataset(each).chunks for each in part.datasets}
             self._cubes[name] = StoredCube(self._dataset(name), part.axes, decoding=len(chunks) == 1)
         return self._cubes[name]
 

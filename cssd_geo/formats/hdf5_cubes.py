@@ -28,7 +28,7 @@ class StoredCube:
             axes: a letter each: b, y and x; a dot for one of length 1 that means nothing.
             decoding: chunks are decoded here, where they can be.
         """
-        self._dataset, self._axes = dataset, axes
+        self._dataset, self._axes, self._order = dataset, axes, axes.replace(".", "")
         self._decoder = ChunkDecoder.of(dataset) if decoding else None
 
     @property
@@ -45,7 +45,7 @@ class StoredCube:
     @property
     def bands_last(self) -> bool:
         """Whether the values of a pixel lie side by side."""
-        return self._axes.replace(".", "").endswith("b")
+        return self._order.endswith("b")
 
     @property
     def in_chunks(self) -> bool:
@@ -58,7 +58,7 @@ class StoredCube:
         if self.in_chunks:
             return self._of_axes(self._dataset.chunks)
         count, _, width = self.shape
-        return 1 if self._axes.replace(".", "").startswith("b") else count, 1, width
+        return 1 if self._order.startswith("b") else count, 1, width
 
     @property
     def decoders(self) -> int:
@@ -74,11 +74,7 @@ class StoredCube:
 
     def pieces(self, window: Window, bands: NDArray[np.intp]) -> Iterator[tuple[slice, Window]]:
         """Cut what is asked for along blocks, so that each is decoded once and little lies beside it."""
-        depth, _, _ = self.block
-        height, width = self._steps(window)
-        if self._decoder is None:
-            pixels = min(height, window.height) * min(width, window.width)
-            depth *= max(1, _PIECE_BYTES // (pixels * depth * self.dtype.itemsize))
+        depth, height, width = self._steps(window)
         for layer in np.unique(bands // depth):
             here = bands[bands // depth == layer]
             deep = slice(int(here.min()), int(here.max()) + 1)
@@ -99,8 +95,7 @@ class StoredCube:
         decoded = self._decoded(index)
         values: NDArray[Any] = self._dataset[index] if decoded is None else decoded
         single = tuple(i for i, axis in enumerate(self._axes) if axis == ".")
-        axes = self._axes.replace(".", "")
-        return values.squeeze(single).transpose([axes.index(axis) for axis in "byx"])
+        return values.squeeze(single).transpose([self._order.index(axis) for axis in "byx"])
 
     def _decoded(self, index: tuple[slice, ...]) -> NDArray[Any] | None:
         """What lies in one chunk; None where HDF5 has to read: several of them, one never written, or damaged."""
@@ -117,15 +112,18 @@ class StoredCube:
         except UNREADABLE:  # HDF5 knows what to give for it, or says what is wrong
             return None
 
-    def _steps(self, window: Window) -> tuple[int, int]:
-        """Rows and columns that are read at once: a chunk that is decoded here, else as many as make a piece."""
+    def _steps(self, window: Window) -> tuple[int, int, int]:
+        """Bands, rows and columns read at once: a chunk that is decoded here, else as many as make a piece."""
         depth, height, width = self.block
         if self._decoder is not None:
-            return height, width
+            return depth, height, width
         most = max(1, _PIECE_BYTES // (depth * self.dtype.itemsize))
         if height * window.width <= most:
-            return most // (height * window.width) * height, window.slices[1].stop
-        return height, width * max(1, most // (height * width))
+            height, width = most // (height * window.width) * height, window.slices[1].stop
+        else:
+            width *= max(1, most // (height * width))
+        pixels = min(height, window.height) * min(width, window.width)
+        return depth * max(1, most // pixels), height, width
 
     def _of_axes(self, lengths: tuple[int, ...]) -> tuple[int, int, int]:
         known = dict(zip(self._axes, lengths, strict=True))
