@@ -1,5 +1,7 @@
 """Scenes with labels to measure on: made up, from a folder of rasters, or the usual benchmarks as .mat files."""
 
+import atexit
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -51,9 +53,8 @@ def labelled(name: str, data: Path, *, fetch: bool = False) -> Labelled:
         FileNotFoundError: with what is missing and where it was looked for.
         PublicSceneError: if a public scene cannot be had, or is not what it is known as.
     """
-    folder = Path(tempfile.mkdtemp(prefix="cssd-accuracy-"))  # lazily read, so it lives as long as the program
     if name == "demo":
-        files = write_scene(make_landscape(), folder)
+        files = write_scene(make_landscape(), _folder())
         scene = open_scene(files.scene)
         return _read(scene, read_labels(files.labels, scene.grid))
     if name in FOLDERS:
@@ -68,10 +69,18 @@ def labelled(name: str, data: Path, *, fetch: bool = False) -> Labelled:
     cube, truth = _array(paths[0], 3), _array(paths[1], 2)
     if fetch and name in PUBLIC:
         check(name, cube.shape, int((truth > 0).sum()))
+    folder = _folder()
     scene_path = _write(folder / "scene.tif", cube.transpose(2, 0, 1))
     truth_path = _write(folder / "truth.tif", truth[None].astype(np.uint8), nodata=0)
     scene = open_scene(scene_path)
     return _read(scene, read_labels(truth_path, scene.grid))
+
+
+def _folder() -> Path:
+    """Make a folder for what is read lazily: it lives as long as the program."""
+    folder = tempfile.mkdtemp(prefix="cssd-accuracy-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def _read(scene: Scene, labels: Labels) -> Labelled:
