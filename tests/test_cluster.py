@@ -20,7 +20,7 @@ from scenes import random_model, write_raster
 
 from cssd_geo.classification import classify
 from cssd_geo.cli.clients import client_of
-from cssd_geo.engine import cluster
+from cssd_geo.engine import cluster, cluster_worker
 from cssd_geo.engine.cluster import Cluster, cluster_of, connected, threads_by_host
 from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.errors import ClusterError, InputError, SceneError
@@ -105,14 +105,14 @@ def test_a_tile_that_kills_its_workers_says_how_many_it_killed(client: Client) -
     deadly = client.submit(os._exit, 1, pure=False)
     wait(deadly)
     with pytest.raises(ClusterError, match="a tile killed 4 workers in turn"):  # Dask allows 3 failures
-        cluster._result(deadly, None)
+        cluster._classified(deadly, None)
 
 
 def test_a_tile_that_wants_too_much_memory_is_an_error_of_ours(client: Client) -> None:
     hungry = client.submit(bytearray, 1 << 62, pure=False)
     wait(hungry)
     with pytest.raises(ClusterError, match="a worker is out of memory"):
-        cluster._result(hungry, None)
+        cluster._classified(hungry, None)
 
 
 def test_a_relative_path_is_read_by_workers_in_other_folders(
@@ -158,7 +158,7 @@ def test_a_scene_that_a_worker_cannot_read_is_an_error_here(
 def test_workers_that_do_not_see_the_scene_are_named_at_the_start(
     client: Client, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "fingerprint", lambda _: "what the scene is on this machine")
+    monkeypatch.setattr(cluster_worker, "fingerprint", lambda _: "what the scene is on this machine")
     with pytest.raises(ClusterError, match=r"2 of 2 workers do not see .*scene\.tif as it is here \(tcp://"):
         cluster_of(client, scene, "cpu", "float32")
 

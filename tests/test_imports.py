@@ -62,8 +62,10 @@ learning  fitting labelled_scenes whitening
 learning  labelled_pixels trainer
 engine    busy devices
 engine    inference
-engine    cluster lazy streaming
+engine    cluster_worker lazy streaming
+engine    cluster
 runs      identity journal locks raw_layers
+runs      records
 runs      unfinished
 runs      layers
 runs      job

@@ -7,30 +7,35 @@ part, and so is whatever the cluster runs on.
 
 import logging
 import math
-import os
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
-import rasterio
 import torch
-from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, as_completed, get_worker
+from distributed import Client, KilledWorker, LocalCluster, as_completed
 
 from cssd_geo.engine.busy import Busy
-from cssd_geo.engine.devices import choose_device, choose_precision, precision_name
+from cssd_geo.engine.cluster_worker import (
+    MOUNT_IT,
+    Answer,
+    Classified,
+    Worker,
+    answer,
+    classify_there,
+    contents_of,
+)
+from cssd_geo.engine.devices import choose_precision
 from cssd_geo.engine.inference import TileClassifier, TileResult
 from cssd_geo.errors import ClusterError, CssdGeoError, InputError
-from cssd_geo.files.fingerprints import fingerprint
-from cssd_geo.machine import processors
 from cssd_geo.messages import listed
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.scene_files import SceneFiles
 from cssd_geo.scenes.unreadable import Readable, Tolerant
-from cssd_geo.tiles import Tile, TilePlan, Window
+from cssd_geo.tiles import Tile, TilePlan
 
 _IN_FLIGHT = 2
 """Tiles for each thread of a worker: one is computed, one waits, so that none stands idle while results travel."""
@@ -42,10 +47,6 @@ _RETRIES = 3
 """Times that a tile is tried again after an error that is none of ours."""
 _WAIT = 60
 """Seconds without any worker, at the start or later, after which it is an error."""
-_PLACE = "put it where all of them mount it under the same path"
-
-_Result = tuple[TileResult, list[Window]]
-"""Of a tile, and the blocks that it could not read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,14 +91,14 @@ class Cluster:
         """
         client, todo = self.client, (tile for tile in plan if tile.index not in skip)
         with _answering():
-            plugin, threads = _Worker(classifier, scene, self), _Threads(client)
+            plugin, threads = self._plugin(classifier, scene), _Threads(client)
             client.register_plugin(plugin)
         running = as_completed(with_results=True, raise_errors=False, loop=client.loop)
         kept: dict[Any, Tile] = {}
         try:
             while True:
                 for tile in islice(todo, max(0, _IN_FLIGHT * max(1, threads.count()) - len(kept))):
-                    future = client.submit(_classify, plugin.name, tile, parts, pure=False, retries=_RETRIES)
+                    future = client.submit(classify_there, plugin.name, tile, parts, pure=False, retries=_RETRIES)
                     kept[future] = tile
                     running.add(future)
                 if not kept:
@@ -106,12 +107,23 @@ class Cluster:
                     time.sleep(_LOOK_SECONDS)
                     threads.count()  # an error if there have been none for long
                 future, found = next(running)
-                result, unreadable = _result(future, found)
+                result, unreadable = _classified(future, found)
                 if isinstance(scene, Tolerant):
                     scene.add(unreadable)
                 yield kept.pop(future), result
         finally:
             _forget(client, plugin.name, list(kept))
+
+    def _plugin(self, classifier: TileClassifier, scene: Readable) -> Worker:
+        return Worker(
+            classifier,
+            scene,
+            device=self.device,
+            contents=self.contents,
+            seen_by=self.seen_by,
+            threads_by_host=threads_by_host(self.client),
+            cache_bytes=self.cache_bytes,
+        )
 
 
 class _Threads:
@@ -140,15 +152,6 @@ class _Threads:
                     f"the cluster has had no worker for {_WAIT} seconds: start some. The same command goes on"
                 )
         return self._count
-
-
-class _Answer(NamedTuple):
-    """What a worker says of itself."""
-
-    contents: dict[str, str]
-    """Fingerprints of the files as the worker sees them; empty where it does not."""
-    device: str
-    precision: str
 
 
 @contextmanager
@@ -204,15 +207,15 @@ def cluster_of(client: Client, scene: Scene, device: str, precision: str) -> Clu
             f"the cluster has had no worker for {_WAIT} seconds: start some, then try again"
         ) from error
     files = SceneFiles.of(scene)
-    contents = _contents([str(file.absolute()) for file in (*files.scene, *files.mask)])
+    contents = contents_of([str(file.absolute()) for file in (*files.scene, *files.mask)])
     with _answering():
-        answers: dict[str, _Answer] = client.run(_answer, list(contents), device, precision)
+        answers: dict[str, Answer] = client.run(answer, list(contents), device, precision)
     blind = [worker for worker, answer in answers.items() if answer.contents != contents]
     if blind:
         seen = answers[blind[0]].contents
         path = next(file for file in contents if seen[file] != contents[file])
         raise ClusterError(
-            f"{len(blind)} of {len(answers)} workers do not see {path} as it is here ({listed(blind)}): {_PLACE}"
+            f"{len(blind)} of {len(answers)} workers do not see {path} as it is here ({listed(blind)}): {MOUNT_IT}"
         )
     devices, precisions = ({getattr(a, name) for a in answers.values()} for name in ("device", "precision"))
     if len(devices) > 1:
@@ -229,12 +232,12 @@ def cluster_of(client: Client, scene: Scene, device: str, precision: str) -> Clu
     )
 
 
-def _result(future: Any, found: Any) -> _Result:
+def _classified(future: Any, found: Any) -> Classified:
     """Return what a worker made of a tile; raise what went wrong, there or on its way."""
     if isinstance(found, CssdGeoError):
         raise found
     if future.status == "finished":
-        result: _Result = found
+        result: Classified = found
         return result
     if future.status == "error":
         try:
@@ -263,62 +266,6 @@ def _answering() -> Iterator[None]:
 
 def _lost(how: str) -> ClusterError:
     return ClusterError(f"the cluster or a part of it is lost: {how}. Start it again; the same command goes on")
-
-
-class _Worker(WorkerPlugin):  # type: ignore[misc] # distributed has no types
-    """A worker's own model, on its own device."""
-
-    def __init__(self, classifier: TileClassifier, scene: Readable, cluster: Cluster) -> None:
-        self.name = f"cssd-geo-{os.urandom(8).hex()}"
-        self._classifier, self._scene, self._device = classifier, scene, cluster.device
-        self._contents, self._seen_by = cluster.contents, cluster.seen_by
-        self._cache_bytes = cluster.cache_bytes
-        self._threads = threads_by_host(cluster.client)
-        self._refusal = ""
-
-    def setup(self, worker: Any) -> None:
-        """Build it; the machine's cores are shared among the threads of all workers on it."""
-        if worker.address not in self._seen_by and _contents(self._contents) != self._contents:
-            self._refusal = (
-                f"worker {worker.address} joined later and does not see {next(iter(self._contents))}, or what it "
-                f"leads to, as it was here at the start: {_PLACE}, or stop this worker. The same command goes on"
-            )
-            return
-        tiles_at_once = max(self._threads.get(worker.ip, 1), worker.state.nthreads)
-        torch.set_num_threads(max(1, processors() // tiles_at_once))
-        self._classifier = self._classifier.on(self._device)
-
-    def classify(self, tile: Tile, parts: Collection[str]) -> _Result:
-        if self._refusal:
-            raise ClusterError(self._refusal)
-        values, valid = self._scene.blank(tile.padded, self._classifier.bands)
-        with rasterio.Env(GDAL_CACHEMAX=self._cache_bytes):
-            self._scene.read_into(values, valid, tile.padded, self._classifier.bands)
-        unreadable = self._scene.unreadable(tile.padded) if isinstance(self._scene, Tolerant) else []
-        return self._classifier(values, valid, parts=parts), unreadable
-
-
-def _classify(name: str, tile: Tile, parts: Collection[str]) -> _Result | CssdGeoError:
-    """What a worker does. An error of ours is a result: neither a retry nor a traceback helps."""
-    worker: _Worker = get_worker().plugins[name]
-    try:
-        return worker.classify(tile, parts)
-    except CssdGeoError as error:
-        return error
-
-
-def _answer(paths: Sequence[str], device: str, precision: str) -> _Answer:
-    place = choose_device(device)
-    return _Answer(_contents(paths), place.type, precision_name(choose_precision(precision, place)))
-
-
-def _contents(paths: Iterable[str]) -> dict[str, str]:
-    """Fingerprint of each file as it is seen here; empty where it is not."""
-    found = dict.fromkeys(paths, "")
-    for path in found:
-        with suppress(OSError):
-            found[path] = fingerprint(path)
-    return found
 
 
 def threads_by_host(client: Client) -> dict[str, int]:

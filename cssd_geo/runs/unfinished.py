@@ -24,16 +24,12 @@ from cssd_geo.files.outputs import free_space, sync
 from cssd_geo.runs import journal
 from cssd_geo.runs.locks import Lock
 from cssd_geo.runs.raw_layers import RawLayer
+from cssd_geo.runs.records import Key, TileRecord, head_of, recorded_plan, require_same, tiles_in
 from cssd_geo.tiles import Tile, TilePlan, Window
 
 _SYNC_SECONDS = 1.0
 """Results wait for the disk so long at most: all that a power cut costs, and little where tiles come quickly."""
 _JOURNAL = "journal"
-_DIGEST = 64
-"""Letters of a SHA-256, which nobody wants to read."""
-
-Key = Mapping[str, str]
-"""What a run's pixels depend on, by names for the analyst: values, or SHA-256 where these are long."""
 
 
 def folder_of(target: Path) -> Path:
@@ -47,7 +43,7 @@ def tiles_done(target: Path) -> int:
         _, entries = journal.read(folder_of(target) / _JOURNAL)
     except OSError:
         return 0
-    return len({entry["tile"] for entry in entries if isinstance(entry.get("tile"), int)})
+    return tiles_in(entries)
 
 
 class Unfinished:
@@ -69,8 +65,8 @@ class Unfinished:
         """The first line of the journal."""
         self.unreadable: set[Window] = set()
         """Blocks of the scene that tiles could not read."""
-        self._tiles: dict[int, journal.Entry] = {}
-        self._pending: dict[int, journal.Entry] = {}
+        self._tiles: dict[int, TileRecord] = {}
+        self._pending: dict[int, TileRecord] = {}
         self._published: list[Any] = []
         self._keep = self._begun = False
         self._synced = time.monotonic()
@@ -132,11 +128,11 @@ class Unfinished:
             known = key is not None or (head is not None and head.get("key"))
             goes_on = bool(entries) and bool(known) and not restart
             if goes_on:
-                self.head = self._require_same(head, key or {}, sum("tile" in entry for entry in entries))
-                self.plan = self._recorded_plan(plan)
+                self.head = require_same(head, key or {}, self._journal_path, self.target, tiles_in(entries))
+                self.plan = recorded_plan(self.head, plan, self._journal_path)
             else:
                 self._remove_results()
-                self.head, self.plan = {"key": dict(key or {}), "plan": _sizes(plan), **(about or {})}, plan
+                self.head, self.plan = head_of(key, plan, about or {}), plan
                 journal.create(self._journal_path, self.head)
             for layer in self._layers.values():
                 self._stack.enter_context(layer)
@@ -174,8 +170,7 @@ class Unfinished:
         """
         with self.failures("written"):
             checksums = {part: layer.write(parts[part], tile) for part, layer in self._layers.items()}
-        blocks = [[w.row, w.col, w.height, w.width] for w in unreadable]
-        self._pending[tile.index] = {"tile": tile.index, "checksums": checksums, "unreadable": blocks}
+        self._pending[tile.index] = TileRecord(index=tile.index, checksums=checksums, unreadable=unreadable)
         if time.monotonic() - self._synced >= _SYNC_SECONDS:
             self.commit()
 
@@ -187,7 +182,7 @@ class Unfinished:
         with self.failures("written"):
             for layer in self._layers.values():
                 layer.sync()
-            self._journal.append(self._pending.values())
+            self._journal.append(record.line() for record in self._pending.values())
         self._note(self._pending.values())
         self._pending.clear()
         self._synced = time.monotonic()
@@ -216,7 +211,7 @@ class Unfinished:
         self.commit()
         self._check(guard)
         with self.failures("read back"):
-            self._tiles = {index: entry for index, entry in self._tiles.items() if self._is_kept(entry)}
+            self._tiles = {index: record for index, record in self._tiles.items() if self._is_kept(record)}
         if len(self._tiles) < len(self.plan):
             raise OutputError(f"{self.target} cannot be finished: the disk did not keep what was written to it")
 
@@ -256,64 +251,29 @@ class Unfinished:
             reason = f"{error.strerror or error}{place} ({free_space(self.target.parent)})"
             raise OutputError(f"{self.target} cannot be {verb}: {reason}") from error
 
-    # ---- the journal's lines
+    # ---- helpers
 
     @property
     def _journal_path(self) -> Path:
         return self.folder / _JOURNAL
 
-    def _require_same(self, head: journal.Entry | None, key: Key, tiles: int) -> journal.Entry:
-        afresh = "or discard what is done and start afresh with --restart"
-        before = (head or {}).get("key")
-        if head is None or not isinstance(before, dict):
-            raise OutputError(
-                f"the journal of an unfinished run to {self.target} is damaged ({self._journal_path}): "
-                f"restore it, {afresh}"
-            )
-        if changes := _changes(before, key):
-            raise OutputError(
-                f"an unfinished run to {self.target} was of something else ({tiles} tiles are done): "
-                f"{'; '.join(changes)}. Give the command that it was begun with to go on, {afresh}"
-            )
-        return head
-
-    def _recorded_plan(self, plan: TilePlan) -> TilePlan:
-        """The plan in the head, which must be of the same pixels; a key that fits vouches for the halo."""
-        sizes = self.head.get("plan")
-        if not isinstance(sizes, dict) or sizes.keys() != _sizes(plan).keys():
-            sizes = {}
-        whole = {type(size) for size in sizes.values()} == {int} and min(sizes.values()) >= 1
-        if not whole or (sizes["height"], sizes["width"]) != (plan.height, plan.width):
-            raise OutputError(f"{self._journal_path} is damaged: start afresh with --restart")
-        return TilePlan(**sizes, halo=plan.halo, at_once=plan.at_once)
-
-    def _take(self, entries: Sequence[journal.Entry]) -> None:
+    def _take(self, lines: Sequence[journal.Entry]) -> None:
         """Take what an earlier program has recorded, where the disk has kept it."""
-        latest = {entry["tile"]: entry for entry in entries if self._is_tile(entry)}
-        self._note(entry for entry in latest.values() if self._is_kept(entry))
-        for entry in entries:
-            if isinstance(entry.get("publishes"), list):
-                self._published += entry["publishes"]
+        found = (TileRecord.of(line, self.plan) for line in lines)
+        latest = {record.index: record for record in found if record is not None}
+        self._note(record for record in latest.values() if self._is_kept(record))
+        for line in lines:
+            if isinstance(line.get("publishes"), list):
+                self._published += line["publishes"]
 
-    def _note(self, tiles: Iterable[journal.Entry]) -> None:
-        for entry in tiles:
-            self._tiles[entry["tile"]] = entry
-            self.unreadable |= {Window(row=r, col=c, height=h, width=w) for r, c, h, w in entry["unreadable"]}
+    def _note(self, records: Iterable[TileRecord]) -> None:
+        for record in records:
+            self._tiles[record.index] = record
+            self.unreadable.update(record.unreadable)
 
-    def _is_tile(self, entry: journal.Entry) -> bool:
-        index, checksums, blocks = (entry.get(name) for name in ("tile", "checksums", "unreadable"))
-        return (
-            type(index) is int
-            and 0 <= index < len(self.plan)
-            and isinstance(checksums, dict)
-            and isinstance(blocks, list)
-            and all(isinstance(block, list) and _is_window(block) for block in blocks)
-        )
-
-    def _is_kept(self, entry: journal.Entry) -> bool:
-        tile = self.plan[entry["tile"]]
-        found = {part: layer.checksum(tile) for part, layer in self._layers.items()}
-        return bool(found == entry["checksums"])
+    def _is_kept(self, record: TileRecord) -> bool:
+        tile = self.plan[record.index]
+        return {part: layer.checksum(tile) for part, layer in self._layers.items()} == record.checksums
 
     def _check(self, guard: Callable[[], None] | None = None) -> None:
         if not self._lock.in_place():
@@ -333,34 +293,7 @@ class Unfinished:
                 path.unlink()
 
 
-def _sizes(plan: TilePlan) -> dict[str, int]:
-    names = ("height", "width", "tile_height", "tile_width", "abreast")
-    return {name: getattr(plan, name) for name in names}
-
-
 def _identity(file: Path) -> list[int]:
     """What a file keeps when it is renamed and no other one has: size and nanosecond of its last change."""
     found = file.stat()
     return [found.st_size, found.st_mtime_ns]
-
-
-def _is_window(numbers: list[Any]) -> bool:
-    row, col, height, width = numbers if len(numbers) == 4 else (-1, 0, 0, 0)  # noqa: PLR2004 - row, col, height, width
-    return {type(n) for n in numbers} == {int} and min(row, col) >= 0 and min(height, width) >= 1
-
-
-def _changes(before: Mapping[str, Any], now: Key) -> list[str]:
-    """Say what is not the same, one phrase each."""
-    return [
-        _change(name, before.get(name), now.get(name))
-        for name in [*now, *(name for name in before if name not in now)]
-        if before.get(name) != now.get(name)
-    ]
-
-
-def _change(name: str, before: Any, now: str | None) -> str:
-    if before is None or now is None:
-        return f"{name} is {'new' if before is None else 'gone'}"
-    if len(str(before)) == len(now) == _DIGEST:
-        return f"{name} {'have' if ',' in name else 'has'} changed"
-    return f"{name} was {before} and is {now} now"
