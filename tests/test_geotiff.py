@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -487,3 +488,16 @@ def test_bands_chosen_of_chosen_bands_are_those_of_one_file(tmp_path: Path) -> N
         again.read(Window(row=0, col=0, height=8, width=9), np.arange(2))[0], cube[[5, 3]]
     )
     assert describe_scene(again)["file"] == describe_scene(scene)["file"]
+
+
+def test_a_relative_path_stays_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = coordinate_cube(3, 20, 30)
+    write_raster(tmp_path / "scene.tif", values)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    source = open_scene("scene.tif").source
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    out = np.zeros_like(values)
+    with ThreadPoolExecutor(1) as thread:  # opens a handle of its own
+        thread.submit(source.read, Window(row=0, col=0, height=20, width=30), np.arange(3), out).result()
+    np.testing.assert_array_equal(out, values)

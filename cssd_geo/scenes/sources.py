@@ -75,11 +75,11 @@ class RasterSource:
     """
 
     def __init__(self, path: str, follow_links: bool = False) -> None:  # noqa: FBT001, FBT002 - for `__reduce__`
-        self._path, self._follow_links = path, follow_links
+        self._path, self._follow_links = absolute(path), follow_links
         self._local = threading.local()
 
     def __reduce__(self) -> tuple[type["RasterSource"], tuple[str, bool]]:
-        return RasterSource, (absolute(self._path), self._follow_links)
+        return RasterSource, (self._path, self._follow_links)
 
     def dataset(self) -> Any:
         """Return this thread's handle."""
