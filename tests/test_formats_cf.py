@@ -289,6 +289,22 @@ def test_what_cubes_carry_beside_cf_comes_back_from_a_file(
         np.testing.assert_array_equal(scene_of_array(again.cube).read(whole, np.arange(3))[1], expected)
 
 
+def test_memory_that_lacks_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_raster(tmp_path / "s.tif", CUBE)
+    with rasterio.open(path, "r+") as made:
+        made.write_mask(np.ones(CUBE.shape[1:], np.bool_))
+    open_scene(path).cube.to_netcdf(tmp_path / "saved.nc", engine="h5netcdf")
+    saved = open_scene(tmp_path / "saved.nc")
+
+    def lacks(_: xr.Variable) -> None:
+        raise MemoryError("a test's")
+
+    monkeypatch.setattr(xr.Variable, "to_numpy", lacks)
+    for masks in (saved.masks, ()):  # which are read first
+        with pytest.raises(MemoryError, match="a test's"):
+            replace(saved, masks=masks).read(WHOLE, EVERY)
+
+
 @pytest.mark.parametrize(("factor", "units"), [(1, "nm"), (1e-3, "um"), (1e-3, "nm"), (1e-9, "m"), (1, None)])
 def test_wavelengths_and_widths_by_magnitude(tmp_path: Path, factor: float, units: str | None) -> None:
     told = {} if units is None else {"units": units}

@@ -16,11 +16,12 @@ UNREADABLE = (
     KeyError,
     TypeError,
     OverflowError,
-    MemoryError,
     EOFError,
     zlib.error,
 )
 """What h5py raises for files that are damaged, at any access, and zarr for chunks that are."""
+DAMAGED = (*UNREADABLE, MemoryError)
+"""Likewise where headers are read, which are small: memory lacks only for what a damaged one claims."""
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAY_BEGIN = (0, 512, 1024, 2048)
 """Bytes at which GDAL, xarray and h5py look for the signature: a user's block may lie before it."""
@@ -51,7 +52,7 @@ def require_own_values(path: Path) -> dict[str, tuple[int, ...]]:
             return {name: found.shape or () for name in names if (found := _own_dataset(file, name)) is not None}
     except SceneError:
         raise
-    except UNREADABLE as error:
+    except DAMAGED as error:
         reason = one_line(error)
         raise SceneError(f"{path} cannot be opened: it is damaged or was not copied whole ({reason})") from error
 

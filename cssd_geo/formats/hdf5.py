@@ -164,7 +164,7 @@ class Hdf5Source:
     def _reading(self, name: str, window: Window) -> Iterator[None]:
         try:
             yield
-        except (SceneError, MemoryError):  # memory is the machine's, not the file's
+        except SceneError:
             raise
         except UNREADABLE as error:
             raise SceneError(f"{self._path}, {name}, cannot be read at {window}: {one_line(error)}") from error

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cssd_geo.files.hdf5_links import UNREADABLE
+from cssd_geo.files.hdf5_links import DAMAGED, UNREADABLE
 from cssd_geo.formats.hdf5_chunks import ChunkDecoder
 from cssd_geo.scenes.sources import decoders
 from cssd_geo.tiles import Window, cuts
@@ -109,7 +109,7 @@ class StoredCube:
         try:
             skipped, stored = self._dataset.id.read_direct_chunk(first)
             return None if skipped else self._decoder.decode(stored)[inner]
-        except UNREADABLE:  # HDF5 knows what to give for it, or says what is wrong
+        except DAMAGED:  # HDF5 knows what to give for it, or says what is wrong
             return None
 
     def _steps(self, window: Window) -> tuple[int, int, int]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cssd_geo.errors import SceneError
-from cssd_geo.files.hdf5_links import UNREADABLE
+from cssd_geo.files.hdf5_links import DAMAGED
 from cssd_geo.messages import one_line
 
 _REAL = "uif"
@@ -29,7 +29,7 @@ def open_hdf5(path: str | Path) -> Any:
         raise SceneError(f"{path} does not exist: check the path; HDF5 products are read from a disk")
     try:
         return h5py.File(path, "r")
-    except UNREADABLE as error:
+    except DAMAGED as error:
         raise SceneError(
             f"{path} cannot be opened as an HDF5 file: {one_line(error)}. It may be incomplete: download it again"
         ) from error
@@ -47,7 +47,7 @@ def reading_hdf5(path: str | Path) -> Iterator[Any]:
             yield file
         except SceneError:
             raise
-        except UNREADABLE as error:
+        except DAMAGED as error:
             raise SceneError(f"{path} is damaged: {one_line(error)}. Download it again") from error
 
 
@@ -98,7 +98,7 @@ def numbers_of(file: Any, item: Any, name: str) -> NDArray[np.float64]:
     try:
         value = item.attrs[name]
         numbers = np.atleast_1d(np.asarray(value, np.float64)).ravel()
-    except UNREADABLE as error:
+    except DAMAGED as error:
         raise SceneError(
             f"{file.filename}: the attribute {name} of {item.name} is missing or no number"
         ) from error

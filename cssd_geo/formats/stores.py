@@ -15,7 +15,7 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from cssd_geo.errors import SceneError
-from cssd_geo.files.hdf5_links import UNREADABLE, is_hdf5, require_own_values
+from cssd_geo.files.hdf5_links import DAMAGED, is_hdf5, require_own_values
 from cssd_geo.formats.hdf5_files import MOST
 from cssd_geo.messages import one_line
 
@@ -26,7 +26,7 @@ _ZARR = ("zarr.json", ".zgroup", ".zmetadata", ".zarray")
 _OF_ARRAYS = (".zarray", "zarr.json")
 _OF_CODE = {"pickle", "numcodecs.pickle"}
 """Names of a codec of Zarr's whose data are a program, which runs when they are read."""
-_DAMAGED = (*UNREADABLE, AttributeError, NotImplementedError)
+_DAMAGED = (*DAMAGED, AttributeError, NotImplementedError)
 """What readers raise at files that are cut off, damaged or foreign."""
 _UNNAMED = ("_ARRAY_DIMENSIONS", "dimension_names")
 """Where Zarr keeps the names of an array's dimensions, as xarray's errors say it."""

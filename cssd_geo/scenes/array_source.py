@@ -100,8 +100,6 @@ class ArraySource:
         """Read (band, y, x) of contiguous bands."""
         try:
             values = self._stored.isel(band=bands, y=rows, x=cols).to_numpy()
-        except MemoryError:  # of the machine, not of the file
-            raise
         except UNREADABLE as error:
             where = f"bands {bands.start + 1} to {bands.stop}, rows {rows.start + 1} to {rows.stop}"
             raise SceneError(f"{self._name} cannot be read at {where}: {error}") from error
