@@ -1,26 +1,21 @@
 """Compare a class map with a reference that it was not trained on."""
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter
 
 from cssd_geo.accuracy.areas import AreaEstimates
 from cssd_geo.accuracy.matching import Matching, match_classes, numbering_note
 from cssd_geo.accuracy.metrics import Accuracy, confusion_matrix
-from cssd_geo.accuracy.splits import separation
 from cssd_geo.errors import InputError, LabelError
+from cssd_geo.exclusion import LARGEST_BUFFER, Exclusion, read_exclusion
 from cssd_geo.files.fingerprints import fingerprint
-from cssd_geo.grid import Grid
-from cssd_geo.labels import read_mask
 from cssd_geo.maps.class_rasters import Strays, classes_of, open_class_map
 from cssd_geo.maps.layer import LABELS_TAG
-from cssd_geo.maps.reach import pixels_across, receptive_field_of
 from cssd_geo.messages import listed
 from cssd_geo.options import whole_number
 from cssd_geo.reference import Pairs, read_reference
@@ -28,11 +23,6 @@ from cssd_geo.stratified import estimate_areas, require_apart, require_sample, u
 from cssd_geo.vectors.class_fields import MAP_ID_FIELD, MAP_NAME_FIELD
 from cssd_geo.vectors.remapping import Remapping, read_remapping
 from cssd_geo.vectors.vector_files import field_names, is_vector, require_vector
-
-_SAME_SIZE = 1.001
-"""Pixels that are larger by less are as large as before: programs round transforms."""
-_LARGEST_BUFFER = 10_000
-"""Pixels. Excluded polygons are burnt so far around the map: 400 MB beside a small one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,28 +34,6 @@ class Evaluation:
     notes: tuple[str, ...]
     areas: AreaEstimates | None = None
     """The map's accuracy and areas, by the stratified estimators, if the reference was declared such a sample."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Excluded:
-    """Pixels that do not count."""
-
-    near: NDArray[np.bool_]
-    """(y, x) True within the excluded polygons and nearer than `distance` to them."""
-    distance: int
-    remarks: tuple[str, ...]
-    """On the distance."""
-    name: str
-
-    def notes(self, left: int, labelled: int) -> Iterator[str]:
-        """Say how many of the labelled pixels were left out."""
-        yield from self.remarks
-        if self.near.any():
-            near = f" or nearer than {self.distance} pixels to it" if self.distance > 1 else ""
-            yield f"{left:,} of {labelled:,} reference pixels lie in {self.name}{near}, and were left out."
-        else:
-            advice = "check that both show one place"
-            yield f"{self.name} meets no pixel of the map, so nothing was left out: {advice}."
 
 
 def evaluate(
@@ -124,11 +92,11 @@ def evaluate(
     matching = match_classes(mapped, found.table, str(class_map), str(reference), ids_given=found.ids_given)
     if stratified:
         require_apart(dataset, mapped, matching)
-    excluded = None if exclude is None else _exclude(exclude, exclude_layer, dataset, buffer)
+    excluded = None if exclude is None else read_exclusion(exclude, exclude_layer, dataset, buffer)
     strays = Strays(mapped, dataset.nodata)
     confusion, left = _compare(found.pairs, matching, strays, excluded)
     if not confusion.sum():
-        why = _why_none(exclude, excluded if left else None)
+        why = excluded.why_all if excluded is not None and left else "check that they overlap"
         raise LabelError(f"{reference} has no pixel to compare with {class_map}: {why}")
     notes = (*_training_notes(dataset, reference), *found.notes, *numbering_note(mapped, found.table))
     notes += () if found.strays is None else found.strays.notes("reference pixels")
@@ -146,8 +114,8 @@ def evaluate(
 def _require_options(
     exclude: str | Path | None, exclude_layer: str | None, buffer: int | None, *, stratified: bool
 ) -> None:
-    if buffer is not None and not 0 <= buffer <= _LARGEST_BUFFER:
-        raise InputError(f"buffer is a number of pixels from 0 to {_LARGEST_BUFFER}, not {buffer}")
+    if buffer is not None and not 0 <= buffer <= LARGEST_BUFFER:
+        raise InputError(f"buffer is a number of pixels from 0 to {LARGEST_BUFFER}, not {buffer}")
     if exclude is None and buffer is not None:
         raise InputError(f"a buffer of {buffer} pixels around which polygons? Name their file too (--exclude)")
     if exclude is None and exclude_layer is not None:
@@ -161,7 +129,7 @@ def _require_options(
 
 
 def _compare(
-    pairs: Iterable[Pairs], matching: Matching, strays: Strays, excluded: _Excluded | None
+    pairs: Iterable[Pairs], matching: Matching, strays: Strays, excluded: Exclusion | None
 ) -> tuple[NDArray[np.int64], int]:
     """The confusion matrix, and how many labelled pixels were left out of it."""
     confusion, left = np.zeros((len(matching.names), len(matching.names) + 1), np.int64), 0
@@ -173,14 +141,6 @@ def _compare(
         confusion += confusion_matrix(truth[counted], mapped, len(matching.names))
         left += int(labelled.sum() - counted.sum())
     return confusion, left
-
-
-def _why_none(exclude: str | Path | None, excluded: _Excluded | None) -> str:
-    """Why no pixel counts; `excluded` only where it has left some out."""
-    if excluded is None:
-        return "check that they overlap"
-    near = f"nearer than {excluded.distance} pixels to it" if excluded.distance else "covered by it"
-    return f"all are left out by {exclude}, {near}"
 
 
 def _missing_notes(accuracy: Accuracy, matching: Matching) -> tuple[str, ...]:
@@ -210,40 +170,3 @@ def _sample_notes(reference: str | Path, layer: str | None) -> tuple[str, ...]:
         return ()
     drawn = f"{Path(reference).name} is a sample that `cssd-geo sample` drew, with more points in rare classes"
     return (f"{drawn}: these figures are not those of the map; give --stratified for them.",)
-
-
-def _default_buffer(dataset: Any) -> tuple[int, tuple[str, ...]]:
-    """The `separation` that a map asks for, in pixels that it has now, and notes.
-
-    A map may have been resampled since it was classified, or show a scene in sensor geometry. Of pixels that are
-    smaller or lie askew it is as many as the distance is long, and one, for they do not begin where the others
-    did; of larger pixels as many as before, which is too far.
-    """
-    distance, across = separation(receptive_field_of(dataset)), pixels_across(dataset)
-    name = Path(dataset.name).name
-    if across is None:
-        unknown = f"Which pixels {name} was classified with cannot be related to those that it has now"
-        return distance, (f"{unknown}: if these are smaller, give more than {distance} of them (--buffer).",)
-    if across < _SAME_SIZE:
-        return distance, ()
-    smaller, other = math.ceil(distance * across) + 1, f"{name} has other pixels than it was classified with"
-    if smaller > _LARGEST_BUFFER:
-        raise InputError(
-            f"{other}, and {distance} of those are {smaller} of its own: give the map as it was classified, or "
-            "--buffer"
-        )
-    return smaller, (f"{other}: {distance} of those are up to {smaller} of its own.",)
-
-
-def _exclude(exclude: str | Path, layer: str | None, dataset: Any, buffer: int | None) -> _Excluded:
-    """Burn also what lies beside the map, for the pixels at its edge may be near to it."""
-    distance, remarks = _default_buffer(dataset) if buffer is None else (buffer, ())
-    margin = max(distance - 1, 0)
-    try:
-        mask = read_mask(exclude, Grid.of(dataset), layer, margin=margin)
-    except LabelError as error:
-        raise LabelError(str(error).replace("--layer", "--exclude-layer")) from error
-    if margin:
-        mask = maximum_filter(mask, size=2 * margin + 1, mode="constant", cval=0)
-        mask = mask[margin:-margin, margin:-margin]
-    return _Excluded(near=mask, distance=distance, remarks=remarks, name=Path(exclude).name)

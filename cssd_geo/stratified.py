@@ -17,8 +17,7 @@ from cssd_geo.messages import listed
 from cssd_geo.reference import pairs_at
 from cssd_geo.vectors.class_fields import MAP_ID_FIELD, is_missing
 from cssd_geo.vectors.remapping import Remapping
-from cssd_geo.vectors.vector_files import field_names, is_vector, read_layer
-from cssd_geo.vectors.vectors import holds_points
+from cssd_geo.vectors.vector_files import is_vector, read_layer
 
 
 def require_sample(dataset: Any, reference: str | Path, layer: str | None, rules: Remapping | None) -> int:
@@ -40,11 +39,12 @@ def require_sample(dataset: Any, reference: str | Path, layer: str | None, rules
     advice = "--stratified is for the points of `cssd-geo sample`; leave it out to compare every pixel"
     if not is_vector(reference):
         raise LabelError(f"{reference} is no vector: {advice}")
-    if not holds_points(reference, layer):
+    points = read_layer(reference, layer)
+    if not points.holds_points:
         raise LabelError(f"{reference} holds other shapes than points: {advice}")
-    if MAP_ID_FIELD not in field_names(reference, layer):
+    if MAP_ID_FIELD not in points.fields:
         return 0
-    drawn_ids = read_layer(reference, layer).fields[MAP_ID_FIELD].tolist()
+    drawn_ids = points.fields[MAP_ID_FIELD].tolist()
     added = sum(map(is_missing, drawn_ids))
     if added:
         raise LabelError(
@@ -77,7 +77,7 @@ def unlabelled_notes(drawn: int, labelled: int) -> tuple[str, ...]:
     """What a reader must know of points that were drawn, but have no label: mostly those that are hard to tell."""
     if labelled >= drawn:
         return ()
-    advice = "label them too, for who leaves hard ones out overrates the map"
+    advice = "label them too: leaving out the hard ones overrates the map"
     return (f"{drawn - labelled} of {drawn} points are not labelled and do not count: {advice}.",)
 
 

@@ -70,7 +70,7 @@ runs      unfinished
 runs      layers
 runs      job
 runs      run
-.         reference
+.         exclusion reference
 .         stratified
 .         evaluation model_info pictures reference_sample scene_info
 .         classification forecast training

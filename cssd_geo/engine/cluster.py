@@ -28,7 +28,6 @@ from cssd_geo.engine.cluster_worker import (
     classify_there,
     contents_of,
 )
-from cssd_geo.engine.devices import choose_precision
 from cssd_geo.engine.inference import TileClassifier, TileResult
 from cssd_geo.errors import ClusterError, CssdGeoError, InputError
 from cssd_geo.messages import listed
@@ -220,12 +219,10 @@ def cluster_of(client: Client, scene: Scene, device: str, precision: str) -> Clu
     devices, precisions = ({getattr(a, name) for a in answers.values()} for name in ("device", "precision"))
     if len(devices) > 1:
         raise ClusterError("some workers have a GPU and some have none: choose with --device cpu or --device cuda")
-    chosen = precisions.pop() if len(precisions) == 1 else "float32"
-    dtype = choose_precision(chosen, torch.device("cpu"))
     return Cluster(
         client=client,
         device=torch.device(devices.pop()),
-        precision=dtype,
+        precision=precisions.pop() if len(precisions) == 1 else torch.float32,
         contents=contents,
         seen_by=frozenset(answers),
         cache_bytes=scene.source.cache_bytes,

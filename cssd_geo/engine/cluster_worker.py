@@ -9,7 +9,7 @@ import rasterio
 import torch
 from distributed import WorkerPlugin, get_worker
 
-from cssd_geo.engine.devices import choose_device, choose_precision, precision_name
+from cssd_geo.engine.devices import choose_device, choose_precision
 from cssd_geo.engine.inference import TileClassifier, TileResult
 from cssd_geo.errors import ClusterError, CssdGeoError
 from cssd_geo.files.fingerprints import fingerprint
@@ -29,7 +29,7 @@ class Answer(NamedTuple):
     contents: dict[str, str]
     """Fingerprints of the files as the worker sees them; empty where it does not."""
     device: str
-    precision: str
+    precision: torch.dtype
 
 
 class Worker(WorkerPlugin):  # type: ignore[misc] # distributed has no types
@@ -98,7 +98,7 @@ def classify_there(name: str, tile: Tile, parts: Collection[str]) -> Classified 
 def answer(paths: Sequence[str], device: str, precision: str) -> Answer:
     """Say how these files are seen here, and what device and precision a worker here computes with."""
     place = choose_device(device)
-    return Answer(contents_of(paths), place.type, precision_name(choose_precision(precision, place)))
+    return Answer(contents_of(paths), place.type, choose_precision(precision, place))
 
 
 def contents_of(paths: Iterable[str]) -> dict[str, str]:

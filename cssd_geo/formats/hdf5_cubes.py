@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cssd_geo.files.hdf5_links import DAMAGED, UNREADABLE
+from cssd_geo.files.hdf5_links import DAMAGED
 from cssd_geo.formats.hdf5_chunks import ChunkDecoder
 from cssd_geo.scenes.sources import decoders
 from cssd_geo.tiles import Window, cuts

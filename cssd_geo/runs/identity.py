@@ -19,7 +19,7 @@ from cssd_geo.scenes.scene_files import SceneFiles
 from cssd_geo.scenes.validity import Mask
 from cssd_geo.tiles import Window
 
-_NOT_CONTENT = {"name", "array", "source", "block_shape", "path", "sensor", "notes", "masks", "mask_path"}
+_NOT_CONTENT = {"name", "array", "source", "path", "sensor", "notes", "masks", "mask_path"}
 """Fields of a scene that do not change a pixel, or stand for its files. Whatever else it has, or gets, counts."""
 _LISTED = 100
 """Files whose contents stand one by one in a key; more are one digest."""

@@ -171,8 +171,7 @@ class Run:
             self._unfinished.publishes(made)
             for writer in reversed(writers.values()):
                 writer.publish()
-        with self._unfinished.failures("finalised"):
-            self._unfinished.remove()
+        self._unfinished.remove()
 
     @property
     def _token(self) -> str:

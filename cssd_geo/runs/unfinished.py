@@ -147,10 +147,11 @@ class Unfinished:
         """Remove the folder with all that is in it, the journal first: without it nothing is there.
 
         Raises:
-            OSError: if that is not allowed.
+            OutputError: if that is not allowed.
         """
-        self._remove_results()
-        (self.folder / "lock").unlink()
+        with self.failures("finalised"):
+            self._remove_results()
+            (self.folder / "lock").unlink()
         with suppress(OSError):  # another program may have come in
             self.folder.rmdir()
 

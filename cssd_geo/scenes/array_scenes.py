@@ -63,7 +63,6 @@ def scene_of_array(array: xr.DataArray) -> Scene:
         scale=scale,
         offset=offset,
         source=source,
-        block_shape=(source.blocks.height, source.blocks.width),
         notes=found.notes,
     )
 

@@ -12,7 +12,6 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from cssd_geo.bands import Bands
-from cssd_geo.budget import Blocks
 from cssd_geo.errors import InputError
 from cssd_geo.files.locations import file_name, local_path
 from cssd_geo.grid import Grid
@@ -51,8 +50,6 @@ class Scene:
     offset: NDArray[np.float64]
     """(band,) see `scale`."""
     source: Source
-    block_shape: tuple[int, int]
-    """(height, width) of the dask chunks of `cube`: whole blocks of the file."""
     array: xr.DataArray | None = None
     """What it was made of, if that was an array."""
     path: Path | None = None
@@ -74,6 +71,16 @@ class Scene:
     def map_grid(self) -> Grid:
         """The grid that labels and results belong to."""
         return self.grid if self.lookup is None else self.lookup.grid
+
+    @property
+    def block_shape(self) -> tuple[int, int]:
+        """(height, width) of the dask chunks of `cube`: whole blocks of the file, or full rows if it stores rows."""
+        height, width, blocks = self.grid.height, self.grid.width, self.source.blocks
+        down, across = (1, width) if blocks.divisible else (blocks.height, blocks.width)
+        if across >= width:
+            return min(max(1, _CHUNK_PIXELS // (down * width)) * down, height), width
+        many = max(1, int((_CHUNK_PIXELS / (down * across)) ** 0.5))
+        return min(many * down, height), min(many * across, width)
 
     @cached_property
     def cube(self) -> xr.DataArray:
@@ -220,7 +227,6 @@ def scene_of_source(
         scale=scale,
         offset=offset,
         source=source,
-        block_shape=_reading_block(source.blocks, height=grid.height, width=grid.width),
         path=local_path(place),
         sensor=sensor,
         notes=notes,
@@ -252,18 +258,3 @@ def _with_valid(cube: xr.DataArray, scene: Scene, *masks: Callable[[Window], Any
     if "valid" in cube.coords:
         seen.append(cube.coords["valid"].data)
     return cube.assign_coords(valid=(("y", "x"), reduce(and_, seen)))
-
-
-def _reading_block(blocks: Blocks, *, height: int, width: int) -> tuple[int, int]:
-    """Size of dask chunks, about `_CHUNK_PIXELS`: whole blocks; full-width rows of what lies in rows.
-
-    Args:
-        blocks: in which pixels are stored.
-        height: of the scene in pixels.
-        width: likewise.
-    """
-    down, across = (1, width) if blocks.divisible else (blocks.height, blocks.width)
-    if across >= width:
-        return min(max(1, _CHUNK_PIXELS // (down * width)) * down, height), width
-    many = max(1, int((_CHUNK_PIXELS / (down * across)) ** 0.5))
-    return min(many * down, height), min(many * across, width)

@@ -29,6 +29,8 @@ _LEADS_ELSEWHERE = (b"<OGRVRTDataSource", b"gdal_streamed_alg", b"<OGRWFSDataSou
 """Begins of files that hold no shapes themselves, but name other files, commands or servers."""
 _LOOK = 2048
 """Bytes in which GDAL looks for them."""
+_POINTS = (-1, 0, 4)
+"""Type ids of shapely for a missing geometry, a point and several points."""
 LAYER_FIELD = "layer"
 """Attribute with the name of its layer for each feature, where all layers of a file are read as one."""
 _UNDEFINED = re.compile(r'\w+\["Undefined ')
@@ -47,6 +49,11 @@ class VectorLayer:
     crs: str | None
     notes: tuple[str, ...] = ()
     """What was decided to read it, one sentence each."""
+
+    @property
+    def holds_points(self) -> bool:
+        """Whether all geometries are points."""
+        return bool(np.isin(shapely.get_type_id(self.geometries), _POINTS).all())
 
 
 class _TakenForAnotherError(LabelError):

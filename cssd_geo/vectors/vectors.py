@@ -13,9 +13,6 @@ from cssd_geo.vectors.class_fields import read_class_column
 from cssd_geo.vectors.legend import Entry
 from cssd_geo.vectors.vector_files import LAYER_FIELD, read_layer, read_layers
 
-_POINTS = (-1, 0, 4)
-"""Type ids of shapely for a missing geometry, a point and several points."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Shapes:
@@ -81,15 +78,6 @@ def read_geometries(path: str | Path, layer: str | None) -> tuple[NDArray[Any], 
     """
     found = read_layer(path, layer)
     return _repair(found.geometries[_usable(found.geometries)])[0], found.crs
-
-
-def holds_points(path: str | Path, layer: str | None) -> bool:
-    """Whether all geometries of a layer are points.
-
-    Raises:
-        LabelError: if there is no such layer or no geometry.
-    """
-    return bool(np.isin(shapely.get_type_id(read_layer(path, layer).geometries), _POINTS).all())
 
 
 def _usable(geometries: NDArray[Any]) -> NDArray[np.bool_]:
