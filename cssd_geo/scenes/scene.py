@@ -74,7 +74,7 @@ class Scene:
 
     @property
     def block_shape(self) -> tuple[int, int]:
-        """(height, width) of the dask chunks of `cube`: whole blocks of the file, or full rows if it stores rows."""
+        """(height, width) of the dask chunks of `cube`: whole blocks of the file, or full rows of raw lines."""
         height, width, blocks = self.grid.height, self.grid.width, self.source.blocks
         down, across = (1, width) if blocks.divisible else (blocks.height, blocks.width)
         if across >= width:
