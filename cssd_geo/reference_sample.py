@@ -206,6 +206,11 @@ def _with_classes(package: bytes, layer: str, table: ClassTable) -> bytes:
 
 def _centres(grid: Grid, rows: Ids, cols: Ids, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Map coordinates (n,) of pixel centres."""
+    if grid.crs is not None and grid.transform is None and not grid.gcps:
+        raise SceneError(
+            f"{name} has a CRS but no transform, so that nothing says where its pixels lie: give it one "
+            "(gdal_edit.py -a_ullr)"
+        )
     if not grid.gcps:
         x, y = (grid.transform or Affine.identity()) * (cols + 0.5, rows + 0.5)
         return x, y

@@ -153,6 +153,14 @@ def test_a_crs_that_cannot_be_related_is_an_error() -> None:
         to_pixels(np.array([shapely.box(0, 0, 1, 1)]), local, _grid(), "l.gpkg")
 
 
+def test_a_scene_with_a_crs_but_no_transform_has_no_place() -> None:
+    advice = (
+        r"no transform, so that nothing says where l\.gpkg lies in it: georeference the scene first \(gdalwarp"
+    )
+    with pytest.raises(LabelError, match=advice):
+        to_pixels(np.array([shapely.box(12, 51, 13, 52)]), "EPSG:4326", _grid(transform=None), "l.gpkg")
+
+
 def test_lines_and_points_burn_in_a_scene_without_a_crs() -> None:
     shapes = [shapely.Point(4.5, 3.5), shapely.LineString([(9.5, 9.5), (12.5, 9.5)])]
     found = _burnt(shapes, None, _grid(transform=None, crs=None))

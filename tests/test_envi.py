@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from rasterio.windows import Window as RasterioWindow
 from scenes import coordinate_cube, write_raster
 
-from cssd_geo.errors import SceneError
+from cssd_geo.errors import LabelError, SceneError
+from cssd_geo.evaluation import evaluate
+from cssd_geo.labels import read_labels
 from cssd_geo.products import open_scene
+from cssd_geo.reference_sample import sample
 from cssd_geo.scenes.array_scenes import scene_of_array
+from cssd_geo.scenes.masks import open_valid_mask
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import Window
 
@@ -498,3 +502,24 @@ def test_a_scene_turned_around_another_pixel_than_the_first_is_told(
     notes = [note for note in open_scene(path).notes if "turns the scene around its first pixel" in note]
     assert len(notes) == (beside is not None)
     assert beside is None or f"{beside} units beside that" in notes[0]
+
+
+def test_class_rasters_and_masks_that_are_cut_short_are_refused(tmp_path: Path) -> None:
+    ids = np.repeat([[1, 2]], 30, axis=1).repeat(40, axis=0).astype(np.uint8)[None]
+    whole = write_raster(tmp_path / "whole.tif", ids, nodata=0)
+    cut = write_raster(tmp_path / "cut.dat", ids, driver="ENVI")
+    cut.write_bytes(cut.read_bytes()[: ids.size // 2])
+    grid = open_scene(whole).grid
+    uses: list[Callable[[], object]] = [
+        lambda: read_labels(cut, grid),
+        lambda: evaluate(cut, whole),
+        lambda: evaluate(whole, cut),
+        lambda: sample(cut, tmp_path / "points.gpkg"),
+        lambda: open_valid_mask(cut, grid),
+        lambda: evaluate(whole, whole, exclude=cut),
+    ]
+    for use in uses:
+        with pytest.raises(
+            (LabelError, SceneError), match=r"cut\.dat is cut short: its header promises 2,400 bytes"
+        ):
+            use()

@@ -29,7 +29,8 @@ headers   raw_files
 headers   raster_facts
 spectra   band_choice resampling
 spectra   alignment
-vectors   burning choices legend shapefiles
+vectors   choices legend longitudes shapefiles
+vectors   burning
 vectors   class_fields remapping vector_files
 vectors   vectors
 maps      layer pam

@@ -401,6 +401,14 @@ def test_pixels_that_cannot_be_drawn_are_told(tmp_path: Path) -> None:
     assert sample(_write(tmp_path / "whole.tif", _mapped(0)), tmp_path / "q.gpkg").notes == ()
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_map_with_a_crs_but_no_place_is_refused(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "map.tif", _mapped(0)[None], transform=None, nodata=0)
+    with pytest.raises(SceneError, match=r"map\.tif has a CRS but no transform"):
+        sample(path, tmp_path / "p.gpkg")
+    assert not (tmp_path / "p.gpkg").exists()
+
+
 def test_a_scene_is_no_map_to_draw_from(tmp_path: Path) -> None:
     scene = write_raster(tmp_path / "scene.tif", np.stack([_mapped(0)] * 3).astype(np.int16))
     with pytest.raises(SceneError, match=r"scene\.tif holds 3 bands of int16; a class raster has one"):

@@ -298,3 +298,26 @@ def test_files_that_hold_no_layer_say_so(tmp_path: Path) -> None:
         read_layer(tmp_path / "cut.fgb", None)
     with pytest.raises(LabelError, match="does not exist"):
         is_vector(tmp_path / "missing.gpkg")
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".geojson"])
+def test_yes_and_no_stay_so_where_some_say_neither(tmp_path: Path, suffix: str) -> None:
+    path, boxes = (
+        tmp_path / f"l{suffix}",
+        np.array([pixel_box(0, 0, 3, 3), pixel_box(5, 5, 3, 3), pixel_box(9, 9, 3, 3)]),
+    )
+    silent = np.array([False, False, True])
+    pyogrio.raw.write(
+        path,
+        shapely.to_wkb(boxes),
+        [np.array([True, False, True])],
+        ["irrigated"],
+        field_mask=[silent],
+        geometry_type="Polygon",
+        crs="EPSG:4326",
+    )
+    assert read_layer(path, None).fields["irrigated"].tolist() == [True, False, None]
+    assert [entry.name for entry in read_shapes(path, layer=None, class_field="irrigated").legend] == [
+        "false",
+        "true",
+    ]

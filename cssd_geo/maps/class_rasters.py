@@ -12,6 +12,7 @@ from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable
 from cssd_geo.errors import InputError, SceneError
 from cssd_geo.files.rasters import is_whole, open_raster, read_valid, read_window
 from cssd_geo.grid import Grid
+from cssd_geo.headers.raw_files import check_length, envi_header
 from cssd_geo.maps.class_tables import read_classes
 from cssd_geo.maps.layer import CLASSES_TAG, MODEL_TAG
 from cssd_geo.messages import listed
@@ -46,8 +47,10 @@ def require_class_raster(dataset: Any) -> None:
     """Refuse an open raster that cannot hold classes, whatever its values are.
 
     Raises:
-        SceneError: if it has several bands, but for alpha, or is another output of `classify` than the map.
+        SceneError: if it has several bands, but for alpha, is another output of `classify` than the map, or has
+            raw data that are shorter than its header says: GDAL would read zeros.
     """
+    check_length(dataset, envi_header(dataset))
     if sum(kind != ColorInterp.alpha for kind in dataset.colorinterp) != 1:
         held = f"{dataset.count} bands of {dataset.dtypes[0]}"
         raise SceneError(

@@ -8,14 +8,17 @@ import pyproj
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
+from pyproj.enums import TransformDirection
 from rasterio.features import rasterize
 
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.files.rasters import read_valid, read_window, unplaced
 from cssd_geo.grid import Grid
+from cssd_geo.headers.raw_files import check_length, envi_header
 from cssd_geo.scenes.sources import RasterSource
 from cssd_geo.tiles import Window
-from cssd_geo.vectors.burning import datum_notes, single_geometries, to_pixels
+from cssd_geo.vectors.burning import datum_notes, single_geometries, to_pixels, way
+from cssd_geo.vectors.longitudes import middle_of, turn_of, unwrapped
 from cssd_geo.vectors.vector_files import is_vector
 from cssd_geo.vectors.vectors import read_geometries
 
@@ -130,11 +133,12 @@ def open_aoi(path: str | Path, grid: Grid, layer: str | None = None) -> tuple[Sh
 def _open_mask_raster(path: str | Path, *, follow_links: bool) -> RasterSource:
     source = RasterSource(str(path), follow_links)
     try:
-        source.dataset()
+        dataset = source.dataset()
     except SceneError as error:
         if Path(path).exists() and is_vector(path):
             raise SceneError(f"{path} is a vector, not a raster: give it as area of interest (--aoi)") from error
         raise
+    check_length(dataset, envi_header(dataset))  # else GDAL reads zeros
     return source
 
 
@@ -156,8 +160,14 @@ def _meet(pixels: NDArray[Any], grid: Grid) -> NDArray[np.bool_]:
 
 def _bendable(polygons: NDArray[Any], crs: str | None, grid: Grid) -> NDArray[Any]:
     """Give long edges more points, where the scene's CRS is another, in which they may be curves."""
-    if crs is None or grid.crs is None or pyproj.CRS(crs) == pyproj.CRS(grid.crs.to_wkt()):
+    if crs is None or grid.crs is None or grid.transform is None:
         return polygons
+    theirs, ours = pyproj.CRS(crs), pyproj.CRS(grid.crs.to_wkt())
+    if theirs == ours:
+        return polygons
+    if (turn := turn_of(theirs)) is not None:
+        near, _ = way(theirs, ours).transform(*middle_of(grid), direction=TransformDirection.INVERSE)
+        polygons = unwrapped(polygons, turn, near)
     left, bottom, right, top = shapely.total_bounds(polygons)
     return np.asarray(shapely.segmentize(polygons, max(right - left, top - bottom) / _SEGMENTS))
 

@@ -21,9 +21,14 @@ from cssd_geo.errors import LabelError
 from cssd_geo.grid import Grid
 from cssd_geo.messages import listed
 from cssd_geo.tiles import Window
+from cssd_geo.vectors.longitudes import in_one_piece, middle_of, on_the_turn, turn_of
 
 _ONE_SIZE = 1.0
 """Metres by which ellipsoids of one size differ at most."""
+_GEOREFERENCE = (
+    "georeference the scene first (gdalwarp, with -rpc or -geoloc where it has these; gdal_translate with "
+    "-a_srs and -a_ullr where you know its corners)"
+)
 _COLLECTIONS = (4, 5, 6, 7)
 """Type ids of shapely for what has parts."""
 
@@ -49,12 +54,19 @@ def to_pixels(geometries: NDArray[Any], crs: str | None, grid: Grid, name: str) 
     if crs is None and grid.crs is not None:
         raise LabelError(f"{name} has no CRS: assign it in your GIS (QGIS: Layer, Set Layer CRS), then try again")
     if crs is not None and grid.crs is None:
+        raise LabelError(f"{name} has a CRS but the scene has none: {_GEOREFERENCE}")
+    if grid.crs is not None and grid.transform is None and not grid.gcps:
         raise LabelError(
-            f"{name} has a CRS but the scene has none: georeference the scene (gdal_edit -a_srs) first"
+            f"the scene has a CRS but no transform, so that nothing says where {name} lies in it: {_GEOREFERENCE}"
         )
-    x, y = shapely.get_coordinates(geometries).T
+    places, owner = shapely.get_coordinates(geometries, return_index=True)
+    x, y = places.T
     if crs is not None and grid.crs is not None:
-        x, y = _to_crs(x, y, crs, grid.crs.to_wkt(), name)
+        ours = pyproj.CRS(grid.crs.to_wkt())
+        x, y = _to_crs(x, y, pyproj.CRS(crs), ours, name)
+        if (turn := turn_of(ours)) is not None:
+            near = middle_of(grid)[0]
+            x = on_the_turn(in_one_piece(x, owner, turn, near), owner, turn, near)
     if grid.gcps:
         y, x = GCPTransformer(list(grid.gcps)).rowcol(x, y, op=np.asarray)
     else:
@@ -115,9 +127,9 @@ def _missing_grid_notes(ours: pyproj.CRS, theirs: pyproj.CRS, grid: Grid, name: 
 
 def _accuracy(ours: pyproj.CRS, theirs: pyproj.CRS, place: tuple[float, float]) -> float:
     """Metres to which coordinates are exact when they are brought to a place in our CRS; infinite if unknown."""
-    way = _way(theirs, ours)
-    way.transform(*way.transform(*place, direction=TransformDirection.INVERSE))
-    accuracy = float(way.get_last_used_operation().accuracy)
+    there = way(theirs, ours)
+    there.transform(*there.transform(*place, direction=TransformDirection.INVERSE))
+    accuracy = float(there.get_last_used_operation().accuracy)
     return accuracy if accuracy >= 0 else math.inf
 
 
@@ -137,13 +149,12 @@ def _best_without_files(
 
 
 def _to_crs(
-    x: NDArray[np.float64], y: NDArray[np.float64], crs: str, scene: str, name: str
+    x: NDArray[np.float64], y: NDArray[np.float64], theirs: pyproj.CRS, ours: pyproj.CRS, name: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     try:
-        ours, theirs = pyproj.CRS(scene), pyproj.CRS(crs)
         if ours == theirs:  # PROJ relates no local CRS, not even to itself
             return x, y
-        found = _way(theirs, ours).transform(x, y)
+        found = way(theirs, ours).transform(x, y)
     except ProjError as error:
         reason = f"its CRS cannot be used with the scene's ({error})"
         raise LabelError(f"{name}: {reason}: save it in the scene's CRS in your GIS") from error
@@ -151,8 +162,8 @@ def _to_crs(
 
 
 @lru_cache(maxsize=16)
-def _way(theirs: pyproj.CRS, ours: pyproj.CRS) -> pyproj.Transformer:
-    """How PROJ brings coordinates from a CRS to ours; between some datums it takes half a second to find that."""
+def way(theirs: pyproj.CRS, ours: pyproj.CRS) -> pyproj.Transformer:
+    """Return how PROJ brings coordinates from a CRS to ours, which may take it half a second to find out."""
     return pyproj.Transformer.from_crs(theirs, ours, always_xy=True)
 
 

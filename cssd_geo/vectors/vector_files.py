@@ -149,6 +149,7 @@ def _layer_at(path: str | Path, place: _Place, notes: tuple[str, ...] = ()) -> V
             "as GeoPackage"
         )
     said = dict.fromkeys(f"GDAL says: {w.message}" for w in caught if issubclass(w.category, RuntimeWarning))
+    columns = [_column(column, kind) for column, kind in zip(columns, meta["dtypes"], strict=True)]
     fields = dict(zip(meta["fields"].tolist(), columns, strict=True))
     geometries = np.asarray(shapely.from_wkb(wkb, on_invalid="ignore"), object)
     crs = None if _UNDEFINED.match(meta["crs"] or "") else meta["crs"]
@@ -190,6 +191,13 @@ def _read(
         return meta, wkb, columns, ()
     meta, _, wkb, columns = pyogrio.raw.read(place.source, layer=place.layer, force_2d=True, encoding="UTF-8")
     return meta, wkb, columns, (f"The texts of {name} are UTF-8, whatever is said beside them (.cpg).",)
+
+
+def _column(values: NDArray[Any], kind: str) -> NDArray[Any]:
+    """Booleans with nulls among them, which pyogrio gives as 0, 1 and NaN, as False, True and None."""
+    if kind != "bool" or values.dtype.kind != "f":
+        return values
+    return np.array([None if np.isnan(value) else bool(value) for value in values], object)
 
 
 def _is_misread_utf8(column: NDArray[Any]) -> bool:

@@ -1,0 +1,129 @@
+"""Shapes on both sides of the date line, which GIS files cut, wrap or leave as they were drawn."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import pyproj
+import pytest
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from cssd_geo.grid import Grid
+from cssd_geo.labels import read_mask
+from cssd_geo.scenes.masks import open_aoi
+from cssd_geo.tiles import Window
+from cssd_geo.vectors.burning import burn, single_geometries, to_pixels
+
+HEIGHT, WIDTH = 20, 30
+WEST = 179.85
+WHOLE = Window(row=0, col=0, height=HEIGHT, width=WIDTH)
+
+
+def _grid(west: float, crs: str = "EPSG:4326") -> Grid:
+    """Over the date line if it begins at WEST: column 15 does there."""
+    return Grid(
+        height=HEIGHT, width=WIDTH, transform=Affine(0.01, 0, west, 0, -0.01, 10), crs=CRS.from_user_input(crs)
+    )
+
+
+def _moved(shape: Any, change: Any) -> Any:
+    return shapely.transform(shape, lambda places: np.column_stack([change(places[:, 0]), places[:, 1]]))
+
+
+def _wrapped(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray((x + 180) % 360 - 180)
+
+
+def _cut(shape: Any) -> Any:
+    """As RFC 7946 asks for: a part on each side."""
+    sides = shapely.box(0, -90, 180, 90), shapely.box(180, -90, 360, 90)
+    west, east = (shape.intersection(side) for side in sides)
+    return shapely.GeometryCollection([west, _moved(east, lambda x: x - 360)])
+
+
+def _burnt(shape: Any, crs: str, grid: Grid) -> NDArray[np.bool_]:
+    mask = np.zeros(HEIGHT * WIDTH, np.bool_)
+    for part in to_pixels(single_geometries(np.array([shape], object))[0], crs, grid, "l.gpkg"):
+        pixels = burn(part, grid, all_touched=False)
+        mask[[] if pixels is None else pixels] = True
+    return mask.reshape(HEIGHT, WIDTH)
+
+
+PLACES = st.tuples(
+    st.integers(-5, WIDTH + 4), st.integers(-5, HEIGHT + 4), st.integers(1, 12), st.integers(1, 12), st.booleans()
+)
+
+
+def _shape(place: tuple[int, int, int, int, bool]) -> Any:
+    col, row, width, height, hole = place
+    left, top = WEST + 0.01 * col + 0.003, 10 - 0.01 * row - 0.003
+    shape = shapely.box(left, top - 0.01 * height, left + 0.01 * width, top)
+    inner = shapely.buffer(shape, -0.0113, join_style="mitre")
+    return shape.difference(inner) if hole else shape
+
+
+@settings(max_examples=60, deadline=None)
+@given(place=PLACES, how=st.sampled_from(["drawn", "wrapped", "cut"]), turned=st.sampled_from([-360, 0]))
+def test_labels_lie_where_they_do_away_from_the_date_line(
+    place: tuple[int, int, int, int, bool], how: str, turned: int
+) -> None:
+    shape = _shape(place)
+    expected = _burnt(_moved(shape, lambda x: x - 90), "EPSG:4326", _grid(WEST - 90))
+    given = {"drawn": shape, "wrapped": _moved(shape, _wrapped), "cut": _cut(shape)}[how]
+    np.testing.assert_array_equal(_burnt(given, "EPSG:4326", _grid(WEST + turned)), expected)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32660", "EPSG:32601", "EPSG:3832"])
+def test_labels_in_a_projected_crs(crs: str) -> None:
+    there = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True)
+    shape = _shape((8, 4, 12, 9, False))
+    given = shapely.transform(shape, lambda places: np.column_stack(there.transform(*places.T)))
+    expected = _burnt(shape, "EPSG:4326", _grid(WEST))
+    assert expected[:, :15].any()
+    assert expected[:, 15:].any()
+    np.testing.assert_array_equal(_burnt(given, crs, _grid(WEST)), expected)
+
+
+def test_a_box_of_the_whole_earth_stays_one() -> None:
+    for west in (12.0, -100.0, 60.0, -179.0, 178.0):
+        for box in (shapely.box(-180, -90, 180, 90), shapely.box(0, -90, 360, 90)):
+            assert _burnt(box, "EPSG:4326", _grid(west)).all(), west
+
+
+def test_an_edge_of_more_than_half_a_turn_is_one_over_the_date_line_only_near_there() -> None:
+    wide = shapely.box(-179.9, -80, 179.9, 80)
+    assert _burnt(wide, "EPSG:4326", _grid(12.0)).all()
+    cols = np.arange(WIDTH)
+    np.testing.assert_array_equal(_burnt(wide, "EPSG:4326", _grid(WEST))[0], (cols >= 5) & (cols < 25))
+
+
+@pytest.mark.parametrize("how", ["drawn", "wrapped", "cut"])
+@pytest.mark.parametrize("crs", ["EPSG:32701", "EPSG:4326", "EPSG:4258"])
+def test_an_area_of_interest_over_the_date_line(tmp_path: Path, how: str, crs: str) -> None:
+    if crs == "EPSG:32701":
+        transform = Affine(300, 0, 175_000, 0, -300, 8_000_000)
+        grid = Grid(height=HEIGHT, width=WIDTH, transform=transform, crs=CRS.from_user_input(crs))
+        to_degrees = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+        corner, other = transform * (4, 17), transform * (26, 3)
+        box = shapely.transform(
+            shapely.box(*corner, *other), lambda places: np.column_stack(to_degrees.transform(*places.T))
+        )
+        drawn = _moved(box, lambda x: x % 360)
+        assert drawn.bounds[0] < 180 < drawn.bounds[2]
+    else:
+        grid, drawn = _grid(WEST, crs), shapely.box(WEST + 0.04, 10 - 0.17, WEST + 0.26, 10 - 0.03)
+    given = {"drawn": drawn, "wrapped": _moved(drawn, _wrapped), "cut": _cut(drawn)}[how]
+    path = tmp_path / "aoi.gpkg"
+    parts = shapely.get_parts(given)
+    pyogrio.raw.write(path, shapely.to_wkb(parts), [], [], geometry_type="Polygon", crs="EPSG:4326")
+    expected = np.zeros((HEIGHT, WIDTH), np.bool_)
+    expected[3:17, 4:26] = True
+    mask, _ = open_aoi(path, grid)
+    np.testing.assert_array_equal(mask.read(WHOLE), expected)
+    assert (read_mask(path, grid) & expected).sum() == expected.sum()
