@@ -295,6 +295,29 @@ def test_ids_that_contradict_each_other_are_renumbered_and_told(
     assert f"1 = {expected[0]}" in notes[0]
 
 
+def test_numbers_alone_get_the_names_that_another_file_gives_them(three: list[Scene]) -> None:
+    two = [(0, 0), (0, 1)]
+    named, numbers = _labels(two, ["wheat", "maize"], [5, 9]), _labels(two, ["5", "12"], [5, 12])
+    joined, notes = _united(numbers, named, named, scenes=three)
+    assert joined.labels.table.names == ("wheat", "maize", "12")
+    assert joined.labels.table.ids == (5, 9, 12)
+    assert [joined.labels.table.names[k] for k in joined.labels.classes[:2]] == ["wheat", "12"]
+    assert notes == (
+        "Classes that only have numbers were matched by them: check that they mean 5 = wheat, 9 = maize.",
+    )
+
+
+@pytest.mark.parametrize(
+    "names", [[["wheat", "maize"], ["oats", "rye"]], [["wheat", "maize"], ["maize", "wheat"]]]
+)
+def test_numbers_that_no_file_relates_to_names_are_refused(three: list[Scene], names: list[list[str]]) -> None:
+    two = [(0, 0), (0, 1)]
+    ids = None if "oats" in names[1] else [5, 9]
+    files = [_labels(two, each, ids) for each in names]
+    with pytest.raises(LabelError, match=r"only numbers for their classes \(1, 2\), others names \(wheat"):
+        _united(_labels(two, ["1", "2"], [1, 2]), *files, scenes=three)
+
+
 def test_polygons_of_one_file_are_held_out_together(tmp_path: Path) -> None:
     """Two dates of one place: a field that trains at one date must not test at the other."""
     made, later = write_two_fields(tmp_path), tmp_path / "later"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cssd_geo.accuracy.matching import only_numbered
 from cssd_geo.bands import Bands
 from cssd_geo.classes import ClassTable
 from cssd_geo.errors import LabelError, SceneError
@@ -102,6 +103,7 @@ def unite(members: Sequence[LabelledScene]) -> tuple[LabelledScenes, tuple[str, 
 
     Raises:
         SceneError: if scenes have other bands than the first, or no good band in common.
+        LabelError: if classes have names in some label files, only numbers in others, and nothing relates these.
     """
     scenes, notes = _with_common_bands([member.scene for member in members])
     parts = [member.labels for member in members]
@@ -226,16 +228,50 @@ def _one_table(parts: Sequence[Labels]) -> tuple[ClassTable, list[Indexes], tupl
     """Unite tables by name: the table, for each the new index of its classes, and notes."""
     if len(parts) == 1:
         return parts[0].table, [np.arange(len(parts[0].table))], ()
-    legends = [entries_of(labels.table, with_ids=labels.ids_given) for labels in parts]
+    legends, notes = _legends(parts)
     every = [entry for legend in legends for entry in legend]
-    notes, agree = tuple[str, ...](), _ids_agree(every)
+    agree = _ids_agree(every)
     if not agree:
         every = [replace(entry, id=None) for entry in every]
     table, index = tabulate(every)
     if not agree:
         shown = listed(f"{i} = {name}" for i, name in zip(table.ids, table.names, strict=True))
-        notes = (f"The label files number their classes differently, so they were renumbered by name: {shown}.",)
+        said = f"The label files number their classes differently, so they were renumbered by name: {shown}."
+        notes = (*notes, said)
     return table, np.split(index, np.cumsum([len(legend) for legend in legends])[:-1]), notes
+
+
+def _legends(parts: Sequence[Labels]) -> tuple[list[Sequence[Entry]], tuple[str, ...]]:
+    """What each of some label files says of its classes; numbers alone get the names that other files give them.
+
+    Raises:
+        LabelError: if some files have only numbers, and those with names do not say which is which.
+    """
+    bare = [only_numbered(labels.table) for labels in parts]
+    legends: list[Sequence[Entry]] = [
+        entries_of(labels.table, with_ids=labels.ids_given or numbers)
+        for labels, numbers in zip(parts, bare, strict=True)
+    ]
+    if all(bare) or not any(bare):
+        return legends, ()
+    named, alone = (
+        [entry for legend, numbers in zip(legends, bare, strict=True) if numbers is which for entry in legend]
+        for which in (False, True)
+    )
+    names = {entry.id: entry.name for entry in named if entry.id is not None}
+    if not names or not _ids_agree(named):
+        both = [listed(dict.fromkeys(entry.name for entry in entries)) for entries in (alone, named)]
+        raise LabelError(
+            f"some label files have only numbers for their classes ({both[0]}), others names ({both[1]}), and "
+            "nothing says which is which: write the numbers into a field class_id of those with names, or both "
+            "into a file for --classes (from,to,id)"
+        )
+    for place in np.flatnonzero(bare):
+        legends[place] = [
+            entry if entry.id not in names else replace(entry, name=names[entry.id]) for entry in legends[place]
+        ]
+    meaning = listed(f"{number} = {name}" for number, name in sorted(names.items()))
+    return legends, (f"Classes that only have numbers were matched by them: check that they mean {meaning}.",)
 
 
 def _ids_agree(entries: Sequence[Entry]) -> bool:
