@@ -69,9 +69,9 @@ def command(
     skipped, even with --overwrite; --overwrite --restart makes them again. The folder's manifest.jsonl gets a line
     of JSON for each scene.
     """
-    from cssd_geo.batch import BatchOptions, classify_batch  # noqa: PLC0415 - --help does not wait for torch
-    from cssd_geo.model import find_model, load_model  # noqa: PLC0415 - likewise
-    from cssd_geo.scenes.scene_lists import Shard, find_scenes  # noqa: PLC0415 - likewise
+    from cssd_geo.batch import BatchOptions, classify_batch
+    from cssd_geo.model import find_model, load_model
+    from cssd_geo.scenes.scene_lists import Shard, find_scenes
 
     found = find_scenes(
         scenes,

@@ -86,8 +86,8 @@ def command(
     what the machine's matrix products allow; all on the chosen device. Figures of one run compare; figures of
     different runs less so.
     """
-    from cssd_geo.bench.rates import file_rates, machine, network_rates  # noqa: PLC0415 - so that --help is quick
-    from cssd_geo.engine.devices import choose_device, choose_precision  # noqa: PLC0415 - likewise
+    from cssd_geo.bench.rates import file_rates, machine, network_rates
+    from cssd_geo.engine.devices import choose_device, choose_precision
 
     place = choose_device(device)
     shared: dict[str, Any] = {"device": place, "precision": choose_precision(precision, place), "repeats": repeats}

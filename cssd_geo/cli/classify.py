@@ -77,19 +77,19 @@ def command(
     """
     if dry_run and (scheduler is not None or workers is not None):
         raise InputError("--dry-run tries tiles on this machine alone: leave --scheduler and --workers out")
-    from cssd_geo.classification import classify  # noqa: PLC0415 - so that --help does not wait for torch
-    from cssd_geo.model import find_model, load_model  # noqa: PLC0415 - likewise
-    from cssd_geo.products import open_scene  # noqa: PLC0415 - likewise
+    from cssd_geo.classification import classify
+    from cssd_geo.model import find_model, load_model
+    from cssd_geo.products import open_scene
 
     path = find_model(model)
     ready = load_model(path)
     opened = open_scene(scene, **choice)
     layers = {"confidence": confidence, "disagreement": disagreement, "probabilities": probabilities}
     if dry_run:
-        from cssd_geo.engine.streaming import this_machine  # noqa: PLC0415 - likewise
-        from cssd_geo.forecast import forecast  # noqa: PLC0415 - likewise
-        from cssd_geo.runs.job import plan_job  # noqa: PLC0415 - likewise
-        from cssd_geo.runs.layers import Outputs  # noqa: PLC0415 - likewise
+        from cssd_geo.engine.streaming import this_machine
+        from cssd_geo.forecast import forecast
+        from cssd_geo.runs.job import plan_job
+        from cssd_geo.runs.layers import Outputs
 
         outputs, here = Outputs(class_map=output, **layers), this_machine(device, precision)
         found = forecast(plan_job(opened, ready, outputs, here, tile_size=tile_size, memory=memory))

@@ -11,7 +11,7 @@ def client_of(scheduler: str | None, workers: int | None) -> Iterator[Any]:
     if scheduler is None and workers is None:
         yield None
         return
-    from cssd_geo.engine.cluster import connected  # noqa: PLC0415 - so that runs without a cluster do not wait for it
+    from cssd_geo.engine.cluster import connected
 
     with connected(scheduler, workers) as client:
         yield client

@@ -32,7 +32,7 @@ def command(*, output: Path, epochs: int, seed: int, device: str) -> None:
     Everything is written to one folder; files of an earlier demo there are replaced. The accuracy is measured on
     truth that was not trained on.
     """
-    from cssd_geo.demo.run import run_demo  # noqa: PLC0415 - so that --help does not wait for torch
+    from cssd_geo.demo.run import run_demo
 
     started = time.monotonic()
     with EpochProgress() as progress:

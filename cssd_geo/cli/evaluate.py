@@ -61,9 +61,9 @@ def command(
     Classes are matched by name, or by id where one of the two has only numbers. The reference may be in another
     CRS; a raster on another grid is looked up at its nearest pixel.
     """
-    from cssd_geo.evaluation import evaluate  # noqa: PLC0415 - so that --help does not wait for numpy and GDAL
-    from cssd_geo.files.outputs import check_target, write_whole  # noqa: PLC0415 - likewise
-    from cssd_geo.pictures import confusion_png  # noqa: PLC0415 - likewise
+    from cssd_geo.evaluation import evaluate
+    from cssd_geo.files.outputs import check_target, write_whole
+    from cssd_geo.pictures import confusion_png
 
     inputs = (class_map, reference, remap, exclude)
     for path, suffix in ((csv_path, ".csv"), (png_path, ".png")):

@@ -49,7 +49,7 @@ def command(
     if Path(path).suffix == ".safetensors":
         if model or quicklook or any(value is not None and value is not False for value in choice.values()):
             raise InputError(f"{path} is a model; the options of scenes have no meaning for it: leave them out")
-        from cssd_geo.model_info import describe_model  # noqa: PLC0415 - --help does not wait for torch
+        from cssd_geo.model_info import describe_model
 
         facts = describe_model(path)
         lines = [facts["model"], *_grouped(lines_of(facts))]
@@ -62,9 +62,9 @@ def command(
 def _of_scene(
     path: str | Path, choice: dict[str, Any], model: Path | None, quicklook: Path | None, *, overwrite: bool
 ) -> dict[str, Any]:
-    from cssd_geo.files.outputs import check_target, write_whole  # noqa: PLC0415 - --help does not wait for torch
-    from cssd_geo.products import open_scene  # noqa: PLC0415 - likewise
-    from cssd_geo.scene_info import describe_scene  # noqa: PLC0415 - likewise
+    from cssd_geo.files.outputs import check_target, write_whole
+    from cssd_geo.products import open_scene
+    from cssd_geo.scene_info import describe_scene
 
     if quicklook is not None:
         inputs = (path, choice["valid_mask"], choice["aoi"])
@@ -72,7 +72,7 @@ def _of_scene(
     scene = open_scene(path, **choice)
     facts = describe_scene(scene, None if model is None else _loaded(model))
     if quicklook is not None:
-        from cssd_geo import pictures  # noqa: PLC0415 - matplotlib takes a second
+        from cssd_geo import pictures
 
         write_whole(quicklook, pictures.quicklook(scene))
         facts["quicklook"] = {
@@ -83,7 +83,7 @@ def _of_scene(
 
 
 def _loaded(path: Path) -> "Model":
-    from cssd_geo.model import load_model  # noqa: PLC0415 - a scene alone does not wait for torch
+    from cssd_geo.model import load_model
 
     return load_model(path)
 

@@ -59,7 +59,7 @@ def command(
     hide map_id and map_name meanwhile. GIS programs offer the map's classes, and "none of these".
     Then `cssd-geo evaluate MAP POINTS --stratified` gives accuracy and areas with their confidence intervals.
     """
-    from cssd_geo.reference_sample import sample  # noqa: PLC0415 - so that --help does not wait for numpy and GDAL
+    from cssd_geo.reference_sample import sample
 
     drawn = sample(
         class_map,

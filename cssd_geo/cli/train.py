@@ -52,10 +52,10 @@ def command(
     labels. Further models, by default each trained without some of the polygons and tested on them, show how
     accurate a map will be.
     """
-    from cssd_geo.files.outputs import check_target, write_whole  # noqa: PLC0415 - so that --help does not wait for torch
-    from cssd_geo.pictures import reliability_png  # noqa: PLC0415 - likewise
-    from cssd_geo.products import open_scene  # noqa: PLC0415 - likewise
-    from cssd_geo.training import train  # noqa: PLC0415 - likewise
+    from cssd_geo.files.outputs import check_target, write_whole
+    from cssd_geo.pictures import reliability_png
+    from cssd_geo.products import open_scene
+    from cssd_geo.training import train
 
     chosen = TrainingOptions(**settings)
     told = {path: suffix for path, suffix in ((report, ".json"), (reliability, ".png")) if path is not None}
