@@ -117,8 +117,8 @@ class Tile:
     """The pixels that this tile classifies; always within the scene."""
     padded: Window
     """The pixels that it reads: the core and its halo; may reach beyond the scene."""
-    before: int
-    """Pixels of the cores of all tiles that are visited before."""
+    pixels_before: int
+    """Pixels of the cores of all tiles that are visited before this one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +168,7 @@ class TilePlan:
         core = Window(row=top, col=left, height=bottom - top, width=right - left)
         start, stop = self._across(first, last)
         before = self.height * start + top * (stop - start) + core.height * (left - start)
-        return Tile(index=index, core=core, padded=core.grow(self.halo), before=before)
+        return Tile(index=index, core=core, padded=core.grow(self.halo), pixels_before=before)
 
     def __iter__(self) -> Iterator[Tile]:
         return (self[index] for index in range(len(self)))

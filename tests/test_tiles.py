@@ -146,7 +146,7 @@ def test_meeting_visits_the_tiles_that_have_pixels_of_a_window(plan: TilePlan, w
 def test_pixels_before_a_tile_are_those_of_the_cores_before(plan: TilePlan) -> None:
     before = 0
     for tile in plan:
-        assert tile.before == before
+        assert tile.pixels_before == before
         before += tile.core.pixels
     assert before == plan.height * plan.width
 

@@ -81,7 +81,7 @@ class RawLayer:
         os.fsync(self._handle)
 
     def _position(self, tile: Tile) -> int:
-        return tile.before * self.bands * self.dtype.itemsize
+        return tile.pixels_before * self.bands * self.dtype.itemsize
 
 
 def _read(handle: int, into: memoryview, position: int) -> None:
