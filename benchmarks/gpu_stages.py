@@ -19,7 +19,7 @@ import torch
 
 from cssd_geo import dense
 from cssd_geo.bench.made import made_scene, untrained_model
-from cssd_geo.bench.rates import machine
+from cssd_geo.bench.rates import machine_facts
 from cssd_geo.compute.pooling import Pooling
 from cssd_geo.engine import inference
 from cssd_geo.engine.devices import choose_device, choose_precision
@@ -52,7 +52,7 @@ def main() -> None:
     given = parser.parse_args()
     device = choose_device("cuda")
     precision = choose_precision(given.precision, device)
-    print(machine(device))
+    print(machine_facts(device))
     with tempfile.TemporaryDirectory() as folder:
         scene = open_scene(made_scene(Path(folder) / "s.tif", "tiff", bands=given.bands, size=2304))
         model = untrained_model(bands=given.bands, classes=given.classes)

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from cssd_geo.bench.made import untrained_model
-from cssd_geo.bench.rates import machine, peak_of_a_run
+from cssd_geo.bench.rates import machine_facts, peak_of_a_run
 
 _HEADER = """ENVI
 samples = {size}
@@ -35,7 +35,7 @@ def main() -> None:
     for name, default in (("memory", "1GB"), ("precision", "auto")):
         parser.add_argument(f"--{name}", default=default)
     given = parser.parse_args()
-    print(machine())
+    print(machine_facts())
     print(f"{given.bands} bands, {_CLASSES} classes, --memory {given.memory} --precision {given.precision}")
     print("side length      pixels/s  peak memory")
     with tempfile.TemporaryDirectory() as folder:

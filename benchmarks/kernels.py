@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cssd_geo.bench.made import untrained_model
-from cssd_geo.bench.rates import machine
+from cssd_geo.bench.rates import machine_facts
 from cssd_geo.compute import kernels
 from cssd_geo.compute.dilation import dilate
 from cssd_geo.dense import DenseNetwork
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=512, help="of the tile, in pixels")
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
-    print(machine())
+    print(machine_facts())
     if not kernels.compiled():
         raise SystemExit("there are no compiled kernels: install the package where a C++ compiler is")
     for kind in TYPES:

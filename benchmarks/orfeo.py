@@ -26,7 +26,7 @@ from affine import Affine
 from rasterio.windows import Window
 
 from cssd_geo.bench.made import untrained_model
-from cssd_geo.bench.rates import machine
+from cssd_geo.bench.rates import machine_facts
 
 CLASSES = 16
 REPEATS = 3
@@ -50,13 +50,13 @@ def main() -> None:
         run(["otbcli_TrainImagesClassifier", "-io.il", scene, "-io.vd", labels, "-io.out", forest, *FOREST])
         untrained_model(bands=options.bands, classes=CLASSES).save(model)
         words: dict[str, Sequence[Any]] = {"Orfeo ToolBox, random forest": orfeo(folder, scene, forest)}
-        for precision in ("float32", "bfloat16") if machine()["bfloat16"] else ("float32",):
+        for precision in ("float32", "bfloat16") if machine_facts()["bfloat16"] else ("float32",):
             words[f"cssd-geo, {precision}"] = ours(folder, scene, model, precision)
         seconds: dict[str, list[float]] = {title: [] for title in words}
         for _ in range(REPEATS):  # taken in turns, so that a busy minute hits all of them
             for title, command in words.items():
                 seconds[title].append(run(command))
-    print(machine())
+    print(machine_facts())
     print(f"{options.size} x {options.size} pixels, {options.bands} bands, {CLASSES} classes; whole processes")
     rates = {title: options.size**2 / statistics.median(times) for title, times in seconds.items()}
     first = next(iter(rates.values()))

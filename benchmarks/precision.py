@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from cssd_geo.bench.made import LAYOUTS
-from cssd_geo.bench.rates import machine
+from cssd_geo.bench.rates import machine_facts
 from cssd_geo.classification import classify
 from cssd_geo.demo.files import write_scene
 from cssd_geo.demo.landscape import make_landscape
@@ -64,7 +64,7 @@ def main() -> None:
         if not valid.any():
             sys.exit("no pixel is valid")
         top = np.sort(exact, axis=0)
-        print(machine(choose_device("auto")))
+        print(machine_facts(choose_device("auto")))
         print(
             f"of {valid.sum():,} pixels     other class      share  largest margin  "
             "largest change of a probability"

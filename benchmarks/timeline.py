@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cssd_geo.bench.made import LAYOUTS, made_scene, untrained_model
-from cssd_geo.bench.rates import machine
+from cssd_geo.bench.rates import machine_facts
 from cssd_geo.classification import classify
 from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.engine.streaming import one_ahead, read_tiles, this_machine
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--device", choices=DEVICES, default="auto")
     given = parser.parse_args()
     here, model = this_machine(given.device, "auto"), untrained_model(bands=given.bands, classes=given.classes)
-    print(machine(here.device))
+    print(machine_facts(here.device))
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / f"scene.{LAYOUTS[given.layout]['driver']}"
         made_scene(path, given.layout, bands=given.bands, size=given.size)

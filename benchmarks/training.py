@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from cssd_geo.bench.rates import machine
+from cssd_geo.bench.rates import machine_facts
 from cssd_geo.compute.workers import run_side_by_side, threads_for
 from cssd_geo.engine.devices import choose_device
 from cssd_geo.learning.fitting import fit
@@ -47,7 +47,7 @@ def main() -> None:
         )
         return time.monotonic() - started
 
-    print(machine(device))
+    print(machine_facts(device))
     print(f"{given.windows} windows, {given.bands} bands, {given.classes} classes, {given.epochs} epochs:")
     alone = statistics.median(train(1, 1) for _ in range(given.repeats))
     print(f"{alone:.1f} s (median of {given.repeats}), {given.windows * given.epochs / alone:.0f} windows/s")

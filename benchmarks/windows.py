@@ -18,7 +18,7 @@ import rioxarray
 from rasterio.windows import Window as RasterioWindow
 
 from cssd_geo.bench.made import made_scene
-from cssd_geo.bench.rates import machine
+from cssd_geo.bench.rates import machine_facts
 from cssd_geo.products import open_scene
 from cssd_geo.tiles import Window
 
@@ -46,7 +46,7 @@ def main() -> None:
                 "rioxarray, chunks=True": lambda y, x: chunked[:, y : y + side, x : x + side].compute(),
             }
             each = {title: milliseconds(read, corners) for title, read in ways.items()}
-    print(machine())
+    print(machine_facts())
     print(f"windows of {side} x {side} pixels, {options.bands} bands")
     for title, cost in each.items():
         print(f"{title:<32} {cost:>8.2f} ms {cost / each['rasterio']:>6.1f} x")

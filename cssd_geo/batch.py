@@ -16,7 +16,7 @@ from cssd_geo.files.rasters import open_raster
 from cssd_geo.maps.layer import MODEL_TAG
 from cssd_geo.messages import one_line
 from cssd_geo.model import Model
-from cssd_geo.options import BATCH_ON_ERROR
+from cssd_geo.options import BATCH_ON_ERROR, require_choice
 from cssd_geo.products import open_scene
 from cssd_geo.runs.identity import SceneIdentity
 from cssd_geo.runs.layers import PRECISION_TAG, SCENE_TAG, Outputs
@@ -42,7 +42,8 @@ class Outcome:
     seconds: float = 0.0
     pixels: int = 0
     classes: dict[str, dict[str, float | None]] | None = None
-    """Pixels and hectares of each class by name, "unclassified" among them; hectares where the CRS has metres."""
+    """Pixels and hectares of each class by name, "unclassified" among them; no hectares (None) without
+    a projected CRS."""
     notes: tuple[str, ...] = ()
     """What the analyst should know of the scene and of its bands and scale, as `classify` tells it."""
     error: str | None = None
@@ -123,8 +124,7 @@ def classify_batch(
         CssdGeoError: what stopped a scene, with on_error="stop".
         BatchError: at the end, if scenes failed, with on_error="continue".
     """
-    if on_error not in BATCH_ON_ERROR:
-        raise InputError(f"on_error {on_error!r} is unknown; choose from {', '.join(BATCH_ON_ERROR)}")
+    require_choice("on_error", on_error, BATCH_ON_ERROR)
     options = options or BatchOptions()
     scenes = list(scenes)
     chosen = scenes if shard is None else shard.pick(scenes)

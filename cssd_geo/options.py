@@ -10,8 +10,7 @@ from cssd_geo.errors import InputError
 
 DEVICES = ("auto", "cpu", "cuda")
 LARGEST_SEED = 2**32 - 1
-LARGEST_SEED = 2**32 - 1
-"""That numpy, torch and scikit-learn take."""
+"""The largest seed that numpy, torch and scikit-learn all accept."""
 SPLITS = ("polygons", "random", "none")
 PRECISIONS = ("auto", "float32", "bfloat16")
 WHITENING = ("auto", "always", "never")
@@ -19,6 +18,8 @@ ON_ERROR = ("stop", "skip")
 """Where a scene cannot be read."""
 BATCH_ON_ERROR = ("stop", "continue")
 """Where a scene of a batch fails."""
+BENCH_LAYOUTS = ("tiff", "tiff-deflate", "tiff-zstd", "tiff-strips", "envi-bil", "envi-bsq", "envi-bip", "netcdf")
+"""Ways in which `bench` stores scenes; `bench.made` knows how."""
 DEFAULT_MEMORY = 1_000_000_000
 """Bytes for the tiles in flight, the network's working memory and the blocks that GDAL keeps."""
 DEMO_EPOCHS = 20
@@ -34,7 +35,6 @@ SAMPLE_STANDARD_ERROR = 0.01
 SAMPLE_USERS_ACCURACY = 0.9
 """Of each class, as expected before it is known: the sample has the right size if the map is that good."""
 _KINDS: dict[type, tuple[Any, str]] = {
-    int: (numbers.Integral, "a whole number"),
     float: (numbers.Real, "a number"),
     str: (str, "a text"),
     bool: (bool, "true or false"),
@@ -134,15 +134,28 @@ class TrainingOptions:
 
 
 def _check(name: str, value: Any, kind: type, limits: Mapping[str, Any]) -> None:
-    expected, description = _KINDS[kind]
-    if not isinstance(value, expected) or (isinstance(value, bool) and kind is not bool):
-        raise InputError(f"{name} must be {description}, not {value!r}")
-    if limits["choices"] and value not in limits["choices"]:
-        raise InputError(f"{name} {value!r} is unknown; choose from {', '.join(limits['choices'])}")
+    if kind is int:
+        value = whole_number(name, value)
+    else:
+        expected, description = _KINDS[kind]
+        if not isinstance(value, expected) or (isinstance(value, bool) and kind is not bool):
+            raise InputError(f"{name} must be {description}, not {value!r}")
+    if limits["choices"]:
+        require_choice(name, value, limits["choices"])
     if kind in (int, float) and not (limits["least"] <= value <= limits["most"] and math.isfinite(value)):
         least, most = limits["least"], limits["most"]
         allowed = f"at least {least}" if most == math.inf else f"from {least} to {most}"
         raise InputError(f"{name} must be {allowed}, not {value}")
+
+
+def require_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Check an argument that must be one of these.
+
+    Raises:
+        InputError: if it is none of them.
+    """
+    if value not in choices:
+        raise InputError(f"{name} {value!r} is unknown; choose from {', '.join(choices)}")
 
 
 def whole_number(name: str, value: Any) -> int:
@@ -153,5 +166,5 @@ def whole_number(name: str, value: Any) -> int:
     """
     whole = isinstance(value, numbers.Integral) or (isinstance(value, numbers.Real) and float(value).is_integer())
     if not whole or isinstance(value, bool):
-        raise InputError(f"{name} must be {_KINDS[int][1]}, not {value!r}")
+        raise InputError(f"{name} must be a whole number, not {value!r}")
     return int(value)

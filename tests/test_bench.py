@@ -17,14 +17,14 @@ from scenes import randomise
 
 from cssd_geo.bench import rates
 from cssd_geo.bench.made import LAYOUTS, made_scene, untrained_model
-from cssd_geo.bench.patches import classify_as_toolboxes_do, classify_windows
+from cssd_geo.bench.patches import classify_as_toolboxes_do, classify_bare_windows
 from cssd_geo.bench.rates import operations, read_from_disk
 from cssd_geo.cli import main
-from cssd_geo.cli.bench import _LAYOUTS
 from cssd_geo.dense import DenseNetwork
 from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.engine.streaming import read_tiles
 from cssd_geo.network import CSSD, NetworkConfig
+from cssd_geo.options import BENCH_LAYOUTS
 from cssd_geo.products import open_scene
 from cssd_geo.tiles import Window
 
@@ -56,7 +56,7 @@ def test_the_cheapest_form_is_the_network_on_windows_with_nothing_around(
     bands[:, :, 3:-3, 3:-3], valid[:, :, 3:-3, 3:-3] = windows.permute(0, 3, 1, 2), True
     with torch.inference_mode():
         expected = network(bands, valid).main
-    torch.testing.assert_close(classify_windows(network, windows), expected, rtol=0.0, atol=1e-10)
+    torch.testing.assert_close(classify_bare_windows(network, windows), expected, rtol=0.0, atol=1e-10)
 
 
 def test_toolboxes_get_the_same_map() -> None:
@@ -169,7 +169,7 @@ def test_all_rates_of_a_network_are_of_the_chosen_device(tmp_path: Path, monkeyp
             seen.append(given.device)
         return torch.zeros(1)
 
-    monkeypatch.setattr(rates, "classify_windows", noted)
+    monkeypatch.setattr(rates, "classify_bare_windows", noted)
     monkeypatch.setattr(rates, "classify_as_toolboxes_do", noted)
 
     def dense_rate(classifier: TileClassifier, *_: object) -> float:
@@ -214,9 +214,9 @@ def test_the_gpu_is_named_only_where_it_is_used(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "a GPU")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
-    assert rates.machine(torch.device("cpu"))["gpu"] is None
-    assert rates.machine(torch.device("cuda"))["gpu"] == "a GPU"
+    assert rates.machine_facts(torch.device("cpu"))["gpu"] is None
+    assert rates.machine_facts(torch.device("cuda"))["gpu"] == "a GPU"
 
 
 def test_bench_knows_all_layouts() -> None:
-    assert tuple(LAYOUTS) == _LAYOUTS
+    assert tuple(LAYOUTS) == BENCH_LAYOUTS

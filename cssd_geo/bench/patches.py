@@ -14,7 +14,7 @@ BATCH = 100
 
 
 @torch.inference_mode()
-def classify_windows(network: CSSD, windows: Tensor) -> Tensor:
+def classify_bare_windows(network: CSSD, windows: Tensor) -> Tensor:
     """Classify the centres of windows that see nothing of their surroundings, in the cheapest way.
 
     What can be shared within a window is shared: the attention is computed once, not for each of nine shifts, and

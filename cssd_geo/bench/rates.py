@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from cssd_geo.bench.made import LAYOUTS, made_scene, untrained_model
-from cssd_geo.bench.patches import classify_as_toolboxes_do, classify_windows
+from cssd_geo.bench.patches import classify_as_toolboxes_do, classify_bare_windows
 from cssd_geo.classification import Classification, classify
 from cssd_geo.compute import kernels
 from cssd_geo.compute.projection import project
@@ -131,7 +131,7 @@ def network_rates(
         bands=bands,
         classes=classes,
         precision=precision_name(precision),
-        patches=_rate(lambda: _finished(classify_windows(network, windows)), _WINDOWS, repeats),
+        patches=_rate(lambda: _finished(classify_bare_windows(network, windows)), _WINDOWS, repeats),
         toolbox=_rate(lambda: classify_as_toolboxes_do(network, cube), _TOOLBOX_SIDE**2, repeats),
         dense=dense,
         matrix_product=_matrix_product_rate(device, precision, repeats),
@@ -269,7 +269,7 @@ def _processor() -> str:
     return named[0] if named else platform.processor() or platform.machine()
 
 
-def machine(device: torch.device = _CPU) -> dict[str, Any]:
+def machine_facts(device: torch.device = _CPU) -> dict[str, Any]:
     """Where figures come from that are measured on a device."""
     return {
         "processor": _processor(),

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cssd_geo.cli import options
+from cssd_geo.options import BENCH_LAYOUTS
 
 if TYPE_CHECKING:
     from cssd_geo.bench.rates import FileRates, NetworkRates
-
-_LAYOUTS = ("tiff", "tiff-deflate", "tiff-zstd", "tiff-strips", "envi-bil", "envi-bsq", "envi-bip", "netcdf")
 
 
 @click.command("bench", short_help="Measure how fast this machine classifies.")
@@ -44,9 +43,9 @@ _LAYOUTS = ("tiff", "tiff-deflate", "tiff-zstd", "tiff-strips", "envi-bil", "env
 )
 @click.option(
     "--layout",
-    type=click.Choice(_LAYOUTS),
+    type=click.Choice(BENCH_LAYOUTS),
     multiple=True,
-    default=_LAYOUTS,
+    default=BENCH_LAYOUTS,
     show_default="all",
     help="How a scene is stored.",
 )
@@ -86,13 +85,13 @@ def command(
     what the machine's matrix products allow; all on the chosen device. Figures of one run compare; figures of
     different runs less so.
     """
-    from cssd_geo.bench.rates import file_rates, machine, network_rates
+    from cssd_geo.bench.rates import file_rates, machine_facts, network_rates
     from cssd_geo.engine.devices import choose_device, choose_precision
 
     place = choose_device(device)
     shared: dict[str, Any] = {"device": place, "precision": choose_precision(precision, place), "repeats": repeats}
     say = (lambda _: None) if as_json else click.echo
-    here, setting = machine(place), {"device": place.type, "repeats": repeats}
+    here, setting = machine_facts(place), {"device": place.type, "repeats": repeats}
     say(", ".join(f"{name} {value}" for name, value in (here | setting).items()))
     networks, files = [], []
     for b, k in product(bands, classes):

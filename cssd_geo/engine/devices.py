@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from cssd_geo.errors import InputError
-from cssd_geo.options import DEVICES, PRECISIONS
+from cssd_geo.options import DEVICES, PRECISIONS, require_choice
 
 _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 """Names in /proc/cpuinfo, of x86 and ARM, for hardware that multiplies bfloat16."""
@@ -17,8 +17,7 @@ def choose_device(name: str) -> torch.device:
     Raises:
         InputError: if the name is unknown, or CUDA is asked for and not there.
     """
-    if name not in DEVICES:
-        raise InputError(f"device {name!r} is unknown; choose from {', '.join(DEVICES)}")
+    require_choice("device", name, DEVICES)
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("device cuda was asked for, but torch sees no CUDA GPU: use --device cpu or auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
@@ -30,8 +29,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     Raises:
         InputError: if the name is unknown.
     """
-    if name not in PRECISIONS:
-        raise InputError(f"precision {name!r} is unknown; choose from {', '.join(PRECISIONS)}")
+    require_choice("precision", name, PRECISIONS)
     if name == "auto":
         name = "bfloat16" if _has_bfloat16(device) else "float32"
     return torch.bfloat16 if name == "bfloat16" else torch.float32
