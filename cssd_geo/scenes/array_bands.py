@@ -15,13 +15,18 @@ from numpy.typing import NDArray
 from cssd_geo.bands import Bands
 from cssd_geo.headers.band_tags import FoundBands, read_bands, read_scale, split_list
 
-_GOOD, _CENTRES, _WIDTHS = "good_bands", "wavelength_nm", "fwhm_nm"
+GOOD_BANDS, WAVELENGTH_NM, FWHM_NM = "good_bands", "wavelength_nm", "fwhm_nm"
+"""Our own coordinates of `band`."""
 
 
 def bands_of(cube: xr.DataArray) -> FoundBands:
     """Return the bands, all good and without wavelengths where the array does not say, and notes on doubts."""
     count = cube.sizes["band"]
-    ours = {name: tuple(cube[name].values.tolist()) for name in (_GOOD, _CENTRES, _WIDTHS) if name in cube.coords}
+    ours = {
+        name: tuple(cube[name].values.tolist())
+        for name in (GOOD_BANDS, WAVELENGTH_NM, FWHM_NM)
+        if name in cube.coords
+    }
     names = cube.attrs.get("long_name")
     found = read_bands(
         {},
@@ -31,11 +36,11 @@ def bands_of(cube: xr.DataArray) -> FoundBands:
         names=_by_number(cube, names) if isinstance(names, tuple | list) else (),
     )
     bands = Bands(
-        good=ours.get(_GOOD, found.bands.good),
-        wavelength_nm=ours.get(_CENTRES, found.bands.wavelength_nm),
-        fwhm_nm=ours.get(_WIDTHS, found.bands.fwhm_nm),
+        good=ours.get(GOOD_BANDS, found.bands.good),
+        wavelength_nm=ours.get(WAVELENGTH_NM, found.bands.wavelength_nm),
+        fwhm_nm=ours.get(FWHM_NM, found.bands.fwhm_nm),
     )
-    return FoundBands(bands=bands, notes=() if _CENTRES in ours else found.notes)
+    return FoundBands(bands=bands, notes=() if WAVELENGTH_NM in ours else found.notes)
 
 
 def factor_of(cube: xr.DataArray) -> float:

@@ -21,16 +21,16 @@ from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid, regular_axis
 from cssd_geo.headers.band_tags import plain_key
 from cssd_geo.headers.raster_facts import can_hold
-from cssd_geo.scenes.array_bands import factor_of
+from cssd_geo.scenes.array_bands import FWHM_NM, GOOD_BANDS, WAVELENGTH_NM, factor_of
 
 
 def build_cube(values: Any, *, bands: Bands, numbers: NDArray[np.int64], grid: Grid, name: str) -> xr.DataArray:
     """Wrap values (band, y, x), which may be lazy; numbers (band,) tell bands apart after slicing."""
-    coords: dict[str, Any] = {"band": numbers, "good_bands": ("band", list(bands.good))}
+    coords: dict[str, Any] = {"band": numbers, GOOD_BANDS: ("band", list(bands.good))}
     if bands.wavelength_nm is not None:
-        coords["wavelength_nm"] = ("band", list(bands.wavelength_nm))
+        coords[WAVELENGTH_NM] = ("band", list(bands.wavelength_nm))
     if bands.fwhm_nm is not None:
-        coords["fwhm_nm"] = ("band", list(bands.fwhm_nm))
+        coords[FWHM_NM] = ("band", list(bands.fwhm_nm))
     coords |= _pixel_centres(grid)
     cube = xr.DataArray(values, dims=("band", "y", "x"), coords=coords, name=name)
     if grid.crs is not None:
