@@ -68,8 +68,8 @@ def fit_calibration(
     spectral: Floats,
     classes: NDArray[np.int64],
     *,
-    apart: NDArray[np.bool_] | None = None,
-    share: Floats | None = None,
+    apart: NDArray[np.bool_],
+    share: Floats,
 ) -> Calibration:
     """Find the two weights that make held-out classes most likely.
 
@@ -83,16 +83,15 @@ def fit_calibration(
         main: (n, K) logits of held-out pixels.
         spectral: (n, K) likewise, of the spectral head.
         classes: (n,) their true class indexes.
-        apart: (n,) True: no neighbour of the pixel was trained on; all if None.
+        apart: (n,) True: no neighbour of the pixel was trained on.
         share: (n,) training pixels of the model that made the logits, as a share, 0 to 1, of those of the model
-            that the weights are for; all if None.
+            that the weights are for.
     """
     from scipy.optimize import minimize  # noqa: PLC0415 - so that loading a model does not wait for it
     from scipy.special import log_softmax  # noqa: PLC0415 - likewise
 
     rows, usual = np.arange(len(classes)), np.array([Calibration.main, Calibration.spectral])
-    near = np.zeros(len(classes), np.bool_) if apart is None else ~apart
-    worth = np.where(near, min(1.0, _NEAR_WORTH / max(near.sum(), 1)), 1.0) * (1.0 if share is None else share)
+    worth = np.where(apart, 1.0, min(1.0, _NEAR_WORTH / max((~apart).sum(), 1))) * share
 
     def loss(weights: Floats) -> tuple[float, Floats]:
         log_p = log_softmax(weights[0] * main + weights[1] * spectral, axis=1)
@@ -113,8 +112,8 @@ def cross_fitted(
     classes: NDArray[np.int64],
     polygons: NDArray[np.int64],
     *,
-    apart: NDArray[np.bool_] | None = None,
-    share: Floats | None = None,
+    apart: NDArray[np.bool_],
+    share: Floats,
 ) -> Floats:
     """Combine the heads at held-out pixels with weights fitted on other held-out polygons: (n, K) logits.
 
@@ -122,8 +121,6 @@ def cross_fitted(
     each class go to either half in turn: weights fitted on some classes only would judge the others badly.
     Arguments as for `fit_calibration`; (n,) polygon of each pixel.
     """
-    apart = np.ones(len(classes), np.bool_) if apart is None else apart
-    share = np.ones(len(classes)) if share is None else share
     half = _turns(polygons, classes) % 2 == 0
     combined = np.empty(main.shape)
     for judged in (half, ~half):

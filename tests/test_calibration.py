@@ -32,10 +32,25 @@ def likelihood(weights: tuple[float, float], first: Any, second: Any, classes: N
     return float(log_p[np.arange(len(classes)), classes].mean())
 
 
+def fitted(
+    first: Any, second: Any, classes: NDArray[np.int64], *, apart: Any = 1, share: Any = 1.0
+) -> Calibration:
+    """Pixels apart from training ones, judged by a model that had all labels, unless told otherwise."""
+    apart, share = (np.broadcast_to(value, classes.shape) for value in (np.asarray(apart, np.bool_), share))
+    return fit_calibration(first, second, classes, apart=apart, share=share)
+
+
+def judged_by_others(
+    first: Any, second: Any, classes: NDArray[np.int64], polygons: NDArray[np.int64], *, share: Any = 1.0
+) -> Any:
+    share = np.broadcast_to(share, classes.shape)
+    return cross_fitted(first, second, classes, polygons, apart=np.ones(len(classes), np.bool_), share=share)
+
+
 @pytest.mark.parametrize(("main", "spectral"), [(1.0, 0.5), (0.2, 1.5), (0.7, 0.7)])
 def test_the_weights_that_made_the_classes_are_found_again(main: float, spectral: float) -> None:
     first, second, classes = sample(main=main, spectral=spectral)
-    found = fit_calibration(first, second, classes)
+    found = fitted(first, second, classes)
     assert (found.main, found.spectral) == pytest.approx((main, spectral), abs=0.08)
     assert found.pixels == len(classes)
 
@@ -60,7 +75,7 @@ def test_a_head_alone_says_what_two_heads_of_one_opinion_say(
 def test_a_head_whose_logits_are_huge_and_say_nothing_has_no_vote() -> None:
     _, second, classes = sample(n=300, main=0, spectral=1.0)
     noise = np.random.default_rng(1).normal(0, 1e6, second.shape)
-    found = fit_calibration(noise, second, classes)
+    found = fitted(noise, second, classes)
     assert found.main < 1e-6
     right = (found.combine(noise, second).argmax(1) == classes).mean()
     assert right == pytest.approx((second.argmax(1) == classes).mean(), abs=0.02)
@@ -68,7 +83,7 @@ def test_a_head_whose_logits_are_huge_and_say_nothing_has_no_vote() -> None:
 
 def test_no_other_weights_are_more_likely() -> None:
     first, second, classes = sample(n=20_000, main=0.8, spectral=0.3)
-    found = fit_calibration(first, second, classes)
+    found = fitted(first, second, classes)
     best = likelihood((found.main, found.spectral), first, second, classes)
     for change in ((0.05, 0), (-0.05, 0), (0, 0.05), (0, -0.05), (0.05, -0.05)):
         weights = (found.main + change[0], found.spectral + change[1])
@@ -78,11 +93,11 @@ def test_no_other_weights_are_more_likely() -> None:
 @given(copies=st.integers(1, 40), seed=st.integers(0, 20))
 def test_many_pixels_beside_training_ones_count_as_much_as_a_few(copies: int, seed: int) -> None:
     first, second, classes = sample(n=20, k=3, main=0.5, spectral=4.0, seed=seed)
-    many = fit_calibration(
+    many = fitted(
         *(np.concatenate([values] * copies) for values in (first, second, classes)),
         apart=np.zeros(20 * copies, np.bool_),
     )
-    few = fit_calibration(first, second, classes, apart=np.zeros(20, np.bool_))
+    few = fitted(first, second, classes, apart=np.zeros(20, np.bool_))
     assert (many.main, many.spectral) == pytest.approx((few.main, few.spectral), abs=1e-3)
     assert many.pixels == 20 * copies
 
@@ -93,8 +108,8 @@ def test_pixels_apart_from_training_ones_outweigh_those_beside() -> None:
     flattered = 5 * np.eye(3)[classes] + first
     apart = np.arange(400) % 4 == 0
     main = np.where(apart[:, None], first, flattered)
-    assert fit_calibration(main, second, classes).main > 0.5
-    assert fit_calibration(main, second, classes, apart=apart).main < 0.25
+    assert fitted(main, second, classes).main > 0.5
+    assert fitted(main, second, classes, apart=apart).main < 0.25
 
 
 @given(quarters=st.integers(1, 4), seed=st.integers(0, 20))
@@ -103,36 +118,36 @@ def test_pixels_count_by_the_share_of_labels_that_their_model_had(quarters: int,
     first, second, classes = sample(n=20, k=3, main=0.5, spectral=4.0, seed=seed)
     main, spectral, labels = (np.concatenate([values] * 4) for values in (first, second, classes))
     share = np.full(80, quarters / 4)
-    parts = fit_calibration(main, spectral, labels, share=share)
-    whole = fit_calibration(*(np.concatenate([values] * quarters) for values in (first, second, classes)))
+    parts = fitted(main, spectral, labels, share=share)
+    whole = fitted(*(np.concatenate([values] * quarters) for values in (first, second, classes)))
     assert (parts.main, parts.spectral) == pytest.approx((whole.main, whole.spectral), abs=1e-3)
     halves = np.arange(80) % 2
-    judged = cross_fitted(main, spectral, labels, halves, share=share)
-    assert np.array_equal(judged, cross_fitted(main, spectral, labels, halves)) == (quarters == 4)
+    judged = judged_by_others(main, spectral, labels, halves, share=share)
+    assert np.array_equal(judged, judged_by_others(main, spectral, labels, halves)) == (quarters == 4)
 
 
 def test_a_head_of_noise_gets_no_weight() -> None:
     first, _, classes = sample(main=1.0, spectral=0.0)
     noise = np.random.default_rng(1).normal(0, 2, first.shape)
-    assert fit_calibration(first, noise, classes).spectral < 0.05
+    assert fitted(first, noise, classes).spectral < 0.05
 
 
 def test_weights_stay_finite_where_every_pixel_is_right() -> None:
     logits = 5 * np.eye(3)
-    found = fit_calibration(logits, logits, np.arange(3))
+    found = fitted(logits, logits, np.arange(3))
     assert 0 < found.main <= 20
 
 
 def test_one_weight_stays_positive_where_every_pixel_is_wrong() -> None:
     logits = 5 * np.eye(3)
-    found = fit_calibration(logits, logits, np.array([1, 2, 0]))
+    found = fitted(logits, logits, np.array([1, 2, 0]))
     assert found.main >= 0
     assert found.spectral > 0
 
 
 def test_calibrated_confidence_is_the_share_of_right_pixels() -> None:
     first, second, classes = sample(n=20000, main=0.5, spectral=0.2)
-    overconfident = fit_calibration(3 * first, 3 * second, classes)
+    overconfident = fitted(3 * first, 3 * second, classes)
     logits = overconfident.combine(3 * first, 3 * second)
     confidence = np.exp(log_softmax(logits, axis=1)).max(1)
     right = logits.argmax(1) == classes
@@ -152,9 +167,9 @@ def test_no_pixel_is_judged_by_weights_that_saw_its_polygon() -> None:
     first, second, classes = sample(n=90, k=3, main=1.0, spectral=0.5)
     polygons = np.repeat([3, 7, 20, 21, 40], 18)
     even = np.isin(polygons, [3, 20, 40])
-    combined = cross_fitted(first, second, classes, polygons)
+    combined = judged_by_others(first, second, classes, polygons)
     for judged in (even, ~even):
-        fit = fit_calibration(first[~judged], second[~judged], classes[~judged])
+        fit = fitted(first[~judged], second[~judged], classes[~judged])
         np.testing.assert_array_equal(combined[judged], fit.combine(first, second)[judged])
 
 
@@ -163,16 +178,16 @@ def test_halves_hold_all_classes_in_whatever_order_the_polygons_were_drawn() -> 
     polygons = np.repeat(np.arange(12), 10)
     by_turns, by_class = polygons % 2, polygons // 6
     for classes, even in ((by_turns, polygons // 2 % 2 == 0), (by_class, polygons % 2 == 0)):
-        combined = cross_fitted(first, second, classes, polygons)
+        combined = judged_by_others(first, second, classes, polygons)
         for judged in (even, ~even):
             assert set(classes[judged]) == {0, 1}
-            fit = fit_calibration(first[~judged], second[~judged], classes[~judged])
+            fit = fitted(first[~judged], second[~judged], classes[~judged])
             np.testing.assert_array_equal(combined[judged], fit.combine(first, second)[judged])
 
 
 def test_one_polygon_alone_is_judged_with_the_default_weights() -> None:
     first, second, classes = sample(n=20, k=3, main=1.0, spectral=0.5)
-    combined = cross_fitted(first, second, classes, np.zeros(20, np.int64))
+    combined = judged_by_others(first, second, classes, np.zeros(20, np.int64))
     np.testing.assert_array_equal(combined, Calibration().combine(first, second))
 
 
