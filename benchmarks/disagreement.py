@@ -52,7 +52,8 @@ def band(path: Path) -> NDArray[np.float64]:
 
 def named(path: Path) -> NDArray[np.str_]:
     """The names of a map's classes, pixel by pixel; empty where unclassified."""
-    classes = read_classes(path)
+    with rasterio.open(path) as dataset:
+        classes = read_classes(dataset)
     names = {} if classes is None else dict(zip(classes.ids, classes.names, strict=True))
     table: NDArray[np.str_] = np.array([names.get(value, "") for value in range(256)])
     return np.take(table, band(path).astype(int))

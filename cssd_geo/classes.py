@@ -111,6 +111,11 @@ def parse_colour(text: Any) -> Colour | None:
     return red, green, blue
 
 
+def to_hex(colour: Colour) -> str:
+    """Write a colour as "#rrggbb"."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
 def palette(count: int) -> tuple[Colour, ...]:
     """Return `count` distinct colours: the fixed ones first, then hues by the golden ratio."""
     extra = range(max(0, count - len(_PALETTE)))

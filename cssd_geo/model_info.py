@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cssd_geo.classes import ClassTable
+from cssd_geo.classes import ClassTable, to_hex
 from cssd_geo.files.json_values import json_ready
 from cssd_geo.model import load_model
 
@@ -25,4 +25,4 @@ def describe_model(path: str | Path) -> dict[str, Any]:
 
 def _classes(table: ClassTable) -> dict[str, str]:
     rows = zip(table.ids, table.names, table.colours, strict=True)
-    return {str(i): f"{name} (#{r:02x}{g:02x}{b:02x})" for i, name, (r, g, b) in rows}
+    return {str(i): f"{name} ({to_hex(colour)})" for i, name, colour in rows}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cssd_geo.accuracy.metrics import Accuracy
 from cssd_geo.accuracy.reliability import Reliability
 from cssd_geo.bands import Bands
-from cssd_geo.classes import ClassTable
+from cssd_geo.classes import ClassTable, to_hex
 from cssd_geo.messages import shortened
 from cssd_geo.scenes.previews import every_nth
 from cssd_geo.scenes.scene import Scene
@@ -126,7 +126,7 @@ def panels_in_a_row(panels: list[Panel], classes: ClassTable, title: str) -> byt
         axes.set_title(panel.title, fontsize=11)
         axes.set_axis_off()
     handles = [
-        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*colour), edgecolor="0.4", label=shortened(name))
+        Patch(facecolor=to_hex(colour), edgecolor="0.4", label=shortened(name))
         for name, colour in zip(classes.names, classes.colours, strict=True)
     ]
     legend = figure.legend(

@@ -109,7 +109,7 @@ def test_separation_takes_test_polygons_back_until_every_class_trains(
     test = np.isin(labels["polygons"], polygons[wanted])
     asked = test.copy()
     points = np.column_stack([labels["rows"], labels["cols"]])
-    train = splits._separate(points, labels["classes"], labels["polygons"], test, buffer)
+    train = splits.separate(points, labels["classes"], labels["polygons"], test, buffer)
     assert not (test & ~asked).any()
     split = splits.Split(train=train, test=test)
     if test.any():

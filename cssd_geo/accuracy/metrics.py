@@ -130,6 +130,11 @@ class Accuracy:
         return float(_ratio(self.overall_accuracy - chance, 1 - chance))
 
     @property
+    def kappa_text(self) -> str:
+        """For a reader: "-" where it is NaN."""
+        return "-" if math.isnan(self.kappa) else format(self.kappa, ".3f")
+
+    @property
     def producers_accuracy(self) -> NDArray[np.float64]:
         """(K,) fraction of a class's reference pixels that the map has right (Congalton 1991)."""
         return _ratio(self.correct, self.n)
@@ -186,11 +191,10 @@ class Accuracy:
 
     def _summary(self) -> list[str]:
         measured = f"over {(self.n > 0).sum()} of {len(self.names)} classes"
-        kappa = "-" if math.isnan(self.kappa) else format(self.kappa, ".3f")
         return [
             f"overall accuracy (OA)  {_percent(self.overall_accuracy)} %",
             f"average accuracy (AA)  {_percent(self.average_accuracy)} %  {measured}",
-            f"kappa                  {kappa:>6}",
+            f"kappa                  {self.kappa_text:>6}",
             f"reference pixels (n)   {self.total:>6}",
         ]
 

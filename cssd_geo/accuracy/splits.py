@@ -83,7 +83,7 @@ def split_polygons(
             "apart, for each class, or use --split random (which overrates the map)"
         )
     test = search.best(np.random.default_rng(seed))[block]
-    train = _separate(points, classes, polygons, test, buffer)
+    train = separate(points, classes, polygons, test, buffer)
     if not test.any():
         raise _none_apart(buffer)
     return Split(train=train, test=test)
@@ -252,7 +252,7 @@ def _distance(points: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[n
     return np.asarray(distance, np.float64)
 
 
-def _separate(
+def separate(
     points: NDArray[np.int64],
     classes: NDArray[Any],
     polygons: NDArray[Any],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cssd_geo.cli import options
-from cssd_geo.cli.model_facts import few_of, lines_of
+from cssd_geo.cli.model_facts import formula, lines_of
 from cssd_geo.errors import InputError
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def _values(values: dict[str, Any]) -> Iterator[str]:
     if (scales, offsets) == ([1.0], [0.0]):
         yield "no scale: values are used as they are stored"
     else:
-        yield f"reflectance = value x {few_of(scales)} + {few_of(offsets)}"
+        yield formula(scales, offsets)
     if values["quantiles"] is not None:
         yield ", ".join(f"{name} {value:.4g}" for name, value in values["quantiles"].items())
 

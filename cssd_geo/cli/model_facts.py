@@ -84,7 +84,7 @@ def _trained(provenance: dict[str, Any]) -> list[str]:
     lines = [scene if labels is None else f"{scene}, labels {labels}" for scene, labels in pairs if scene]
     scale, offset = (_at(provenance, "scale", name) for name in ("scale", "offset"))
     if isinstance(scale, list) and isinstance(offset, list) and (scale, offset) != ([1.0], [0.0]):
-        lines.append(f"reflectance = value x {few_of(scale)} + {few_of(offset)}")
+        lines.append(formula(scale, offset))
     whitening = provenance.get("whitening")
     return [*map(str, lines), *([whitening] if isinstance(whitening, str) else [])]
 
@@ -124,7 +124,12 @@ def _plain(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def few_of(values: list[Any]) -> str:
+def formula(scale: list[Any], offset: list[Any]) -> str:
+    """Say how stored values become reflectance, by the scale and offset of each band."""
+    return f"reflectance = value x {_few_of(scale)} + {_few_of(offset)}"
+
+
+def _few_of(values: list[Any]) -> str:
     """Return the first of the values, as many as fit a line."""
     shown = ", ".join(map(_plain, values[:6]))
     return f"{shown}, ... ({len(values)} values)" if len(values) > 6 else shown  # noqa: PLR2004 - fits a line

@@ -13,6 +13,7 @@ from affine import Affine
 from pyogrio.util import vsi_path
 from rasterio.errors import RasterioError
 
+from cssd_geo.classes import to_hex
 from cssd_geo.demo.landscape import Landscape
 from cssd_geo.errors import OutputError
 from cssd_geo.files.outputs import free_space
@@ -21,17 +22,17 @@ from cssd_geo.grid import Grid
 from cssd_geo.maps.layer import class_map_layer
 from cssd_geo.maps.raster_writer import RasterWriter
 from cssd_geo.tiles import Window
+from cssd_geo.vectors.class_fields import CLASS_FIELD
 
 CRS = "EPSG:32632"
 _ORIGIN = (691_200.0, 5_335_600.0)
 """Upper left corner, UTM zone 32N: a made-up place in Upper Bavaria."""
-CLASS_FIELD = "class_name"
 _ORIGIN_TAG = {"TIFFTAG_IMAGEDESCRIPTION": "made-up landscape of cssd-geo demo"}
 _SHAPEFILE = (".shp", ".shx", ".dbf", ".prj", ".cpg", ".qix", ".sbn", ".sbx")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SceneFiles:
+class DemoFiles:
     """Where the files of a made-up scene are."""
 
     scene: Path
@@ -39,13 +40,13 @@ class SceneFiles:
     truth: Path
 
 
-def write_scene(landscape: Landscape, folder: Path) -> SceneFiles:
+def write_scene(landscape: Landscape, folder: Path) -> DemoFiles:
     """Write scene.tif, labels.shp and truth.tif into a folder, over older ones.
 
     Raises:
         OutputError: if they cannot be written.
     """
-    files = SceneFiles(scene=folder / "scene.tif", labels=folder / "labels.shp", truth=folder / "truth.tif")
+    files = DemoFiles(scene=folder / "scene.tif", labels=folder / "labels.shp", truth=folder / "truth.tif")
     if vsi_path(str(files.labels)) != str(files.labels):
         raise OutputError(f"{folder}: '!' and ';' would split the path of a shapefile; choose another folder")
     size = landscape.pixel_size
@@ -109,7 +110,7 @@ def _write_labels(landscape: Landscape, path: Path, transform: Affine) -> None:
     placed = shapely.transform(pixels, lambda x, y: transform * (x, y), interleaved=False)
     names = np.array([polygon.class_name for polygon in landscape.polygons], object)
     table = landscape.classes
-    hexes = {name: "#{:02x}{:02x}{:02x}".format(*c) for name, c in zip(table.names, table.colours, strict=True)}
+    hexes = dict(zip(table.names, map(to_hex, table.colours), strict=True))
     colours = np.array([hexes[name] for name in names], object)
     fields, columns = [CLASS_FIELD, "colour"], [names, colours]
     pyogrio.raw.write(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cssd_geo.classes import ClassTable
 from cssd_geo.classification import Classification, classify
-from cssd_geo.demo.files import SceneFiles, is_made_up, write_scene
+from cssd_geo.demo.files import DemoFiles, is_made_up, write_scene
 from cssd_geo.demo.landscape import make_landscape
 from cssd_geo.errors import OutputError
 from cssd_geo.evaluation import Evaluation, evaluate
@@ -42,7 +42,7 @@ _FILES = (
 class Demo:
     """What the demo made."""
 
-    files: SceneFiles
+    files: DemoFiles
     training: Training
     classification: Classification
     evaluation: Evaluation
@@ -131,13 +131,14 @@ def _write_accuracy(folder: Path, training: Training, evaluation: Evaluation) ->
     write_whole(folder / "confusion.png", confusion_png(evaluation.accuracy))
 
 
-def _draw(folder: Path, files: SceneFiles, training: Training, evaluation: Evaluation) -> Path:
-    layers = {}
+def _draw(folder: Path, files: DemoFiles, training: Training, evaluation: Evaluation) -> Path:
+    layers, tables = {}, {}
     for name in ("truth", "map", "confidence"):
         with rasterio.open(folder / f"{name}.tif") as dataset:
             layers[name] = dataset.read(1)
+            tables[name] = read_classes(dataset)
     classes = training.model.classes
-    truth = _in_ids_of(classes, layers["truth"], read_classes(files.truth))
+    truth = _in_ids_of(classes, layers["truth"], tables["truth"])
     panels = [
         Panel(title="scene (860, 650, 550 nm)", image=false_colour(open_scene(files.scene))),
         Panel(title="truth", image=paint_classes(truth, classes)),

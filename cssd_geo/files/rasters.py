@@ -73,7 +73,7 @@ def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
         for other in files_led_to(named):
             _require_raster(str(other), other.stat().st_mtime_ns)
     try:
-        with unplaced(), rasterio.Env(**_patience()):
+        with unplaced(), rasterio.Env(**patience()):
             dataset = _open_file(Path(path)) if local else rasterio.open(path)
     except RasterioError as error:  # not the cause of what is raised: it cannot be sent between processes
         if ":" not in str(path) and not is_address(path) and not Path(path).exists():
@@ -99,7 +99,7 @@ def _open_file(path: Path) -> Any:
 def _require_raster(path: str, _changed: int) -> None:
     """Check, once until it changes, what another raster leads to: GDAL would open it there in any format."""
     try:
-        with unplaced(), rasterio.Env(**_patience()), _open_file(Path(path)) as dataset:
+        with unplaced(), rasterio.Env(**patience()), _open_file(Path(path)) as dataset:
             require_own_pixels(dataset)
             plain = not is_description(dataset)
     except (RasterioError, UnicodeDecodeError):
@@ -111,7 +111,7 @@ def _require_raster(path: str, _changed: int) -> None:
         )
 
 
-def _patience() -> dict[str, str]:
+def patience() -> dict[str, str]:
     """How long a server may be silent, unless the user's environment says so; GDAL alone waits for ever."""
     return {name: value for name, value in _PATIENCE.items() if name not in os.environ}
 
@@ -142,10 +142,15 @@ def read_valid(dataset: Any, window: Window) -> NDArray[np.bool_]:
     return mask
 
 
+def to_rasterio(window: Window) -> RasterioWindow:
+    """Return a window as rasterio's own."""
+    return RasterioWindow(window.col, window.row, window.width, window.height)
+
+
 @contextmanager
 def _reading(dataset: Any, window: Window) -> Iterator[RasterioWindow]:
     try:
-        yield RasterioWindow(window.col, window.row, window.width, window.height)
+        yield to_rasterio(window)
     except RasterioError as error:
         raise SceneError(f"{dataset.name} cannot be read at {window}: {cause(error)}") from None
 

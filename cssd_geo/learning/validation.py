@@ -109,9 +109,8 @@ class HoldOut:
 
 
 def _row(name: str, accuracy: Accuracy) -> str:
-    kappa = "-" if np.isnan(accuracy.kappa) else f"{accuracy.kappa:.3f}"
     shares = f"{100 * accuracy.overall_accuracy:5.1f}  {100 * accuracy.average_accuracy:5.1f}"
-    return f"{name:<28}  {shares}  {kappa:>5}  {accuracy.total:>9}"
+    return f"{name:<28}  {shares}  {accuracy.kappa_text:>5}  {accuracy.total:>9}"
 
 
 def judge(found: Predictions, table: ClassTable, description: str) -> HoldOut:

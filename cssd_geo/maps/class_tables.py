@@ -6,29 +6,17 @@ from typing import Any
 
 from cssd_geo.classes import UNCLASSIFIED, ClassTable, Colour, palette
 from cssd_geo.errors import InputError
-from cssd_geo.files.rasters import open_raster
 from cssd_geo.maps import pam
 from cssd_geo.maps.layer import CLASSES_TAG
 from cssd_geo.messages import listed
 
 
-def read_classes(source: Any) -> ClassTable | None:
-    """Return the class table of a class map from its tag, else its side file, else its ENVI header, or None.
-
-    Args:
-        source: path of a raster, or an open rasterio dataset.
+def read_classes(dataset: Any) -> ClassTable | None:
+    """Return the class table of an open class map from its tag, else its side file, else its ENVI header, or None.
 
     Raises:
-        SceneError: if it cannot be opened.
         InputError: if its class table is damaged.
     """
-    if not isinstance(source, str | Path):
-        return _read_classes(source)
-    with open_raster(source) as dataset:
-        return _read_classes(dataset)
-
-
-def _read_classes(dataset: Any) -> ClassTable | None:
     tag = dataset.tags().get(CLASSES_TAG)
     if tag is not None:
         return _parse_tag(tag, dataset.name)
@@ -43,7 +31,7 @@ def table_of_values(dataset: Any, values: list[int]) -> tuple[ClassTable, tuple[
     Raises:
         InputError: if its class table is damaged.
     """
-    named, found = _read_classes(dataset), _read_colours(dataset)
+    named, found = read_classes(dataset), _read_colours(dataset)
     names = {} if named is None else dict(zip(named.ids, named.names, strict=True))
     colours = found if named is None else found | dict(zip(named.ids, named.colours, strict=True))
     unnamed = [value for value in values if value not in names]

@@ -17,7 +17,6 @@ from typing import Any, Self
 
 import numpy as np
 import rasterio.shutil
-import rasterio.windows
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError  # no public name; rasterio.shutil lets it out as it is
 from rasterio.errors import RasterioError
@@ -25,7 +24,7 @@ from rasterio.errors import RasterioError
 from cssd_geo.classes import UNCLASSIFIED, ClassTable
 from cssd_geo.errors import InputError, OutputError
 from cssd_geo.files.outputs import free_space, sync
-from cssd_geo.files.rasters import unplaced
+from cssd_geo.files.rasters import to_rasterio, unplaced
 from cssd_geo.grid import Grid
 from cssd_geo.maps import pam
 from cssd_geo.maps.layer import Layer
@@ -125,7 +124,7 @@ class RasterWriter:
         with self._lock, self._failures("written"):
             if self._dataset is None:
                 raise InputError("its writer is not open; use it in a `with` statement, before finalise()")
-            self._dataset.write(block, window=_rasterio_window(window))
+            self._dataset.write(block, window=to_rasterio(window))
             self._pixels += window.pixels
             self._checksum += _checksum(block)
             self._counts += counts
@@ -211,7 +210,7 @@ class RasterWriter:
         with unplaced(), rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"):
             whole = rasterio.open(self._whole)
         with whole as dataset:
-            found = sum(_checksum(dataset.read(window=_rasterio_window(strip))) for strip in self.strips())
+            found = sum(_checksum(dataset.read(window=to_rasterio(strip))) for strip in self.strips())
         if found != self._checksum:
             raise OutputError("what was read back differs from what was written")
 
@@ -252,12 +251,6 @@ class RasterWriter:
 def _colormap(classes: ClassTable) -> dict[int, tuple[int, int, int, int]]:
     """Return rasterio's colour table; a TIFF's has no alpha, and what makes 0 transparent is the nodata."""
     return {i: (*colour, 255) for i, colour in zip(classes.ids, classes.colours, strict=True)}
-
-
-def _rasterio_window(window: Window) -> Any:
-    return rasterio.windows.Window(
-        col_off=window.col, row_off=window.row, width=window.width, height=window.height
-    )
 
 
 def _checksum(block: NDArray[Any]) -> int:
