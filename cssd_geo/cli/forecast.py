@@ -22,9 +22,8 @@ def show(forecast: "Forecast", *, overwrite: bool = False) -> None:
     click.echo(f"reads   {forecast.bytes_read / 1e6:,.1f} MB, halos included ({overlap:.2f} times the pixels)")
     click.echo(f"memory  {shown(forecast.memory)} at most, on top of the program itself")
     if forecast.gpu_free is not None and trial.gpu_bytes is not None:
-        click.echo(
-            f"gpu     {shown(trial.gpu_bytes)} of its memory in the trial, {shown(forecast.gpu_free)} are free"
-        )
+        free = shown(forecast.gpu_free, down=True)
+        click.echo(f"gpu     {shown(trial.gpu_bytes)} of its memory in the trial, {free} are free")
     click.echo(f"disk    {_room(forecast.room)}")
     click.echo(f"time    {_time(trial)}")
     if forecast.tiles_done:
@@ -40,11 +39,11 @@ def show(forecast: "Forecast", *, overwrite: bool = False) -> None:
 
 
 def _room(room: "DiskSpace") -> str:
-    needed = room.unfinished + room.finished
+    needed, free = room.unfinished + room.finished, shown(room.free, down=True)
     line = f"{shown(room.unfinished)} until all tiles are done, {shown(needed)} at most while outputs are made"
     if room.unfinished > room.free:
-        return f"{line}: {shown(room.free)} are free, {shown(room.unfinished - room.free)} are missing"
-    return f"{line}; {shown(room.free)} are free"
+        return f"{line}: {free} are free, {shown(room.unfinished - room.free)} are missing"
+    return f"{line}; {free} are free"
 
 
 def _time(trial: "Trial") -> str:

@@ -81,7 +81,7 @@ memory = click.option(
     "--memory",
     type=_SizeType(),
     show_default="1GB, with a GPU 4GB; less on small machines, more for files with large blocks",
-    help="Memory for the tiles and their computation, on top of the program itself (about 0.4 GB).",
+    help="Memory for the tiles and their computation, on top of the program itself (0.35 GB).",
 )
 tile_size = click.option(
     "--tile-size",
