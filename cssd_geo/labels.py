@@ -136,12 +136,12 @@ def read_mask(path: str | Path, grid: Grid, layer: str | None = None, *, margin:
 
 def _burn(shapes: Shapes, grid: Grid, remap: Remapping | None, *, all_touched: bool, name: str) -> Labels:
     """Rasterise shapes part by part, so that each pixel knows its polygon."""
-    legend, renamed = _remapped(shapes.legend, remap)
+    legend, renamed = (shapes.legend, ()) if remap is None else remap.apply(shapes.legend)
     table, lookup = _table(legend)
     kept = lookup[shapes.classes] >= 0
     classes = lookup[shapes.classes[kept]]
     parts, owners = single_geometries(shapes.geometries[kept])
-    kind = "points" if _are_points(parts) else "polygons"
+    kind = "points" if len(parts) and not shapely.get_dimensions(parts).any() else "polygons"
     parts = to_pixels(parts, shapes.crs, grid, name)
     notes = [*shapes.notes, *datum_notes(shapes.crs, grid, name), *renamed]
     with rasterio.Env():  # one for all: to set it up takes as long as to burn a polygon
@@ -166,7 +166,7 @@ def _burn(shapes: Shapes, grid: Grid, remap: Remapping | None, *, all_touched: b
         classes=classes[owners][polygons],
         polygons=polygons,
         table=table,
-        ids_given=_has_ids(legend),
+        ids_given=any(entry is not None and entry.id is not None for entry in legend),
     )
     return _without_conflicts(labels, grid, notes)
 
@@ -180,24 +180,12 @@ def _on_sensor(labels: Labels, lookup: GeometryLookup, grid: Grid) -> Labels:
     return _without_conflicts(replace(labels, rows=rows, cols=cols).select(seen), grid, notes)
 
 
-def _are_points(parts: NDArray[Any]) -> bool:
-    return len(parts) > 0 and bool((shapely.get_dimensions(parts) == 0).all())
-
-
-def _remapped(legend: Sequence[Entry], remap: Remapping | None) -> tuple[Sequence[Entry | None], tuple[str, ...]]:
-    return (legend, ()) if remap is None else remap.apply(legend)
-
-
 def _table(legend: Sequence[Entry | None]) -> tuple[ClassTable, Indexes]:
     """Class table, and (n,) class index of each entry, -1 for those that are left out."""
     kept = np.array([entry is not None for entry in legend], np.bool_)
     lookup = np.full(len(legend), -1, np.int64)
     table, lookup[kept] = tabulate([entry for entry in legend if entry is not None])
     return table, lookup
-
-
-def _has_ids(legend: Sequence[Entry | None]) -> bool:
-    return any(entry is not None and entry.id is not None for entry in legend)
 
 
 def _without_conflicts(labels: Labels, grid: Grid, notes: list[str]) -> Labels:

@@ -3,11 +3,14 @@
 import re
 from collections.abc import Iterable
 
+_MOST_LISTED = 10
 
-def listed(items: Iterable[object], most: int = 10) -> str:
+
+def listed(items: Iterable[object]) -> str:
     """Join for a message: the first ones, and how many there are where that is not all."""
     texts = [shortened(str(item), 120) for item in items]
-    return ", ".join(texts) if len(texts) <= most else f"{', '.join(texts[:most])}, ... ({len(texts)} in all)"
+    few = ", ".join(texts[:_MOST_LISTED])
+    return few if len(texts) <= _MOST_LISTED else f"{few}, ... ({len(texts)} in all)"
 
 
 def shortened(text: str, most: int = 40) -> str:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 Named = tuple[float, float | None]
 """Wavelength and FWHM of a band in nanometres."""
 
-_PLAUSIBLE_NM = (300.0, 15_000.0)
+_NAMED_NM = (300.0, 15_000.0)
+"""Narrower than `wavelengths.PLAUSIBLE_NM`: a number in free text is more easily something else."""
 _LARGEST_MICROMETRES = 100.0
 _YEARS = (1900.0, 2100.0)
 _NEARBY = 0.2
@@ -42,7 +43,7 @@ def read_names(names: Sequence[str | None]) -> list[Named] | None:
 
 def _of_all(names: Sequence[str], read: Callable[[str], Named | None]) -> list[Named] | None:
     found = [read(name) for name in names]
-    known = [each for each in found if each is not None and _PLAUSIBLE_NM[0] <= each[0] <= _PLAUSIBLE_NM[1]]
+    known = [each for each in found if each is not None and _NAMED_NM[0] <= each[0] <= _NAMED_NM[1]]
     all_different = len({wavelength for wavelength, _ in known}) == len(names)
     return known if all_different else None
 
