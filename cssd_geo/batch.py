@@ -231,7 +231,7 @@ def _is_done(scene: ListedScene, expected: _Tags, paths: Mapping[str, Path], opt
 
 
 def _require_no_other_layers(scene: ListedScene, expected: _Tags, folder: Path, options: BatchOptions) -> None:
-    """Refuse to put a map beside layers that are not asked for and not its own, but would be taken for that."""
+    """Refuse to write a map beside older layers, not asked for now, that would be mistaken for its own."""
     others = [folder / _file_name(scene, layer) for layer in LAYERS if layer not in options.layers]
     doubts = _doubts(filter(os.path.lexists, others), expected, options.precision)
     if doubts:

@@ -14,13 +14,14 @@ PREFERRED_ROWS = 256
 _PREFERRED_COLUMNS = 512
 """Likewise, where no budget is given: GDAL decodes a single block slowly, and in one thread."""
 ENOUGH_ROWS = 96
-"""Rows that do where tiles can be wider for it, or more of them be read at a time: of raw files, in lines."""
+"""Rows that suffice where fewer rows allow wider tiles, or more tiles read at a time, as in raw files stored by
+lines."""
 _MOST_PIXELS = 1 << 19
 """Pixels of a tile: more of them are not faster, and progress is told tile by tile."""
 _BLOCKS_ACROSS = 8
 """Blocks side by side, where memory allows: each tile begins and ends its panels anew."""
 _KEPT_SHARE = 8
-"""Part of the memory, one in so many, for rows that tiles side by side keep for those below them."""
+"""One part in so many of the memory is for rows that tiles keep for the tiles below them."""
 _UNITS = {
     "": 1,
     "k": 10**3,
@@ -120,7 +121,10 @@ def least_memory(
 
 
 def _has_whole_rows(smaller: TilePlan, plan: TilePlan, blocks: Blocks) -> bool:
-    """Whether smaller tiles are large enough, and hold whole blocks, which else were decoded for every row."""
+    """Whether smaller tiles are large enough and hold whole blocks.
+
+    Otherwise each block would be decoded again for every row of tiles.
+    """
     rows, cols = smaller.tile_height, smaller.tile_width
     if rows < min(plan.tile_height, PREFERRED_ROWS) or cols < min(plan.tile_width, blocks.width):
         return False

@@ -137,9 +137,9 @@ class DenseNetwork:
         Args:
             stored: as for a call, likewise `valid`; on the device, or on the CPU: then strips are copied.
             valid: see there.
-            take: called with the columns of each panel and its logits, (h, v of the panel, K), which are gone
-                afterwards; several threads call at a time, and after smaller pieces were needed again from the
-                start.
+            take: called with each panel's columns and logits, (h, v of the panel, K). The logits are overwritten
+                after the call. Several threads may call at once; if memory runs out, all panels come again in
+                smaller pieces.
             alone: whether no other tile is computed meanwhile: then a narrow one gets all processors. Else all
                 tiles share the same threads, so that together they take the working memory of one.
         """

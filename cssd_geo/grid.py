@@ -14,13 +14,14 @@ from rasterio.crs import CRS
 from cssd_geo.errors import SceneError
 
 _SAME_PLACE = 0.01
-"""Pixels by which labels and masks may lie beside a scene: programs round transforms; no label is so exact."""
+"""Tolerance, in pixels, for labels and masks on the scene's grid: programs round transforms, and no label is drawn
+that exactly."""
 _SQUARE_METRES = 10_000
 """In a hectare."""
 _TRUE_AREA = 0.01
 """Share by which a projection may be off before hectares are called its own."""
 UNEVEN = 0.1
-"""Of a pixel: coordinates of 32 bits are off by as much; pixels that were left out, by more."""
+"""Share of a pixel by which spacing may vary: rounding to 32 bits causes as much, a missing pixel causes more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +148,7 @@ class Grid:
 
 
 def regular_axis(centres: NDArray[np.float64]) -> tuple[float, float] | None:
-    """Step, and begin of the first, of two or more pixels with these centres; None if not evenly spaced."""
+    """Step between pixel centres (two or more), and where the first pixel begins; None if not evenly spaced."""
     step = float(centres[-1] - centres[0]) / (len(centres) - 1)
     if not np.isfinite(centres).all() or step == 0 or np.abs(np.diff(centres) - step).max() > UNEVEN * abs(step):
         return None

@@ -15,9 +15,9 @@ SPLITS = ("polygons", "random", "none")
 PRECISIONS = ("auto", "float32", "bfloat16")
 WHITENING = ("auto", "always", "never")
 ON_ERROR = ("stop", "skip")
-"""Where a scene cannot be read."""
+"""What to do where part of a scene cannot be read."""
 BATCH_ON_ERROR = ("stop", "continue")
-"""Where a scene of a batch fails."""
+"""What to do when a scene of a batch fails."""
 BENCH_LAYOUTS = ("tiff", "tiff-deflate", "tiff-zstd", "tiff-strips", "envi-bil", "envi-bsq", "envi-bip", "netcdf")
 """Ways in which `bench` stores scenes; `bench.made` knows how."""
 DEFAULT_MEMORY = 1_000_000_000
@@ -31,7 +31,8 @@ LARGEST_WINDOW = 64
 SAMPLE_LEAST = 50
 """Pixels of a rare class that a reference sample holds; Olofsson et al. 2014 advise 50 to 100."""
 SAMPLE_STANDARD_ERROR = 0.01
-"""Of the overall accuracy, which a reference sample aims at; that of the example of Olofsson et al. 2014."""
+"""Standard error of the overall accuracy that a sample is sized for; the value in the example of Olofsson et al.
+2014."""
 SAMPLE_USERS_ACCURACY = 0.9
 """Of each class, as expected before it is known: the sample has the right size if the map is that good."""
 _KINDS: dict[type, tuple[Any, str]] = {

@@ -71,8 +71,8 @@ def sample(
 
     Args:
         class_map: a map that `classify` wrote, or any raster of class ids.
-        output: GeoPackage to write, in the map's CRS: fields id, row, col, map_id, map_name (to be hidden from who
-            labels) and class_name (empty: to be filled in). Where the map has names, GIS programs that know
+        output: GeoPackage to write, in the map's CRS: fields id, row, col, map_id, map_name (hide these while
+            labelling) and class_name (empty: to be filled in). Where the map has names, GIS programs that know
             enumerations of GeoPackages offer these and `NONE_OF_THESE` to choose from.
         size: pixels to draw. If None, as many as `standard_error` needs (Olofsson et al. 2014, eq. 13), and no
             fewer than `per_class_least` of each class.

@@ -78,9 +78,9 @@ def test_outputs_for_which_the_run_will_be_refused_are_named(
 def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = replace(
         forecast_of(tmp_path, 32),
-        room=DiskSpace(unfinished=5_000_000_000, finished=4_000_000_000, free=2_000_000_000),
+        room=DiskSpace(unfinished=5_000_000_000, finished=4_000_000_000, free=2_009_900_000),
         trial=Trial(tiles=2, reading=90.0, computing=7200.0, gpu_bytes=3_000_000_000),
-        gpu_free=40_000_000_000,
+        gpu_free=40_009_000_000,
     )
     show(found)
     lines = capsys.readouterr().out.splitlines()

@@ -49,6 +49,10 @@ def test_numbers_must_be_finite(name: str, value: Any) -> None:
         TrainingOptions(**{name: value})
 
 
+def test_whole_numbers_may_be_floats() -> None:
+    assert repr(TrainingOptions(epochs=3.0, shots=2.0)) == repr(TrainingOptions(epochs=3, shots=2))  # type: ignore[arg-type]
+
+
 def test_numpys_numbers_become_pythons() -> None:
     numbers: dict[str, Any] = {"window": np.int64(8), "learning_rate": np.float32(0.5), "shots": np.int16(5)}
     chosen = TrainingOptions(**numbers)
@@ -57,7 +61,7 @@ def test_numpys_numbers_become_pythons() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", 1.5), ("epochs", "3"), ("epochs", True), ("epochs", None), ("shots", 2.0),
+    [("epochs", 1.5), ("epochs", "3"), ("epochs", True), ("epochs", None), ("shots", 2.5),
      ("learning_rate", "fast"), ("published", 1), ("baseline", "yes"), ("split", None), ("split", 3)],
 )  # fmt: skip
 def test_a_value_of_another_kind_is_refused(name: str, value: Any) -> None:

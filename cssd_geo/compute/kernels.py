@@ -1,8 +1,8 @@
 """What lies between the products of the dense network, each in one pass over memory: `kernels.cpp`, compiled.
 
-Torch takes several passes for each of these. A function here tells whether it did the work; it does nothing, and
-torch is to be asked, where the package was installed without a compiler, off the CPU, for types that are not
-float32, float64 or bfloat16, and for values that do not lie side by side. bfloat16 is computed in float32.
+Torch takes several passes for each of these. Each function returns whether it did the work. It returns False, and
+the caller uses torch, if the package was installed without a compiler, off the CPU, for types other than float32,
+float64 and bfloat16, and for values that do not lie side by side. bfloat16 is computed in float32.
 
 Shapes: r x x pixels, C features, K classes; those of the pooling are explained there.
 """

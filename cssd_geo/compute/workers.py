@@ -30,8 +30,8 @@ def threads_for(parts: int) -> int:
 def run_side_by_side(work: Callable[[T], R], parts: Iterable[T], at_once: int) -> list[R]:
     """Do the work for all parts, so many at a time, and return the results in the order of the parts.
 
-    The first error of any is raised at once: parts that have not begun are not done, others go on unheard. A
-    CancelledError is how a part ends because of another one, whose error comes first.
+    The first error is raised at once: parts not yet started are dropped, running ones finish unobserved. A part
+    that stopped because of another raises CancelledError; the other's error is raised instead.
     """
     if at_once == 1:
         return [work(part) for part in parts]

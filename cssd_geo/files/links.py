@@ -26,7 +26,7 @@ IF_TRUSTED = (
 """What to do with a file that leads elsewhere; for labels and references there is no such option."""
 _BEGINS_VRT = b"<VRTDataset"
 _LOOK = 2048
-"""Bytes in which GDAL looks for the begin of a VRT."""
+"""Bytes in which GDAL looks for the beginning of a VRT."""
 _MAX_BYTES = 64 * 2**20
 """A VRT beyond this is refused: 600 files of 300 bands take 56 MB."""
 _DEEPEST = 8
@@ -47,7 +47,7 @@ _DESCRIPTIONS = (b"PK\x03\x04", b"SQLite format 3", b"fgb")
 _SPACE = " \t\r\n\v\f"
 """What GDAL skips before a text."""
 _TEXT = 64
-"""Printable bytes at the begin of a file that make it a text: pixels are not like that."""
+"""So many printable bytes at the beginning of a file make it a text: pixels are not like that."""
 
 
 def files_led_to(path: Path) -> Iterator[Path]:
@@ -80,7 +80,7 @@ def require_own_pixels(dataset: Any) -> None:
 
 
 def is_description(dataset: Any) -> bool:
-    """Whether GDAL, left alone, may take a raw file by what it begins with for a list of files or of servers."""
+    """Whether a raw file begins with what GDAL, not told the driver, may take for a list of files or servers."""
     if dataset.driver not in _BY_WHAT_LIES_BESIDE:
         return False
     with Path(dataset.name).open("rb") as file:
@@ -170,8 +170,8 @@ def _attributes(path: Path, element: ET.Element) -> dict[str, str]:
     """Attributes by their names in lower case, as GDAL sees them, which takes them for elements as well.
 
     Raises:
-        SceneError: where one names a file, or two have one name, of which nobody writes either, or the element
-            is a table of places, which comes from a file too.
+        SceneError: if one names a file, if two have the same name (no real file has either), or for a
+            geolocation table, which also refers to a file.
     """
     found = {key.lower(): value for key, value in element.attrib.items()}
     odd = [key for key in found if _NAMES_A_FILE.fullmatch(key)]

@@ -143,7 +143,7 @@ def _in_degrees(axis: xr.Variable | None) -> bool:
 
 
 def _step(store: Store, axis: xr.Variable, single: float | None) -> tuple[float, float] | None:
-    """Step and begin of the first pixel in metres or degrees; one pixel alone needs the step of a transform."""
+    """Step, and where the first pixel begins, in metres or degrees; the size of a single pixel must be given."""
     centres = np.asarray(values_of(axis), np.float64)
     if text(axis.attrs.get("units", "")).lower() in _KILOMETRES:
         centres = centres * 1000

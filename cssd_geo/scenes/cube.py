@@ -170,7 +170,7 @@ def _from_centres(cube: xr.DataArray, across: str, down: str, single: Affine) ->
 
 
 def _axis(cube: xr.DataArray, name: str, single: float) -> tuple[float, float]:
-    """Step and begin of the first pixel; one pixel alone does not know its own size, so it is `single`."""
+    """Step, and where the first pixel begins; the size of a single pixel must be given: `single`."""
     centres = np.asarray(cube.coords[name].values, np.float64)
     if len(centres) == 1:
         return single, float(centres[0]) - single / 2

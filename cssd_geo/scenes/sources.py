@@ -35,7 +35,7 @@ _CACHED_BLOCKS = 2
 """Blocks, over all bands, that GDAL keeps: it decodes the one and hands out bands of the other."""
 
 Change = Callable[[NDArray[Any]], NDArray[Any]]
-"""What becomes of stored values, such as one value of several that mean nodata."""
+"""A function applied to stored values, e.g. to replace several nodata values by one."""
 
 
 class Source(Protocol):
@@ -123,7 +123,7 @@ class RasterSource:
 
     @property
     def bands_last(self) -> bool:
-        """See `Source`. What one thread decodes GDAL copies faster band by band, all else as it is stored."""
+        """See `Source`. If one thread decodes, GDAL copies faster band by band; otherwise in the stored order."""
         as_stored = self.blocks.divisible or self._in_plain_tiles or self._decoders > 1
         return self._pixels_together() and as_stored
 
@@ -211,7 +211,7 @@ class ChosenBands:
     """Some bands of another source, in an order of their own."""
 
     def __init__(self, whole: Source, indexes: NDArray[np.intp]) -> None:
-        """Choose: `indexes` are those of the bands in `whole`, from 0, none twice; chosen bands have one whole."""
+        """Choose by indexes in `whole` from 0, none twice; a choice from a choice refers to the first source."""
         chosen = whole if isinstance(whole, ChosenBands) else None
         self.whole: Source = whole if chosen is None else chosen.whole
         self._indexes: NDArray[np.intp] = indexes if chosen is None else chosen._indexes[indexes]  # noqa: SLF001

@@ -28,9 +28,9 @@ class Mask(Protocol):
 def usable(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Tell for each value (band, y, x) whether it is data: measurable, not saturated, not its band's nodata.
 
-    What is not finite, or 1e30 and more, is no measurement, but what programs fill with: declared or not, it would
-    spoil all pixels around. The largest number of a 16-bit type is where instruments and products clip, or what
-    they fill with.
+    Non-finite values and 1e30 or more are fill values, not measurements; even undeclared they would spoil all
+    pixels around them. The largest number of a 16-bit type is where instruments and products clip, or what they
+    fill with.
     """
     if values.dtype.kind == "f":
         fill = _rounded(nodata, values.dtype)

@@ -93,8 +93,8 @@ def _guess(path: str, fields: Fields) -> tuple[str, tuple[str, ...]]:
     Plausible are texts and whole numbers with at least two values. A number that belongs to a text, as class_id to
     class_name, makes one candidate with it, the text.
 
-    Of a reference sample it is the one to be filled in: the map's own classes would make any map look perfect. A
-    field that is alone is it, also with one value: whether one class suffices is for others to say.
+    In a reference sample it is the field to be filled in; the map's own classes would make any map look perfect. A
+    sole field is taken even if it has one value; callers check the number of classes.
     """
     if {CLASS_FIELD, MAP_ID_FIELD, MAP_NAME_FIELD} <= fields.keys():
         return CLASS_FIELD, ()

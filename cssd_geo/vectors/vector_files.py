@@ -26,7 +26,7 @@ from cssd_geo.vectors.shapefiles import has_fitting_index, reindexed
 _IN_ZIP = (".shp", ".gpkg", ".geojson", ".json", ".fgb", ".kml", ".gml", ".sqlite")
 """Files that are looked for within a zip, in any folder of it."""
 _LEADS_ELSEWHERE = (b"<OGRVRTDataSource", b"gdal_streamed_alg", b"<OGRWFSDataSource", b"<OGRCSWDataSource")
-"""Begins of files that hold no shapes themselves, but name other files, commands or servers."""
+"""How files begin that hold no shapes themselves, but name other files, commands or servers."""
 _LOOK = 2048
 """Bytes in which GDAL looks for them."""
 _POINTS = (-1, 0, 4)
@@ -34,7 +34,7 @@ _POINTS = (-1, 0, 4)
 LAYER_FIELD = "layer"
 """Attribute with the name of its layer for each feature, where all layers of a file are read as one."""
 _UNDEFINED = re.compile(r'\w+\["Undefined ')
-"""Begin of a CRS, as WKT, that stands for none: GeoPackages have one of degrees and one of metres."""
+"""How the WKT of a CRS begins that stands for none: GeoPackages have one of degrees and one of metres."""
 _UNREADABLE = (CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError)
 
 
