@@ -14,10 +14,10 @@ _LARGEST_MICROMETRES = 100.0
 """Optical wavelengths are below 0.001 in metres, below 100 in micrometres and above it in nanometres, whatever a
 header says."""
 _GAP = 4.0
-"""Usual steps between bands; where more lie between two, some were left out, as in water vapour."""
+"""A gap of more usual steps than this between two bands means that some were left out, as in water vapour."""
 _NOT_A_LENGTH = ("index", "ghz", "mhz", "wavenumber", "cm-1", "year", "date", "day")
 _ANGSTROMS = 10.0
-"""In a nanometre."""
+"""Ångströms in a nanometre."""
 
 
 @dataclass(frozen=True, kw_only=True)

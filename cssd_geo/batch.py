@@ -28,7 +28,7 @@ from cssd_geo.value_scale import recognise_scale
 LAYERS = tuple(part.name for part in fields(Outputs) if part.name != "class_map")
 """What may be written beside each class map."""
 _Tags = Callable[[], Mapping[str, str | None]]
-"""Those that outputs of a scene by a model have; a function, as files are read to find them."""
+"""Returns the tags that outputs of a scene by a model have; a function, because that reads files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +54,13 @@ class BatchOptions:
     """How all scenes are opened and classified; see `open_scene` and `classify`."""
 
     layers: Collection[str] = ()
-    """Of `LAYERS`."""
+    """Names from `LAYERS`."""
     tile_size: int | None = None
     memory: int | None = None
     device: str = "auto"
     precision: str = "auto"
     overwrite: bool = False
-    """Replace outputs of other scenes or models, or that are not all there; what is done is still skipped."""
+    """Replace outputs of other scenes or models, and incomplete ones; what is done is still skipped."""
     restart: bool = False
     """Discard unfinished runs; with `overwrite` make again what is done as well."""
     bands: str | Sequence[int] | None = None

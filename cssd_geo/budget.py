@@ -52,17 +52,17 @@ class Needs:
     """Memory that a classification takes, in bytes."""
 
     fixed: int
-    """Whatever the size of tiles."""
+    """Does not depend on the size of tiles."""
     pixel_in: int
-    """For a pixel that is read, its halo included."""
+    """For each pixel that is read, halos included."""
     pixel_out: int
-    """For a pixel of a tile that is computed, with results that wait."""
+    """For each pixel of a tile that is computed, waiting results included."""
     tiles: int
-    """That are in memory at a time, their halo included."""
+    """Number of tiles in memory at a time, with their halos."""
 
     @property
     def per_pixel(self) -> int:
-        """What grows with the tiles, for a pixel of theirs without the halo."""
+        """What one more pixel a tile takes, leaving its halo aside."""
         return self.tiles * self.pixel_in + self.pixel_out
 
     def of(self, plan: TilePlan) -> int:
@@ -136,7 +136,7 @@ class _Space:
     """What a tile may take."""
 
     pixels: int
-    """Its halo included."""
+    """Pixels of a tile, its halo included."""
     margin: int
     """Rows, and columns, of the halo."""
 

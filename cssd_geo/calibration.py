@@ -10,11 +10,11 @@ from cssd_geo.errors import InputError
 
 _LARGEST_WEIGHT = 20.0
 _LEAST_WEIGHT = 1e-3
-"""Of the spectral head."""
+"""Least weight of the spectral head."""
 _PRIOR_DEVIATION = np.array([0.25, 0.5])
-"""Of the weights of the main and the spectral head, before a pixel is seen."""
+"""Standard deviations of the prior of the two weights, main and spectral."""
 _NEAR_WORTH = 20.0
-"""Pixels apart from training ones that any number of pixels beside them are worth at most."""
+"""All pixels beside training ones together count as this many pixels apart from them, at most."""
 
 Floats = NDArray[np.float64]
 
@@ -75,8 +75,8 @@ def fit_calibration(
 
     A normal prior around the default weights counts as much as a handful of pixels, so that a few held-out pixels
     do not make the map sure of itself. Pixels whose neighbours were trained on flatter the window, and they look
-    more alike than fields that are new: all together they count as much as a few. A model that had but a part of
-    the labels says as much less of the one that has all. The negative log-likelihood is convex in both weights:
+    more alike than fields that are new: all together they count as much as a few. Pixels of a model that had only
+    a part of the labels count by that part. The negative log-likelihood is convex in both weights:
     it has one minimum.
 
     Args:
@@ -134,7 +134,7 @@ def cross_fitted(
 
 
 def _turns(polygons: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.intp]:
-    """(n,) place of each pixel's polygon where these stand in line class by class, each by its number."""
+    """(n,) rank of each pixel's polygon when polygons are sorted by class, then by their number."""
     _, pixel, polygon = np.unique(polygons, return_index=True, return_inverse=True)
     _, first, klass = np.unique(classes[pixel], return_index=True, return_inverse=True)
     place = np.argsort(np.argsort(first[klass], kind="stable"))

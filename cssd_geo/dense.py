@@ -30,18 +30,18 @@ from cssd_geo.tiles import Halo
 _PANEL_COLUMNS = 256
 """Columns of a tile that flow through together on a CPU; the halo between two panels is computed twice."""
 _LEAST_PANEL_COLUMNS = 128
-"""Where there are many processors: narrower panels would be mostly halo."""
+"""Likewise at least, where there are many processors: narrower panels would be mostly halo."""
 _STRIP_PIXELS = 8192
 """Pixels of a strip on a CPU: 8 MB a stage with 256 features in float32. Half as many are slower."""
 _LEAST_ROWS = 16
-"""Of a strip, where many are computed side by side: with 4 rows each a pixel takes a fifth longer."""
+"""Rows of a strip at least, where many are computed side by side: with 4 rows a pixel takes a fifth longer."""
 _LIVE_STAGES = 11
 """Results of C features for each pixel of a strip that are in memory at a time, groups for the pooling included.
 
 The first product's comes on top.
 """
 _FEWEST_PIXELS = 1024
-"""Where a GPU cannot even take these, it is not for this network."""
+"""A GPU with too little memory even for strips of this size is not for this network."""
 
 _log = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ class DenseNetwork:
         return Logits(main, spectral)
 
     def _idle_flow(self) -> "_Flow":
-        """One that no other thread uses."""
+        """Return a flow that no other thread uses."""
         try:
             flow = self._idle.pop()
         except IndexError:
@@ -238,7 +238,7 @@ class DenseNetwork:
         return out
 
     def _keep_core(self, logits: Tensor, start: int, out: Tensor) -> None:
-        """Write those of (r,x,K), from row `start` of the panel, that lie in the core."""
+        """Write logits (r,x,K), in the panel from row `start`, to `out` as far as they lie in the core."""
         top = start - self.halo.before
         first, stop = max(top, 0), min(top + len(logits), len(out))
         if first < stop:
@@ -287,7 +287,7 @@ class _Flow:
 
 
 class _Mask:
-    """Where a panel is not valid. Costs nothing where all of it is, but for a GPU, which had to be waited for."""
+    """Where a panel is not valid. On a CPU valid rows cost nothing; to look on a GPU would mean to wait for it."""
 
     def __init__(self, valid: Tensor, device: torch.device) -> None:
         self._blank = ~valid.to(device)

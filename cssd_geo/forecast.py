@@ -49,7 +49,7 @@ class Forecast:
     room: DiskSpace
     trial: Trial
     tiles_done: int
-    """Of an unfinished run to the same output, which the same command goes on with, and another is refused."""
+    """Tiles that an unfinished run to the same output has done; the same command resumes it, others fail."""
     gpu_free: int | None
     """Bytes of the GPU's memory that other programs leave; None on a CPU."""
     in_the_way: tuple[Path, ...]

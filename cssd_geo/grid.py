@@ -17,7 +17,7 @@ _SAME_PLACE = 0.01
 """Tolerance, in pixels, for labels and masks on the scene's grid: programs round transforms, and no label is drawn
 that exactly."""
 _SQUARE_METRES = 10_000
-"""In a hectare."""
+"""Square metres in a hectare."""
 _TRUE_AREA = 0.01
 """Share by which a projection may be off before hectares are called its own."""
 UNEVEN = 0.1

@@ -172,7 +172,7 @@ def _burn(shapes: Shapes, grid: Grid, remap: Remapping | None, *, all_touched: b
 
 
 def _on_sensor(labels: Labels, lookup: GeometryLookup, grid: Grid) -> Labels:
-    """Bring labels from the pixels of a map to those of the sensor, each once, which a map may show many times."""
+    """Bring labels from pixels of a map to the sensor's: each once, though the map may show one many times."""
     rows, cols, seen = lookup.sensor_pixels(labels.rows, labels.cols)
     notes = list(labels.notes)
     if not seen.all():

@@ -29,7 +29,7 @@ MARGIN = 3
 _LOCAL = 64
 """Channels of the published spectral stage between its two convolutions."""
 _FEWEST_BANDS = 3
-"""That it can look at."""
+"""Fewest bands that the published spectral stage can look at."""
 
 
 class Logits(NamedTuple):

@@ -34,7 +34,7 @@ SAMPLE_STANDARD_ERROR = 0.01
 """Standard error of the overall accuracy that a sample is sized for; the value in the example of Olofsson et al.
 2014."""
 SAMPLE_USERS_ACCURACY = 0.9
-"""Of each class, as expected before it is known: the sample has the right size if the map is that good."""
+"""User's accuracy expected of each class: the sample has the right size if the map is that good."""
 _KINDS: dict[type, tuple[Any, str]] = {
     float: (numbers.Real, "a number"),
     str: (str, "a text"),

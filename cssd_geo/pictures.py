@@ -29,7 +29,7 @@ _FAR_NM = 100.0
 _SPREAD = (0.8, 0.5, 0.2)
 """Where in the list of bands those lie that are shown where a scene does not cover these wavelengths."""
 _MOST_PIXELS = 1200
-"""On the longer side of a quicklook."""
+"""Pixels on the longer side of a quicklook, at most."""
 _BACKGROUND = 235
 _MOST_NAMED = 60
 """Classes of a confusion matrix that are drawn with names and counts; more are unreadable, and take minutes."""

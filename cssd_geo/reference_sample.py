@@ -31,7 +31,7 @@ from cssd_geo.vectors.choices import with_choices
 from cssd_geo.vectors.class_fields import CLASS_FIELD, MAP_ID_FIELD, MAP_NAME_FIELD
 
 _NAME = re.compile(r"(?!gpkg|sqlite_)\w[\w .-]*", re.IGNORECASE)
-"""That a layer of a GeoPackage can have."""
+"""Names that a layer of a GeoPackage can have."""
 
 Ids = NDArray[np.int64]
 

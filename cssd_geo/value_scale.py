@@ -35,15 +35,15 @@ _NEAR_EACH = 5.0
 _MOST_BANDS_SHARE = 0.9
 """... and so many of the bands are within `_NEAR_EACH` of it. A fifth of the bands is in visible light."""
 _SOME_SHARE = 0.05
-"""Of the pixels: fewer that are evenly bright do not stand for a scene."""
+"""Share of the pixels: fewer that are evenly bright do not stand for a scene."""
 _BANDS = 24
-"""Of the model's, evenly spread: the rest of a spectrum follows from them."""
+"""Bands of the model that are compared, evenly spread: the rest of a spectrum follows from them."""
 _SIDE = 16
-"""Of a window in pixels."""
+"""Side length of a window in pixels."""
 _FEW_WINDOWS, _ENOUGH_WINDOWS = 3, 9
-"""Of those that hold data, a few suffice where values are like the model's; else more are read."""
+"""Windows with data: a few suffice where values are like the model's, otherwise more are read."""
 _MOST_WINDOWS = 64
-"""That are looked at, where much is nodata."""
+"""Windows that are looked at, at most, where much is nodata."""
 _NOTHING = float(np.finfo(np.float64).tiny)
 """In place of ratios of 0 and less, which have no logarithm."""
 

@@ -21,9 +21,9 @@ from cssd_geo.messages import listed
 Z_95 = 1.96
 """Standard errors on either side that make the 95 % confidence interval, as in the paper."""
 LEAST_SAMPLES = 2
-"""Sampled pixels of a class without which nothing is known of their variance."""
+"""With fewer sampled pixels of a class, nothing is known of their variance."""
 _RULE_OF_THREE = 3
-"""Events of a kind that n pixels without one leave possible, of 3 / n of all, at 95 % confidence."""
+"""Where none of n pixels is of a kind, up to 3 / n of all may be, at 95 % confidence."""
 
 Fractions = NDArray[np.float64]
 
@@ -37,7 +37,7 @@ class Estimate:
 
     @property
     def half_width(self) -> Fractions:
-        """Of the 95 % confidence interval: the truth lies within `value` ± this in 19 of 20 samples."""
+        """Half of the 95 % confidence interval: in 19 of 20 samples the truth lies within `value` ± this."""
         return Z_95 * self.standard_error
 
     def scaled(self, factor: float) -> "Estimate":
@@ -67,7 +67,7 @@ class AreaEstimates:
     pixel_area: float = 1.0
     """Area of a pixel in `unit`."""
     unit: str = "pixels"
-    """Of the areas, such as ha."""
+    """Unit of the areas, such as ha."""
 
     def __post_init__(self) -> None:
         names, sizes = self.accuracy.names, self.mapped_pixels

@@ -113,7 +113,7 @@ class Accuracy:
 
     @property
     def accuracy_where_classified(self) -> float:
-        """The same of those that the map classifies: what is left out may have no data, or lie beside the area."""
+        """Overall accuracy of what the map classifies; other pixels may have no data or lie beside its area."""
         return float(_ratio(self.correct.sum(), self.total - self.unclassified))
 
     @property

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from cssd_geo.errors import InputError
 
 _STARTS = 64
-"""Random starts of the search, as far as `_MOVES` reaches."""
+"""Random starts of the search; `_MOVES` may be used up before the last of them."""
 _MOVES = 60_000
 """Toggled blocks in all: about two seconds. A count and not a time, so that a seed gives the same split."""
 _UNITS = 12_000

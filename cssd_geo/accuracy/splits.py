@@ -31,7 +31,7 @@ class Split:
 def separation(receptive_field: int) -> int:
     """Distance from which the window of a test pixel shares no pixel with what training reads around its own.
 
-    Training reads a square around a pixel, as windows are flipped: what an even one lacks below, a flip brings.
+    An even window reaches one pixel farther up and left. Training flips windows, so it reads as far to all sides.
 
     Args:
         receptive_field: side length of the square of pixels that decide one pixel's class.

@@ -42,7 +42,7 @@ _MATRIX = 2048
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRates:
-    """Of one network, whatever it reads."""
+    """Rates of one network in memory, where no file matters."""
 
     bands: int
     classes: int
@@ -66,7 +66,7 @@ class NetworkRates:
 
 @dataclass(frozen=True, kw_only=True)
 class FileRates:
-    """Of one file."""
+    """Rates of one network on one file."""
 
     layout: str
     size: int
@@ -80,7 +80,7 @@ class FileRates:
     read: float
     """(d) pixels/s, tiles as they are for the network."""
     bytes_read: float | None
-    """What came from the disk for that, in sizes of the file; None where the system does not tell."""
+    """What came from the disk for that, as a multiple of the file; None where the system does not tell."""
     dense: float
     """(c) pixels/s of the first tile in memory, measured right before and after."""
     end_to_end: float
@@ -221,7 +221,7 @@ def _rate(work: Callable[[], object], amount: int, repeats: int) -> float:
 def read_from_disk(path: Path, work: Callable[[], object]) -> int | None:
     """Bytes that come from the disk while all of a file is read.
 
-    None but on Linux, or where the file lies in memory.
+    None where the system is not Linux, or the file lies in memory.
     """
     counters = Path("/proc/self/io")
     if not counters.exists():

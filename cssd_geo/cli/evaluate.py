@@ -8,7 +8,7 @@ import click
 from cssd_geo.cli import options
 
 _COUNTS = "Counts of the sample, not weighted by area"
-"""What the first figures are where others are those of the map."""
+"""What the first figures are if a stratified sample gives weighted ones as well."""
 
 
 @click.command("evaluate", short_help="Compare a class map with a reference.")

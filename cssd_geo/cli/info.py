@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from cssd_geo.model import Model
 
 _HEADING = 9
-"""Characters of the names of groups, before their lines."""
+"""Characters for the name of a group, before its lines."""
 _WIDTH = 100
-"""Of a line."""
+"""Characters of a line."""
 _MOST_SEGMENTS = 12
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from cssd_geo.learning.fitting import Epoch
 
 _LOG_SECONDS = 30.0
-"""Between two lines in a log."""
+"""Time between two lines in a log."""
 
 
 class _Progress:

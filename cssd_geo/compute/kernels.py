@@ -25,13 +25,13 @@ if hasattr(os, "register_at_fork"):  # torch's threads do not survive a fork: th
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 MOST_CENTRES = 32
-"""Of a block of centres that are pooled."""
+"""Centres of a block that is pooled, at most."""
 
 _Values = tuple[Tensor | float, ...]
-"""What a kernel is called with; of a tensor it is told where it lies."""
+"""Arguments of a kernel; of a tensor it gets the address."""
 _KINDS = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
 _SUMS = 5
-"""For each centre, that the pooling needs room for beside the weights."""
+"""Sums for each centre that the pooling needs room for, beside the weights."""
 _POINTER, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 _ARGUMENTS = {
     "gelu": [_POINTER, _SIZE, _SIZE, _POINTER, *[_SIZE] * 3],
@@ -203,5 +203,5 @@ def _run(name: str, kinds: tuple[torch.dtype, ...], arguments: Callable[[slice],
 
 @cache
 def _threads(_process: int) -> ThreadPoolExecutor:
-    """Of this process: those of another one do not come along when it is forked."""
+    """Threads of this process: a process that is forked does not get those of its parent."""
     return ThreadPoolExecutor(processors(), "cssd-geo-kernels")

@@ -65,7 +65,7 @@ def _copied(tile: Loaded, device: torch.device, shape: tuple[int, int]) -> Loade
 
 @cache
 def _say_that_memory_is_short(device: torch.device) -> None:
-    """Once, not for every tile."""
+    """Say so once, not for every tile."""
     _log.warning("out of memory on %s: tiles come there piece by piece where needed, which is slower", device)
 
 

@@ -31,11 +31,11 @@ from cssd_geo.tiles import Halo, TilePlan, tiles_of_pixels
 _SCATTERED_TILE = 128
 """Side length of the tiles that are read for scattered pixels."""
 _ROWS_AT_ONCE = 32
-"""Of a panel, when a CPU makes classes of logits: few enough to stay in the cache."""
+"""Rows of a panel whose logits a CPU turns into classes at once: few enough to stay in the cache."""
 _BYTES_A_CLASS = 16
-"""For a pixel that is computed, in float32: both heads, and the probabilities of two tiles."""
+"""Bytes for each class of a pixel, in float32: both heads, and the probabilities of two tiles."""
 _SLACK = 1.25
-"""What is freed goes back to the system late: measured as up to a quarter, on Linux."""
+"""Freed memory goes back to the system late; on Linux that was measured as up to a quarter more."""
 _MOST_READERS = 8
 """Tiles that are read at a time for a GPU, each with threads of its own that decode blocks."""
 _TILES_ON_CPU = 3
@@ -43,9 +43,9 @@ _TILES_ON_CPU = 3
 _TILES_BEFORE_GPU = 4
 """In memory beside those that are read: one waits, one is copied to pinned memory, and two are there."""
 _GPU_MEMORY = 4_000_000_000
-"""Bytes where the user gives none: for as many tiles, of several blocks each."""
+"""Least default of the memory with a GPU, in bytes: enough for so many tiles of several blocks each."""
 _EVERYWHERE = slice(None), slice(None)
-"""Of a tile: all of its pixels."""
+"""Index of all pixels of a tile."""
 
 _log = logging.getLogger(__name__)
 

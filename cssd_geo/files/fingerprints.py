@@ -4,9 +4,9 @@ import hashlib
 from pathlib import Path
 
 _PIECES = 64
-"""Of a file, or of files of a folder, that are looked into; they are spread over it."""
+"""Pieces of a file, or of the files of a folder, that are read; they are spread over it."""
 _PIECE = 1 << 20
-"""Bytes."""
+"""Bytes of a piece."""
 
 
 def fingerprint(path: str | Path) -> str:
@@ -29,7 +29,7 @@ def fingerprint(path: str | Path) -> str:
 
 
 def looked_into(files: list[Path]) -> list[Path]:
-    """Those of `files_in` of which a fingerprint reads the content: some, spread over them."""
+    """The files among those of `files_in` whose content a fingerprint reads: some, spread over all."""
     return files[:: -(-len(files) // _PIECES) or 1]
 
 

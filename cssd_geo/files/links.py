@@ -94,7 +94,7 @@ class _Walk:
     """What a raster leads to, and all that in turn; each file and each folder is looked at once."""
 
     folder: Path
-    """What must not be left."""
+    """Nothing outside of it may be read."""
     done: set[Path] = field(default_factory=set)
     side_files: dict[Path, dict[str, list[Path]]] = field(default_factory=dict)
     """Of each folder, by the name in lower case of the raster that they belong to."""

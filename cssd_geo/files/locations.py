@@ -23,19 +23,19 @@ def is_address(place: str | Path) -> bool:
 
 
 def named_file(place: str | Path) -> Path | None:
-    """The file or folder that is there and a path is, or that GDAL's name of a part of a file names."""
+    """The existing file or folder that a path, or GDAL's name of a part of a file, refers to; None without one."""
     named = _part(place)
     file = Path(place if named is None else named.file)
     return file if file.exists() else None
 
 
 def local_path(place: str | Path) -> Path | None:
-    """Return the path of what lies on this machine, of a part of a file that of the file; None for an address."""
+    """Return the path of what lies on this machine, for a part of a file the file's; None for an address."""
     return None if is_address(place) else named_file(place) or Path(place)
 
 
 def absolute(place: str) -> str:
-    """Return a path that holds for programs that work in another folder; what is none stays as it is."""
+    """Return a path that programs in another folder can use; what is no path stays as it is."""
     return place if is_address(place) or not Path(place).exists() else str(Path(place).absolute())
 
 

@@ -27,9 +27,9 @@ class NoData:
     also: float = np.nan
     """A second fill value; NaN if there is none."""
     least: float = np.nan
-    """Of the values that are data; NaN if there is no such limit."""
+    """Least value that is data; NaN if there is no such limit."""
     most: float = np.nan
-    """Likewise."""
+    """Largest value that is data, likewise."""
 
     @property
     def is_one_value(self) -> bool:

@@ -39,7 +39,7 @@ class ChunkDecoder:
 
     @property
     def nbytes(self) -> int:
-        """Of a chunk's values; at the rim of a dataset chunks are as large as elsewhere."""
+        """Bytes of a chunk's values; at the rim of a dataset chunks are as large as elsewhere."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
     def decode(self, stored: bytes) -> NDArray[Any]:
@@ -68,8 +68,8 @@ def _interleaved(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def decodes(path: Path, name: str, shape: tuple[int, ...]) -> bool:
     """Whether a variable of NetCDF lies in a file as it is, so that `Hdf5Source` can read it, and is decoded here.
 
-    HDF5 keeps less than the shape of one of which a part was never written, and another name of one that is named
-    like a dimension.
+    HDF5 stores less than the shape of a variable of which a part was never written, and under another name a
+    variable that is named like a dimension.
     """
     with h5py.File(path) as file:
         found = file.get(name)

@@ -14,7 +14,7 @@ from cssd_geo.tiles import Window, cuts
 _PIECE_BYTES = 1 << 25
 """What HDF5 reads at a time, of which the bands that are asked for are taken."""
 _COPIES = 3
-"""Of a piece, while it is read: of a chunk as it is stored, inflated, and in order."""
+"""Copies of a piece in memory while it is read: the chunk as it is stored, inflated, and in order."""
 
 
 class StoredCube:

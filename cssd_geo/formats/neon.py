@@ -31,7 +31,7 @@ _CUBE = "Reflectance/Reflectance_Data"
 _WINDOWS = ("Band_Window_1_Nanometers", "Band_Window_2_Nanometers")
 _AXES = "yxb"
 _UNITS = "nanometers"
-"""Of wavelengths, where they do not say it themselves."""
+"""Unit of wavelengths that do not state theirs."""
 _TURNED = re.compile(r"^(rotation\s*=\s*)?-?[\d.]*[1-9][\d.]*$", re.IGNORECASE)
 """The last part of Map_Info where it is an angle, and not 0."""
 _PLACES = 7

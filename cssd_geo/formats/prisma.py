@@ -38,7 +38,7 @@ _NOTES = {
     _LARGEST: "Values that the error matrices call invalid or saturated, or that end the scale, are nodata.",
 }
 _UNUSABLE = 1 | 4
-"""Of VNIR_PIXEL_L2_ERR_MATRIX and SWIR_PIXEL_L2_ERR_MATRIX."""
+"""Bits of VNIR_PIXEL_L2_ERR_MATRIX and SWIR_PIXEL_L2_ERR_MATRIX."""
 _STEP = 30.0
 """Metres between pixels."""
 _TOLERANCE = 1e-3

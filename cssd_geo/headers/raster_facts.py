@@ -22,7 +22,7 @@ _NUMBER = r"\s*([-+]?\d+\.?\d*(?:e[-+]?\d+)?)\s*"
 _MAP_INFO = re.compile(rf"map info\s*=\s*\{{[^,}}]*{(',' + _NUMBER) * 4}", re.IGNORECASE)
 """Column, row, x and y of the reference pixel."""
 _NEAR = 0.01
-"""Of a pixel."""
+"""Share of a pixel; a place that is off by less is the same."""
 
 
 @dataclass(frozen=True, kw_only=True)

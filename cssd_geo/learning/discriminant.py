@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf
 
 _LEAST_VARIANCE = 1e-6
-"""Of the largest: a covariance is singular where no class varies at all, such as one pixel a class."""
+"""As a share of the largest variance: a covariance is singular if no class varies, as with one pixel a class."""
 _ALIKE = 0.7
 """Share of the pairs of neighbours, the most alike, that are taken to lie in one field."""
 MOST_VARIATION = 2.1
@@ -23,7 +23,7 @@ MOST_VARIATION = 2.1
 differ. Scenes filled with fields that differ as their pixels do have 1.2 to 1.3, the demo and Berlin 1.5 to 2.0,
 Indian Pines 2.2 to 3.7, all labels of a run together (docs/trials.md)."""
 _TRUST = 0.4
-"""In the logits then."""
+"""Factor for the logits then."""
 
 Floats = NDArray[np.float64]
 

@@ -120,7 +120,7 @@ def _is_finite(network: CSSD) -> bool:
 
 
 def _batches(drawn: Tensor, size: int) -> list[Tensor]:
-    """Parts of that many windows; none of a single one, whose pixels may be too few for batch normalisation."""
+    """Batches of that many windows. A single last one joins those before: alone it may have too few pixels."""
     parts = list(torch.split(drawn, size))
     if len(parts) > 1 and len(parts[-1]) == 1:
         parts[-2:] = [torch.cat(parts[-2:])]

@@ -17,7 +17,7 @@ Indexes = NDArray[np.intp]
 _ENOUGH = 50
 """Held-out pixels that suffice to weigh the two heads; where there are fewer, more are held out for that."""
 _MOST = 0.5
-"""Share of the labels with which a model stands for that of all of them; with less the report says so."""
+"""A model of at least this share of the labels stands for the one of all; with less, the report says so."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,9 +27,9 @@ from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.options import TrainingOptions
 
 _MOST_BYTES = 2_000_000_000
-"""Of the windows of all models that are trained at a time."""
+"""Bytes of the windows of all models that are trained at a time."""
 _BANDS, _ROWS = 16, 4096
-"""That are normalised at a time: windows of scattered labels hold millions of pixels."""
+"""Bands and rows that are normalised at a time: windows of scattered labels hold millions of pixels."""
 _ROUNDING = 1e-10
 """Deviation of a band with one value, as a share of it: its mean is rounded."""
 
@@ -172,7 +172,7 @@ def _mean_and_deviation(values: Floats) -> tuple[Floats, Floats]:
 
 @contextmanager
 def _one_at_a_time(on_epoch: Callable[[Epoch], None] | None) -> Iterator[Callable[[Epoch], None]]:
-    """Let several threads tell their epochs. Who still trains when the context ends, ends with its next epoch."""
+    """Let several threads tell their epochs. Trainings that go on after the context stop at their next epoch."""
     turn, over = Lock(), Event()
 
     def tell(epoch: Epoch) -> None:

@@ -15,7 +15,7 @@ from cssd_geo.tiles import Halo, TilePlan, Window, tiles_of_pixels
 _OUTSIDE = 0
 """Row of the pixel table that stands for every pixel that is not valid or lies outside of the scene."""
 _MOST_PAIRS = 20_000
-"""Of neighbours that are compared."""
+"""Pairs of neighbours that are compared, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class TrainingWindows:
 
     @property
     def nbytes(self) -> int:
-        """Of memory."""
+        """Bytes of memory."""
         return self.pixels.nbytes + self.lookup.nbytes
 
     def neighbour_differences(self) -> NDArray[np.float32]:

@@ -34,7 +34,7 @@ BLOCK = 512
 """Side of the TIFF's tiles, that of GDAL's COG driver. Tiles that are multiples of it are written once."""
 
 _STRIP_BYTES = 1 << 25
-"""That are in memory while a raster is written or read back."""
+"""Bytes in memory at a time while a raster is written or read back."""
 _TEMPORARY = {
     "driver": "GTiff",
     "tiled": True,

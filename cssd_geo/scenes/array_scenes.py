@@ -13,7 +13,7 @@ from cssd_geo.scenes.scene import Scene
 _REAL = "uif"
 """Kinds of numpy's types that hold real numbers."""
 _MOST_BYTES = 8
-"""Of a value."""
+"""Bytes of a value."""
 
 
 def scene_of_array(array: xr.DataArray) -> Scene:

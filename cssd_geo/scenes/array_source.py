@@ -15,7 +15,7 @@ from cssd_geo.scenes.sources import LEAST_CACHE, Change
 from cssd_geo.tiles import Window, cuts
 
 _PIECE_BYTES = 1 << 25
-"""Of an array that are read at once and then sorted into a tile."""
+"""Bytes of an array that are read at once and then sorted into a tile."""
 _GAP = 64
 """Unwanted bands that are rather read than left out, where bands lie side by side."""
 

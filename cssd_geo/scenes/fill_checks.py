@@ -20,11 +20,11 @@ _SUSPECT_SHARE = 0.005
 _FEWEST_BANDS = 4
 """With fewer, pixels of one value in all bands are common."""
 _LEAST_PERCENT = 0.05
-"""That is not printed as 0.0 %."""
+"""Least percentage that is not printed as 0.0 %."""
 _SIDE = 16
-"""Of a window in pixels."""
+"""Side length of a window in pixels."""
 _BANDS = 24
-"""Of a window, evenly spread: enough to tell one value from a spectrum."""
+"""Bands of a window that are read, evenly spread: enough to tell one value from a spectrum."""
 _PLACES = ((0, 0), (1, 1), (0, 1), (1, 0), (0, 0.5), (1, 0.5), (0.5, 0), (0.5, 1))
 """Corners and middles of the edges, (down, across), in the order in which they are looked at."""
 _CHEAP_VALUES = 16_000_000

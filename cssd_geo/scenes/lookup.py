@@ -23,7 +23,7 @@ _FITTED = 100_000
 """Map pixels that tell how the sensor raster lies on the map: more say the same."""
 
 _DIAGONAL = 0.75
-"""Of the distance of neighbours: half the diagonal of a pixel, and a little."""
+"""Share of the distance of neighbours: half the diagonal of a pixel, and a little more."""
 _LEAST_COSINE = 0.05
 """At the poles, where all longitudes meet, map pixels are narrower than the sensor's."""
 _HALF_TURN = 180
@@ -177,7 +177,7 @@ class GeometryLookup:
         return found.astype(np.int64), self.cols[rows, cols].astype(np.int64), found != NOWHERE
 
     def sensor_mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return a mask (y, x) of the sensor raster: True for pixels that any map pixel shows which is True."""
+        """Return a mask (y, x) of the sensor raster: True for pixels that any map pixel that is True shows."""
         rows, cols, seen = self.sensor_pixels(*np.nonzero(mask))
         on_sensor = np.zeros((self.height, self.width), np.bool_)
         on_sensor[rows[seen], cols[seen]] = True

@@ -23,7 +23,7 @@ _MOST_WINDOWS, _FEWEST_WINDOWS = 40, 4
 _TRIES = 10
 """Windows that are looked at for each that is read: masks may leave nothing in most."""
 _SECONDS = 10.0
-"""After which no further window is read, however little has been seen: files on slow disks, or far away."""
+"""Time after which no further window is read, however little was seen: for files on slow disks, or far away."""
 EVEN_STEPS = 0.7548776662466927, 0.5698402909980532
 """Multiples of these, less their whole parts, fill a square evenly, however many are taken (Roberts 2018, R2)."""
 _ROWS, _COLUMNS = 64, 1024

@@ -22,15 +22,15 @@ from cssd_geo.tiles import Window
 _MOST_DECODERS = 8
 """Threads: as many blocks as a tile has across."""
 _DECODING_BYTES = 160_000_000
-"""Of blocks that are decoded side by side, or of a single one that is larger."""
+"""Bytes of blocks that are decoded side by side; a single block may be larger."""
 WORTH_A_THREAD = 64_000
 """Bytes that are decoded at once: GDAL takes 0.1 ms to hand them to a thread, as long as to inflate 30 kB."""
 _OPENING = {"CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO"}
-"""Else GDAL leaves a file beside each compressed raw file that it opens."""
+"""Without this GDAL leaves a file beside each compressed raw file that it opens."""
 _RUN_BYTES = 8192
-"""Of a line of a raw file that are read at once: systems read pages of 4096 bytes, so less is wasteful."""
+"""Bytes of a line of a raw file that are read at once: systems read pages of 4096 bytes, so less is wasteful."""
 LEAST_CACHE = 64_000_000
-"""Bytes, whatever the blocks."""
+"""Bytes of the cache, however small the blocks."""
 _CACHED_BLOCKS = 2
 """Blocks, over all bands, that GDAL keeps: it decodes the one and hands out bands of the other."""
 
@@ -257,12 +257,12 @@ def decoders(block: int) -> int:
 
 
 def _decoded_bytes(dataset: Any) -> int:
-    """Of what is decoded at once: a block over all bands, or of one where each band has its own."""
+    """Bytes of what is decoded at once: a block over all bands, or of one band where each has its own."""
     apart = dataset.interleaving is Interleaving.band
     return _block_bytes(dataset) // (dataset.count if apart else 1)
 
 
 def _block_bytes(dataset: Any) -> int:
-    """Of a block over all bands; as if of 8 bytes a value where numpy lacks the type, which is refused later."""
+    """Bytes of a block over all bands; 8 a value where numpy lacks the type, which is refused later."""
     (height, width), kind = dataset.block_shapes[0], dataset.dtypes[0]
     return int(height * width * dataset.count * (np.dtype(kind).itemsize if kind in np.sctypeDict else 8))

@@ -11,9 +11,9 @@ _STRIP_VALUES = 1 << 21
 """Values that are compared with nodata at a time: they stay in the cache until they are compared again, and tiles
 that are read side by side seldom wait for each other in Python."""
 _CLIPPED_BYTES = 2
-"""Of types whose largest number is no measurement."""
+"""Bytes of types whose largest number is no measurement."""
 _TOO_LARGE = 1e30
-"""Of reflectance, radiance or counts in any unit; the fill values of NetCDF and of GIS programs are larger."""
+"""Too large for reflectance, radiance or counts in any unit; fill values of NetCDF and GIS programs are larger."""
 _EXACT = 2**53
 """Below it a float64 holds every whole number."""
 

@@ -11,7 +11,7 @@ from cssd_geo.errors import InputError
 from cssd_geo.options import whole_number
 
 _NANOMETRES = {"nm": 1.0, "um": 1000.0, "µm": 1000.0, "μm": 1000.0}
-"""In a unit; the micro sign and the Greek letter look the same and are not."""
+"""Nanometres in a unit; the micro sign and the Greek letter look the same and are not."""
 _NUMBER = r"(\d{1,9}(?:\.\d{1,9})?)"
 _UNIT = rf"({'|'.join(_NANOMETRES)})"
 _RANGE = re.compile(rf"{_NUMBER}\s*{_UNIT}?\s*-\s*{_NUMBER}\s*{_UNIT}", re.IGNORECASE)
