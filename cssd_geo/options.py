@@ -31,8 +31,7 @@ LARGEST_WINDOW = 64
 SAMPLE_LEAST = 50
 """Pixels of a rare class that a reference sample holds; Olofsson et al. 2014 advise 50 to 100."""
 SAMPLE_STANDARD_ERROR = 0.01
-"""Standard error of the overall accuracy that a sample is sized for; the value in the example of Olofsson et al.
-2014."""
+"""Standard error of the overall accuracy that a sample is sized for, as in the example of Olofsson et al. 2014."""
 SAMPLE_USERS_ACCURACY = 0.9
 """User's accuracy expected of each class: the sample has the right size if the map is that good."""
 _KINDS: dict[type, tuple[Any, str]] = {
