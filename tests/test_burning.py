@@ -147,6 +147,15 @@ def test_places_that_the_scenes_crs_lacks_are_outside() -> None:
     assert found.sum() == 24
 
 
+def test_shapes_drawn_over_a_scene_without_georeference_in_qgis_or_by_its_rows() -> None:
+    grid, shape = _grid(transform=None, crs=None), shapely.box(2, 3, 7, 9)
+    drawn = shapely.transform(shape, lambda x, y: (x, -y), interleaved=False)  # QGIS shows it below zero
+    for each in (shape, drawn):
+        found = _burnt([each], None, grid)
+        assert np.argwhere(found).min(0).tolist() == [3, 2]
+        assert found.sum() == shape.area
+
+
 def test_a_crs_that_cannot_be_related_is_an_error() -> None:
     local = 'LOCAL_CS["a building",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]'
     with pytest.raises(LabelError, match="its CRS cannot be used with the scene's"):

@@ -504,11 +504,14 @@ def test_a_scene_turned_around_another_pixel_than_the_first_is_told(
     assert beside is None or f"{beside} units beside that" in notes[0]
 
 
-def test_class_rasters_and_masks_that_are_cut_short_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["ENVI Standard", "ENVI Classification\nclasses = 3"])
+def test_class_rasters_and_masks_that_are_cut_short_are_refused(tmp_path: Path, kind: str) -> None:
     ids = np.repeat([[1, 2]], 30, axis=1).repeat(40, axis=0).astype(np.uint8)[None]
     whole = write_raster(tmp_path / "whole.tif", ids, nodata=0)
     cut = write_raster(tmp_path / "cut.dat", ids, driver="ENVI")
     cut.write_bytes(cut.read_bytes()[: ids.size // 2])
+    header = cut.with_suffix(".hdr")
+    header.write_text(header.read_text().replace("ENVI Standard", kind))
     grid = open_scene(whole).grid
     uses: list[Callable[[], object]] = [
         lambda: read_labels(cut, grid),

@@ -409,6 +409,13 @@ def test_a_map_with_a_crs_but_no_place_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "p.gpkg").exists()
 
 
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform", "ignore:'crs' was not provided")
+def test_points_of_a_map_without_georeference_lie_where_qgis_shows_it(tmp_path: Path) -> None:
+    drawn = sample(_write(tmp_path / "map.tif", _mapped(0), transform=None, crs=None), tmp_path / "p.gpkg")
+    x, y = shapely.get_coordinates(shapely.from_wkb(pyogrio.raw.read(drawn.output)[2])).T
+    np.testing.assert_array_equal((x, y), (drawn.cols + 0.5, -(drawn.rows + 0.5)))
+
+
 def test_a_scene_is_no_map_to_draw_from(tmp_path: Path) -> None:
     scene = write_raster(tmp_path / "scene.tif", np.stack([_mapped(0)] * 3).astype(np.int16))
     with pytest.raises(SceneError, match=r"scene\.tif holds 3 bands of int16; a class raster has one"):

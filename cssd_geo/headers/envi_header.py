@@ -42,11 +42,8 @@ def read_header(tags: Tags, *, name: str, height: int, width: int, count: int) -
         count: of bands, see `height`.
 
     Raises:
-        SceneError: if the file is no scene, or the header leaves open how its values lie in the file.
+        SceneError: if the header leaves open how its values lie in the file.
     """
-    kind = tags.get("file_type", "")
-    if "classification" in kind.lower():  # GDAL itself refuses spectral libraries and the like
-        raise SceneError(f"{name} is a class map, no scene (file type = {kind}): give the scene itself")
     for key, value in {"samples": width, "lines": height, "bands": count}.items():
         if _whole(tags, key, name) != value:
             raise SceneError(

@@ -13,7 +13,7 @@ from rasterio.enums import ColorInterp
 from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
 from cssd_geo.headers.axis_names import axis_named
-from cssd_geo.headers.band_tags import FoundBands, Tags, read_bands, read_scale
+from cssd_geo.headers.band_tags import FoundBands, Tags, plain_keys, read_bands, read_scale
 from cssd_geo.headers.envi_header import EnviHeader
 from cssd_geo.headers.raw_files import check_length, envi_header
 
@@ -61,6 +61,13 @@ def alpha_indexes(dataset: Any) -> list[int]:
     return [index for index, kind in zip(dataset.indexes, kinds, strict=True) if kind is ColorInterp.alpha]
 
 
+def _require_no_classes(dataset: Any) -> None:
+    """Refuse ENVI classifications; GDAL itself refuses spectral libraries and the like."""
+    kind = plain_keys(dataset.tags(ns="ENVI")).get("file_type", "")
+    if "classification" in kind.lower():
+        raise SceneError(f"{dataset.name} is a class map, no scene (file type = {kind}): give the scene itself")
+
+
 def read_facts(dataset: Any) -> RasterFacts:
     """Read what an open rasterio dataset says, and check that its file is whole; reads no pixel.
 
@@ -69,6 +76,7 @@ def read_facts(dataset: Any) -> RasterFacts:
             not see them, or a raw file is cut short.
     """
     _require_bands_first(dataset)
+    _require_no_classes(dataset)
     header = envi_header(dataset)
     length = check_length(dataset, header)
     indexes = spectral_indexes(dataset)

@@ -37,7 +37,8 @@ def to_pixels(geometries: NDArray[Any], crs: str | None, grid: Grid, name: str) 
     """Bring geometries into the scene's pixel coordinates (x = column, y = row): any CRS, rotation or GCPs.
 
     Coordinates are taken as GIS files hold them, longitude or easting first, whatever order the authority of the
-    CRS has; heights do not matter.
+    CRS has; heights do not matter. Where the scene has no georeference they are pixels already: y is the row, or
+    minus the row as in QGIS.
 
     Args:
         geometries: (n,) shapely geometries.
@@ -69,9 +70,11 @@ def to_pixels(geometries: NDArray[Any], crs: str | None, grid: Grid, name: str) 
             x = on_the_turn(in_one_piece(x, owner, turn, near), owner, turn, near)
     if grid.gcps:
         y, x = GCPTransformer(list(grid.gcps)).rowcol(x, y, op=np.asarray)
-    else:
+    elif grid.transform is not None:
         with np.errstate(invalid="ignore"):  # infinite where there is no place
-            x, y = ~(grid.transform or Affine.identity()) * (x, y)
+            x, y = ~grid.transform * (x, y)
+    elif len(y) and y.max() <= 0:  # as QGIS shows a raster without georeference: below zero
+        y = -y
     return _with_coordinates(geometries, np.column_stack([x, y]))
 
 
