@@ -10,12 +10,10 @@ from cssd_geo.errors import SceneError
 from cssd_geo.files.hdf5_links import UNREADABLE
 from cssd_geo.formats.cf_axes import SpectralVariable, along
 from cssd_geo.formats.stores import Store
+from cssd_geo.scenes.array_bands import GOOD_BANDS
 from cssd_geo.scenes.cube import nodata_of, scale_of
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import Window
-
-_OURS = "good_bands"
-"""A coordinate of the bands that every cube of ours has, and no other library's."""
 
 
 class SavedMask:
@@ -38,7 +36,7 @@ class SavedMask:
 def saved_cube(store: Store, cube: SpectralVariable) -> xr.DataArray | None:
     """Return a variable with its coordinates where it was saved from a `Scene.cube`; else None. Reads no pixel."""
     named = {name for name, _ in along(store, cube.group, cube.band, len(cube.bands))}
-    if not named >= {_OURS, "band"} or (cube.y, cube.x) != ("y", "x"):
+    if not named >= {GOOD_BANDS, "band"} or (cube.y, cube.x) != ("y", "x"):
         return None
     group, dimensions = store.groups[cube.group].variables.items(), set(cube.variable.dims)
     beside = {name: variable for name, variable in group if set(variable.dims) < dimensions}
