@@ -699,6 +699,78 @@ def test_an_output_folder_that_vanishes_at_the_end_is_an_error(scene: Path, tmp_
     assert not folder.exists()
 
 
+class Nfs:
+    """`os.unlink` and `os.close` as on NFS, where a file that is open is not removed but renamed, once."""
+
+    def __init__(self) -> None:
+        self._unlink, self._close = os.unlink, os.close
+        self._kept: set[str] = set()
+
+    def unlink(self, path: Any) -> None:
+        if not self._is_open(path):
+            self._unlink(path)
+        elif Path(path).name.startswith(".nfs"):
+            raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+        else:
+            self._kept.add(str(Path(path).rename(Path(path).with_name(f".nfs{len(self._kept)}"))))
+
+    def close(self, handle: int) -> None:
+        self._close(handle)
+        for path in [path for path in self._kept if not self._is_open(path)]:
+            self._kept.remove(path)
+            self._unlink(path)
+
+    @staticmethod
+    def _is_open(path: Any) -> bool:
+        return any(handle.exists() and handle.samefile(path) for handle in Path("/proc/self/fd").iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds open files in /proc")
+def test_on_nfs_a_run_ends_well_and_leaves_nothing(scene: Path, undisturbed: Pixels) -> None:
+    nfs = Nfs()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "unlink", nfs.unlink)
+        patch.setattr(os, "close", nfs.close)
+        stop_at(scene)
+        assert resumed_at(scene) == STOP_AT
+        require_end(scene.parent, undisturbed)
+        with pytest.raises(OutputError, match=r"map\.tif exists"):
+            run(scene)
+        run(scene, overwrite=True, restart=True)
+    require_end(scene.parent, undisturbed)
+
+
+@pytest.mark.parametrize("kept", ["journal", "class_map.raw", "lock"])
+def test_a_folder_that_cannot_be_removed_at_the_end_is_no_error(
+    scene: Path, undisturbed: Pixels, kept: str
+) -> None:
+    unlink = Path.unlink
+
+    def forbidden(self: Path, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as it is
+        if self.name == kept and self.exists():
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        unlink(self, missing_ok)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", forbidden)
+        run(scene)
+    assert hidden(scene.parent) == [".map.tif.unfinished"]
+    left = scene.parent / ".map.tif.unfinished"
+    (left / ".nfs00000001").touch()
+    if kept == "journal":
+        assert resumed_at(scene) == 6, "all is done, and its own"
+        with pytest.raises(OutputError, match=r"map\.tif exists"):
+            run(scene)
+    else:
+        with pytest.raises(OutputError, match=r"map\.tif exists"):
+            run(scene)
+    assert [path.name for path in left.iterdir()] == [".nfs00000001"]
+    run(scene, overwrite=True)
+    (left / ".nfs00000001").unlink()
+    left.rmdir()
+    require_end(scene.parent, undisturbed)
+
+
 def test_a_full_tmp_does_not_matter(
     scene: Path, tmp_path: Path, undisturbed: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:

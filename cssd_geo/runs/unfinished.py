@@ -30,6 +30,8 @@ from cssd_geo.tiles import Tile, TilePlan, Window
 _SYNC_SECONDS = 1.0
 """Results wait for the disk so long at most: all that a power cut costs, and little where tiles come quickly."""
 _JOURNAL = "journal"
+_STILL_OPEN = ".nfs"
+"""Begins the names of files that were removed on NFS while some program had them open; they go with it."""
 
 
 def folder_of(target: Path) -> Path:
@@ -70,7 +72,7 @@ class Unfinished:
         self._published: list[Any] = []
         self._keep = self._begun = False
         self._synced = time.monotonic()
-        self._stack = ExitStack()
+        self._stack, self._files = ExitStack(), ExitStack()
 
     @property
     def done(self) -> frozenset[int]:
@@ -85,7 +87,9 @@ class Unfinished:
                 raise OutputError(f"{self.folder} is a link, not a folder of an unfinished run: remove it")
             self.folder.mkdir(exist_ok=True)
             self._lock = Lock(self.folder / "lock", str(self.target))
-        self._stack.callback(self._lock.release)  # the last that goes
+        self._stack.callback(self._remove_folder)  # the last that goes: NFS keeps a lock's file while it is open
+        self._stack.callback(self._lock.release)
+        self._stack.enter_context(self._files)
         return self
 
     def __exit__(
@@ -97,8 +101,7 @@ class Unfinished:
             with suppress(CssdGeoError):
                 self.commit()
             if self._is_worthless():
-                with suppress(OSError):  # what cannot be removed is no news beside `error`
-                    self.remove()
+                self.remove()
             elif error is not None and self._begun:
                 error.add_note(f"{self.progress()}: the same command goes on from there.")
 
@@ -135,8 +138,8 @@ class Unfinished:
                 self.head, self.plan = head_of(key, plan, about or {}), plan
                 journal.create(self._journal_path, self.head)
             for layer in self._layers.values():
-                self._stack.enter_context(layer)
-            self._journal = self._stack.enter_context(journal.Journal(self._journal_path))
+                self._files.enter_context(layer)
+            self._journal = self._files.enter_context(journal.Journal(self._journal_path))
             for folder in (self.folder, self.target.parent):
                 sync(folder)
             if goes_on:
@@ -144,16 +147,15 @@ class Unfinished:
         self._keep, self._begun = key is not None, True
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it, the journal first: without it nothing is there.
+        """Remove all that is in the folder, the journal first: without it nothing is there. The folder goes last.
 
-        Raises:
-            OutputError: if that is not allowed.
+        What cannot be removed stays and is no error, as nothing hangs on it any more: the outputs are whole, or
+        nothing is worth keeping. The next run to the same target takes the folder for what it is.
         """
-        with self.failures("finalised"):
+        with suppress(OSError):
+            self._files.close()
             self._remove_results()
             (self.folder / "lock").unlink()
-        with suppress(OSError):  # another program may have come in
-            self.folder.rmdir()
 
     # ---- tiles
 
@@ -290,8 +292,12 @@ class Unfinished:
     def _remove_results(self) -> None:
         self._journal_path.unlink(missing_ok=True)
         for path in self.folder.iterdir():
-            if path.name != "lock":
+            if path.name != "lock" and not path.name.startswith(_STILL_OPEN):
                 path.unlink()
+
+    def _remove_folder(self) -> None:
+        with suppress(OSError):  # it is not empty, or another program has come in
+            self.folder.rmdir()
 
 
 def _identity(file: Path) -> list[int]:
