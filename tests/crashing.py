@@ -26,6 +26,7 @@ from cssd_geo.model import Model
 from cssd_geo.runs import unfinished
 
 OUTPUTS = ("map.tif", "probabilities.tif")
+SIDE = "map.tif.aux.xml"
 LASTING = ("fsync", "write", "replace", "unlink", "mkdir", "rmdir")
 """Functions of `os` by which the program makes a change that others see, or makes it last."""
 _KILLED = 77
@@ -88,7 +89,7 @@ def kill_at_random(folder: Path, kills: int, seed: int) -> None:
         if done < kills:
             for name in OUTPUTS:
                 (folder / name).rename(folder / f"{name}.{rounds}")
-            (folder / "map.tif.aux.xml").unlink()
+            (folder / SIDE).unlink()
     sys.stdout.write(f"{done} kills, {rounds} runs made it\n")
 
 
@@ -100,7 +101,7 @@ def is_at_its_end(folder: Path) -> bool:
 def kill_at_each_change(folder: Path, first: int) -> None:
     """Kill before the n-th lasting change, for each n; each time the next run must end well."""
     model = random_model(bands=5, seed=5)
-    old = {name: (folder / name).read_bytes() for name in OUTPUTS if (folder / name).exists()}
+    old = {name: (folder / name).read_bytes() for name in (*OUTPUTS, SIDE) if (folder / name).exists()}
     for moment in range(first, _MOST_MOMENTS):
         status = os.waitpid(fork(lambda: run_until(moment, folder, model, overwrite=bool(old))), 0)[1]  # noqa: B023
         finished = os.waitstatus_to_exitcode(status) == 0
@@ -114,9 +115,8 @@ def kill_at_each_change(folder: Path, first: int) -> None:
         if finished:
             sys.stdout.write(f"{moment - 1} moments\n")
             return
-        for name in OUTPUTS:
+        for name in (*OUTPUTS, SIDE):
             (folder / name).unlink()
-        (folder / "map.tif.aux.xml").unlink(missing_ok=True)
         for name, data in old.items():
             (folder / name).write_bytes(data)
 
@@ -141,7 +141,8 @@ def run_until(moment: int, folder: Path, model: Model, *, overwrite: bool) -> No
 
 
 def require_whole(folder: Path, old: dict[str, bytes]) -> None:
-    """Each output is as it was, or whole and new; where the map is new, so is all."""
+    """Each output is as it was, or whole and new; where the map is new, so is all, but for its legend: it has none
+    or its own."""
     new = []
     for name in OUTPUTS:
         path = folder / name
@@ -150,10 +151,13 @@ def require_whole(folder: Path, old: dict[str, bytes]) -> None:
                 require(np.array_equal(one.read(), other.read(), equal_nan=True), f"{name} differs")
             new.append(name)
     require("map.tif" not in new or len(new) == len(OUTPUTS), f"the map is new, but only {new} are")
+    own = (folder.parent / "undisturbed" / SIDE).read_bytes() if "map.tif" in new else old.get(SIDE)
+    require(not (folder / SIDE).exists() or (folder / SIDE).read_bytes() == own, "the legend is of another map")
 
 
 def require_nothing_else(folder: Path) -> None:
-    """A run that has ended well leaves nothing but its outputs."""
+    """A run that has ended well leaves its outputs, and nothing but these."""
+    require((folder / SIDE).exists(), "the map has no legend")
     hidden = [path.name for path in folder.iterdir() if path.name.startswith(".")]
     require(not hidden, f"left behind: {hidden}")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from crashing import OUTPUTS, write_scene
+from crashing import OUTPUTS, SIDE, write_scene
 
 SCRIPT = Path(__file__).with_name("crashing.py")
 
@@ -50,7 +50,7 @@ def test_killed_at_random_moments_it_goes_on(world: Path) -> None:
 @pytest.mark.parametrize(("overwrite", "first"), [(False, 1), (True, 20)])
 def test_killed_before_any_lasting_change_it_goes_on(world: Path, first: int, *, overwrite: bool) -> None:
     call("once", world / "undisturbed", 64)
-    for name in OUTPUTS if overwrite else ():
+    for name in (*OUTPUTS, SIDE) if overwrite else ():
         (world / "killed" / name).write_bytes(b"the old one")
     said = call("each", world / "killed", first)
     assert int(said.split()[0]) > 30, said

@@ -360,18 +360,70 @@ def test_failures_while_finalising_leave_nothing(
         assert "No space left on device" in str(caught.value)
 
 
-@pytest.mark.parametrize("failing", [".aux.xml", ".tif"])
-def test_failing_renames_leave_the_old_pair(target: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+def _stop_renames(
+    monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException, *, afterwards: bool = False
+) -> None:
+    """Let renames to a name fail or, as a signal does, stop the program once they are done."""
     rename = Path.replace
 
     def replace(self: Path, to: Path) -> Path:
-        if to.name.endswith(failing):
-            raise OSError(5, "Input/output error")
-        return rename(self, to)
+        if to.name == name and not afterwards:
+            raise error
+        renamed = rename(self, to)
+        if to.name == name:
+            raise error
+        return renamed
 
     monkeypatch.setattr(Path, "replace", replace)
+
+
+def test_a_failing_rename_leaves_the_old_pair(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _stop_renames(monkeypatch, "map.tif", OSError(5, "Input/output error"))
     with pytest.raises(OutputError, match="Input/output error"):
         _write(_class_map(target), _grid(40, 70), _ids(TABLE, 40, 70))
+
+
+def _old_and_new(tmp_path: Path) -> tuple[Path, bytes]:
+    """A map of other classes with all that may lie beside it, and the side file that is to replace its own."""
+    path, ids = tmp_path / "map.tif", _ids(TABLE, 40, 70)
+    (tmp_path / "new").mkdir()
+    _write(_class_map(tmp_path / "new" / "map.tif"), _grid(40, 70), ids)
+    _write(_class_map(path, ClassTable.from_names(["a", "b", "c"])), _grid(40, 70), np.ones_like(ids))
+    for suffix in (".ovr", ".msk"):
+        (tmp_path / f"map.tif{suffix}").write_bytes(b"old")
+    return path, (tmp_path / "new" / "map.tif.aux.xml").read_bytes()
+
+
+def test_a_map_that_a_signal_met_while_it_was_renamed_has_its_own_side_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, side = _old_and_new(tmp_path)
+    _stop_renames(monkeypatch, "map.tif", KeyboardInterrupt(), afterwards=True)
+    with pytest.raises(KeyboardInterrupt):
+        _write(_class_map(path), _grid(40, 70), _ids(TABLE, 40, 70))
+    assert _names(tmp_path) == {"new", "map.tif", "map.tif.aux.xml"}
+    assert (tmp_path / "map.tif.aux.xml").read_bytes() == side
+    assert read_classes(path) == TABLE
+
+
+def test_a_map_whose_side_file_cannot_be_renamed_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, _ = _old_and_new(tmp_path)
+    _stop_renames(monkeypatch, "map.tif.aux.xml", OSError(5, "Input/output error"))
+    with pytest.raises(OutputError, match="Input/output error"):
+        _write(_class_map(path), _grid(40, 70), _ids(TABLE, 40, 70))
+    assert _names(tmp_path) == {"new", "map.tif"}
+    assert read_classes(path) == TABLE
+
+
+def test_what_a_signal_met_before_the_map_was_renamed_is_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = _old_and_new(tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.glob("map.tif*")}
+    _stop_renames(monkeypatch, "map.tif", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        _write(_class_map(path), _grid(40, 70), _ids(TABLE, 40, 70))
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()} == before
 
 
 def test_pixels_that_the_disk_lost_are_noticed(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ single one it also writes down what it took from the headers of ENVI, ERDAS, HDF
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Callable
 from operator import methodcaller
@@ -15,6 +16,8 @@ from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.files.xml_files import XmlError, read_xml
 
 SUFFIX = ".aux.xml"
+BESIDE = (SUFFIX, ".msk", ".ovr")
+"""What GDAL appends to a raster's name where it looks for parts of it. They go when the raster is replaced."""
 MAX_BYTES = 32 * 2**20
 """A side file beyond this counts byte by byte, and is refused as a class table: 65535 classes with names of forty
 letters take 18 MB."""
@@ -27,6 +30,16 @@ _TAGS_OF_HEADERS = re.compile(r"wavelength_units|Band_\d+|NETCDF_DIM_.*|.*#.*")
 def is_side_file(path: Path) -> bool:
     """Whether a file is such a side file, by its name."""
     return path.name.endswith(SUFFIX)
+
+
+def beside(raster: Path) -> list[Path]:
+    """Where GDAL looks for parts of a raster."""
+    return [raster.with_name(raster.name + suffix) for suffix in BESIDE]
+
+
+def in_the_way(raster: Path) -> list[Path]:
+    """Files that a new raster would replace: the old one or, where there is none, what passes for parts of it."""
+    return [raster] if os.path.lexists(raster) else list(filter(os.path.lexists, beside(raster)))
 
 
 def side_fingerprint(path: Path, *, copied: bool) -> str | None:

@@ -2,14 +2,15 @@
 
     .map.tif.1f2e3d4c.partial.tif    tiled, filled in any order
       -> .map.tif.1f2e3d4c.whole.tif   GDAL's COG driver: overviews, compressed, in its final layout
-      -> map.tif, map.tif.aux.xml      renamed; only now does the target exist, or change
+      -> map.tif, map.tif.aux.xml      renamed, in this order; only now does the target exist, or change
 
 Pixels are written twice because the COG driver cannot be fed window by window, and a COG that is changed in
 place is none any more.
 """
 
+import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -25,6 +26,7 @@ from cssd_geo.classes import UNCLASSIFIED, ClassTable
 from cssd_geo.errors import InputError, OutputError
 from cssd_geo.files.outputs import free_space, sync
 from cssd_geo.files.rasters import to_rasterio, unplaced
+from cssd_geo.files.side_files import beside
 from cssd_geo.grid import Grid
 from cssd_geo.maps import pam
 from cssd_geo.maps.layer import Layer
@@ -156,13 +158,37 @@ class RasterWriter:
     def publish(self) -> None:
         """Give what `prepare` made its name.
 
-        Older `.ovr`, `.msk` and `.aux.xml` files of the target are removed: they describe what was there.
+        Older `.ovr`, `.msk` and `.aux.xml` files of the target are removed, as they describe what was there, and
+        first: whatever interrupts it, no raster has the side file of another one. At worst it lacks its own.
 
         Raises:
             OutputError: if it cannot be renamed; then the target is as it was.
         """
+        target, side = self._layer.path, pam.side_path(self._whole)
+        aside = {
+            path: path.with_name(f"{self._prefix}.old{path.name.removeprefix(target.name)}")
+            for path in filter(os.path.lexists, beside(target))
+        }
         with self._failures("finalised"):
-            _publish(self._whole, self._layer.path)
+            for path in (self._whole, side) if side.exists() else (self._whole,):
+                sync(path)
+            try:
+                for path, place in aside.items():
+                    path.replace(place)
+                self._whole.replace(target)
+            finally:
+                self._end_publishing(aside)
+            sync(target.parent)
+
+    def _end_publishing(self, aside: Mapping[Path, Path]) -> None:
+        """Give the side file its name or, where the raster has not got its own, put back what was set aside."""
+        side = pam.side_path(self._whole)
+        if self._whole.exists():
+            for path, place in aside.items():
+                if os.path.lexists(place):
+                    place.replace(path)
+        elif side.exists():
+            side.replace(pam.side_path(self._layer.path))
 
     def _open(self) -> None:
         layer = self._layer
@@ -256,26 +282,3 @@ def _colormap(classes: ClassTable) -> dict[int, tuple[int, int, int, int]]:
 def _checksum(block: NDArray[Any]) -> int:
     """Sum of the pixels' bits as integers: the same in whatever pieces an array is taken, NaN included."""
     return int(block.view(f"u{block.dtype.itemsize}").sum(dtype=np.uint64))
-
-
-def _publish(whole: Path, target: Path) -> None:
-    """Move the finished raster and its side file to their names; if that fails, all is as it was."""
-    side, target_side = pam.side_path(whole), pam.side_path(target)
-    for path in (whole, side) if side.exists() else (whole,):
-        sync(path)
-    before = target_side.read_bytes() if target_side.exists() else None
-    try:
-        if side.exists():
-            side.replace(target_side)
-        else:
-            target_side.unlink(missing_ok=True)
-        whole.replace(target)
-    except BaseException:
-        if before is not None:
-            target_side.write_bytes(before)
-        else:
-            target_side.unlink(missing_ok=True)
-        raise
-    for suffix in (".ovr", ".msk"):
-        target.with_name(target.name + suffix).unlink(missing_ok=True)
-    sync(target.parent)
