@@ -13,7 +13,9 @@ from cssd_geo.classification import Classification, classify
 from cssd_geo.errors import BatchError, CssdGeoError, InputError, OutputError, SceneError
 from cssd_geo.files.outputs import free_space
 from cssd_geo.files.rasters import open_raster
+from cssd_geo.files.side_files import BESIDE
 from cssd_geo.maps.layer import MODEL_TAG
+from cssd_geo.maps.pam import side_path
 from cssd_geo.messages import one_line
 from cssd_geo.model import Model
 from cssd_geo.options import BATCH_ON_ERROR, require_choice
@@ -154,11 +156,13 @@ def _require_no_scene_replaced(scenes: Sequence[ListedScene], folder: Path, opti
     place, given = os.path.realpath(folder), {os.path.realpath(scene.path) for scene in scenes}
     for scene in scenes:
         for layer in ("map", *options.layers):
-            if os.path.join(place, _file_name(scene, layer)) in given:  # noqa: PTH118 - quick, for long lists
-                raise InputError(
-                    f"{folder / _file_name(scene, layer)} is a scene of this batch and would be the {layer} of "
-                    f"{scene.path}: choose another --output-dir"
-                )
+            for suffix in ("", *BESIDE):
+                name = _file_name(scene, layer) + suffix
+                if os.path.join(place, name) in given:  # noqa: PTH118 - quick, for long lists
+                    raise InputError(
+                        f"{folder / name} is a scene of this batch and would {'go with' if suffix else 'be'} the "
+                        f"{layer} of {scene.path}: choose another --output-dir"
+                    )
 
 
 def _classify_one(
@@ -221,9 +225,10 @@ def _is_done(scene: ListedScene, expected: _Tags, paths: Mapping[str, Path], opt
         return False
     doubts = _doubts(there.values(), expected, options.precision)
     missing = [part for part in paths if part not in there]
-    if not doubts and not missing:
-        return True
     goes_on = folder_of(paths["class_map"]).exists()  # only that run knows which of them are its own
+    cut_short = goes_on and not side_path(paths["class_map"]).exists()
+    if not doubts and not missing and not cut_short:
+        return True
     if not (options.overwrite or goes_on):
         why = "; ".join(doubts) or f"{scene.name} has {_joined('a', there)} but {_joined('no', missing)}"
         raise OutputError(f"{why}: give --overwrite to make all of it again, or another --output-dir")

@@ -1,6 +1,5 @@
 """What a classification will take: known from the plan, and from two tiles that are tried."""
 
-import os
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 import torch
 
 from cssd_geo.engine.inference import TileClassifier
+from cssd_geo.files.side_files import in_the_way
 from cssd_geo.runs.job import Job
 from cssd_geo.runs.layers import DiskSpace, room_for
 from cssd_geo.runs.unfinished import folder_of, tiles_done
@@ -84,7 +84,7 @@ def forecast(job: Job) -> Forecast:
 def _existing(outputs: list[Path]) -> tuple[Path, ...]:
     """Outputs that are there, the class map first; none where an unfinished run knows which are its own."""
     goes_on = folder_of(outputs[0]).exists()
-    return () if goes_on else tuple(path for path in outputs if os.path.lexists(path))
+    return () if goes_on else tuple(path for output in outputs for path in in_the_way(output))
 
 
 def _try(classifier: TileClassifier, scene: Scene, plan: TilePlan, parts: Collection[str]) -> Trial:

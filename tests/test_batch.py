@@ -202,6 +202,26 @@ def test_an_unfinished_run_by_another_model_is_discarded_if_asked(flights: Path,
     assert "is done already: skipped" in again.output, again.output
 
 
+def test_a_map_that_a_kill_left_without_its_legend_gets_it(
+    flights: Path, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes, maps, rename = listed(flights)[:1], tmp_path / "maps", Path.replace
+
+    def killed(self: Path, to: Path) -> Path:
+        if to.name == "line0_map.tif.aux.xml":
+            raise KeyboardInterrupt
+        return rename(self, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(classify_batch(scenes, model, maps))
+    assert (maps / "line0_map.tif").exists()
+    for status in ("done", "skipped"):
+        assert [outcome.status for outcome in classify_batch(scenes, model, maps)] == [status]
+        assert (maps / "line0_map.tif.aux.xml").exists()
+
+
 def test_a_scene_that_fails_stops_the_batch_or_not(flights: Path, model: Model, tmp_path: Path) -> None:
     broken = flights / "day0" / "line1a.tif"
     broken.write_bytes(b"II*\0 no tiff")
@@ -248,7 +268,12 @@ def test_no_scene_of_the_batch_is_replaced(flights: Path, model: Model) -> None:
         InputError, match=r"line0_map\.tif is a scene of this batch and would be the map of .*line0\.tif"
     ):
         list(classify_batch(listed(scene.parent), model, scene.parent, options=BatchOptions(overwrite=True)))
-    assert other.read_bytes() == scene.read_bytes()
+    beside = other.rename(other.with_name("line0_map.tif.ovr"))
+    with pytest.raises(
+        InputError, match=r"line0_map\.tif\.ovr is a scene of this batch and would go with the map"
+    ):
+        list(classify_batch(find_scenes([scene, beside]), model, scene.parent))
+    assert beside.read_bytes() == scene.read_bytes()
     assert not list(scene.parent.glob("*.jsonl"))
 
 

@@ -248,6 +248,49 @@ def test_a_restart_that_is_refused_discards_nothing(scene: Path) -> None:
     assert resumed_at(scene) == STOP_AT
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["map.tif.ovr", "c.tif.msk"])
+def test_a_scene_or_mask_that_would_be_taken_for_a_part_of_an_output_is_kept(
+    scene: Path, name: str, *, overwrite: bool
+) -> None:
+    with rasterio.open(scene) as dataset:
+        ones = np.ones((1, dataset.height, dataset.width), np.uint8)
+    mask = write_raster(scene.with_name("mask.tif"), ones)
+    is_scene = name.endswith(".ovr")
+    read = (scene if is_scene else mask).rename(scene.with_name(name))
+    what = "the scene" if is_scene else "the valid mask"
+    opened: Any = open_scene(read) if is_scene else open_scene(scene, valid_mask=read)
+    says = rf"{re.escape(name)} is {what}, and would be taken for a part of .*(map|c)\.tif: choose another name"
+    with pytest.raises(OutputError, match=says):
+        classify(opened, MODEL, scene.with_name("map.tif"), confidence=scene.with_name("c.tif"),
+                 overwrite=overwrite)  # fmt: skip
+    assert read.exists()
+
+
+@pytest.mark.parametrize("suffix", [".ovr", ".msk", ".aux.xml"])
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_what_would_go_with_an_output_that_is_not_there_is_kept(
+    scene: Path, suffix: str, undisturbed: Pixels, *, meanwhile: bool
+) -> None:
+    stranger = scene.with_name(f"c.tif{suffix}")
+    if not meanwhile:
+        stranger.write_bytes(b"a stranger's")
+    come = after(2, lambda: stranger.write_bytes(b"a stranger's"))
+    with pytest.raises(OutputError, match=rf"c\.tif{suffix} exists, and .*c\.tif.*: move it away, .*--overwrite"):
+        run(scene, on_tile=come if meanwhile else lambda *_: pytest.fail("too late"))
+    assert stranger.read_bytes() == b"a stranger's"
+    assert hidden(scene.parent) == [".map.tif.unfinished"] * meanwhile
+    run(scene, overwrite=True)
+    assert not stranger.exists()
+    require_end(scene.parent, undisturbed)
+
+
+def test_a_folder_that_would_be_taken_for_a_part_of_an_output_is_refused(scene: Path) -> None:
+    scene.with_name("map.tif.ovr").mkdir()
+    with pytest.raises(OutputError, match=r"map\.tif\.ovr is a folder"):
+        run(scene, overwrite=True)
+
+
 def test_an_output_that_comes_to_be_meanwhile_is_not_replaced(scene: Path, undisturbed: Pixels) -> None:
     stranger = scene.parent / "c.tif"
     with pytest.raises(OutputError, match=r"c\.tif exists"):

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from cssd_geo.engine.devices import precision_name
 from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.engine.streaming import ThisMachine
+from cssd_geo.errors import OutputError
 from cssd_geo.files.outputs import GEOTIFF, check_target
+from cssd_geo.files.side_files import beside
 from cssd_geo.maps.layer import Layer
 from cssd_geo.model import Model
 from cssd_geo.runs.layers import Outputs, layers_of, raw_layers
@@ -56,6 +58,11 @@ class Job:
         """Raise an OutputError if a raster cannot be written where it should be, or may not be replaced."""
         for layer in self.layers.values():
             check_target(layer.path, overwrite=overwrite, suffixes=GEOTIFF)
+            for path in beside(layer.path):
+                if path.is_dir():
+                    raise OutputError(
+                        f"{path} is a folder, where GDAL looks for a part of {layer.path}: move it away"
+                    )
 
 
 def plan_job(

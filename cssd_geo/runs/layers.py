@@ -9,6 +9,7 @@ from pathlib import Path
 import cssd_geo
 from cssd_geo.errors import OutputError, SceneError
 from cssd_geo.files.fingerprints import fingerprint
+from cssd_geo.files.side_files import beside
 from cssd_geo.grid import Grid
 from cssd_geo.maps.layer import (
     LABELS_TAG,
@@ -52,7 +53,8 @@ def layers_of(outputs: Outputs, scene: Scene, files: SceneFiles, model: Model, p
     """Return the layer of each part that is wanted, the class map first.
 
     Raises:
-        OutputError: if two of them, or one and a file of the scene or of its mask, are the same.
+        OutputError: if two of them, or one and a file of the scene or of its mask, are the same, or such a file
+            would pass for a part of one.
         SceneError: if the scene is gone.
     """
     tags = _provenance_tags(scene, model) | {PRECISION_TAG: precision}
@@ -108,6 +110,11 @@ def _require_different(outputs: Mapping[str, Path], read: SceneFiles) -> None:
         other = files.setdefault(os.path.realpath(path), name)
         if other != name:
             raise OutputError(f"{path} would be {other} and {name}: each needs a file of its own")
+        for file in beside(path):
+            if (what := files.get(os.path.realpath(file))) is not None:
+                raise OutputError(
+                    f"{file} is {what}, and would be taken for a part of {path}: choose another name for {name}"
+                )
 
 
 def _provenance_tags(scene: Scene, model: Model) -> dict[str, str]:

@@ -28,6 +28,7 @@ from cssd_geo.classes import UNCLASSIFIED, UNCLASSIFIED_NAME
 from cssd_geo.engine.inference import TileResult
 from cssd_geo.errors import InputError, OutputError
 from cssd_geo.files.outputs import GEOTIFF, check_target
+from cssd_geo.files.side_files import in_the_way
 from cssd_geo.maps.layer import Layer
 from cssd_geo.maps.raster_writer import RasterWriter
 from cssd_geo.options import ON_ERROR
@@ -237,10 +238,15 @@ class Run:
 
     def _require_free_targets(self) -> None:
         """Refuse to replace what is there and not ours. Again at the end: a run takes long."""
-        if not self._options.overwrite:
-            for layer in self._layers.values():
-                if os.path.lexists(layer.path) and not self._unfinished.owns(layer.path):
-                    check_target(layer.path, overwrite=False, suffixes=GEOTIFF)
+        for layer in () if self._options.overwrite else self._layers.values():
+            for path in in_the_way(layer.path):
+                if path != layer.path:
+                    raise OutputError(
+                        f"{path} exists, and would be taken for a part of {layer.path}: move it away, choose "
+                        "another name, or have it removed with --overwrite"
+                    )
+                if not self._unfinished.owns(path):
+                    check_target(path, overwrite=False, suffixes=GEOTIFF)
 
     def _require_room(self) -> None:
         room = room_for(self._raw)

@@ -39,7 +39,7 @@ def _files_of(raster: Path | None) -> tuple[Path, ...]:
     waiting = [] if raster is None else [raster]
     while waiting:
         path = waiting.pop(0)
-        if path in found or path.suffix in _OVERVIEWS or not path.exists():
+        if path in found or (path.suffix in _OVERVIEWS and path != raster) or not path.exists():
             continue
         found[path] = None
         if path.is_dir():
