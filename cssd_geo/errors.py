@@ -23,6 +23,10 @@ class SceneError(CssdGeoError, OSError):
     exit_code = 3
 
 
+class SceneOutOfReachError(SceneError):
+    """A scene whose files cannot be reached any more, for a while or for good, while it is read."""
+
+
 class LabelError(CssdGeoError, ValueError):
     """Labels that cannot be read or do not suffice."""
 

@@ -563,21 +563,61 @@ def test_how_to_treat_errors_must_be_known(scene: Path) -> None:
         run(scene, on_error="ignore")
 
 
-@pytest.mark.parametrize("how", ["written", "replaced", "gone"])
+@pytest.mark.parametrize("how", ["written", "replaced"])
 def test_a_scene_that_changes_while_it_is_read_is_an_error(scene: Path, how: str) -> None:
     def change() -> None:
         if how == "written":
             repainted(scene)
-        elif how == "replaced":
+        else:
             shutil.copy(scene, scene.with_name("new.tif"))
             scene.with_name("new.tif").replace(scene)
-        else:
-            scene.unlink()
 
     with pytest.raises(SceneError, match=r"scene\.tif has changed while it was read .*has been discarded"):
         run(scene, on_tile=after(4, change))
     assert not {"map.tif", "c.tif"} & {path.name for path in scene.parent.iterdir()}
     assert hidden(scene.parent) == []
+
+
+@pytest.mark.parametrize("how", ["file", "folder", "stale"])
+def test_a_scene_that_is_out_of_reach_for_a_while_costs_no_finished_tile(
+    scene: Path, tmp_path: Path, undisturbed: Pixels, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    scene = scene.rename(tmp_path / "in" / "scene.tif")
+    scene.with_name("scene.tif.aux.xml").write_text("<PAMDataset><Metadata/></PAMDataset>")
+    away, stat = tmp_path / "away", Path.stat
+
+    def stale(self: Path, **options: Any) -> os.stat_result:
+        if self == scene:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return stat(self, **options)
+
+    def go(patch: pytest.MonkeyPatch) -> None:
+        match how:
+            case "file":
+                scene.rename(away)
+            case "folder":
+                scene.parent.rename(away)
+            case "stale":
+                patch.setattr(Path, "stat", stale)
+
+    says = r"scene\.tif cannot be reached any more \(scene\.tif\): bring it back, and give the same command again"
+    with monkeypatch.context() as patch, pytest.raises(SceneError, match=says) as caught:
+        run(scene, tmp_path, on_tile=after(STOP_AT, lambda: go(patch)))
+    assert caught.value.__notes__ == ["3 of 6 tiles are done: the same command goes on from there."]
+    if away.exists():
+        away.rename(scene if how == "file" else scene.parent)
+    assert resumed_at(scene, folder=tmp_path) == STOP_AT
+    require_end(tmp_path, undisturbed)
+
+
+def test_another_scene_that_comes_back_is_not_gone_on_with(scene: Path, tmp_path: Path) -> None:
+    with pytest.raises(SceneError, match="cannot be reached any more"):
+        run(scene, on_tile=after(STOP_AT, lambda: scene.rename(tmp_path / "away.tif")))
+    (tmp_path / "away.tif").rename(scene)
+    repainted(scene)
+    with pytest.raises(OutputError, match=r"the content of scene\.tif has changed"):
+        run(scene)
 
 
 def test_a_mask_that_changes_while_it_is_read_is_an_error(scene: Path) -> None:

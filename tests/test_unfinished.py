@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cssd_geo.errors import OutputError, SceneError
+from cssd_geo.errors import OutputError, SceneError, SceneOutOfReachError
 from cssd_geo.runs import journal, unfinished
 from cssd_geo.runs.raw_layers import RawLayer
 from cssd_geo.runs.unfinished import Unfinished, folder_of
@@ -194,6 +194,23 @@ def test_nothing_is_recorded_once_the_guard_objects_and_nothing_is_kept(tmp_path
             run.put(tile, part_of(results(), tile.core))
             run.commit()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_recorded_is_kept_where_the_guard_cannot_tell(tmp_path: Path) -> None:
+    def guard() -> None:
+        if len(calls) > 1:
+            raise SceneOutOfReachError("away")
+        calls.append(None)
+
+    calls: list[None] = []
+    with pytest.raises(SceneOutOfReachError), make(tmp_path, guard) as run:  # noqa: PT012 - likewise
+        run.begin(KEY, PLAN)
+        for tile in PLAN:
+            run.put(tile, part_of(results(), tile.core))
+            run.commit()
+    with make(tmp_path) as run:
+        run.begin(KEY, PLAN)
+        assert run.done == {0, 1}
 
 
 def test_what_could_not_be_read_is_remembered(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
-from cssd_geo.errors import SceneError
+from cssd_geo.errors import SceneError, SceneOutOfReachError
 from cssd_geo.files.fingerprints import files_in, fingerprint, looked_into
 from cssd_geo.files.side_files import is_side_file, side_fingerprint
+from cssd_geo.messages import listed
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.scene_files import SceneFiles
 from cssd_geo.scenes.validity import Mask
@@ -82,24 +83,37 @@ class SceneWatch:
         """Compare with what the files were; of folders with many files with some, unless `all_files`.
 
         Raises:
-            SceneError: if one has changed, or is gone.
+            SceneError: if one has changed.
+            SceneOutOfReachError: if one is gone, or cannot be looked at.
         """
-        looked_at = self._states if all_files else self._often
-        changed = [file.name for file in looked_at if self._has_changed(file)]
+        found = {file: self._has_changed(file) for file in (self._states if all_files else self._often)}
+        changed = [file.name for file, has_changed in found.items() if has_changed]
         if changed:
             raise SceneError(
                 f"{self._name} has changed while it was read ({', '.join(changed)}): what was done is of neither "
                 "version and has been discarded; classify it again once nothing writes to it"
             )
+        lost = [file.name for file, has_changed in found.items() if has_changed is None]
+        if lost:
+            raise SceneOutOfReachError(
+                f"{self._name} cannot be reached any more ({listed(lost)}): bring it back, and give the same "
+                "command again"
+            )
 
-    def _has_changed(self, file: Path) -> bool:
+    def _has_changed(self, file: Path) -> bool | None:
+        """None where that cannot be told: a file that is gone looks like one whose folder is away for a moment."""
         now = _state(file)
         if now == self._states[file]:
             return False
-        if file not in self._said or _content(file, self._name, copied=True) != self._said[file]:
-            return True
-        self._states[file] = now
-        return False
+        if file in self._said:
+            try:
+                said = _content(file, self._name, copied=True)
+            except SceneError:
+                return None
+            if said == self._said[file]:
+                self._states[file] = now
+                return False
+        return None if now is None else True
 
 
 def _state(file: Path) -> tuple[int, int] | None:

@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cssd_geo.errors import CssdGeoError, OutputError, SceneError
+from cssd_geo.errors import CssdGeoError, OutputError, SceneError, SceneOutOfReachError
 from cssd_geo.files.outputs import free_space, sync
 from cssd_geo.runs import journal
 from cssd_geo.runs.locks import Lock
@@ -60,7 +60,8 @@ class Unfinished:
         Args:
             target: the file that the run is for.
             layers: by name; their files lie in `folder_of(target)`.
-            guard: called before tiles are recorded; a SceneError says that no tile can be trusted any more.
+            guard: called before tiles are recorded; a SceneError says that no tile can be trusted any more, a
+                SceneOutOfReachError that none can that is not recorded yet.
         """
         self.target, self.folder, self._layers, self._guard = target, folder_of(target), layers, guard
         self.head: journal.Entry = {}
@@ -285,6 +286,9 @@ class Unfinished:
             )
         try:
             (guard or self._guard)()
+        except SceneOutOfReachError:
+            self._pending.clear()
+            raise
         except SceneError:
             self._keep = False
             raise
