@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cssd_geo.classification import Classification, classify
 from cssd_geo.errors import BatchError, CssdGeoError, InputError, OutputError, SceneError
@@ -16,7 +16,7 @@ from cssd_geo.files.rasters import open_raster
 from cssd_geo.files.side_files import BESIDE
 from cssd_geo.maps.layer import MODEL_TAG
 from cssd_geo.maps.pam import side_path
-from cssd_geo.messages import one_line
+from cssd_geo.messages import one_line, printable
 from cssd_geo.model import Model
 from cssd_geo.options import BATCH_ON_ERROR, require_choice
 from cssd_geo.products import open_scene
@@ -281,12 +281,20 @@ def _make(folder: Path) -> None:
 
 
 def _record(outcome: Outcome, manifest: Path) -> None:
-    """Append a line, on the disk before anything else happens."""
-    line = json.dumps(asdict(outcome), ensure_ascii=False, allow_nan=False) + "\n"
+    """Append a line, on the disk before anything else happens; also where the one before it was torn."""
+    line = printable(json.dumps(asdict(outcome), ensure_ascii=False, allow_nan=False)).encode()
     try:
-        with manifest.open("a", encoding="utf-8") as file:
-            file.write(line)
+        with manifest.open("a+b") as file:
+            file.write((b"\n" if _is_torn(file) else b"") + line + b"\n")
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
         raise OutputError(f"{manifest} cannot be written: {error} ({free_space(manifest.parent)})") from error
+
+
+def _is_torn(file: BinaryIO) -> bool:
+    """Whether a file holds something that does not end in a line break."""
+    if not file.seek(0, os.SEEK_END):
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) != b"\n"

@@ -23,6 +23,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def printable(text: str) -> str:
+    r"""A text with names of files in it, that may not be UTF-8: with \udcff for a byte that is none."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def has_control_characters(name: str) -> bool:
     """Whether a name holds what a terminal, on which names end up, may take for a command."""
     return re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", name) is not None

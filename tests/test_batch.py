@@ -237,6 +237,36 @@ def test_a_scene_that_fails_stops_the_batch_or_not(flights: Path, model: Model, 
     assert not (tmp_path / "on" / "line1a_map.tif").exists()
 
 
+def test_a_line_that_was_torn_spoils_no_other(flights: Path, model: Model, tmp_path: Path) -> None:
+    list(classify_batch(listed(flights)[:1], model, tmp_path))
+    path = tmp_path / "manifest.jsonl"
+    path.write_bytes(path.read_bytes()[:-40])  # as a full disk or a power cut leaves it
+    torn = path.read_text()
+    list(classify_batch(listed(flights), model, tmp_path))
+    first, *others = path.read_text().splitlines()
+    assert first == torn
+    assert [json.loads(line)["status"] for line in others] == ["skipped", "done", "done"]
+
+
+def test_odd_names_stop_no_batch(flights: Path, model: Model, tmp_path: Path) -> None:
+    model.save(tmp_path / "m.safetensors")
+    scene = flights / "day0" / "line0.tif"
+    (flights / "day0" / "odd\udcff.tif").write_bytes(scene.read_bytes())
+    (flights / "day0" / "loop.tif").symlink_to("loop.tif")
+    words = ("-o", tmp_path / "maps", "-m", tmp_path / "m.safetensors", "--on-error", "continue")
+    done = call("batch", flights / "day0" / "*.tif", *words)
+    assert done.exit_code == BatchError.exit_code, done.output
+    assert "2 of 4 scenes failed" in done.output
+    lines = {Path(line["scene"]).name: line for line in manifest(tmp_path / "maps")}
+    assert {name: line["status"] for name, line in lines.items()} == {
+        "line0.tif": "done", "line2.tif": "done", "loop.tif": "failed", "odd\udcff.tif": "failed",
+    }  # fmt: skip
+    assert lines["odd\udcff.tif"]["error"].endswith(
+        r"odd\udcff.tif has a name, or a folder, that is not UTF-8: rename that"
+    )
+    assert "loop.tif does not exist" in lines["loop.tif"]["error"]
+
+
 def test_what_was_assumed_of_a_scene_is_told(flights: Path, model: Model, tmp_path: Path) -> None:
     replace(model, mean=model.mean / 1e4, std=model.std / 1e4).save(tmp_path / "m.safetensors")
     scene = flights / "day0" / "line0.tif"

@@ -8,6 +8,7 @@ import click
 from cssd_geo.cli import options
 from cssd_geo.cli.clients import client_of
 from cssd_geo.cli.progress import PixelProgress
+from cssd_geo.messages import printable
 from cssd_geo.options import BATCH_ON_ERROR
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def command(
             on_tile=progress,
         )
         for outcome in outcomes:
-            click.echo(_line(outcome))
+            click.echo(printable(_line(outcome)))
             for note in outcome.notes:
                 click.echo(f"Note on {outcome.scene}: {note}", err=True)
             progress.restart()

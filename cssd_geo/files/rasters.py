@@ -26,7 +26,7 @@ from cssd_geo.files.links import (
     require_own_pixels,
 )
 from cssd_geo.files.locations import is_address, named_file
-from cssd_geo.messages import one_line
+from cssd_geo.messages import one_line, printable
 from cssd_geo.tiles import Window
 
 _PATIENCE = {
@@ -79,15 +79,19 @@ def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
         if ":" not in str(path) and not is_address(path) and not Path(path).exists():
             raise SceneError(f"{path} does not exist: check the path") from None
         raise SceneError(f"{path} is not a raster that GDAL can read: {cause(error)}{hint(Path(path))}") from None
-    except UnicodeDecodeError as error:
-        raise SceneError(
-            f"{path}: its header holds text that is not UTF-8, {error.object!r}: correct it"
-        ) from error
+    except (UnicodeEncodeError, UnicodeDecodeError) as error:
+        raise SceneError(_not_utf_8(path, error)) from error
     if local and not follow_links:
         require_own_pixels(dataset)
     if dataset.count == 0:
         raise SceneError(f"{path} holds no band itself: open one of its subdatasets: {dataset.subdatasets}")
     return dataset
+
+
+def _not_utf_8(path: str | Path, error: UnicodeEncodeError | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return f"{printable(str(path))} has a name, or a folder, that is not UTF-8: rename that"
+    return f"{path}: its header holds text that is not UTF-8, {error.object!r}: correct it"
 
 
 def _open_file(path: Path) -> Any:
@@ -102,7 +106,7 @@ def _require_raster(path: str, _changed: int) -> None:
         with unplaced(), rasterio.Env(**patience()), _open_file(Path(path)) as dataset:
             require_own_pixels(dataset)
             plain = not is_description(dataset)
-    except (RasterioError, UnicodeDecodeError):
+    except (RasterioError, UnicodeError):
         plain = False
     if not plain:
         raise SceneError(

@@ -34,7 +34,7 @@ def is_side_file(path: Path) -> bool:
 
 def beside(raster: Path) -> list[Path]:
     """Where GDAL looks for parts of a raster."""
-    return [raster.with_name(raster.name + suffix) for suffix in BESIDE]
+    return [Path(f"{raster}{suffix}") for suffix in BESIDE]
 
 
 def in_the_way(raster: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Which scenes a batch has: paths, patterns, text lists, STAC items; each once, in an order that jobs share."""
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ def find_scenes(
 def _place(path: str) -> str:
     """The same for all names of a file."""
     local = local_path(path)
-    return path if local is None else str(local.resolve())
+    return path if local is None else os.path.realpath(local)
 
 
 def _paths(given: Iterable[str], note: Callable[[str], None]) -> Iterator[str]:
