@@ -187,7 +187,6 @@ def given_a_scale(scene: Path) -> None:
         (given_a_mask_file, {}, r"the content of scene\.tif\.msk is new"),
         (given_a_scale, {}, r"the content of scene\.tif\.aux\.xml is new; the scene's bands, .* have changed"),
         (None, {"model": random_model(bands=5, seed=6)}, r"the model has changed"),
-        (None, {"precision": "bfloat16"}, r"the precision was float32 and is bfloat16 now"),
         (None, {"tile_size": 16}, r"the size of tiles was 32 and is 16 now"),
         (None, {"tile_size": None}, r"the size of tiles was 32 and is automatic now"),
         (None, {"on_error": "skip"}, r"--on-error was stop and is skip now"),
@@ -206,6 +205,20 @@ def test_a_change_is_refused_and_named(
     done = run(scene, restart=True, **options)
     assert sum(done.pixels.values()) == 61 * 83
     assert hidden(scene.parent) == []
+
+
+@pytest.mark.parametrize("given", ["auto", "bfloat16"])
+def test_where_another_precision_is_chosen_the_option_that_goes_on_is_named(
+    scene: Path, undisturbed: Pixels, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setattr("cssd_geo.engine.devices.cpu_flags", set[str])
+    stop_at(scene, precision="auto")
+    monkeypatch.setattr("cssd_geo.engine.devices.cpu_flags", lambda: {"amx_bf16"})  # another node of a cluster
+    says = r"the precision was float32 and is bfloat16 now\. Give --precision float32 to go on, or .* --restart"
+    with pytest.raises(OutputError, match=says):
+        run(scene, precision=given)
+    assert resumed_at(scene, precision="float32") == STOP_AT
+    require_end(scene.parent, undisturbed)
 
 
 def test_what_does_not_change_a_pixel_is_no_change(scene: Path, undisturbed: Pixels) -> None:

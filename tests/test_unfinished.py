@@ -181,6 +181,21 @@ def test_another_run_is_refused_and_stays(tmp_path: Path) -> None:
         assert run.done == set()
 
 
+def test_where_another_device_was_found_the_options_that_go_on_are_named(tmp_path: Path) -> None:
+    def begin(**now: str) -> None:
+        with make(tmp_path) as run:
+            run.begin(
+                KEY | {"the device": "cpu"} | {name.replace("_", " "): value for name, value in now.items()}, PLAN
+            )
+            run.put(PLAN[0], part_of(results(), PLAN[0].core))
+
+    begin()
+    with pytest.raises(OutputError, match=r"is cuda now\. Give --precision float32 --device cpu to go on, or"):
+        begin(the_precision="bfloat16", the_device="cuda")
+    with pytest.raises(OutputError, match=r"Give the command that it was begun with to go on, or"):
+        begin(the_model="1" * 64, the_device="cuda")
+
+
 def test_nothing_is_recorded_once_the_guard_objects_and_nothing_is_kept(tmp_path: Path) -> None:
     def guard() -> None:
         if len(calls) > 1:

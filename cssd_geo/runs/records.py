@@ -12,6 +12,9 @@ from cssd_geo.tiles import TilePlan, Window
 _DIGEST = 64
 """Letters of a SHA-256, which nobody wants to read."""
 
+_CHOSEN = {"the precision": "--precision", "the device": "--device"}
+"""What `auto` chooses by the hardware, and the options that choose it."""
+
 Key = Mapping[str, str]
 """What a run's pixels depend on, by names for the analyst: values, or SHA-256 where these are long."""
 
@@ -76,7 +79,7 @@ def require_same(head: Entry | None, key: Key, path: Path, target: Path, tiles: 
     if changes := _changes(before, key):
         raise OutputError(
             f"an unfinished run to {target} was of something else ({tiles} tiles are done): "
-            f"{'; '.join(changes)}. Give the command that it was begun with to go on, {afresh}"
+            f"{'; '.join(changes)}. Give {_way_on(before, key)} to go on, {afresh}"
         )
     return head
 
@@ -110,11 +113,20 @@ def _is_window(numbers: Any) -> bool:
 
 def _changes(before: Mapping[str, Any], now: Key) -> list[str]:
     """Say what is not the same, one phrase each."""
-    return [
-        _change(name, before.get(name), now.get(name))
-        for name in [*now, *(name for name in before if name not in now)]
-        if before.get(name) != now.get(name)
-    ]
+    return [_change(name, before.get(name), now.get(name)) for name in _changed(before, now)]
+
+
+def _changed(before: Mapping[str, Any], now: Key) -> list[str]:
+    names = [*now, *(name for name in before if name not in now)]
+    return [name for name in names if before.get(name) != now.get(name)]
+
+
+def _way_on(before: Mapping[str, Any], now: Key) -> str:
+    """Name the options that go on where nothing else has changed: `auto` may choose otherwise on each machine."""
+    changed = _changed(before, now)
+    if all(name in _CHOSEN and name in before for name in changed):
+        return " ".join(f"{_CHOSEN[name]} {before[name]}" for name in changed)
+    return "the command that it was begun with"
 
 
 def _change(name: str, before: Any, now: str | None) -> str:
