@@ -284,6 +284,19 @@ def test_opening_the_map_leaves_the_side_file_alone(tmp_path: Path) -> None:
     assert _names(tmp_path) == {"map.tif", "map.tif.aux.xml"}
 
 
+@pytest.mark.parametrize("name", ["s3:", "http:", "zip+file:", "netcdf:x", "GTIFF_DIR:1", "a!b.zip"])
+def test_a_relative_path_is_a_path_whatever_gdal_knows_by_its_name(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, ids = Path(name, "map.tif"), _ids(TABLE, 40, 70)
+    path.parent.mkdir()
+    _write(_class_map(path), _grid(40, 70), ids)
+    assert _names(path.parent) == {"map.tif", "map.tif.aux.xml"}
+    with rasterio.open(path.absolute()) as dataset:
+        np.testing.assert_array_equal(dataset.read(1), ids)
+
+
 def test_blocks_may_come_from_another_thread(tmp_path: Path) -> None:
     path, ids = tmp_path / "map.tif", _ids(TABLE, 300, 200)
     with RasterWriter(_class_map(path), _grid(300, 200)) as writer:

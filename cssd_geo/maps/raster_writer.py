@@ -73,8 +73,9 @@ class RasterWriter:
         self._layer, self._grid = layer, grid
         # hidden, and beside the target, since only within one disk is a rename atomic
         self._prefix = f".{layer.path.name}.{token or secrets.token_hex(4)}"
-        self._partial = layer.path.with_name(f"{self._prefix}.partial.tif")
-        self._whole = layer.path.with_name(f"{self._prefix}.whole.tif")
+        self._target = layer.path.absolute()  # GDAL takes some relative paths for addresses, such as s3:/map.tif
+        self._partial = self._target.with_name(f"{self._prefix}.partial.tif")
+        self._whole = self._target.with_name(f"{self._prefix}.whole.tif")
         self._dataset: Any = None
         self._lock = Lock()
         self._pixels = 0
@@ -164,7 +165,7 @@ class RasterWriter:
         Raises:
             OutputError: if it cannot be renamed; then the target is as it was.
         """
-        target, side = self._layer.path, pam.side_path(self._whole)
+        target, side = self._target, pam.side_path(self._whole)
         aside = {
             path: path.with_name(f"{self._prefix}.old{path.name.removeprefix(target.name)}")
             for path in filter(os.path.lexists, beside(target))
@@ -188,7 +189,7 @@ class RasterWriter:
                 if os.path.lexists(place):
                     place.replace(path)
         elif side.exists():
-            side.replace(pam.side_path(self._layer.path))
+            side.replace(pam.side_path(self._target))
 
     def _open(self) -> None:
         layer = self._layer
