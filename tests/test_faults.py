@@ -298,6 +298,14 @@ def test_what_would_go_with_an_output_that_is_not_there_is_kept(
     require_end(scene.parent, undisturbed)
 
 
+def test_an_output_whose_name_is_not_utf_8_is_refused_before_any_tile(scene: Path) -> None:
+    with pytest.raises(
+        OutputError, match=r"odd\\udcff\.tif has a name, or a folder, that is not UTF-8: choose another"
+    ):
+        run(scene, confidence=scene.with_name("odd\udcff.tif"), on_tile=lambda *_: pytest.fail("too late"))
+    assert hidden(scene.parent) == []
+
+
 def test_a_folder_that_would_be_taken_for_a_part_of_an_output_is_refused(scene: Path) -> None:
     scene.with_name("map.tif.ovr").mkdir()
     with pytest.raises(OutputError, match=r"map\.tif\.ovr is a folder"):

@@ -11,6 +11,7 @@ from cssd_geo.errors import OutputError
 from cssd_geo.files.outputs import GEOTIFF, check_target
 from cssd_geo.files.side_files import beside
 from cssd_geo.maps.layer import Layer
+from cssd_geo.messages import printable
 from cssd_geo.model import Model
 from cssd_geo.runs.layers import Outputs, layers_of, raw_layers
 from cssd_geo.runs.raw_layers import RawLayer
@@ -58,6 +59,8 @@ class Job:
         """Raise an OutputError if a raster cannot be written where it should be, or may not be replaced."""
         for layer in self.layers.values():
             check_target(layer.path, overwrite=overwrite, suffixes=GEOTIFF)
+            if (shown := printable(whole := str(layer.path.absolute()))) != whole:
+                raise OutputError(f"{shown} has a name, or a folder, that is not UTF-8: choose another")
             for path in beside(layer.path):
                 if path.is_dir():
                     raise OutputError(
