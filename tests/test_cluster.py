@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from distributed.comm import CommClosedError
 from numpy.typing import NDArray
 from scenes import random_model, write_raster
 
+import cssd_geo
 from cssd_geo.classification import classify
 from cssd_geo.cli.clients import client_of
 from cssd_geo.engine import cluster, cluster_worker
@@ -66,6 +68,15 @@ def scene(tmp_path: Path) -> Scene:
 @pytest.fixture
 def plan(model: Model, scene: Scene) -> TilePlan:
     return TileClassifier(model, scene, CPU).plan(scene, tile_size=12)
+
+
+@contextmanager
+def version_of(client: Client, worker: str, version: str) -> Iterator[None]:
+    client.run(setattr, cssd_geo, "__version__", version, workers=[worker])
+    try:
+        yield
+    finally:
+        client.run(setattr, cssd_geo, "__version__", cssd_geo.__version__, workers=[worker])
 
 
 def here(model: Model, scene: Scene, plan: TilePlan) -> NDArray[np.uint8]:
@@ -180,6 +191,22 @@ def test_a_worker_that_joins_late_and_sees_the_scene_takes_part(
 ) -> None:
     workers = replace(cluster_of(client, scene, "cpu", "float32"), seen_by=frozenset())
     assert len(list(workers.results(TileClassifier(model, scene, CPU), scene, plan))) == len(plan)
+
+
+def test_workers_with_another_version_are_named_at_the_start(client: Client, scene: Scene) -> None:
+    other = min(client.run(os.getpid))
+    told = rf"1 of 2 workers do not have cssd-geo {cssd_geo.__version__}, .* \({other} has 0\.0\.9\): install"
+    with version_of(client, other, "0.0.9"), pytest.raises(ClusterError, match=told):
+        cluster_of(client, scene, "cpu", "float32")
+
+
+def test_a_worker_with_another_version_that_joins_late_computes_nothing(
+    client: Client, model: Model, scene: Scene, plan: TilePlan
+) -> None:
+    workers, late = cluster_of(client, scene, "cpu", "float32"), min(client.run(os.getpid))
+    told = rf"worker {late} joined later and has cssd-geo 0\.0\.9 instead of {cssd_geo.__version__}: install"
+    with version_of(client, late, "0.0.9"), pytest.raises(ClusterError, match=told):
+        list(workers.results(TileClassifier(model, scene, CPU), scene, plan))
 
 
 def cluster_without_workers(client: Client, scene: Scene) -> Cluster:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from distributed import Client, KilledWorker, LocalCluster, as_completed
 
+import cssd_geo
 from cssd_geo.engine.busy import Busy
 from cssd_geo.engine.cluster_worker import (
     MOUNT_IT,
@@ -85,8 +86,8 @@ class Cluster:
 
         Raises:
             SceneError: if a worker cannot read the scene.
-            ClusterError: if tiles kill their workers, a worker that joined late does not see the scene, or the
-                cluster or its last worker is gone.
+            ClusterError: if tiles kill their workers, a worker that joined late does not see the scene or has
+                another version, or the cluster or its last worker is gone.
         """
         client, todo = self.client, (tile for tile in plan if tile.index not in skip)
         with _answering():
@@ -117,6 +118,7 @@ class Cluster:
         return Worker(
             classifier,
             scene,
+            version=cssd_geo.__version__,
             device=self.device,
             contents=self.contents,
             seen_by=self.seen_by,
@@ -193,7 +195,8 @@ def cluster_of(client: Client, scene: Scene, device: str, precision: str) -> Clu
         precision: auto, float32 or bfloat16; auto takes bfloat16 where every worker has it.
 
     Raises:
-        ClusterError: if there is no worker, or some do not see the same scene or compute on different devices.
+        ClusterError: if there is no worker, or some have another version of this package, do not see the same
+            scene or compute on different devices.
     """
     if not isinstance(client, Client):
         raise InputError(f"a client is a dask.distributed.Client, not {client!r}: connect one to the scheduler")
@@ -205,6 +208,7 @@ def cluster_of(client: Client, scene: Scene, device: str, precision: str) -> Clu
         raise ClusterError(
             f"the cluster has had no worker for {_WAIT} seconds: start some, then try again"
         ) from error
+    _check_versions(client)
     files = SceneFiles.of(scene)
     contents = contents_of([str(file.absolute()) for file in (*files.scene, *files.mask)])
     with _answering():
@@ -227,6 +231,19 @@ def cluster_of(client: Client, scene: Scene, device: str, precision: str) -> Clu
         seen_by=frozenset(answers),
         cache_bytes=scene.source.cache_bytes,
     )
+
+
+def _check_versions(client: Client) -> None:
+    """Raise a ClusterError where a worker has another version: its tiles may differ from those of the others."""
+    here = cssd_geo.__version__
+    with _answering():
+        versions: dict[str, str] = client.run(getattr, cssd_geo, "__version__")
+    others = [f"{worker} has {version}" for worker, version in versions.items() if version != here]
+    if others:
+        raise ClusterError(
+            f"{len(others)} of {len(versions)} workers do not have cssd-geo {here}, which is used here "
+            f"({listed(others)}): install the same version everywhere, and start these workers again"
+        )
 
 
 def _classified(future: Any, found: Any) -> Classified:

@@ -9,6 +9,7 @@ import rasterio
 import torch
 from distributed import WorkerPlugin, get_worker
 
+import cssd_geo
 from cssd_geo.engine.devices import choose_device, choose_precision
 from cssd_geo.engine.inference import TileClassifier, TileResult
 from cssd_geo.errors import ClusterError, CssdGeoError
@@ -40,6 +41,7 @@ class Worker(WorkerPlugin):  # type: ignore[misc] # distributed has no types
         classifier: TileClassifier,
         scene: Readable,
         *,
+        version: str,
         device: torch.device,
         contents: Mapping[str, str],
         seen_by: Collection[str],
@@ -51,6 +53,7 @@ class Worker(WorkerPlugin):  # type: ignore[misc] # distributed has no types
         Args:
             classifier: has the model.
             scene: what tiles are read from.
+            version: of this package, where the run is; a worker with another one computes nothing.
             device: to compute on.
             contents: paths of the scene's files, and their fingerprints.
             seen_by: addresses of workers that are known to see these files; others look when they are set up.
@@ -58,25 +61,36 @@ class Worker(WorkerPlugin):  # type: ignore[misc] # distributed has no types
             cache_bytes: of GDAL, in a worker.
         """
         self.name = f"cssd-geo-{os.urandom(8).hex()}"
-        self._classifier, self._scene, self._device = classifier, scene, device
+        self._classifier, self._scene, self._version, self._device = classifier, scene, version, device
         self._contents, self._seen_by = contents, seen_by
         self._threads_by_host, self._cache_bytes = threads_by_host, cache_bytes
         self._refusal = ""
 
     def setup(self, worker: Any) -> None:
         """Build it; the machine's cores are shared among the threads of all workers on it."""
-        if worker.address not in self._seen_by and contents_of(self._contents) != self._contents:
-            self._refusal = (
-                f"worker {worker.address} joined later and does not see {next(iter(self._contents))}, or what it "
-                f"leads to, as it was here at the start: {MOUNT_IT}, or stop this worker. The same command goes on"
-            )
+        self._refusal = self._refused(worker.address)
+        if self._refusal:
             return
         tiles_at_once = max(self._threads_by_host.get(worker.ip, 1), worker.state.nthreads)
         torch.set_num_threads(max(1, processors() // tiles_at_once))
         self._classifier = self._classifier.on(self._device)
 
+    def _refused(self, address: str) -> str:
+        """Return why a worker, which joined later, must not take part; nothing where it may."""
+        if cssd_geo.__version__ != self._version:
+            return (
+                f"worker {address} joined later and has cssd-geo {cssd_geo.__version__} instead of "
+                f"{self._version}: install the same version there, or stop this worker. The same command goes on"
+            )
+        if address not in self._seen_by and contents_of(self._contents) != self._contents:
+            return (
+                f"worker {address} joined later and does not see {next(iter(self._contents))}, or what it "
+                f"leads to, as it was here at the start: {MOUNT_IT}, or stop this worker. The same command goes on"
+            )
+        return ""
+
     def classify(self, tile: Tile, parts: Collection[str]) -> Classified:
-        """Read a tile and classify it; raises a ClusterError in a worker that does not see the scene."""
+        """Read a tile and classify it; raises a ClusterError in a worker that must not take part."""
         if self._refusal:
             raise ClusterError(self._refusal)
         values, valid = self._scene.blank(tile.padded, self._classifier.bands)
