@@ -1,5 +1,6 @@
 """The same pixels from a cluster as from one machine, whatever becomes of its workers."""
 
+import importlib
 import os
 import signal
 import threading
@@ -77,6 +78,24 @@ def version_of(client: Client, worker: str, version: str) -> Iterator[None]:
         yield
     finally:
         client.run(setattr, cssd_geo, "__version__", cssd_geo.__version__, workers=[worker])
+
+
+@contextmanager
+def without_this_package(client: Client, worker: str) -> Iterator[None]:
+    """A worker that cannot import it."""
+    hide = "import sys, cssd_geo; sys.modules.update(kept=cssd_geo, cssd_geo=None)"
+    client.run(exec, hide, workers=[worker])
+    try:
+        yield
+    finally:
+        client.run(exec, "import sys; sys.modules['cssd_geo'] = sys.modules.pop('kept')", workers=[worker])
+
+
+class Foreign:
+    """What only this process can read."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return importlib.import_module, ("cssd_geo.that_is_not_there",)
 
 
 def here(model: Model, scene: Scene, plan: TilePlan) -> NDArray[np.uint8]:
@@ -209,6 +228,49 @@ def test_a_worker_with_another_version_that_joins_late_computes_nothing(
         list(workers.results(TileClassifier(model, scene, CPU), scene, plan))
 
 
+def test_workers_without_this_package_are_named(client: Client, scene: Scene) -> None:
+    bare = min(client.run(os.getpid))
+    told = rf"1 of 2 workers cannot work here \({bare}: .*cssd_geo.*\): each needs cssd-geo {cssd_geo.__version__}"
+    with without_this_package(client, bare), pytest.raises(ClusterError, match=told):
+        cluster_of(client, scene, "cpu", "float32")
+
+
+def test_what_is_wrong_with_a_worker_is_told(
+    client: Client, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "answer", lambda *_: os.environ["A_LIBRARY"])
+    with pytest.raises(ClusterError, match=r"2 of 2 workers cannot work here \(tcp://.*: KeyError: 'A_LIBRARY'"):
+        cluster_of(client, scene, "cpu", "float32")
+
+
+def test_an_option_that_a_worker_cannot_follow_is_an_error_of_that_option(client: Client, scene: Scene) -> None:
+    with pytest.raises(InputError, match="cuda"):
+        cluster_of(client, scene, "cuda", "float32")
+
+
+def test_workers_that_leave_before_they_are_asked_are_an_error(
+    deserted: Client, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deserted, "wait_for_workers", lambda *_, **__: None)
+    with pytest.raises(ClusterError, match=r"a part of it is lost: no worker answers\."):
+        cluster_of(deserted, scene, "cpu", "float32")
+
+
+def test_a_scheduler_without_this_package_is_told_of(client: Client) -> None:
+    unread = client.submit(print, Foreign(), pure=False)
+    wait(unread)
+    with pytest.raises(ClusterError, match=rf"the scheduler cannot read .* needs cssd-geo {cssd_geo.__version__}"):
+        cluster._classified(unread, None)
+
+
+def test_a_flaw_in_a_worker_is_none_of_the_cluster(client: Client) -> None:
+    flawed = client.submit(torch.zeros(2).view, 3, pure=False)
+    wait(flawed)
+    with pytest.raises(RuntimeError, match="shape") as caught:
+        cluster._classified(flawed, None)
+    assert not isinstance(caught.value, ClusterError)
+
+
 def cluster_without_workers(client: Client, scene: Scene) -> Cluster:
     return Cluster(
         client=client,
@@ -253,14 +315,22 @@ def test_a_connection_that_is_closed_is_an_error(
     close.join()
 
 
-def test_a_worker_that_dies_as_it_is_asked_is_an_error(
+def test_a_scheduler_that_goes_as_it_is_asked_is_an_error(
     client: Client, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def closed(*_: object) -> None:
+    def closed(*_: object, **__: object) -> None:
         raise CommClosedError("Stream is closed")
 
     monkeypatch.setattr(client, "run", closed)
     with pytest.raises(ClusterError, match=r"a part of it is lost: Stream is closed\."):
+        cluster_of(client, scene, "cpu", "float32")
+
+
+def test_a_worker_that_dies_as_it_is_asked_is_an_error(
+    client: Client, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "answer", lambda *_: os._exit(1))
+    with pytest.raises(ClusterError, match=r"a part of it is lost: .*\. Start it again; the same command goes on"):
         cluster_of(client, scene, "cpu", "float32")
 
 

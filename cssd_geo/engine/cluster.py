@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -31,7 +31,7 @@ from cssd_geo.engine.cluster_worker import (
 )
 from cssd_geo.engine.inference import TileClassifier, TileResult
 from cssd_geo.errors import ClusterError, CssdGeoError, InputError
-from cssd_geo.messages import listed
+from cssd_geo.messages import listed, one_line
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.scene_files import SceneFiles
 from cssd_geo.scenes.unreadable import Readable, Tolerant
@@ -47,6 +47,8 @@ _RETRIES = 3
 """Times that a tile is tried again after an error that is none of ours."""
 _WAIT = 60
 """Seconds without any worker, at the start or later, after which it is an error."""
+_UNREAD_TASKS = "deserialization of the task graph"
+"""What Dask says where its scheduler cannot import what tasks are made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,8 +197,9 @@ def cluster_of(client: Client, scene: Scene, device: str, precision: str) -> Clu
         precision: auto, float32 or bfloat16; auto takes bfloat16 where every worker has it.
 
     Raises:
-        ClusterError: if there is no worker, or some have another version of this package, do not see the same
-            scene or compute on different devices.
+        ClusterError: if there is no worker, or some lack this package or have another version, do not see the
+            same scene or compute on different devices.
+        InputError: if the client, the scene, the device or the precision cannot be used.
     """
     if not isinstance(client, Client):
         raise InputError(f"a client is a dask.distributed.Client, not {client!r}: connect one to the scheduler")
@@ -211,8 +214,7 @@ def cluster_of(client: Client, scene: Scene, device: str, precision: str) -> Clu
     _check_versions(client)
     files = SceneFiles.of(scene)
     contents = contents_of([str(file.absolute()) for file in (*files.scene, *files.mask)])
-    with _answering():
-        answers: dict[str, Answer] = client.run(answer, list(contents), device, precision)
+    answers: dict[str, Answer] = _ask(client, answer, list(contents), device, precision)
     blind = [worker for worker, answer in answers.items() if answer.contents != contents]
     if blind:
         seen = answers[blind[0]].contents
@@ -233,11 +235,29 @@ def cluster_of(client: Client, scene: Scene, device: str, precision: str) -> Clu
     )
 
 
+def _ask(client: Client, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
+    """Call a function in every worker; what goes wrong there is an error of ours."""
+    with _answering():
+        answers: dict[str, Any] = client.run(function, *args, on_error="return")
+        failed = {worker: found for worker, found in answers.items() if isinstance(found, Exception)}
+        for error in failed.values():
+            if isinstance(error, CssdGeoError | OSError):  # an option that cannot be used there, a lost connection
+                raise error
+    if not answers:
+        raise _lost("no worker answers")
+    if failed:
+        said = [f"{worker}: {type(error).__name__}: {one_line(error)}" for worker, error in failed.items()]
+        raise ClusterError(
+            f"{len(failed)} of {len(answers)} workers cannot work here ({listed(said)}): each needs cssd-geo "
+            f"{cssd_geo.__version__} and what that depends on. Install it there, or stop them, and try again"
+        )
+    return answers
+
+
 def _check_versions(client: Client) -> None:
     """Raise a ClusterError where a worker has another version: its tiles may differ from those of the others."""
     here = cssd_geo.__version__
-    with _answering():
-        versions: dict[str, str] = client.run(getattr, cssd_geo, "__version__")
+    versions: dict[str, str] = _ask(client, getattr, cssd_geo, "__version__")
     others = [f"{worker} has {version}" for worker, version in versions.items() if version != here]
     if others:
         raise ClusterError(
@@ -265,6 +285,14 @@ def _classified(future: Any, found: Any) -> Classified:
             raise ClusterError(
                 f"a worker is out of memory ({error}): give workers more, and the same command goes on; or begin "
                 "anew with less --memory, and --restart"
+            ) from error
+        except RuntimeError as error:
+            if _UNREAD_TASKS not in str(error):
+                raise
+            raise ClusterError(
+                "the scheduler cannot read the tiles that it is to hand out: as workers do, it needs cssd-geo "
+                f"{cssd_geo.__version__} and what that depends on. Install it there, and start it again. The same "
+                "command goes on"
             ) from error
     raise _lost(f"a tile came back as {future.status}")
 
