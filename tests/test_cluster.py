@@ -188,7 +188,7 @@ def test_a_scene_that_a_worker_cannot_read_is_an_error_here(
 def test_workers_that_do_not_see_the_scene_are_named_at_the_start(
     client: Client, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_worker, "fingerprint", lambda _: "what the scene is on this machine")
+    monkeypatch.setattr(cluster_worker, "content_fingerprint", lambda *_, **__: "what it is on this machine")
     with pytest.raises(ClusterError, match=r"2 of 2 workers do not see .*scene\.tif as it is here \(tcp://"):
         cluster_of(client, scene, "cpu", "float32")
 
@@ -210,6 +210,30 @@ def test_a_worker_that_joins_late_and_sees_the_scene_takes_part(
 ) -> None:
     workers = replace(cluster_of(client, scene, "cpu", "float32"), seen_by=frozenset())
     assert len(list(workers.results(TileClassifier(model, scene, CPU), scene, plan))) == len(plan)
+
+
+def side_file(scene: Scene, said: str) -> None:
+    Path(f"{scene.path}.aux.xml").write_text(f"<PAMDataset>{said}</PAMDataset>")
+
+
+def test_statistics_do_not_keep_a_worker_that_joins_late_away(
+    client: Client, model: Model, scene: Scene, plan: TilePlan
+) -> None:
+    """QGIS leaves them beside a scene that somebody looks at."""
+    side_file(scene, "")
+    workers = replace(cluster_of(client, scene, "cpu", "float32"), seen_by=frozenset())
+    side_file(scene, '<PAMRasterBand><Metadata><MDI key="STATISTICS_MEAN">400</MDI></Metadata></PAMRasterBand>')
+    assert len(list(workers.results(TileClassifier(model, scene, CPU), scene, plan))) == len(plan)
+
+
+def test_the_file_that_a_worker_that_joins_late_does_not_see_is_named(
+    client: Client, model: Model, scene: Scene, plan: TilePlan
+) -> None:
+    side_file(scene, "")
+    workers = replace(cluster_of(client, scene, "cpu", "float32"), seen_by=frozenset())
+    side_file(scene, "<SRS>of another place</SRS>")
+    with pytest.raises(ClusterError, match=r"joined later and does not see .*scene\.tif\.aux\.xml as it was here"):
+        list(workers.results(TileClassifier(model, scene, CPU), scene, plan))
 
 
 def test_workers_with_another_version_are_named_at_the_start(client: Client, scene: Scene) -> None:

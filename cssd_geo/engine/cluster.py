@@ -28,6 +28,7 @@ from cssd_geo.engine.cluster_worker import (
     answer,
     classify_there,
     contents_of,
+    first_unlike,
 )
 from cssd_geo.engine.inference import TileClassifier, TileResult
 from cssd_geo.errors import ClusterError, CssdGeoError, InputError
@@ -217,8 +218,7 @@ def cluster_of(client: Client, scene: Scene, device: str, precision: str) -> Clu
     answers: dict[str, Answer] = _ask(client, answer, list(contents), device, precision)
     blind = [worker for worker, answer in answers.items() if answer.contents != contents]
     if blind:
-        seen = answers[blind[0]].contents
-        path = next(file for file in contents if seen[file] != contents[file])
+        path = first_unlike(answers[blind[0]].contents, contents)
         raise ClusterError(
             f"{len(blind)} of {len(answers)} workers do not see {path} as it is here ({listed(blind)}): {MOUNT_IT}"
         )

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import rasterio
@@ -13,7 +14,7 @@ import cssd_geo
 from cssd_geo.engine.devices import choose_device, choose_precision
 from cssd_geo.engine.inference import TileClassifier, TileResult
 from cssd_geo.errors import ClusterError, CssdGeoError
-from cssd_geo.files.fingerprints import fingerprint
+from cssd_geo.files.side_files import content_fingerprint
 from cssd_geo.machine import processors
 from cssd_geo.scenes.unreadable import Readable, Tolerant
 from cssd_geo.tiles import Tile, Window
@@ -28,7 +29,7 @@ class Answer(NamedTuple):
     """What a worker says of itself."""
 
     contents: dict[str, str]
-    """Fingerprints of the files as the worker sees them; empty where it does not."""
+    """Fingerprints of the files as the worker sees them, see `contents_of`."""
     device: str
     precision: torch.dtype
 
@@ -82,10 +83,11 @@ class Worker(WorkerPlugin):  # type: ignore[misc] # distributed has no types
                 f"worker {address} joined later and has cssd-geo {cssd_geo.__version__} instead of "
                 f"{self._version}: install the same version there, or stop this worker. The same command goes on"
             )
-        if address not in self._seen_by and contents_of(self._contents) != self._contents:
+        unseen = None if address in self._seen_by else first_unlike(contents_of(self._contents), self._contents)
+        if unseen is not None:
             return (
-                f"worker {address} joined later and does not see {next(iter(self._contents))}, or what it "
-                f"leads to, as it was here at the start: {MOUNT_IT}, or stop this worker. The same command goes on"
+                f"worker {address} joined later and does not see {unseen} as it was here at the start: "
+                f"{MOUNT_IT}, or stop this worker. The same command goes on"
             )
         return ""
 
@@ -116,9 +118,14 @@ def answer(paths: Sequence[str], device: str, precision: str) -> Answer:
 
 
 def contents_of(paths: Iterable[str]) -> dict[str, str]:
-    """Fingerprint each file as it is seen here; empty where it is not."""
+    """Fingerprint each file as it is seen here; empty where it is not, or is a side file that says nothing."""
     found = dict.fromkeys(paths, "")
     for path in found:
         with suppress(OSError):
-            found[path] = fingerprint(path)
+            found[path] = content_fingerprint(Path(path), copied=False) or ""
     return found
+
+
+def first_unlike(seen: Mapping[str, str], contents: Mapping[str, str]) -> str | None:
+    """Return the first path whose content is seen differently; None where all are alike."""
+    return next((path for path in contents if seen[path] != contents[path]), None)

@@ -67,6 +67,15 @@ def side_fingerprint(path: Path, *, copied: bool) -> str | None:
     return hashlib.sha256(said.encode()).hexdigest() if left else None
 
 
+def content_fingerprint(path: Path, *, copied: bool) -> str | None:
+    """SHA-256 of any file's content, or a folder's: of a side file by `side_fingerprint`, of others as they are.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    return side_fingerprint(path, copied=copied) if is_side_file(path) else fingerprint(path)
+
+
 def _prune(element: ET.Element, is_left_out: Callable[[ET.Element, ET.Element], bool]) -> bool:
     """Take out what is to be left out, and what that leaves empty; return whether the element still says anything.
 

@@ -12,8 +12,8 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
 from cssd_geo.errors import SceneError, SceneOutOfReachError
-from cssd_geo.files.fingerprints import files_in, fingerprint, looked_into
-from cssd_geo.files.side_files import is_side_file, side_fingerprint
+from cssd_geo.files.fingerprints import files_in, looked_into
+from cssd_geo.files.side_files import content_fingerprint, is_side_file
 from cssd_geo.messages import listed
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.scene_files import SceneFiles
@@ -127,7 +127,7 @@ def _state(file: Path) -> tuple[int, int] | None:
 def _content(path: Path, scene: str, *, copied: bool = False) -> str | None:
     """None for a side file that says nothing, see `side_fingerprint`."""
     try:
-        return side_fingerprint(path, copied=copied) if is_side_file(path) else fingerprint(path)
+        return content_fingerprint(path, copied=copied)
     except OSError as error:
         raise SceneError(f"{scene} cannot be read: {error}") from error
 
