@@ -157,6 +157,23 @@ def test_a_relative_path_is_read_by_workers_in_other_folders(
     assert (found == here(model, scene, plan)).all()
 
 
+def test_a_result_whose_connection_breaks_is_fetched_again(
+    client: Client, model: Model, scene: Scene, plan: TilePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be waited for without end: scheduler and workers live on."""
+    gather, broken = client.scheduler.gather, [True]
+
+    async def gather_once_broken(**keys: Any) -> Any:
+        if broken and broken.pop():
+            raise CommClosedError("Stream is closed")
+        return await gather(**keys)
+
+    workers = cluster_of(client, scene, "cpu", "float32")
+    monkeypatch.setattr(client.scheduler, "gather", gather_once_broken, raising=False)
+    assert len(list(workers.results(TileClassifier(model, scene, CPU), scene, plan))) == len(plan)
+    assert not broken
+
+
 def test_no_more_tiles_are_in_flight_than_workers_can_take(
     client: Client, model: Model, scene: Scene, plan: TilePlan
 ) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import dask
 import torch
 from distributed import Client, KilledWorker, LocalCluster, as_completed
 
@@ -45,7 +46,7 @@ _ASK_SECONDS = 2.0
 _LOOK_SECONDS = 0.005
 """Between two looks for results, where none is there."""
 _RETRIES = 3
-"""Times that a tile is tried again after an error that is none of ours."""
+"""Times that a tile is tried again after an error none of ours, or fetched again where a connection breaks."""
 _WAIT = 60
 """Seconds without any worker, at the start or later, after which it is an error."""
 _UNREAD_TASKS = "deserialization of the task graph"
@@ -99,21 +100,24 @@ class Cluster:
         running = as_completed(with_results=True, raise_errors=False, loop=client.loop)
         kept: dict[Any, Tile] = {}
         try:
-            while True:
-                for tile in islice(todo, max(0, _IN_FLIGHT * max(1, threads.count()) - len(kept))):
-                    future = client.submit(classify_there, plugin.name, tile, parts, pure=False, retries=_RETRIES)
-                    kept[future] = tile
-                    running.add(future)
-                if not kept:
-                    return
-                while not running.has_ready():
-                    time.sleep(_LOOK_SECONDS)
-                    threads.count()  # an error if there have been none for long
-                future, found = next(running)
-                result, unreadable = _classified(future, found)
-                if isinstance(scene, Tolerant):
-                    scene.add(unreadable)
-                yield kept.pop(future), result
+            with _fetching_again():
+                while True:
+                    for tile in islice(todo, max(0, _IN_FLIGHT * max(1, threads.count()) - len(kept))):
+                        future = client.submit(
+                            classify_there, plugin.name, tile, parts, pure=False, retries=_RETRIES
+                        )
+                        kept[future] = tile
+                        running.add(future)
+                    if not kept:
+                        return
+                    while not running.has_ready():
+                        time.sleep(_LOOK_SECONDS)
+                        threads.count()  # an error if there have been none for long
+                    future, found = next(running)
+                    result, unreadable = _classified(future, found)
+                    if isinstance(scene, Tolerant):
+                        scene.add(unreadable)
+                    yield kept.pop(future), result
         finally:
             _forget(client, plugin.name, list(kept))
 
@@ -295,6 +299,14 @@ def _classified(future: Any, found: Any) -> Classified:
                 "command goes on"
             ) from error
     raise _lost(f"a tile came back as {future.status}")
+
+
+@contextmanager
+def _fetching_again() -> Iterator[None]:
+    """Have Dask fetch a result again whose connection breaks: else it gives up, and the result never comes."""
+    times = "distributed.comm.retry.count"
+    with dask.config.set({times: max(_RETRIES, dask.config.get(times))}):
+        yield
 
 
 @contextmanager
