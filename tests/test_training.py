@@ -117,8 +117,13 @@ def test_what_only_vectors_have_a_use_for_is_refused_with_label_rasters(tmp_path
     for choice, option in given:
         with pytest.raises(InputError, match=rf"{option} is for vectors, which .*l\.tif is not: leave it out"):
             train(made.scene, raster, options=QUICK, **choice)
-    both = [(made.scene, made.labels), (made.scene, raster)]
-    trained = train(both, options=replace(QUICK, split="none", epochs=1), all_touched=True)
+    numbered = [(pixel_box(5, 8, 12, 10), "1"), (pixel_box(5, 40, 12, 10), "2")]
+    vector = write_polygons(tmp_path / "numbered.gpkg", numbered)
+    trained = train(
+        [(made.scene, vector), (made.scene, raster)],
+        options=replace(QUICK, split="none", epochs=1),
+        all_touched=True,
+    )
     assert trained.hold_out is None, "one of two is a vector, which has a use for it"
 
 

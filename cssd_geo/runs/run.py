@@ -26,12 +26,12 @@ import cssd_geo
 from cssd_geo.budget import shown
 from cssd_geo.classes import UNCLASSIFIED, UNCLASSIFIED_NAME
 from cssd_geo.engine.inference import TileResult
-from cssd_geo.errors import InputError, OutputError
+from cssd_geo.errors import OutputError
 from cssd_geo.files.outputs import GEOTIFF, check_target
 from cssd_geo.files.side_files import in_the_way
 from cssd_geo.maps.layer import Layer
 from cssd_geo.maps.raster_writer import RasterWriter
-from cssd_geo.options import ON_ERROR
+from cssd_geo.options import ON_ERROR, require_choice
 from cssd_geo.runs.identity import SceneIdentity, SceneWatch
 from cssd_geo.runs.job import Job
 from cssd_geo.runs.layers import SCENE_TAG, room_for
@@ -54,8 +54,7 @@ class RunOptions:
     on_error: str = "stop"
 
     def __post_init__(self) -> None:
-        if self.on_error not in ON_ERROR:
-            raise InputError(f"on_error {self.on_error!r} is unknown; choose from {', '.join(ON_ERROR)}")
+        require_choice("on_error", self.on_error, ON_ERROR)
 
 
 class Run:
