@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -826,7 +826,11 @@ class Nfs:
 
     @staticmethod
     def _is_open(path: Any) -> bool:
-        return any(handle.exists() and handle.samefile(path) for handle in Path("/proc/self/fd").iterdir())
+        for handle in Path("/proc/self/fd").iterdir():
+            with suppress(FileNotFoundError):  # another thread has closed it meanwhile
+                if handle.samefile(path):
+                    return True
+        return False
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds open files in /proc")

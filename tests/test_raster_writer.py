@@ -416,7 +416,8 @@ def test_a_map_that_a_signal_met_while_it_was_renamed_has_its_own_side_file(
         _write(_class_map(path), _grid(40, 70), _ids(TABLE, 40, 70))
     assert _names(tmp_path) == {"new", "map.tif", "map.tif.aux.xml"}
     assert (tmp_path / "map.tif.aux.xml").read_bytes() == side
-    assert read_classes(path) == TABLE
+    with rasterio.open(path) as dataset:
+        assert read_classes(dataset) == TABLE
 
 
 def test_a_map_whose_side_file_cannot_be_renamed_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,7 +426,8 @@ def test_a_map_whose_side_file_cannot_be_renamed_has_none(tmp_path: Path, monkey
     with pytest.raises(OutputError, match="Input/output error"):
         _write(_class_map(path), _grid(40, 70), _ids(TABLE, 40, 70))
     assert _names(tmp_path) == {"new", "map.tif"}
-    assert read_classes(path) == TABLE
+    with rasterio.open(path) as dataset:
+        assert read_classes(dataset) == TABLE
 
 
 def test_what_a_signal_met_before_the_map_was_renamed_is_put_back(

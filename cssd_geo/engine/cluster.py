@@ -49,6 +49,8 @@ _RETRIES = 3
 """Times that a tile is tried again after an error none of ours, or fetched again where a connection breaks."""
 _WAIT = 60
 """Seconds without any worker, at the start or later, after which it is an error."""
+_BACK = "10 minutes"
+"""Time in which a worker process that was killed may be back. Dask's 15 s are too few for a busy machine."""
 _UNREAD_TASKS = "deserialization of the task graph"
 """What Dask says where its scheduler cannot import what tasks are made of."""
 
@@ -180,6 +182,7 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator[Client]:
     with ExitStack() as stack:
         try:
             if scheduler is None:
+                stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": _BACK}))
                 local = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
                 client = Client(stack.enter_context(local))
             else:
