@@ -90,6 +90,11 @@ class Grid:
         )
 
     @property
+    def is_placed(self) -> bool:
+        """Whether it says where its pixels lie."""
+        return self.transform is not None or bool(self.gcps)
+
+    @property
     def pixel_area(self) -> float | None:
         """Square metres of a pixel by the units of the CRS; None where that is not projected, or with points."""
         if self.transform is None or self.gcps or self.crs is None or not self.crs.is_projected:

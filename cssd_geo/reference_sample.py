@@ -206,7 +206,7 @@ def _with_classes(package: bytes, layer: str, table: ClassTable) -> bytes:
 
 def _centres(grid: Grid, rows: Ids, cols: Ids, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Map coordinates (n,) of pixel centres."""
-    if grid.crs is not None and grid.transform is None and not grid.gcps:
+    if grid.crs is not None and not grid.is_placed:
         raise SceneError(
             f"{name} has a CRS but no transform, so that nothing says where its pixels lie: give it one "
             "(gdal_edit.py -a_ullr)"

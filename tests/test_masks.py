@@ -106,7 +106,8 @@ def test_a_scene_with_control_points_has_areas_too(tmp_path: Path) -> None:
     )
 
 
-def test_straight_lines_of_another_crs_are_curves_here(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_points", [False, True])
+def test_straight_lines_of_another_crs_are_curves_here(tmp_path: Path, *, by_points: bool) -> None:
     """A box of two degrees by one: halfway along its northern edge, a parallel lies 2 km off the straight line."""
     box = shapely.box(12, 52, 18, 53)
     path = write_polygons(tmp_path / "aoi.geojson", [(box, "in")], crs="EPSG:4326")
@@ -115,6 +116,8 @@ def test_straight_lines_of_another_crs_are_curves_here(tmp_path: Path) -> None:
     rows, cols = np.mgrid[:300, :900]
     lon, lat = to_degrees(*(grid.transform * (cols + 0.5, rows + 0.5)))  # type: ignore[operator]
     expected = (lon > 12) & (lon < 18) & (lat > 52) & (lat < 53)
+    if by_points:
+        grid = replace(grid, transform=None, gcps=tuple(control_points(grid.transform, 300, 900)))
     found = open_aoi(path, grid)[0].read(Window(row=0, col=0, height=300, width=900))
     assert expected.any()
     assert not expected.all()

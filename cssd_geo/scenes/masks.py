@@ -160,7 +160,7 @@ def _meet(pixels: NDArray[Any], grid: Grid) -> NDArray[np.bool_]:
 
 def _bendable(polygons: NDArray[Any], crs: str | None, grid: Grid) -> NDArray[Any]:
     """Give long edges more points, where the scene's CRS is another, in which they may be curves."""
-    if crs is None or grid.crs is None or grid.transform is None:
+    if crs is None or grid.crs is None or not grid.is_placed:
         return polygons
     theirs, ours = pyproj.CRS(crs), pyproj.CRS(grid.crs.to_wkt())
     if theirs == ours:

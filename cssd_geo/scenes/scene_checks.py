@@ -77,11 +77,14 @@ def warnings_of(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> l
 
 def _of_header(scene: Scene) -> list[str]:
     grid, centres, found = scene.map_grid, scene.bands.wavelength_nm, list[str]()
-    placed = grid.transform is not None or bool(grid.gcps)
     if grid.crs is None:
-        how = "in the scene's own coordinates" if placed else "in pixels, drawn over the scene as QGIS shows it"
+        how = (
+            "in the scene's own coordinates"
+            if grid.is_placed
+            else "in pixels, drawn over the scene as QGIS shows it"
+        )
         found.append(f"No CRS is known: polygons can only be given {how}.")
-    if not placed:
+    if not grid.is_placed:
         found.append("No georeference is known: maps will have none either.")
     if centres is None:
         found.append(

@@ -56,7 +56,7 @@ def to_pixels(geometries: NDArray[Any], crs: str | None, grid: Grid, name: str) 
         raise LabelError(f"{name} has no CRS: assign it in your GIS (QGIS: Layer, Set Layer CRS), then try again")
     if crs is not None and grid.crs is None:
         raise LabelError(f"{name} has a CRS but the scene has none: {_GEOREFERENCE}")
-    if grid.crs is not None and grid.transform is None and not grid.gcps:
+    if grid.crs is not None and not grid.is_placed:
         raise LabelError(
             f"the scene has a CRS but no transform, so that nothing says where {name} lies in it: {_GEOREFERENCE}"
         )
