@@ -35,6 +35,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _one_thread_a_test() -> None:
     """Tests run in parallel processes; threads that wait for each other would make them slower, not faster."""
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the programs that they start
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 The parent itself runs nothing: threads of libraries do not survive a fork.
 
 python tests/crashing.py random FOLDER KILLS SEED    at random moments, by SIGKILL
-python tests/crashing.py each FOLDER FIRST           before each call, from the FIRST, that makes a change last
+python tests/crashing.py each FOLDER FIRST           before each change that others see, from the FIRST
 python tests/crashing.py once FOLDER TILE_SIZE       never: the undisturbed run
 """
 
@@ -27,8 +27,8 @@ from cssd_geo.runs import unfinished
 
 OUTPUTS = ("map.tif", "probabilities.tif")
 SIDE = "map.tif.aux.xml"
-LASTING = ("fsync", "write", "replace", "unlink", "mkdir", "rmdir")
-"""Functions of `os` by which the program makes a change that others see, or makes it last."""
+CHANGES = ("write", "replace", "unlink", "mkdir", "rmdir")
+"""Functions of `os` by which the program makes a change that others see. What `fsync` adds a kill does not take."""
 _KILLED = 77
 """Exit status of a run that ended as a kill would have ended it."""
 _MOST_MOMENTS = 1000
@@ -99,7 +99,7 @@ def is_at_its_end(folder: Path) -> bool:
 
 
 def kill_at_each_change(folder: Path, first: int) -> None:
-    """Kill before the n-th lasting change, for each n; each time the next run must end well."""
+    """Kill before the n-th change, for each n; each time the next run must end well."""
     model = random_model(bands=5, seed=5)
     old = {name: (folder / name).read_bytes() for name in (*OUTPUTS, SIDE) if (folder / name).exists()}
     for moment in range(first, _MOST_MOMENTS):
@@ -122,7 +122,7 @@ def kill_at_each_change(folder: Path, first: int) -> None:
 
 
 def run_until(moment: int, folder: Path, model: Model, *, overwrite: bool) -> None:
-    """Run, but end before the `moment`-th lasting change."""
+    """Run, but end before the `moment`-th change."""
     left = moment
 
     def counted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -135,7 +135,7 @@ def run_until(moment: int, folder: Path, model: Model, *, overwrite: bool) -> No
 
         return call
 
-    for name in LASTING:
+    for name in CHANGES:
         setattr(os, name, counted(getattr(os, name)))
     run(folder, model, 64, overwrite=overwrite)
 
