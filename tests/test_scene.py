@@ -1,6 +1,9 @@
 """What a scene reads is what rasterio reads; what its cube carries is enough to have the scene back."""
 
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -339,6 +342,31 @@ def test_a_scene_in_another_process_reads_the_same(holed: Path) -> None:
     there.read(WHOLE, EVERY, other)
     np.testing.assert_array_equal(other, here)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(scene.cube)), scene.cube)  # noqa: S301
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_that_is_forked_off_reads_the_same_while_its_parent_reads(tmp_path: Path) -> None:
+    """With a handle in common, each read where the other one had left off."""
+    cube = np.random.default_rng(0).integers(0, 9999, (BANDS, 600, 600), np.int16)
+    write_raster(tmp_path / "s.tif", cube, tiled=True, blockxsize=64, blockysize=64, interleave="band")
+    script = (
+        "import os, numpy as np\n"
+        "from cssd_geo import open_scene\n"
+        "from cssd_geo.tiles import Window\n"
+        "cube, scene = np.load('cube.npy'), open_scene('s.tif')\n"
+        f"every = np.arange({BANDS})\n"
+        "scene.read(Window(row=0, col=0, height=9, width=9), every)\n"
+        "child = os.fork()\n"
+        "random, wrong = np.random.default_rng(child and 1), 0\n"
+        "for row, col in random.integers(0, 500, (100, 2)).tolist():\n"
+        "    values, _ = scene.read(Window(row=row, col=col, height=99, width=99), every)\n"
+        "    wrong += not np.array_equal(values, cube[:, row : row + 99, col : col + 99])\n"
+        "if child:\n"
+        "    wrong += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])\n"
+        "os._exit(min(wrong, 255))\n"
+    )
+    np.save(tmp_path / "cube.npy", cube)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], cwd=tmp_path, check=True, timeout=90)
 
 
 # The cube

@@ -1,5 +1,6 @@
 """Where pixels come from, window by window and from any thread; and raster files as such a source."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -89,14 +90,18 @@ class RasterSource:
         """This thread's handle; one that is direct keeps no blocks of GeoTIFFs."""
         handles = self._handles()
         if direct not in handles:
-            handles[direct] = self._open(self._decoders, direct=direct)
+            handles[direct] = self._open(min(self._decoders, processors()), direct=direct)
         return handles[direct]
 
     def _handles(self) -> dict[bool, Any]:
-        """This thread's handles, the direct one under True."""
+        """This thread's handles, the direct one under True.
+
+        A process that was forked off has its own: with those of its parent it would share the place in the file
+        at which each of them reads on.
+        """
         if not hasattr(self._local, "handles"):
             self._local.handles = {}
-        handles: dict[bool, Any] = self._local.handles
+        handles: dict[bool, Any] = self._local.handles.setdefault(os.getpid(), {})
         return handles
 
     def _open(self, threads: int, *, direct: bool = False) -> Any:
