@@ -10,6 +10,8 @@ from cssd_geo.options import DEFAULT_MEMORY
 _PROGRAM = 500_000_000
 """Bytes of the program itself, before the first tile: 0.35 GB as measured (docs/performance.md), with a margin."""
 _LEAST = 100_000_000
+_STARTED = os.getpid()
+"""The process that imported this."""
 
 
 def default_memory(needed: int = 0, limit: int | None = None) -> int:
@@ -45,9 +47,14 @@ def memory_limit(root: Path = Path("/")) -> int | None:
 def processors(root: Path = Path("/")) -> int:
     """Processors that this program may use: those that it is bound to, as far as its time is not limited.
 
+    A process that was forked off has one: threads of libraries, such as GDAL's, do not survive a fork, and it
+    would wait for them.
+
     Args:
         root: as for `memory_limit`.
     """
+    if os.getpid() != _STARTED:
+        return 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota(root)
     return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))

@@ -416,7 +416,7 @@ def test_sizes_may_be_numpys_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_process_that_is_forked_off_classifies(tmp_path: Path) -> None:
-    """Torch's threads, which the parent had used, once kept the child waiting for ever."""
+    """Threads of torch and of GDAL, which the parent had used, once kept the child waiting for ever."""
     network = CSSD(NetworkConfig(bands=40, classes=3)).eval()  # of the usual size: torch computes it in threads
     replace(random_model(bands=40), network=network).save(tmp_path / "m.safetensors")
     write_raster(tmp_path / "s.tif", np.random.default_rng(0).uniform(1, 9, (40, 60, 70)))
@@ -425,6 +425,7 @@ def test_a_process_that_is_forked_off_classifies(tmp_path: Path) -> None:
         "torch.set_num_threads(4)\n"
         "model = cssd_geo.load_model('m.safetensors')\n"
         "torch.ones(600, 600) @ torch.ones(600, 600) + torch.ones(600, 600).exp()\n"
+        "cssd_geo.classify('s.tif', model, 'parents.tif')\n"
         "child = os.fork()\n"
         "if not child:\n"
         "    cssd_geo.classify('s.tif', model, 'map.tif')\n"

@@ -28,6 +28,7 @@ from cssd_geo.files.outputs import free_space, sync
 from cssd_geo.files.rasters import to_rasterio, unplaced
 from cssd_geo.files.side_files import beside
 from cssd_geo.grid import Grid
+from cssd_geo.machine import processors
 from cssd_geo.maps import pam
 from cssd_geo.maps.layer import Layer
 from cssd_geo.tiles import TilePlan, Window
@@ -44,9 +45,8 @@ _TEMPORARY = {
     "blockysize": BLOCK,
     "interleave": "band",
 }
-_TEMPORARY |= {"compress": "deflate", "zlevel": 1, "bigtiff": "IF_SAFER", "num_threads": "ALL_CPUS"}
+_TEMPORARY |= {"compress": "deflate", "zlevel": 1, "bigtiff": "IF_SAFER"}
 _FINAL = {"driver": "COG", "blocksize": BLOCK, "compress": "DEFLATE", "bigtiff": "IF_SAFER"}
-_FINAL |= {"num_threads": "ALL_CPUS"}
 
 
 class RasterWriter:
@@ -194,7 +194,12 @@ class RasterWriter:
     def _open(self) -> None:
         layer = self._layer
         profile = self._grid.profile() | _TEMPORARY
-        profile |= {"count": len(layer.band_names), "dtype": layer.dtype.name, "nodata": layer.nodata}
+        profile |= {
+            "num_threads": processors(),
+            "count": len(layer.band_names),
+            "dtype": layer.dtype.name,
+            "nodata": layer.nodata,
+        }
         self._dataset = rasterio.open(self._partial, "w", **profile)
         self._dataset.descriptions = layer.band_names
         self._dataset.update_tags(**layer.tags)
@@ -224,9 +229,10 @@ class RasterWriter:
             raise OutputError(f"{self._layer.path}: {self._pixels} of {total} pixels were written; not finalised")
 
     def _copy(self) -> None:
-        options = {"overview_resampling": self._layer.overview, "predictor": self._layer.predictor, **_FINAL}
-        with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"):  # for the overviews; the driver's own option is for blocks
-            rasterio.shutil.copy(self._partial, self._whole, **options)
+        layer, threads = self._layer, processors()
+        options = {"overview_resampling": layer.overview, "predictor": layer.predictor, "num_threads": threads}
+        with rasterio.Env(GDAL_NUM_THREADS=str(threads)):  # for the overviews; the driver's option is for blocks
+            rasterio.shutil.copy(self._partial, self._whole, **options, **_FINAL)
 
     def _verify(self) -> None:
         """Read the result back, which takes 1 to 20 % of the time that it took to make.
@@ -234,7 +240,7 @@ class RasterWriter:
         rasterio 1.4 does not tell when the blocks that GDAL writes as it closes a file find the disk full: on
         a disk of 2.6 MB, where the map and its temporary need 2.9, the copy was reported as a success.
         """
-        with unplaced(), rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"):
+        with unplaced(), rasterio.Env(GDAL_NUM_THREADS=str(processors())):
             whole = rasterio.open(self._whole)
         with whole as dataset:
             found = sum(_checksum(dataset.read(window=to_rasterio(strip))) for strip in self.strips())
