@@ -548,6 +548,33 @@ def test_an_array_of_an_envi_scene_has_its_bands_also_sliced(tmp_path: Path, ord
     assert (again.scale == 0.5).all()
 
 
+@pytest.mark.parametrize("order", [slice(None, None, -1), [2], [3, 0, 2]], ids=str)
+def test_scales_that_rioxarray_lists_stay_with_their_bands(order: Any) -> None:
+    scales, offsets = (1e-4, 2e-4, 3e-4, 4e-4), (0.0, 0.1, 0.2, 0.3)
+    array = xr.DataArray(_cube(), dims=("band", "y", "x"), attrs={"scales": scales, "offsets": offsets})
+    array = array.assign_coords(band=np.arange(1, BANDS + 1))
+    for scene in (
+        scene_of_array(array.isel(band=order)),
+        scene_of_array(scene_of_array(array).take_bands(np.arange(BANDS)[order], "chosen").cube),
+    ):
+        np.testing.assert_array_equal(scene.scale, np.array(scales)[order])
+        np.testing.assert_array_equal(scene.offset, np.array(offsets)[order])
+
+
+def test_lists_of_one_array_are_not_those_of_several_put_together() -> None:
+    """Each of them numbers its bands from 1, and the first one's attributes are kept."""
+    near = xr.DataArray(np.zeros((2, 3, 4)), dims=("band", "y", "x"), attrs={"bbl": "1,0"})
+    near = near.assign_coords(band=[1, 2], wavelength_nm=("band", [500.0, 700.0]))
+    far = near.assign_coords(wavelength_nm=("band", [1500.0, 1700.0]))
+    assert scene_of_array(near).bands.good == (True, False)
+    both = scene_of_array(xr.concat([near, far], "band"))
+    assert both.bands.wavelength_nm == (500, 700, 1500, 1700)
+    assert all(both.bands.good)
+    single = [near.isel(band=[0]).drop_vars("wavelength_nm").assign_attrs(bbl="1") for _ in range(3)]
+    stacked = xr.concat(single, "band").assign_attrs(wavelength=[500.0, 600.0, 700.0])
+    assert scene_of_array(stacked).bands.wavelength_nm == (500, 600, 700)
+
+
 def test_a_copy_that_rioxarray_wrote_of_an_envi_scene_is_the_same_scene(tmp_path: Path) -> None:
     path = _envi_scene(tmp_path / "s.dat")
     array = rioxarray.open_rasterio(path)

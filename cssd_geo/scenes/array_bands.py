@@ -33,7 +33,7 @@ def bands_of(cube: xr.DataArray) -> FoundBands:
         [{}] * count,
         _tags_of_bands(cube),
         dataset=_lists(cube),
-        names=_by_number(cube, names) if isinstance(names, tuple | list) else (),
+        names=by_number(cube, names) if isinstance(names, tuple | list) else (),
     )
     bands = Bands(
         good=ours.get(GOOD_BANDS, found.bands.good),
@@ -62,9 +62,10 @@ def _lists(cube: xr.DataArray) -> dict[str, str]:
     """Attributes that hold a list, and units; single numbers are what rioxarray read of the file's first band."""
     found = _units(cube)
     for name, value in cube.attrs.items():
-        parts = split_list(value) if isinstance(value, str) else [_text(each) for each in np.ravel(value)]
+        listed = value if isinstance(value, tuple | list) else np.ravel(value)
+        parts = split_list(value) if isinstance(value, str) else [_text(each) for each in listed]
         if name not in found and len(parts) > 1:
-            found[name] = ",".join(_by_number(cube, parts))
+            found[name] = ",".join(by_number(cube, parts))
     return found
 
 
@@ -72,10 +73,15 @@ def _units(cube: xr.DataArray) -> dict[str, str]:
     return {name: str(value) for name, value in cube.attrs.items() if "unit" in name.lower()}
 
 
-def _by_number(cube: xr.DataArray, listed: Sequence[Any]) -> list[Any]:
-    """Entries of the bands that are left, in their order, of a list that knows nothing of slicing."""
+def by_number(cube: xr.DataArray, listed: Sequence[Any]) -> list[Any]:
+    """Return the entries of the bands that are left, in their order, of a list that knows nothing of slicing.
+
+    The list as it is where the numbers do not tell bands apart, as in what was put together of several arrays.
+    """
     numbers: NDArray[Any] = cube["band"].values if "band" in cube.coords else np.empty(0)
     if numbers.dtype.kind not in "iu" or numbers.min() < 1 or numbers.max() > len(listed):
+        return list(listed)
+    if len(np.unique(numbers)) < len(numbers):
         return list(listed)
     return [listed[number - 1] for number in numbers]
 

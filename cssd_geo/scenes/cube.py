@@ -21,7 +21,7 @@ from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid, regular_axis
 from cssd_geo.headers.band_tags import plain_key
 from cssd_geo.headers.raster_facts import can_hold
-from cssd_geo.scenes.array_bands import FWHM_NM, GOOD_BANDS, WAVELENGTH_NM, factor_of
+from cssd_geo.scenes.array_bands import FWHM_NM, GOOD_BANDS, WAVELENGTH_NM, by_number, factor_of
 
 
 def build_cube(values: Any, *, bands: Bands, numbers: NDArray[np.int64], grid: Grid, name: str) -> xr.DataArray:
@@ -71,9 +71,7 @@ def with_scale(cube: xr.DataArray, scale: NDArray[np.float64], offset: NDArray[n
 
 def take_bands(cube: xr.DataArray, indexes: NDArray[np.intp]) -> xr.DataArray:
     """Take some bands of a cube, in the order of their indexes from 0."""
-    chosen = cube.isel(band=indexes)
-    lists = {name: np.atleast_1d(chosen.attrs[name]) for name in ("scales", "offsets") if name in chosen.attrs}
-    return chosen.assign_attrs({n: tuple(v[indexes].tolist()) for n, v in lists.items() if v.size > 1})
+    return with_scale(cube, *scale_of(cube)).isel(band=indexes)
 
 
 def nodata_of(cube: xr.DataArray) -> NDArray[np.float64]:
@@ -188,7 +186,8 @@ def _moved(point: GroundControlPoint, shift: Affine) -> GroundControlPoint:
 
 def _of_bands(cube: xr.DataArray, coordinate: str, value: Any) -> NDArray[np.float64]:
     """One value a band: of the coordinate, where there is one, else `value`, a number or a list of them."""
-    given = cube.coords[coordinate].values if coordinate in cube.coords else value
+    listed = by_number(cube, value) if np.ndim(value) else value
+    given = cube.coords[coordinate].values if coordinate in cube.coords else listed
     numbers = np.atleast_1d(np.asarray(given, np.float64))
     count = cube.sizes["band"]
     if numbers.size not in (1, count):
