@@ -612,6 +612,17 @@ def test_nodata_that_an_array_cannot_hold_is_no_pixels(dtype: str) -> None:
     assert scene.read(Window(row=0, col=0, height=3, width=4), np.arange(2))[1].all()
 
 
+def test_values_that_were_made_whole_numbers_have_no_nan_for_nodata() -> None:
+    array = xr.DataArray(np.zeros((2, 3, 4)), dims=("band", "y", "x")).rio.write_nodata(np.nan)
+    assert np.isnan(scene_of_array(array.astype(np.int16).assign_attrs(array.attrs)).nodata).all()
+
+
+def test_attributes_that_are_no_lists_of_numbers_do_no_harm() -> None:
+    attributes = {"spec": [[1, 2], [3]], "bands": [{"nodata": 0}, {"nodata": 0}]}
+    array = xr.DataArray(np.zeros((2, 3, 4)), dims=("band", "y", "x"), attrs=attributes)
+    assert scene_of_array(array).notes == ()
+
+
 def test_coordinates_alone_give_the_transform() -> None:
     rows, cols = np.arange(5), np.arange(7)
     array = xr.DataArray(
@@ -639,6 +650,10 @@ def test_coordinates_alone_give_the_transform() -> None:
         (
             lambda: xr.DataArray(np.zeros((2, 3, 4)), dims=("band", "y", "x"), attrs={"scale_factor": 0.0}),
             r"scale is \[0.0, 0.0\] .* no scale 0",
+        ),
+        (
+            lambda: xr.DataArray(np.zeros((2, 3, 4)), dims=("band", "y", "x"), attrs={"nodata": "none"}),
+            r"nodata is no number \(.*'none'\): correct it",
         ),
         (lambda: xr.DataArray(np.zeros((2, 0, 4)), dims=("band", "y", "x")), r"empty \(2 band, 0 y, 4 x\)"),
         (lambda: xr.DataArray(np.zeros((0, 3, 4)), dims=("band", "y", "x")), r"empty \(0 band, 3 y, 4 x\)"),

@@ -75,12 +75,21 @@ def take_bands(cube: xr.DataArray, indexes: NDArray[np.intp]) -> xr.DataArray:
 
 
 def nodata_of(cube: xr.DataArray) -> NDArray[np.float64]:
-    """Inverse of `with_nodata`; of an array that rioxarray masked, the value that its file has."""
+    """Inverse of `with_nodata`; of an array that rioxarray masked, the value that its file has.
+
+    Raises:
+        SceneError: if it is no number.
+    """
+    told = xr.DataArray(np.float64(), attrs=cube.attrs)  # as values have it who cannot: -9999 among unsigned ones
+    told.encoding = cube.encoding
     try:
-        value = _rio(cube).nodata if _rio(cube).encoded_nodata is None else _rio(cube).encoded_nodata
-    except OverflowError:  # of -9999 in unsigned values, which none of them can have
-        value = None
-    return _of_bands(cube, "nodata", np.nan if value is None else value)
+        value = _rio(told).nodata if _rio(told).encoded_nodata is None else _rio(told).encoded_nodata
+    except (TypeError, ValueError) as error:
+        raise SceneError(
+            f"the array's nodata is no number ({error}): correct it (.rio.write_nodata), or drop its attribute"
+        ) from error
+    usable = value is not None and can_hold(cube.dtype, float(value))
+    return _of_bands(cube, "nodata", value if usable else np.nan)
 
 
 def scale_of(cube: xr.DataArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
