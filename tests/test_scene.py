@@ -623,6 +623,13 @@ def test_attributes_that_are_no_lists_of_numbers_do_no_harm() -> None:
     assert scene_of_array(array).notes == ()
 
 
+def test_bands_of_stac_items_have_their_widths() -> None:
+    array = xr.DataArray(np.zeros((2, 3, 4)), dims=("band", "y", "x"))
+    told = {"center_wavelength": ("band", [0.7, 0.8]), "full_width_half_max": ("band", [0.01, 0.02])}
+    bands = scene_of_array(array.assign_coords(told)).bands
+    assert (bands.wavelength_nm, bands.fwhm_nm) == ((700, 800), (10, 20))
+
+
 def test_coordinates_alone_give_the_transform() -> None:
     rows, cols = np.arange(5), np.arange(7)
     array = xr.DataArray(

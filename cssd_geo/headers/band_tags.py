@@ -22,7 +22,7 @@ from cssd_geo.headers.wavelengths import resolve_wavelengths
 Tags = Mapping[str, str]
 
 _WAVELENGTH = re.compile(r"(?:cent(?:er|re|ral)_)?wavelengths?(?:_(nm|um))?")
-_WIDTH = re.compile(r"(?:fwhms?|full_?width_?half_?maximum|bandwidths?)(?:_(nm|um))?")
+_WIDTH = re.compile(r"(?:fwhms?|full_?width_?half_?max(?:imum)?|bandwidths?)(?:_(nm|um))?")
 _FLAG = re.compile("bbl")
 _UNIT = re.compile(r"wavelengths?_units?")
 _WIDTH_UNIT = re.compile(r"(?:fwhms?|bandwidths?)_units?")
