@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import xarray as xr
 
+from cssd_geo.engine.devices import precision_name
 from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.engine.streaming import ThisMachine, this_machine
 from cssd_geo.errors import InputError
@@ -16,7 +17,7 @@ from cssd_geo.messages import listed
 from cssd_geo.model import Model, load_model
 from cssd_geo.products import open_scene
 from cssd_geo.runs.job import plan_job
-from cssd_geo.runs.layers import Outputs
+from cssd_geo.runs.layers import Outputs, provenance_tags
 from cssd_geo.runs.run import Run, RunOptions
 from cssd_geo.scenes.array_scenes import scene_of_array
 from cssd_geo.scenes.fill_checks import empty_band_notes
@@ -104,7 +105,8 @@ def classify(
     Args:
         scene: path of a raster or an open scene, to write files; or a DataArray (band, y, x), see
             `scene_of_array`, to get a lazy class map back that computes tile by tile, with the confidence as its
-            coordinate `confidence`. Where it declares no scale, one that fits the model's is looked for in a few
+            coordinate `confidence`. Saved as a raster (`.rio.to_raster`), it tells `evaluate` and `sample` what
+            the file would. Where it declares no scale, one that fits the model's is looked for in a few
             small windows, and said in `Classification.notes`, or in a warning and the attribute `comment` of a
             lazy map.
         model: a model, or the path of its file.
@@ -202,7 +204,8 @@ def _lazy_map(
     for note in scene.notes[len(given.notes) :]:  # nobody looks into attributes in time
         warnings.warn(note, stacklevel=3)
     classifier = TileClassifier(model, scene, here.device, here.precision)
-    return classify_array(scene, classifier, tile_size=tile_size, memory=memory)
+    tags = provenance_tags(scene, model, precision_name(here.precision))
+    return classify_array(scene, classifier, tags, tile_size=tile_size, memory=memory)
 
 
 def _cluster(client: Any, scene: Scene, device: str, precision: str) -> "Cluster":

@@ -28,10 +28,13 @@ from test_scene import LAYOUTS
 import cssd_geo
 from cssd_geo.bands import Bands
 from cssd_geo.budget import parse_size
+from cssd_geo.classes import ClassTable
 from cssd_geo.classification import classify
 from cssd_geo.engine.devices import choose_device
 from cssd_geo.engine.inference import TileClassifier, predict_pixels
 from cssd_geo.errors import InputError, OutputError, SceneError
+from cssd_geo.maps.class_rasters import open_class_map
+from cssd_geo.maps.class_tables import read_classes
 from cssd_geo.maps.reach import pixels_across, receptive_field_of
 from cssd_geo.model import Model
 from cssd_geo.network import CSSD, NetworkConfig
@@ -345,6 +348,40 @@ def test_a_lazy_map_can_be_saved(tmp_path: Path) -> None:
     lazy.to_zarr(tmp_path / "map.zarr", consolidated=False)
     with xr.open_zarr(tmp_path / "map.zarr", consolidated=False) as saved:
         np.testing.assert_array_equal(saved.class_map.fillna(0), lazy)
+
+
+def test_a_lazy_map_that_is_saved_as_a_raster_tells_what_the_file_does(tmp_path: Path) -> None:
+    """Names and colours, how far its windows reach, and what trained it: `evaluate` goes by these."""
+    table = ClassTable(
+        ids=(1, 2, 7), names=("bare soil", "grass", "a_b"), colours=((9, 8, 7), (1, 2, 3), (4, 5, 6))
+    )
+    model = replace(random_model(bands=5), classes=table, provenance={"labels": {"fingerprint": "abc"}})
+    path = noisy_scene(tmp_path / "s.tif")
+    classify(path, model, tmp_path / "map.tif", confidence=tmp_path / "c.tif")
+    lazy = classify(open_scene(path).cube, model, tile_size=16)
+    lazy.rio.to_raster(tmp_path / "lazy.tif")
+    lazy.confidence.rio.to_raster(tmp_path / "lazy_c.tif")
+    ours = {"TIFFTAG_SOFTWARE", "CSSD_GEO_MODEL", "CSSD_GEO_LABELS", "CSSD_GEO_PIXEL", "CSSD_GEO_RECEPTIVE_FIELD"}
+    for saved, file in (("lazy.tif", "map.tif"), ("lazy_c.tif", "c.tif")):
+        with rasterio.open(tmp_path / saved) as of_lazy, rasterio.open(tmp_path / file) as of_file:
+            tags, others = of_lazy.tags(), of_file.tags()
+            assert {name: tags[name] for name in ours} == {name: others[name] for name in ours}
+            assert tags.get("CSSD_GEO_CLASSES") == others.get("CSSD_GEO_CLASSES")
+    with open_class_map(tmp_path / "lazy.tif") as dataset:
+        assert read_classes(dataset) == table
+    with pytest.raises(SceneError, match="beside a map and holds confidence"):
+        open_class_map(tmp_path / "lazy_c.tif")
+
+
+def test_a_lazy_map_has_its_crs_in_netcdf(tmp_path: Path) -> None:
+    lazy = classify(open_scene(noisy_scene(tmp_path / "s.tif")).cube, random_model(bands=5))
+    lazy.to_netcdf(tmp_path / "map.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "map.nc", engine="h5netcdf", decode_coords="all") as saved:
+        assert (
+            saved.class_map.encoding["grid_mapping"] == saved.confidence.encoding["grid_mapping"] == "spatial_ref"
+        )
+    with rasterio.open(tmp_path / "map.nc") as dataset:
+        assert dataset.crs == UTM
 
 
 def test_a_data_array_gives_a_lazy_one_that_equals_the_file(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """A DataArray in, a lazy DataArray out: the same plan and the same tile function, as dask blocks."""
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import dask
@@ -10,20 +12,26 @@ from numpy.typing import NDArray
 
 from cssd_geo.classes import UNCLASSIFIED
 from cssd_geo.engine.inference import TileClassifier, TileResult
-from cssd_geo.maps.layer import PERCENT_NODATA
+from cssd_geo.maps.layer import CLASSES_TAG, PERCENT_NODATA
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.validity import valid_pixels
 from cssd_geo.tiles import Tile, TilePlan, Window
 
 
 def classify_array(
-    scene: Scene, classifier: TileClassifier, *, tile_size: int | None, memory: int | None
+    scene: Scene,
+    classifier: TileClassifier,
+    tags: Mapping[str, str],
+    *,
+    tile_size: int | None,
+    memory: int | None,
 ) -> xr.DataArray:
     """Build the class map of a scene in xarray; no tile is computed before it is asked for.
 
     Args:
         scene: of an array, lazy or in memory.
         classifier: made for that scene.
+        tags: of every output, which become attributes, so that a raster that is made of one has them too.
         tile_size: side length of the blocks of the result; None: from the array's chunks and `memory`.
         memory: bytes for one tile at work; None: as `TileClassifier.memory_for` says.
 
@@ -42,20 +50,25 @@ def classify_array(
         results.append(work(shared, nodata, cube.data[:, *inside.slices][classifier.bands], inside, tile))
     coords = {name: c for name, c in cube.coords.items() if "band" not in c.dims and name != "band"}
     confidence = _assemble(results, plan, "confidence", np.dtype(np.uint8))
-    labelled = {"long_name": "confidence", "units": "percent", "_FillValue": PERCENT_NODATA}
+    labelled = {**tags, "long_name": "confidence", "units": "percent", "_FillValue": PERCENT_NODATA}
     table, notes = classifier.model.classes, (*scene.notes, *classifier.notes)
-    return xr.DataArray(
+    found = xr.DataArray(
         _assemble(results, plan, "class_map", table.dtype),
         dims=("y", "x"),
         coords=coords | {"confidence": (("y", "x"), confidence, labelled)},
         name="class_map",
         attrs={
+            **tags,
+            CLASSES_TAG: json.dumps(table.to_json()),
             "_FillValue": UNCLASSIFIED,
             "flag_values": list(table.ids),
             "flag_meanings": " ".join(name.replace(" ", "_") for name in table.names),
             **({"comment": " ".join(notes)} if notes else {}),
         },
     )
+    if (place := cube.rio.grid_mapping) in coords:  # so that NetCDF says whose CRS it is
+        found.encoding["grid_mapping"] = found.confidence.encoding["grid_mapping"] = place
+    return found
 
 
 def _classify_block(

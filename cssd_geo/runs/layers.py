@@ -57,7 +57,7 @@ def layers_of(outputs: Outputs, scene: Scene, files: SceneFiles, model: Model, p
             would pass for a part of one.
         SceneError: if the scene is gone.
     """
-    tags = _provenance_tags(scene, model) | {PRECISION_TAG: precision}
+    tags = provenance_tags(scene, model, precision)
     _require_different(outputs.wanted(), files)
     return {part: _layer(part, path, model, tags) for part, path in outputs.wanted().items()}
 
@@ -117,7 +117,12 @@ def _require_different(outputs: Mapping[str, Path], read: SceneFiles) -> None:
                 )
 
 
-def _provenance_tags(scene: Scene, model: Model) -> dict[str, str]:
+def provenance_tags(scene: Scene, model: Model, precision: str) -> dict[str, str]:
+    """Return the tags of every output: what it was made of, how, and how far each pixel looked around itself.
+
+    Raises:
+        SceneError: if the scene is gone.
+    """
     trained_on = (model.provenance.get("scene") or {}).get("name", "unknown")
     label_files = _label_files(model)
     grid = scene.grid if scene.lookup is None else scene.lookup.sensor_grid  # windows are of the sensor's pixels
@@ -129,6 +134,7 @@ def _provenance_tags(scene: Scene, model: Model) -> dict[str, str]:
         "CSSD_GEO_TRAINED_ON": str(trained_on),
         **({LABELS_TAG: " ".join(label_files)} if label_files else {}),
         **reach_tags(model.network.config.receptive_field, grid),
+        PRECISION_TAG: precision,
     }
 
 
