@@ -1,7 +1,7 @@
 """Vectors or rasters to labelled pixels: which pixel is which class, by whose polygon, and what was left out."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,14 @@ import numpy as np
 import rasterio
 import shapely
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, UNCLASSIFIED_NAME, ClassTable
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.files.rasters import is_whole, open_raster, read_valid, read_window
 from cssd_geo.grid import Grid
-from cssd_geo.maps.class_rasters import AS_WHOLE, note_of_zeros, require_class_raster
+from cssd_geo.maps.class_rasters import AS_WHOLE, note_of_zeros, reading_plan, require_class_raster
 from cssd_geo.maps.class_tables import table_of_values
+from cssd_geo.maps.patches import number_patches
 from cssd_geo.messages import listed
 from cssd_geo.scenes.lookup import GeometryLookup
 from cssd_geo.tiles import Window
@@ -119,19 +119,22 @@ def read_mask(path: str | Path, grid: Grid, layer: str | None = None, *, margin:
     Raises:
         LabelError: if the file is neither, has no CRS or no such layer, or lies on another grid.
     """
+    # `burn` only uses the size of a grid
+    wider = replace(grid, height=grid.height + 2 * margin, width=grid.width + 2 * margin)
     if not is_vector(path):
-        return np.pad(_read_ids(_open_label_raster(path, grid))[0] != UNCLASSIFIED, margin)
+        mask = np.zeros((wider.height, wider.width), np.bool_)
+        for window, ids, _ in _read_ids(_open_label_raster(path, grid)):
+            mask[margin:, margin:][window.slices] = ids != UNCLASSIFIED
+        return mask
     geometries, crs = read_geometries(path, layer)
     parts = to_pixels(single_geometries(geometries)[0], crs, grid, Path(path).name)
     parts = shapely.transform(parts, lambda places: places + margin)
-    # `burn` only uses the size of a grid
-    wider = replace(grid, height=grid.height + 2 * margin, width=grid.width + 2 * margin)
-    mask = np.zeros(wider.height * wider.width, np.bool_)
+    burnt = np.zeros(wider.height * wider.width, np.bool_)
     with rasterio.Env():
         for part in parts:
-            burnt = burn(part, wider, all_touched=True)
-            mask[[] if burnt is None else burnt] = True
-    return mask.reshape(wider.height, wider.width)
+            pixels = burn(part, wider, all_touched=True)
+            burnt[[] if pixels is None else pixels] = True
+    return burnt.reshape(wider.height, wider.width)
 
 
 def _burn(shapes: Shapes, grid: Grid, remap: Remapping | None, *, all_touched: bool, name: str) -> Labels:
@@ -204,13 +207,16 @@ def _without_conflicts(labels: Labels, grid: Grid, notes: list[str]) -> Labels:
 
 def _read_label_raster(path: str | Path, grid: Grid, remap: Remapping | None) -> Labels:
     dataset = _open_label_raster(path, grid)
-    values, notes = _read_ids(dataset)
-    table, more = _raster_table(path, dataset, values)
+    rows, cols, ids, notes = _labelled_pixels(dataset)
+    table, more = _raster_table(path, dataset, ids)
     notes = (*notes, *more)
-    if remap is None:
-        return replace(labels_of_raster(values, table), notes=notes)
-    new, by_id, renamed = remap_table(table, remap)
-    return replace(labels_of_raster(by_id[values], new), notes=(*notes, *renamed))
+    if remap is not None:
+        table, by_id, renamed = remap_table(table, remap)
+        kept = by_id[ids] != UNCLASSIFIED
+        rows, cols, ids, notes = rows[kept], cols[kept], by_id[ids[kept]], (*notes, *renamed)
+    classes = np.searchsorted(table.ids, ids).astype(np.int64)
+    polygons = number_patches(rows, cols, classes)
+    return Labels(rows=rows, cols=cols, classes=classes, polygons=polygons, table=table, notes=notes)
 
 
 def remap_table(table: ClassTable, remap: Remapping) -> tuple[ClassTable, Indexes, tuple[str, ...]]:
@@ -250,38 +256,35 @@ def _open_label_raster(path: str | Path, grid: Grid) -> Any:
     return dataset
 
 
-def _read_ids(dataset: Any) -> tuple[Indexes, tuple[str, ...]]:
-    """Class ids (y, x) of a raster, 0 where it has nodata, and notes."""
-    every = Window(row=0, col=0, height=dataset.height, width=dataset.width)
-    try:
-        values: Indexes = read_window(dataset, every).astype(np.int64)
-        valid = read_valid(dataset, every)
-    except SceneError as error:
-        raise LabelError(str(error)) from error
-    zeros = 0 if dataset.nodata in (None, UNCLASSIFIED) else int((valid & (values == UNCLASSIFIED)).sum())
-    values[~valid] = UNCLASSIFIED
-    return values, (note_of_zeros(zeros, "pixels"),) if zeros else ()
+def _labelled_pixels(dataset: Any) -> tuple[Indexes, Indexes, Indexes, tuple[str, ...]]:
+    """Rows, columns and ids (n,) of the pixels of a raster that have a class, row by row, and notes."""
+    parts, zeros = [], 0
+    for window, ids, more in _read_ids(dataset):
+        rows, cols = np.nonzero(ids)
+        parts.append((rows + window.row, cols + window.col, ids[rows, cols].astype(np.int64)))
+        zeros += more
+    rows, cols, found = (np.concatenate(part) for part in zip(*parts, strict=True))
+    order = np.argsort(rows * dataset.width + cols, kind="stable")
+    return rows[order], cols[order], found[order], (note_of_zeros(zeros, "pixels"),) if zeros else ()
 
 
-def _raster_table(path: str | Path, dataset: Any, values: Indexes) -> tuple[ClassTable, tuple[str, ...]]:
-    present = np.unique(values[values != UNCLASSIFIED]).tolist()
+def _read_ids(dataset: Any) -> Iterator[tuple[Window, NDArray[Any], int]]:
+    """Ids (y, x), part by part, 0 where there is nodata; and how many are 0 where another value means nodata."""
+    for tile in reading_plan(Grid.of(dataset)):
+        try:
+            ids, valid = read_window(dataset, tile.core), read_valid(dataset, tile.core)
+        except SceneError as error:
+            raise LabelError(str(error)) from error
+        zeros = 0 if dataset.nodata in (None, UNCLASSIFIED) else int((valid & (ids == UNCLASSIFIED)).sum())
+        ids[~valid] = UNCLASSIFIED
+        yield tile.core, ids, zeros
+
+
+def _raster_table(path: str | Path, dataset: Any, ids: Indexes) -> tuple[ClassTable, tuple[str, ...]]:
+    present = np.unique(ids).tolist()
     if not present or present[0] < 1 or present[-1] > MAX_CLASS_ID:
         raise LabelError(f"{path}: classes are values 1 to {MAX_CLASS_ID}, 0 is unlabelled; found {present[:5]}")
     return table_of_values(dataset, present)
-
-
-def labels_of_raster(values: NDArray[Any], table: ClassTable) -> Labels:
-    """Labels from class ids (y, x), 0 unlabelled; each connected patch of a class counts as a polygon."""
-    polygons, found = np.zeros(values.shape, np.int64), 0
-    for value in table.ids:
-        patches, count = ndimage.label(values == value, structure=np.ones((3, 3)))
-        polygons[patches > 0] = patches[patches > 0] + found
-        found += count
-    rows, cols = np.nonzero(polygons)
-    classes = np.searchsorted(table.ids, values[rows, cols])
-    return Labels(
-        rows=rows, cols=cols, classes=classes.astype(np.int64), polygons=polygons[rows, cols] - 1, table=table
-    )
 
 
 def require_trainable(labels: Labels, least: int) -> None:

@@ -33,7 +33,7 @@ vectors   choices legend longitudes shapefiles
 vectors   burning
 vectors   class_fields remapping vector_files
 vectors   vectors
-maps      layer pam
+maps      layer pam patches
 maps      class_tables raster_writer reach
 maps      class_rasters
 accuracy  matching metrics reliability split_search

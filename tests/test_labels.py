@@ -21,6 +21,7 @@ from scipy import ndimage
 
 from cssd_geo.classes import ClassTable
 from cssd_geo.errors import InputError, LabelError
+from cssd_geo.files.rasters import read_window
 from cssd_geo.grid import Grid
 from cssd_geo.labels import Labels, read_labels, read_mask, require_trainable
 from cssd_geo.maps.layer import class_map_layer
@@ -496,6 +497,23 @@ def test_a_label_raster_gives_its_pixels_and_its_patches(tmp_path: Path) -> None
         assert ndimage.label(mask, np.ones((3, 3)))[1] == 1
     assert labels.polygons.max() == 1  # the two squares of class 3 touch at a corner
     np.testing.assert_array_equal(read_mask(path, _grid()), expected >= 0)
+
+
+def test_label_rasters_are_read_part_by_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_raster(tmp_path / "l.tif", _ids()[None], nodata=255)
+    whole, mask, parts = read_labels(path, _grid()), read_mask(path, _grid(), margin=2), list[int]()
+    monkeypatch.setattr("cssd_geo.maps.class_rasters._STEP", 8)
+
+    def read(dataset: Any, window: Window) -> NDArray[Any]:
+        parts.append(window.pixels)
+        return read_window(dataset, window)
+
+    monkeypatch.setattr("cssd_geo.labels.read_window", read)
+    labels = read_labels(path, _grid())
+    for name in ("rows", "cols", "classes", "polygons"):
+        np.testing.assert_array_equal(getattr(labels, name), getattr(whole, name))
+    np.testing.assert_array_equal(read_mask(path, _grid(), margin=2), mask)
+    assert max(parts) == 64
 
 
 def test_names_and_colours_of_a_class_map_are_kept(tmp_path: Path) -> None:
