@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 import cssd_geo
 from cssd_geo.calibration import Calibration, fit_calibration
@@ -24,6 +23,7 @@ from cssd_geo.learning.baselines import BASELINES
 from cssd_geo.learning.fitting import Epoch
 from cssd_geo.learning.labelled_pixels import read_labelled_pixels
 from cssd_geo.learning.labelled_scenes import LabelledScene, LabelledScenes, labels_within, unite
+from cssd_geo.learning.reflectances import Reflectances
 from cssd_geo.learning.sampling import Fold, draw
 from cssd_geo.learning.trainer import Trainer
 from cssd_geo.learning.validation import HoldOut, Predictions, judge
@@ -38,7 +38,6 @@ from cssd_geo.vectors.vector_files import require_vector
 
 Pair = tuple[str | Path | Scene, str | Path | Labels]
 """A scene and its labels."""
-Floats = NDArray[np.float64]
 LEAST_PIXELS = 3
 """Labelled pixels below which a class cannot be learned, let alone be tested."""
 
@@ -186,7 +185,7 @@ def _tell(on_note: Callable[[str], None] | None, notes: Iterable[str]) -> None:
             on_note(note)
 
 
-def _predict(trainer: Trainer, spectra: Floats, fold: Fold, model: Model) -> Predictions:
+def _predict(trainer: Trainer, spectra: Reflectances, fold: Fold, model: Model) -> Predictions:
     """What a fold's model says of labels that it did not see, as a map would, and what the usual methods say."""
     labels, options = trainer.scenes.labels, trainer.options
     test = labels.select(fold.test)
@@ -195,7 +194,7 @@ def _predict(trainer: Trainer, spectra: Floats, fold: Fold, model: Model) -> Pre
         classifier = TileClassifier(model, scene, trainer.device)
         main[chosen], spectral[chosen] = predict_pixels(classifier, scene, test.rows[chosen], cols)
     baselines = {
-        name: method(spectra[fold.train], labels.classes[fold.train], spectra[fold.test], options.seed)
+        name: method(spectra[fold.train], labels.classes[fold.train], spectra.select(fold.test), options.seed)
         for name, method in (BASELINES.items() if options.baseline else ())
     }
     return Predictions(

@@ -1,10 +1,12 @@
 """The usual methods, which have to be given what they need: a baseline that is not tuned flatters ours."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cssd_geo.learning.baselines import support_vectors
+from cssd_geo.learning.baselines import BASELINES, support_vectors
 
 
 def _spectra(classes: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
@@ -28,3 +30,15 @@ def test_classes_of_single_pixels_are_learned_without_a_search(classes: list[int
     """Nothing to search with, or one class alone."""
     train = np.array([[0.0, 0.0], [1.0, 1.0], [1.1, 1.0]])
     assert set(support_vectors(train, np.array(classes), train, 0).tolist()) <= set(classes)
+
+
+@pytest.mark.parametrize("method", BASELINES.values())
+def test_held_out_spectra_are_predicted_some_at_a_time(
+    method: Callable[..., NDArray[np.int64]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classes = np.repeat([0, 1], 20)
+    train, test = _spectra(classes, 0), _spectra(np.arange(90) % 2, 1)
+    at_once = method(train, classes, test, 0)
+    monkeypatch.setattr("cssd_geo.learning.baselines._AT_ONCE", 40)
+    np.testing.assert_array_equal(method(train, classes, test, 0), at_once)
+    assert not len(method(train, classes, test[:0], 0))

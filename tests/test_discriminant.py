@@ -1,7 +1,10 @@
 """The linear discriminant: the formula where labels suffice, better than it where neighbours help."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -9,6 +12,7 @@ from sklearn.covariance import LedoitWolf
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from cssd_geo.learning.discriminant import Discriminant
+from cssd_geo.learning.whitening import Whitening
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -145,3 +149,19 @@ def test_whitening_evens_out_what_varies_within_classes() -> None:
         return float(variances.max() / variances.min())
 
     assert spread((test - found.centre) @ found.whitening) < 1e-3 * spread(test)
+
+
+def test_whitening_takes_little_more_memory_than_its_result() -> None:
+    """Windows of scattered labels hold millions of pixels."""
+    spectra = np.random.default_rng(0).normal(0, 1, (300, 20))
+    whitening = Whitening.of(Discriminant.fit(spectra, np.arange(300) % 3, np.diff(spectra, axis=0)), spectra)
+    pixels = torch.from_numpy(np.tile(spectra, (200, 1)).astype(np.float32))
+    pixels[0] = 0
+    expected = (pixels.double().numpy() - whitening.centre) @ whitening.matrix.T
+    tracemalloc.start()
+    white = whitening.apply(pixels)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(white[1:], expected[1:], rtol=1e-5, atol=1e-5)
+    assert not white[0].any()
+    assert peak < pixels.nbytes  # what torch itself allocates is not traced

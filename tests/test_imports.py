@@ -58,7 +58,8 @@ compute   dilation pooling
 .         calibration network
 .         dense model
 .         value_scale
-learning  baselines discriminant sampling validation windows
+learning  discriminant reflectances sampling validation windows
+learning  baselines
 learning  fitting labelled_scenes whitening
 learning  labelled_pixels trainer
 engine    busy devices

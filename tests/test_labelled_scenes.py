@@ -1,6 +1,8 @@
 """Several scenes train one model: side by side without touching, classes united, each in its own scale."""
 
 import json
+import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,18 +83,16 @@ def test_windows_of_all_scenes_are_those_of_each_scene_in_reflectance(
     joined, _ = unite(_members(three, *(_labels(p, ["a"]) for p in pixels)))
     order = np.random.default_rng(seed).permutation(len(joined.labels))
     labels = joined.labels.select(order)
-    table = joined.read_windows(labels, reach)
+    values, lookup = joined.read_windows(labels, reach)
     origin = [(i, row, col) for i, places in enumerate(pixels) for row, col in places]
     for n, k in enumerate(order):
         i, row, col = origin[k]
         scene = three[i]
         alone = read_windows(scene, np.array([row]), np.array([col]), np.array([0, 1]), reach)
-        np.testing.assert_array_equal(table.lookup[n] > 0, alone.lookup[0] > 0)
+        np.testing.assert_array_equal(lookup[n] > 0, alone.lookup[0] > 0)
         stored = alone.values[alone.lookup[0]] * scene.scale + scene.offset
-        np.testing.assert_array_equal(
-            table.values[table.lookup[n]], np.where(alone.lookup[0][..., None] > 0, stored, 0)
-        )
-    assert not table.values[0].any()
+        np.testing.assert_array_equal(values[lookup[n]], np.where(alone.lookup[0][..., None] > 0, stored, 0))
+    assert not values[:1].any()
 
 
 @given(pixels=st.tuples(*PIXELS))
@@ -135,10 +135,33 @@ def test_pixels_and_bands_without_data_are_left_out(tmp_path: Path, three: list[
     )
     assert kept.bands.good == (True, False)
     assert {member.scene.bands.good for member in kept.members} == {(True, False)}
-    assert spectra[:, 0].tolist() == [0, 2002, 1000, 3001, 5004]
+    assert spectra[:].tolist() == [[0], [2002], [1000], [3001], [5004]]
+    assert spectra.of_bands(slice(0, 1)).tolist() == spectra[:].tolist()
+    assert spectra.select([3, 1])[1:].tolist() == [[2002]]
     nowhere = open_scene(write_raster(tmp_path / "n.tif", np.full_like(cube, -2), nodata=-2))
     with pytest.raises(LabelError, match=r"all labelled pixels of n\.tif are nodata in every band"):
         read_labelled_pixels(unite(_members([three[0], nowhere], labels, labels))[0])
+
+
+def test_labelled_pixels_and_windows_are_held_as_they_are_stored(tmp_path: Path) -> None:
+    """Scenes may be labelled as a whole: millions of pixels, with hundreds of bands each."""
+    scene = open_scene(write_raster(tmp_path / "s.tif", coordinate_cube(50, 60, 70).astype(np.uint16)))
+    places = [(row, col) for row in range(60) for col in range(70)]
+    joined, _ = unite(_members([scene], _labels(places, ["a", "b"], classes=np.arange(4200) % 2)))
+    assert _peak(lambda: read_labelled_pixels(joined)) < 10 * 4200 * 50
+    few = joined.labels.select(np.arange(0, 4200, 40))
+    assert _peak(lambda: joined.read_windows(few, 8)) < 8 * 4200 * 50 + 60 * len(few) * 17 * 17
+
+
+def _peak(work: Callable[[], object]) -> int:
+    """Bytes that some work has in memory at a time."""
+    work()  # what stays from the first time does not count
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_band_that_is_stuck_in_one_scene_is_dropped_in_all(tmp_path: Path, three: list[Scene]) -> None:

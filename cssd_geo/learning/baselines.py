@@ -11,21 +11,25 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from cssd_geo.learning.reflectances import Reflectances
+
 _GRID = {"svc__C": [1.0, 10.0, 100.0, 1000.0, 10000.0], "svc__gamma": [1e-4, 1e-3, 1e-2, 1e-1]}
 _SEARCHED = 40
 """Pixels of a class that the grid search sees; the machine itself is then trained on all."""
+_AT_ONCE = 20_000
+"""Spectra that are predicted at a time: millions may be held out."""
 
 Spectra = NDArray[Any]
 Ids = NDArray[np.int64]
 
 
-def random_forest(train: Spectra, classes: Ids, test: Spectra, seed: int) -> Ids:
+def random_forest(train: Spectra, classes: Ids, test: Spectra | Reflectances, seed: int) -> Ids:
     """Train 200 trees on (n, S) spectra of (n,) class indexes and predict (m, S) others: (m,) class indexes."""
     forest = RandomForestClassifier(200, random_state=seed, n_jobs=-1)
-    return np.asarray(forest.fit(train, classes).predict(test), np.int64)
+    return _predict(forest.fit(train, classes), test)
 
 
-def support_vectors(train: Spectra, classes: Ids, test: Spectra, seed: int) -> Ids:
+def support_vectors(train: Spectra, classes: Ids, test: Spectra | Reflectances, seed: int) -> Ids:
     """The same with a support vector machine: Gaussian kernel, width and cost by cross-validated grid search.
 
     A class with one pixel cannot be on both sides of a cross-validation, so the search leaves it out.
@@ -40,10 +44,16 @@ def support_vectors(train: Spectra, classes: Ids, test: Spectra, seed: int) -> I
         # In one process: others take seconds and memory to start, for a search that takes one or two.
         search = GridSearchCV(machine, _GRID, cv=folds, refit=False).fit(train[seen], classes[seen])
         machine.set_params(**search.best_params_)
-    return np.asarray(machine.fit(train, classes).predict(test), np.int64)
+    return _predict(machine.fit(train, classes), test)
 
 
-BASELINES: Mapping[str, Callable[[Spectra, Ids, Spectra, int], Ids]] = {
+def _predict(fitted: Any, test: Spectra | Reflectances) -> Ids:
+    """Class indexes (m,) of (m, S) spectra, some at a time."""
+    parts = (test[start : start + _AT_ONCE] for start in range(0, len(test), _AT_ONCE))
+    return np.concatenate([np.empty(0, np.int64), *(fitted.predict(part) for part in parts)])
+
+
+BASELINES: Mapping[str, Callable[[Spectra, Ids, Spectra | Reflectances, int], Ids]] = {
     "random forest": random_forest,
     "support vector machine": support_vectors,
 }

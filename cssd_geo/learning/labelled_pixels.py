@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from cssd_geo.bands import Bands
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.labels import Labels
-from cssd_geo.learning.labelled_scenes import LabelledScenes, reflectance
+from cssd_geo.learning.labelled_scenes import LabelledScenes
+from cssd_geo.learning.reflectances import Reflectances, Stored
 from cssd_geo.learning.windows import read_pixels, unmasked_pixels
 from cssd_geo.messages import listed
 from cssd_geo.scenes.fill_checks import fill_notes, remedy, suspect_fill
@@ -24,8 +25,6 @@ _STUCK = 0.9
 atmosphere lets no light through, a corrected band is 0 but for a few pixels, and looks as if it told classes."""
 _FAR = 50.0
 """Scenes whose labelled pixels differ by such a factor are in other units, which are 100 times apart or more."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,13 +42,13 @@ class _Pixels:
     """(n,) True: usable."""
 
 
-def read_labelled_pixels(scenes: LabelledScenes) -> tuple[LabelledScenes, Floats, tuple[str, ...]]:
+def read_labelled_pixels(scenes: LabelledScenes) -> tuple[LabelledScenes, Reflectances, tuple[str, ...]]:
     """Read the labelled pixels; leave out those that are masked or nodata, and bands that tell nothing at them.
 
     Water-vapour bands are often nodata everywhere, which would leave no pixel.
 
     Returns:
-        What is left, the spectra of its labelled pixels (n, S) in reflectance, and notes.
+        What is left, the spectra of its labelled pixels (n, S), and notes.
 
     Raises:
         LabelError: if a class has no pixel left.
@@ -62,11 +61,12 @@ def read_labelled_pixels(scenes: LabelledScenes) -> tuple[LabelledScenes, Floats
         numbers = scenes.members[0].scene.band_numbers
         notes += [f"Bands {why} were dropped: {ranges(numbers[bands])}." for why, bands in dropped.items()]
         kept = kept.without_bands(np.logical_or.reduce(list(dropped.values())))
+        del found  # before they are read again, so that they can be freed
         found = _read(kept)
     good = kept.bands.good_indexes
-    spectra, valid = np.empty((len(kept.labels), len(good))), np.empty(len(kept.labels), np.bool_)
-    for part in found:
-        spectra[part.chosen], valid[part.chosen] = reflectance(part.stored, part.scene, good), part.valid
+    order = np.argsort(np.concatenate([part.chosen for part in found]))
+    valid = np.concatenate([part.valid for part in found])[order]
+    spectra = Reflectances.of([Stored.of(part.stored, part.scene, good) for part in found]).select(order[valid])
     labels = kept.labels.select(valid)
     missing = _without_pixels(labels)
     if missing:
@@ -77,8 +77,8 @@ def read_labelled_pixels(scenes: LabelledScenes) -> tuple[LabelledScenes, Floats
     notes += _fill_notes(found, good)
     notes += [note for part in found for note in scaled_twice(part.scene, good, part.stored[part.valid].T)]
     kept = replace(kept, labels=labels)
-    _require_one_scale(kept, spectra[valid])
-    return kept, spectra[valid], tuple(notes)
+    _require_one_scale(kept, spectra)
+    return kept, spectra, tuple(notes)
 
 
 def _unmasked(scenes: LabelledScenes) -> tuple[LabelledScenes, list[str]]:
@@ -177,7 +177,7 @@ def _fill_notes(found: Sequence[_Pixels], bands: NDArray[np.intp]) -> Iterator[s
             )
 
 
-def _require_one_scale(scenes: LabelledScenes, spectra: Floats) -> None:
+def _require_one_scale(scenes: LabelledScenes, spectra: Reflectances) -> None:
     """Refuse scenes in different units, as where one declares no scale: a network would tell the scenes apart.
 
     The classes that each has in common with the first are compared, or all where there is none.

@@ -15,7 +15,8 @@ from cssd_geo.classes import ClassTable
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.grid import Grid
 from cssd_geo.labels import Labels
-from cssd_geo.learning.windows import PixelTable, read_windows
+from cssd_geo.learning.reflectances import Reflectances, Stored
+from cssd_geo.learning.windows import read_windows
 from cssd_geo.messages import listed
 from cssd_geo.options import LARGEST_WINDOW
 from cssd_geo.scenes.scene import Scene
@@ -27,7 +28,6 @@ _GAP = 2 * LARGEST_WINDOW
 """Columns between two scenes: more than the receptive field of any window."""
 
 Indexes = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,21 +68,22 @@ class LabelledScenes:
             if chosen.size:
                 yield member.scene, chosen, cols[chosen] - starts[i]
 
-    def read_windows(self, labels: Labels, reach: int) -> PixelTable:
-        """Read the good bands of the squares around labelled pixels, values in reflectance; see `windows`.
+    def read_windows(self, labels: Labels, reach: int) -> tuple[Reflectances, Indexes]:
+        """Read the good bands of the squares around labelled pixels: values and lookup of a `windows.PixelTable`.
 
         Raises:
             SceneError: if a scene cannot be read.
         """
         good, side = self.bands.good_indexes, 2 * reach + 1
-        values, lookup, count = list[Floats](), np.zeros((len(labels), side, side), np.int64), 0
+        nothing = np.zeros(len(good))
+        parts = [Stored(values=nothing[None], scale=nothing, offset=nothing)]  # one blank row for all scenes
+        lookup, count = np.zeros((len(labels), side, side), np.int64), 0
         for scene, chosen, cols in self.by_scene(labels.cols):
             table = read_windows(scene, labels.rows[chosen], cols, good, reach)
             lookup[chosen] = np.where(table.lookup > 0, table.lookup + count, 0)
-            values.append(reflectance(table.values, scene, good)[bool(values) :])  # one blank row
+            parts.append(Stored.of(table.values[1:], scene, good))
             count += len(table.values) - 1
-        values[0][0] = 0
-        return PixelTable(values=values[0] if len(values) == 1 else np.concatenate(values), lookup=lookup)
+        return Reflectances.of(parts), lookup
 
     def without_bands(self, bad: NDArray[np.bool_]) -> "LabelledScenes":
         """Mark bands, (band,), as bad in all scenes.
@@ -126,13 +127,6 @@ def _starts(scenes: Sequence[Scene]) -> Indexes:
     """First column of each scene in the plane."""
     widths = [scene.grid.width + _GAP for scene in scenes[:-1]]
     return np.cumsum([0, *widths])
-
-
-def reflectance(stored: NDArray[Any], scene: Scene, bands: NDArray[np.intp]) -> Floats:
-    """Bring values (n, S) of some bands from what is stored to reflectance."""
-    values: Floats = stored * scene.scale[bands]
-    values += scene.offset[bands]
-    return values
 
 
 # Bands

@@ -20,6 +20,7 @@ from cssd_geo.labels import Labels
 from cssd_geo.learning.discriminant import Discriminant
 from cssd_geo.learning.fitting import Epoch, fit
 from cssd_geo.learning.labelled_scenes import LabelledScenes
+from cssd_geo.learning.reflectances import Reflectances
 from cssd_geo.learning.whitening import Whitening, choose_whitening
 from cssd_geo.learning.windows import TrainingWindows
 from cssd_geo.model import Model
@@ -129,15 +130,17 @@ class Trainer:
 
     def _read(self, labels: Labels) -> tuple[TrainingWindows, Floats, Floats]:
         """Read the windows, normalised, and the mean and deviation of each band that they are normalised by."""
-        table = self.scenes.read_windows(labels, self.config.halo.before)
-        mean, std = _mean_and_deviation(table.values[1:])
+        values, lookup = self.scenes.read_windows(labels, self.config.halo.before)
+        mean, std = _mean_and_deviation(values.select(slice(1, None)))
         std = np.where(std > _ROUNDING * np.abs(mean), std, 1.0)
-        pixels = np.zeros(table.values.shape, np.float32)
+        pixels = np.zeros(values.shape, np.float32)
         for start in range(1, len(pixels), _ROWS):
             rows = slice(start, start + _ROWS)
-            pixels[rows] = (table.values[rows] - mean) / std
-        lookup = torch.from_numpy(table.lookup)
-        return TrainingWindows(pixels=torch.from_numpy(pixels), lookup=lookup, halo=self.config.halo), mean, std
+            pixels[rows] = (values[rows] - mean) / std
+        windows = TrainingWindows(
+            pixels=torch.from_numpy(pixels), lookup=torch.from_numpy(lookup), halo=self.config.halo
+        )
+        return windows, mean, std
 
     def _untrained(self, config: NetworkConfig) -> CSSD:
         """Build a network with the random weights of the seed."""
@@ -164,10 +167,11 @@ class Trainer:
         )
 
 
-def _mean_and_deviation(values: Floats) -> tuple[Floats, Floats]:
-    """Of each band (S,), from values (n, S); a few bands at a time, as numpy's `std` copies what it is given."""
-    some = [values[:, start : start + _BANDS] for start in range(0, values.shape[1], _BANDS)]
-    return np.concatenate([part.mean(0) for part in some]), np.concatenate([part.std(0) for part in some])
+def _mean_and_deviation(values: Reflectances) -> tuple[Floats, Floats]:
+    """Of each band (S,), from values (n, S), a few bands at a time."""
+    some = (values.of_bands(slice(start, start + _BANDS)) for start in range(0, values.shape[1], _BANDS))
+    means, deviations = zip(*((part.mean(0), part.std(0)) for part in some), strict=True)
+    return np.concatenate(means), np.concatenate(deviations)
 
 
 @contextmanager

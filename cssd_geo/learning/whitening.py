@@ -20,6 +20,9 @@ from torch import Tensor, nn
 
 from cssd_geo.learning.discriminant import MOST_VARIATION, Discriminant
 
+_ROWS = 4096
+"""Pixels that are whitened at a time: in float64 they take several times the memory of all of them."""
+
 Floats = NDArray[np.float64]
 
 
@@ -41,8 +44,10 @@ class Whitening:
 
     def apply(self, pixels: Tensor) -> Tensor:
         """Whiten (P, S) pixels; the first row, which stands for what is not valid, stays zero."""
-        white = torch.from_numpy((pixels.double().numpy() - self.centre) @ self.matrix.T).to(pixels.dtype)
-        white[0] = 0
+        white = torch.zeros_like(pixels)
+        for start in range(1, len(pixels), _ROWS):
+            rows = slice(start, start + _ROWS)
+            white[rows] = torch.from_numpy((pixels[rows].double().numpy() - self.centre) @ self.matrix.T)
         return white
 
     @torch.no_grad()
