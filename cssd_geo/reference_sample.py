@@ -159,14 +159,16 @@ def _found(dataset: Any, table: ClassTable, ranks: list[Ids]) -> Iterator[tuple[
     seen = np.zeros(len(table), np.int64)
     for tile in reading_plan(Grid.of(dataset)):
         ids = read_ids(dataset, tile.core)
-        after = seen + count_ids(ids, table)
-        for index in np.flatnonzero(after > seen).tolist():
-            first, end = np.searchsorted(ranks[index], (seen[index], after[index]))
+        counts = count_ids(ids, table)
+        order = np.argsort(ids, axis=None, kind="stable")  # class by class, in the order of reading
+        starts = np.searchsorted(ids.ravel()[order], table.ids)
+        for index in np.flatnonzero(counts).tolist():
+            first, end = np.searchsorted(ranks[index], (seen[index], seen[index] + counts[index]))
             if end > first:
-                places = np.flatnonzero(ids == table.ids[index])[ranks[index][first:end] - seen[index]]
+                places = order[starts[index] + ranks[index][first:end] - seen[index]]
                 rows, cols = np.divmod(places, tile.core.width)
                 yield rows + tile.core.row, cols + tile.core.col, np.full(len(rows), index)
-        seen = after
+        seen += counts
 
 
 def _fields(table: ClassTable, rows: Ids, cols: Ids, classes: Ids) -> dict[str, NDArray[Any]]:

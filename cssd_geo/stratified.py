@@ -1,5 +1,6 @@
 """A stratified random sample as the reference of a map: what makes it one, and the areas that it tells."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ def require_sample(dataset: Any, reference: str | Path, layer: str | None, rules
 def require_apart(dataset: Any, mapped: ClassTable, matching: Matching) -> None:
     """Raise a LabelError if several classes of a map are matched as one: each was sampled at a rate of its own."""
     indexes = matching.map_indexes(np.array(mapped.ids)).tolist()
-    merged = [name for name, index in zip(mapped.names, indexes, strict=True) if indexes.count(index) > 1]
+    times = Counter(indexes)
+    merged = [name for name, index in zip(mapped.names, indexes, strict=True) if times[index] > 1]
     if merged:
         raise LabelError(
             f"{dataset.name}: its classes {listed(merged)} count as one, though they were sampled apart: give "

@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as oracle
 
+from cssd_geo.accuracy import metrics
 from cssd_geo.accuracy.metrics import Accuracy, confusion_matrix
 from cssd_geo.errors import InputError
 
@@ -204,3 +206,18 @@ def test_indices_that_cannot_be_used(reference: list[int], predicted: list[int],
 def test_matrices_that_cannot_be_used(confusion: NDArray[np.int64], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Accuracy(confusion=confusion, names=("a", "b"))
+
+
+def test_figures_are_worked_out_once_however_many_classes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the time of a JSON file grows with the cube of the number of classes."""
+    calls, ratio = list[int](), metrics._ratio
+
+    def counted(part: Any, whole: Any) -> NDArray[np.float64]:
+        calls.append(len(calls))
+        return ratio(part, whole)
+
+    monkeypatch.setattr(metrics, "_ratio", counted)
+    Accuracy(confusion=np.eye(3, 4, dtype=np.int64), names=("a", "b", "c")).to_json()
+    few = len(calls)
+    Accuracy(confusion=np.eye(30, 31, dtype=np.int64), names=tuple(map(str, range(30)))).to_json()
+    assert len(calls) == 2 * few

@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 import subprocess
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -249,6 +250,30 @@ def test_over_many_samples_areas_are_not_biased_and_intervals_hold_what_they_say
     assert (covered > 0.9).all(), covered
     counted = np.array([(mapped == i).sum() for i in ids])
     assert (abs(counted - true[:3]) > 5 * error[:3] / np.sqrt(200))[:2].all(), "the map's own areas are biased"
+
+
+def test_pixels_of_many_classes_are_found_in_one_look_at_each_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = np.random.default_rng(0).integers(0, 400, (30, 40)).astype(np.uint16)
+    monkeypatch.setattr(class_rasters, "_STEP", 16)
+    path, looked_at = _write(tmp_path / "m.tif", ids), list[int]()
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def looked(values: Any, **options: Any) -> Any:
+            looked_at.append(np.size(values))
+            return function(values, **options)
+
+        return looked
+
+    monkeypatch.setattr(np, "argsort", counted(np.argsort))
+    monkeypatch.setattr(np, "flatnonzero", counted(np.flatnonzero))
+    found = sample(path, tmp_path / "p.gpkg", per_class_least=2)
+    monkeypatch.undo()
+    assert sum(looked_at) < 4 * ids.size
+    np.testing.assert_array_equal(_fields(tmp_path / "p.gpkg")["map_id"], ids[found.rows, found.cols])
+    there, drawn = np.bincount(ids.ravel()), np.bincount(ids[found.rows, found.cols], minlength=400)
+    assert (drawn >= np.minimum(there, 2))[1:].all()
 
 
 def test_the_size_follows_the_aim_and_the_map(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ which more were drawn than its share weighs no more for it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -81,12 +82,12 @@ class AreaEstimates:
             if sampled > size:
                 raise InputError(f"{sampled} pixels of {name} were sampled, but the map has {size} of them")
 
-    @property
+    @cached_property
     def samples(self) -> NDArray[np.int64]:
         """(K,) sampled pixels of each stratum, n_i."""
         return self.accuracy.mapped
 
-    @property
+    @cached_property
     def weights(self) -> Fractions:
         """(K,) share of each class in the map, W_i."""
         return np.asarray(self.mapped_pixels / self.mapped_pixels.sum(), np.float64)
@@ -96,12 +97,12 @@ class AreaEstimates:
         """Area of the classified part of the map."""
         return float(self.mapped_pixels.sum() * self.pixel_area)
 
-    @property
+    @cached_property
     def mapped_area(self) -> Fractions:
         """(K,) what counting the pixels of the map would give, which its errors bias."""
         return np.asarray(self.mapped_pixels * self.pixel_area, np.float64)
 
-    @property
+    @cached_property
     def proportions(self) -> Fractions:
         """(K, K) estimated share of the area by map (rows) and reference (columns), p_ij (eq. 4).
 
@@ -115,7 +116,7 @@ class AreaEstimates:
         variance = (self.weights**2 * self._variances.diagonal()).sum()
         return _estimate(self.proportions.trace(), variance)
 
-    @property
+    @cached_property
     def users_accuracy(self) -> Estimate:
         """(K,) share of the area mapped as a class that is of that class (eqs. 2 and 6)."""
         known = self.samples > 0
@@ -124,7 +125,7 @@ class AreaEstimates:
             standard_error=np.where(known, np.sqrt(self._variances.diagonal()), np.nan),
         )
 
-    @property
+    @cached_property
     def producers_accuracy(self) -> Estimate:
         """(K,) share of a class's area that the map has right (eqs. 3 and 7); NaN where none was found."""
         shares = self.proportions.sum(axis=0)
@@ -136,7 +137,7 @@ class AreaEstimates:
         others = np.where(np.eye(len(own), dtype=bool), 0, variances).sum(axis=0)
         return _estimate(value, ((1 - value) ** 2 * own + value**2 * others) / whole**2)
 
-    @property
+    @cached_property
     def area(self) -> Estimate:
         """(K,) area of each class, the map's errors taken into account (eqs. 9 and 10, times the whole area)."""
         variance = (self.weights[:, None] ** 2 * self._variances).sum(axis=0)
@@ -147,14 +148,14 @@ class AreaEstimates:
         """What the sample does not tell and what would help, one sentence each."""
         return tuple(self._notes())
 
-    @property
+    @cached_property
     def _rates(self) -> Fractions:
         """(K, K) n_ij / n_i: 0 without a stratum, NaN without a sample of it."""
         counts, sampled = self.accuracy.confusion[:, :-1].T, self.samples[:, None]
         missing = np.where(self.mapped_pixels > 0, np.nan, 0.0)[:, None]
         return np.where(sampled > 0, counts / np.maximum(sampled, 1), missing)
 
-    @property
+    @cached_property
     def _variances(self) -> Fractions:
         """(K, K) of `_rates`: NaN with fewer than two samples, 0 where the stratum was drawn whole."""
         rates, sampled = self._rates, self.samples

@@ -108,6 +108,6 @@ def _keys(table: ClassTable, *, by_id: bool) -> list[str]:
 
 def _table(classes: ClassTable, its_keys: list[str], keys: list[str]) -> Ids:
     """Lookup from id to the index of its key; -1 for ids that are no class."""
-    table = np.full(classes.ids[-1] + 1, -1, np.int64)
-    table[list(classes.ids)] = [keys.index(key) for key in its_keys]
+    table, index = np.full(classes.ids[-1] + 1, -1, np.int64), {key: i for i, key in enumerate(keys)}
+    table[list(classes.ids)] = [index[key] for key in its_keys]
     return table

@@ -9,6 +9,7 @@ import csv
 import io
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -81,27 +82,27 @@ class Accuracy:
         if self.confusion.size and self.confusion.min() < 0:
             raise InputError(f"a confusion matrix counts pixels; {self.confusion.min()} is negative")
 
-    @property
+    @cached_property
     def n(self) -> NDArray[np.int64]:
         """(K,) reference pixels of each class."""
         return np.asarray(self.confusion.sum(axis=1), np.int64)
 
-    @property
+    @cached_property
     def mapped(self) -> NDArray[np.int64]:
         """(K,) reference pixels that the map assigns to each class, rightly or not."""
         return np.asarray(self.confusion[:, :-1].sum(axis=0), np.int64)
 
-    @property
+    @cached_property
     def correct(self) -> NDArray[np.int64]:
         """(K,) reference pixels of each class that the map has right."""
         return self.confusion.diagonal().astype(np.int64)
 
-    @property
+    @cached_property
     def total(self) -> int:
         """Reference pixels in all."""
         return int(self.confusion.sum())
 
-    @property
+    @cached_property
     def unclassified(self) -> int:
         """Reference pixels that the map left unclassified; each is an error."""
         return int(self.confusion[:, -1].sum())
@@ -134,12 +135,12 @@ class Accuracy:
         """For a reader: "-" where it is NaN."""
         return "-" if math.isnan(self.kappa) else format(self.kappa, ".3f")
 
-    @property
+    @cached_property
     def producers_accuracy(self) -> NDArray[np.float64]:
         """(K,) fraction of a class's reference pixels that the map has right (Congalton 1991)."""
         return _ratio(self.correct, self.n)
 
-    @property
+    @cached_property
     def users_accuracy(self) -> NDArray[np.float64]:
         """(K,) fraction of the pixels mapped as a class that are of that class (Congalton 1991).
 
@@ -147,7 +148,7 @@ class Accuracy:
         """
         return np.where(self.n > 0, _ratio(self.correct, self.mapped), np.nan)
 
-    @property
+    @cached_property
     def f1(self) -> NDArray[np.float64]:
         """(K,) harmonic mean of producer's and user's accuracy: 2 correct / (reference + mapped)."""
         return np.where(self.n > 0, _ratio(2 * self.correct, self.n + self.mapped), np.nan)
