@@ -345,3 +345,15 @@ def test_fewer_shots_are_among_more_shots(classes: NDArray[np.int64], shots: int
 def test_no_shots_is_an_error() -> None:
     with pytest.raises(InputError, match="at least 1, not 0"):
         few_shot(classes=np.array([0, 1]), shots=0, seed=0)
+
+
+@given(seed=st.integers(0, 999), buffer=st.integers(1, 12))
+def test_distances_are_looked_for_no_farther_than_the_buffer(seed: int, buffer: int) -> None:
+    """Whole scenes may be labelled: to look for the nearest of what is far away takes most of the time."""
+    random = np.random.default_rng(seed)
+    points = random.integers(0, 40, (30, 2))
+    test = random.random(30) < 0.2
+    test[0] = True
+    exact = np.abs(points[:, None] - points[test]).max(axis=2).min(axis=1)
+    exact[test] = 0
+    np.testing.assert_array_equal(splits._distance(points, test, buffer), np.where(exact < buffer, exact, np.inf))

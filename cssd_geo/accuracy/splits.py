@@ -245,11 +245,12 @@ def _none_apart(buffer: int) -> LabelError:
 # Exact separation
 
 
-def _distance(points: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Chebyshev distance of each point to the nearest of `others`."""
-    tree = cKDTree(others, balanced_tree=False, compact_nodes=False)
-    distance, _ = tree.query(points, p=np.inf)
-    return np.asarray(distance, np.float64)
+def _distance(points: NDArray[np.int64], test: NDArray[np.bool_], most: int) -> NDArray[np.float64]:
+    """Chebyshev distance of each point to the nearest that tests; infinite from `most` on."""
+    tree = cKDTree(points[test], balanced_tree=False, compact_nodes=False)
+    distance = np.zeros(len(points))
+    distance[~test], _ = tree.query(points[~test], p=np.inf, distance_upper_bound=most)
+    return distance
 
 
 def separate(
@@ -261,7 +262,7 @@ def separate(
 ) -> NDArray[np.bool_]:
     """Return the pixels that may train; where a class has none, take test polygons back (changes `test`)."""
     while test.any():
-        distance = np.where(test, 0.0, _distance(points, points[test]))
+        distance = _distance(points, test, buffer)
         train = distance >= buffer
         lost = np.setdiff1d(classes, classes[train])
         if not lost.size:
