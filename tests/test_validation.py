@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import log_softmax
-from scipy.stats import binomtest
+from scipy.special import log_softmax, softmax
+from scipy.stats import beta, binomtest, t
 
 from cssd_geo.accuracy.metrics import clustered_interval
 from cssd_geo.accuracy.reliability import BINS, Reliability
@@ -72,8 +72,15 @@ def test_the_interval_is_never_empty_and_holds_the_estimate(sizes: list[int], da
     right = [data.draw(st.integers(0, size)) for size in sizes]
     pixels = np.concatenate([np.arange(size) < k for size, k in zip(sizes, right, strict=True)])
     low, high = clustered_interval(pixels, np.repeat(np.arange(len(sizes)), sizes))
-    assert 0 <= low <= sum(right) / sum(sizes) <= high <= 1
+    n, m, share = sum(sizes), len(sizes), sum(right) / sum(sizes)
+    assert 0 <= low <= share <= high <= 1
     assert high - low > 0.01
+    variance = m / (m - 1) * sum((k - share * size) ** 2 for k, size in zip(right, sizes, strict=True)) / n**2
+    if variance > 1e-12:  # else see below
+        independent = share * (1 - share) / variance * (t.ppf(0.975, n - 1) / t.ppf(0.975, m - 1)) ** 2
+        good, bad = (of * min(n, independent) for of in (share, 1 - share))
+        expected = beta.ppf(0.025, good, bad + 1), beta.ppf(0.975, good + 1, bad)
+        assert (low, high) == pytest.approx(expected), "Korn and Graubard's"
 
 
 @given(n=st.integers(2, 40))
@@ -97,6 +104,22 @@ def test_a_calibrated_confidence_has_no_error_and_a_sharpened_one_does() -> None
     assert Reliability.of(3 * logits, classes).expected_calibration_error > 0.1
     assert found.pixels.sum() == 40_000
     assert reliability_png(found).startswith(b"\x89PNG")
+
+
+@given(n=st.integers(1, 60), k=st.integers(2, 5), sharp=st.floats(0, 5), seed=st.integers(0, 2**31))
+def test_the_calibration_error_is_that_of_guo_et_al(n: int, k: int, sharp: float, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    logits, classes = sharp * random.normal(size=(n, k)), random.integers(k, size=n)
+    bins: list[list[tuple[float, bool]]] = [[] for _ in range(BINS)]
+    for shares, klass in zip(softmax(logits, axis=1).tolist(), classes.tolist(), strict=True):
+        best = max(shares)
+        bins[min(int(best * BINS), BINS - 1)].append((best, shares.index(best) == klass))
+    found = Reliability.of(logits, classes)
+    assert found.pixels.tolist() == [len(each) for each in bins]
+    means = np.array([np.mean(each, axis=0) if each else (np.nan, np.nan) for each in bins])
+    np.testing.assert_allclose(np.column_stack([found.confidence, found.accuracy]), means)
+    error = sum(len(each) / n * abs(sure - right) for each, (sure, right) in zip(bins, means, strict=True) if each)
+    assert found.expected_calibration_error == pytest.approx(error)
 
 
 def test_sure_and_always_wrong_is_an_error_of_one() -> None:
