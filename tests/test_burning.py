@@ -147,12 +147,13 @@ def test_places_that_the_scenes_crs_lacks_are_outside() -> None:
     assert found.sum() == 24
 
 
-def test_shapes_drawn_over_a_scene_without_georeference_in_qgis_or_by_its_rows() -> None:
-    grid, shape = _grid(transform=None, crs=None), shapely.box(2, 3, 7, 9)
+@pytest.mark.parametrize(("top", "bottom"), [(3, 9), (0, 9), (0, 1)])
+def test_shapes_drawn_over_a_scene_without_georeference_in_qgis_or_by_its_rows(top: int, bottom: int) -> None:
+    grid, shape = _grid(transform=None, crs=None), shapely.box(2, top, 7, bottom)
     drawn = shapely.transform(shape, lambda x, y: (x, -y), interleaved=False)  # QGIS shows it below zero
     for each in (shape, drawn):
         found = _burnt([each], None, grid)
-        assert np.argwhere(found).min(0).tolist() == [3, 2]
+        assert np.argwhere(found).min(0).tolist() == [top, 2]
         assert found.sum() == shape.area
 
 

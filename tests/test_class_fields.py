@@ -124,7 +124,7 @@ def test_whole_numbers_are_ids_as_text_too(values: list[Any], ids: dict[str, int
         ([5, 0, 5], "0 → 1, 5 → 2"),
         ([-2, 10, 9], "-2 → 1, 9 → 2, 10 → 3"),
         (["0", "10", "9"], "0 → 1, 9 → 2, 10 → 3"),
-        ([1, 65536, 1], "1 → 1, 65536 → 2"),
+        ([1, 65536, 2], "1 → 1, 2 → 2, 65536 → 3"),
     ],
 )
 def test_numbers_that_no_map_can_hold_are_renumbered_and_told(values: list[Any], told: str) -> None:
@@ -253,6 +253,13 @@ def test_a_field_that_is_alone_is_taken_though_it_has_one_value(fields: dict[str
 def test_a_number_belongs_to_no_text_that_has_one_value_alone() -> None:
     column = _read(None, class_name=["field"] * 5, class_id=CODES)
     assert [entry.name for entry in column.legend] == ["1", "2", "3"]
+
+
+def test_dates_and_yes_or_no_are_not_taken_for_classes() -> None:
+    days = list(np.array(["2020-01-01", "2020-01-02", "2020-01-01", "2020-01-03", "2020-01-03"], "datetime64[D]"))
+    column = _read(None, seen=days, done=[True, False, True, True, False], kind=NAMES)
+    assert [entry.name for entry in column.legend] == sorted(set(NAMES))
+    assert column.notes == ()
 
 
 def test_whole_numbers_are_guessed_though_some_are_missing() -> None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from scenes import control_points
 
 from cssd_geo.grid import Grid
 from cssd_geo.labels import read_mask
@@ -25,10 +26,16 @@ WEST = 179.85
 WHOLE = Window(row=0, col=0, height=HEIGHT, width=WIDTH)
 
 
-def _grid(west: float, crs: str = "EPSG:4326") -> Grid:
+def _grid(west: float, crs: str = "EPSG:4326", *, by_points: bool = False) -> Grid:
     """Over the date line if it begins at WEST: column 15 does there."""
+    transform = Affine(0.01, 0, west, 0, -0.01, 10)
+    points = tuple(control_points(transform, HEIGHT, WIDTH)) if by_points else ()
     return Grid(
-        height=HEIGHT, width=WIDTH, transform=Affine(0.01, 0, west, 0, -0.01, 10), crs=CRS.from_user_input(crs)
+        height=HEIGHT,
+        width=WIDTH,
+        transform=None if points else transform,
+        crs=CRS.from_user_input(crs),
+        gcps=points,
     )
 
 
@@ -69,14 +76,29 @@ def _shape(place: tuple[int, int, int, int, bool]) -> Any:
 
 
 @settings(max_examples=60, deadline=None)
-@given(place=PLACES, how=st.sampled_from(["drawn", "wrapped", "cut"]), turned=st.sampled_from([-360, 0]))
+@given(
+    place=PLACES,
+    how=st.sampled_from(["drawn", "wrapped", "cut"]),
+    turned=st.sampled_from([-360, 0]),
+    by_points=st.booleans(),
+)
 def test_labels_lie_where_they_do_away_from_the_date_line(
-    place: tuple[int, int, int, int, bool], how: str, turned: int
+    place: tuple[int, int, int, int, bool], how: str, turned: int, *, by_points: bool
 ) -> None:
     shape = _shape(place)
     expected = _burnt(_moved(shape, lambda x: x - 90), "EPSG:4326", _grid(WEST - 90))
     given = {"drawn": shape, "wrapped": _moved(shape, _wrapped), "cut": _cut(shape)}[how]
-    np.testing.assert_array_equal(_burnt(given, "EPSG:4326", _grid(WEST + turned)), expected)
+    grid = _grid(WEST + turned, by_points=by_points)
+    np.testing.assert_array_equal(_burnt(given, "EPSG:4326", grid), expected)
+
+
+@pytest.mark.parametrize("west", [-200.0, -180.0, 0.0, 20.0])
+def test_every_place_has_its_pixel_in_a_scene_around_the_earth(west: float) -> None:
+    grid = Grid(height=1, width=WIDTH, transform=Affine(12, 0, west, 0, -12, 6), crs=CRS.from_epsg(4326))
+    there = west + 12 * np.arange(WIDTH) + 5
+    for x in (there, _wrapped(there), there % 360):
+        placed = to_pixels(shapely.points(x, 0.0), "EPSG:4326", grid, "l.gpkg")
+        np.testing.assert_array_equal(np.floor(shapely.get_x(placed)), np.arange(WIDTH))
 
 
 @pytest.mark.parametrize("crs", ["EPSG:32660", "EPSG:32601", "EPSG:3832"])
@@ -98,7 +120,9 @@ def test_a_box_of_the_whole_earth_stays_one() -> None:
 
 def test_an_edge_of_more_than_half_a_turn_is_one_over_the_date_line_only_near_there() -> None:
     wide = shapely.box(-179.9, -80, 179.9, 80)
-    assert _burnt(wide, "EPSG:4326", _grid(12.0)).all()
+    for west in (12.0, 89.5, -89.5):
+        assert _burnt(wide, "EPSG:4326", _grid(west)).all()
+        assert not _burnt(wide, "EPSG:4326", _grid(180 - west)).any()
     cols = np.arange(WIDTH)
     np.testing.assert_array_equal(_burnt(wide, "EPSG:4326", _grid(WEST))[0], (cols >= 5) & (cols < 25))
 
