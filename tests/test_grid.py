@@ -1,12 +1,37 @@
-"""The projection's scale, against areas of polygons on the ellipsoid."""
+"""Which grids are the same; the projection's scale, against areas of polygons on the ellipsoid."""
+
+from dataclasses import replace
 
 import numpy as np
 import pyproj
 import pytest
 from affine import Affine
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from rasterio.crs import CRS
+from scenes import NORTH_UP, ROTATED, UTM
 
 from cssd_geo.grid import Grid
+
+
+@given(
+    transform=st.sampled_from([NORTH_UP, ROTATED]),
+    about=st.sampled_from([1e-6, 0.01]),
+    seed=st.integers(0, 2**31),
+)
+def test_grids_are_the_same_where_no_corner_lies_elsewhere(transform: Affine, about: float, seed: int) -> None:
+    random, (height, width) = np.random.default_rng(seed), (30, 50)
+    by = about * random.uniform(0, 1.5) * random.uniform(-1, 1, (2, 3)) / [width, height, 1]
+    corners = np.array([(0, 0, 1), (width, 0, 1), (0, height, 1), (width, height, 1)])
+    farthest = np.abs(corners @ by.T).sum(axis=1).max()
+    assume(abs(farthest / about - 1) > 1e-3)
+    change = Affine(*(np.eye(3)[:2] + by).ravel().tolist())
+    one, two = (
+        Grid(height=height, width=width, transform=each, crs=UTM) for each in (transform, transform * change)
+    )
+    assert one.same_as(two) == (farthest < 1e-6)
+    assert (one.differences(two) == []) == (farthest < 0.01)
+    assert not one.same_as(replace(one, height=width, width=height))
 
 
 def _shown_larger(grid: Grid) -> float:

@@ -770,16 +770,6 @@ def test_grids_with_other_control_points_differ() -> None:
     assert isinstance(again.gcps[0], GroundControlPoint)
 
 
-@given(shift=st.floats(0.001, 5.0), axis=st.sampled_from(["x", "y"]), turned=st.booleans())
-def test_grids_that_lie_elsewhere_differ(shift: float, axis: str, *, turned: bool) -> None:
-    transform = ROTATED if turned else NORTH_UP
-    moved = transform * Affine.translation(*((shift, 0) if axis == "x" else (0, shift)))
-    here, there = (Grid(height=5, width=7, transform=t, crs=UTM) for t in (transform, moved))
-    assert not here.same_as(there)
-    assert here.same_as(Grid(height=5, width=7, transform=transform * Affine.translation(1e-8, -1e-8), crs=UTM))
-    assert not here.same_as(Grid(height=7, width=5, transform=transform, crs=UTM))
-
-
 @pytest.mark.parametrize("interleave", ["pixel", "band"])
 def test_a_block_that_cannot_be_decoded_never_reads_as_data(interleave: str, tmp_path: Path) -> None:
     cube = np.random.default_rng(1).integers(0, 4000, (6, 64, 64)).astype(np.int16)
