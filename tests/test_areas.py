@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -176,6 +177,9 @@ def test_a_stratum_without_samples_leaves_areas_unknown_and_says_so() -> None:
         "value": None, "standard_error": None, "half_width_95": None,
     }  # fmt: skip
     assert "nan" not in found.to_text()
+    none, one = estimates([[0, 0, 0], [1, 0, 0], [2, 3, 4]], [10, 20, 3000]).notes
+    assert "no pixel mapped as class 0 (10 pixels), so" in none
+    assert "one pixel mapped as class 1 (20 pixels), so" in one
 
 
 def test_strata_without_an_error_say_how_many_there_may_be() -> None:
@@ -187,6 +191,7 @@ def test_strata_without_an_error_say_how_many_there_may_be() -> None:
     )
     wrong = estimates([[0, 5], [1, 7]], [1000, 2000])
     assert "class 0 (5 pixels: 60.0 %) are of one class" in wrong.notes[0], "all wrong has no variance either"
+    assert "class 0 (2 pixels: 100.0 %)" in estimates([[2, 0], [1, 7]], [1000, 2000]).notes[0]
 
 
 def test_a_stratum_that_was_drawn_whole_has_no_error() -> None:
@@ -195,6 +200,7 @@ def test_a_stratum_that_was_drawn_whole_has_no_error() -> None:
     assert alone.users_accuracy.standard_error[0] == 0
     rest = 2000 * math.sqrt(0.3 * 0.7 / 9)
     np.testing.assert_allclose(alone.area.standard_error, [rest, rest])
+    assert estimates([[5, 0], [3, 7]], [5, 2000]).notes == (), "none are left to be of another class"
 
 
 def test_a_class_that_the_map_never_has_still_has_an_area() -> None:
@@ -204,6 +210,8 @@ def test_a_class_that_the_map_never_has_still_has_an_area() -> None:
     np.testing.assert_allclose(found.producers_accuracy.value, [1, 0])
     np.testing.assert_allclose(found.users_accuracy.value, [0.8, np.nan])
     assert found.notes == ()
+    nowhere = estimates([[10, 0], [0, 0]], [1000, 0])
+    np.testing.assert_allclose(nowhere.producers_accuracy.value, [1, np.nan])
 
 
 def test_samples_where_the_map_is_unclassified_change_nothing_and_are_told() -> None:
@@ -214,6 +222,8 @@ def test_samples_where_the_map_is_unclassified_change_nothing_and_are_told() -> 
 
 def test_text_is_an_aligned_table() -> None:
     assert example().to_text() == TEXT
+    in_pixels = estimates([[8, 2], [1, 3]], [1000, 1000]).to_text()
+    assert re.search(r"^class 0 +10 +1,000 +1,050 +", in_pixels, re.MULTILINE)
 
 
 def test_json_has_every_figure() -> None:

@@ -171,11 +171,14 @@ def test_text_is_an_aligned_table() -> None:
         confusion=confusion_matrix(reference, predicted, 3), names=("low vegetation", "roof", "soil")
     )
     assert accuracy.to_text() == TABLE
+    assert "are right" not in accuracy_of((2, reference, np.full(10, -1))).to_text(), "none is classified"
+    assert "unclassified" not in accuracy_of((2, reference, reference)).to_text()
 
 
 def test_csv_quotes_names_and_has_margins() -> None:
     names = ('grass, "mown"', "roof\nflat")
     accuracy = Accuracy(confusion=np.array([[2, 1, 0], [0, 3, 4]]), names=names)
+    assert "\r" not in accuracy.to_csv()
     rows = list(csv.reader(accuracy.to_csv().splitlines(keepends=True)))
     assert rows == [
         ["reference / map", *names, "unclassified", "total"],
