@@ -71,8 +71,7 @@ def read_exclusion(exclude: str | Path, layer: str | None, dataset: Any, buffer:
     except LabelError as error:
         raise LabelError(str(error).replace("--layer", "--exclude-layer")) from error
     if margin:
-        mask = maximum_filter(mask, size=2 * margin + 1, mode="constant", cval=0)
-        mask = mask[margin:-margin, margin:-margin]
+        mask = maximum_filter(mask, size=2 * margin + 1)[margin:-margin, margin:-margin]
     return Exclusion(path=exclude, near=mask, distance=distance, remarks=remarks)
 
 
