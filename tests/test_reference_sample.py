@@ -350,6 +350,16 @@ def test_points_that_were_added_to_a_sample_are_refused(tmp_path: Path) -> None:
         assert evaluate(class_map, path).accuracy.total > 0
 
 
+def test_a_sample_may_be_one_of_several_layers(tmp_path: Path) -> None:
+    class_map = _write(tmp_path / "map.tif", _mapped(0))
+    path = fill_sample(sample(class_map, tmp_path / "p.gpkg", size=40, per_class_least=9).output, NAMES, _truth())
+    alone = evaluate(class_map, path, stratified=True)
+    wkb = shapely.to_wkb(np.array([shapely.Point(0, 0)]))
+    pyogrio.raw.write(path, wkb, [], [], geometry_type="Point", crs="EPSG:32633", layer="seen", append=True)
+    found = evaluate(class_map, path, layer="p", stratified=True)
+    np.testing.assert_array_equal(found.accuracy.confusion, alone.accuracy.confusion)
+
+
 def test_a_sample_that_is_not_declared_one_is_told_of(tmp_path: Path) -> None:
     class_map = _write(tmp_path / "map.tif", _mapped(0))
     path = fill_sample(sample(class_map, tmp_path / "p.gpkg", size=40, per_class_least=9).output, NAMES, _truth())
