@@ -188,9 +188,14 @@ def test_nothing_in_common_is_an_error_that_lists_both_sides(tmp_path: Path) -> 
 
 
 @settings(max_examples=12, deadline=None)
-@given(seed=st.integers(0, 99), buffer=st.integers(0, 9), raster=st.booleans())
+@given(
+    seed=st.integers(0, 99),
+    buffer=st.integers(0, 9),
+    raster=st.booleans(),
+    part=st.sampled_from([2048, 16]),
+)
 def test_excluded_polygons_and_what_is_nearer_than_the_buffer_do_not_count(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, buffer: int, *, raster: bool
+    tmp_path_factory: pytest.TempPathFactory, seed: int, buffer: int, part: int, *, raster: bool
 ) -> None:
     folder, random = tmp_path_factory.mktemp("exclude"), np.random.default_rng(seed)
     mapped, truth = _ids(seed), _ids(seed + 1)
@@ -209,19 +214,25 @@ def test_excluded_polygons_and_what_is_nearer_than_the_buffer_do_not_count(
     rows, cols = np.mgrid[:HEIGHT, :WIDTH]
     near = [np.maximum(abs(rows - r), abs(cols - c)) for r, c in np.argwhere(trained)]
     counted = (np.min(near, axis=0) >= buffer) & (trained == 0)
-    found = evaluate(class_map, reference, exclude=exclude, buffer=buffer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(class_rasters, "_STEP", part)
+        found = evaluate(class_map, reference, exclude=exclude, buffer=buffer)
     np.testing.assert_array_equal(found.accuracy.confusion, _expected(truth * counted, mapped, [1, 2, 7]))
     left = f"{(truth[~counted] > 0).sum():,} of {(truth > 0).sum():,} reference pixels lie in {exclude.name}"
     beside = f" or nearer than {buffer} pixels to it" if buffer > 1 else ""
     assert found.notes == (f"{left}{beside}, and were left out.",)
 
 
-def test_a_vector_reference_is_excluded_alike(tmp_path: Path) -> None:
-    class_map = _write_map(tmp_path / "map.tif", np.full((HEIGHT, WIDTH), 1, np.uint8))
+@pytest.mark.parametrize("part", [2048, 16])
+def test_a_vector_reference_is_excluded_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
+    monkeypatch.setattr(class_rasters, "_STEP", part)
+    class_map = _write_map(tmp_path / "map.tif", _ids(1))
     labels = write_polygons(tmp_path / "l.gpkg", [(pixel_box(5, 5, 20, 30), "wheat")])
     exclude = write_polygons(tmp_path / "x.gpkg", [(pixel_box(5, 5, 20, 10), "wheat")])
     found = evaluate(class_map, labels, class_field="class_name", exclude=exclude, buffer=4)
-    assert found.accuracy.total == 20 * (20 - 3)
+    counted = np.zeros((HEIGHT, WIDTH), np.uint8)
+    counted[5:25, 5 + 10 + 3 : 35] = 1
+    np.testing.assert_array_equal(found.accuracy.confusion, _expected(counted, _ids(1), [1, 2, 7]))
 
 
 def test_excluding_what_lies_elsewhere_or_in_one_of_several_layers(tmp_path: Path) -> None:

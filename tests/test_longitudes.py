@@ -95,7 +95,7 @@ def test_labels_lie_where_they_do_away_from_the_date_line(
 @pytest.mark.parametrize("west", [-200.0, -180.0, 0.0, 20.0])
 def test_every_place_has_its_pixel_in_a_scene_around_the_earth(west: float) -> None:
     grid = Grid(height=1, width=WIDTH, transform=Affine(12, 0, west, 0, -12, 6), crs=CRS.from_epsg(4326))
-    there = west + 12 * np.arange(WIDTH) + 5
+    there = np.array([west + 12 * col + 5 for col in range(WIDTH)], np.float64)
     for x in (there, _wrapped(there), there % 360):
         placed = to_pixels(shapely.points(x, 0.0), "EPSG:4326", grid, "l.gpkg")
         np.testing.assert_array_equal(np.floor(shapely.get_x(placed)), np.arange(WIDTH))
