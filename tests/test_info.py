@@ -181,8 +181,9 @@ def test_empty_bands_overlapping_detectors_and_large_values_are_told(tmp_path: P
     assert facts["values"]["bands_without_data"] == [2, 5]
     assert facts["values"]["nodata_share"] == 0
     large = (
-        f"Values run to {np.quantile(cube[[2, 3, 5]], 0.98):,.0f} and no scale is declared: if they are "
-        "reflectance times 10,000, models will fit only scenes that are stored so too."
+        f"98 % of the values are up to {np.quantile(cube[[2, 3, 5]], 0.98):,.0f}, and no scale is declared. If "
+        "they are reflectance times 10,000, say so with --scale 0.0001, or in the file (gdal_edit.py -scale "
+        "0.0001 -offset 0): else a model and a scene that differ in this are compared, and the scale is guessed."
     )
     assert [text for text in facts["warnings"] if "turn back" not in text] == [
         "Bands without data in any pixel: 2, 5. Training drops them.",

@@ -116,8 +116,9 @@ def _of_pixels(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> li
     told = quantiles(scene, bands, sample)
     if told is not None and (scene.scale == 1).all() and told["98 %"] > _UNSCALED:
         found.append(
-            f"Values run to {told['98 %']:,.0f} and no scale is declared: if they are reflectance times 10,000, "
-            "models will fit only scenes that are stored so too."
+            f"98 % of the values are up to {told['98 %']:,.0f}, and no scale is declared. If they are reflectance "
+            "times 10,000, say so with --scale 0.0001, or in the file (gdal_edit.py -scale 0.0001 -offset 0): "
+            "else a model and a scene that differ in this are compared, and the scale is guessed."
         )
     return found
 
