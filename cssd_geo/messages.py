@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 
 _MOST_LISTED = 10
+_WIDEST = 40
+"""Characters of a column of names, with which the figures beside it end within a terminal's 80."""
 
 
 def listed(items: Iterable[object]) -> str:
@@ -16,6 +18,11 @@ def listed(items: Iterable[object]) -> str:
 def shortened(text: str, most: int = 40) -> str:
     """Cut a long name for a picture or a message."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def column(names: Iterable[str]) -> int:
+    """Width of a column of names: one that is longer pushes the figures of its own line only."""
+    return min(max(map(len, names)), _WIDEST)
 
 
 def one_line(error: BaseException) -> str:

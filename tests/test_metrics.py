@@ -175,6 +175,13 @@ def test_text_is_an_aligned_table() -> None:
     assert "unclassified" not in accuracy_of((2, reference, reference)).to_text()
 
 
+def test_a_long_name_moves_the_figures_of_its_own_line_only() -> None:
+    long = "land principally occupied by agriculture, with significant areas of natural vegetation"
+    head, own, other = Accuracy(confusion=np.diag([1, 1, 0])[:2], names=(long, "roof")).to_text().splitlines()[:3]
+    assert own.startswith(f"{long}          1   100.0")
+    assert len(head) == len(other) <= 80
+
+
 def test_csv_quotes_names_and_has_margins() -> None:
     names = ('grass, "mown"', "roof\nflat")
     accuracy = Accuracy(confusion=np.array([[2, 1, 0], [0, 3, 4]]), names=names)

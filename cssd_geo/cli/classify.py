@@ -10,6 +10,7 @@ from cssd_geo.cli.clients import client_of
 from cssd_geo.cli.forecast import show
 from cssd_geo.cli.progress import PixelProgress
 from cssd_geo.errors import InputError, SceneError
+from cssd_geo.messages import column
 from cssd_geo.options import ON_ERROR
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _show_scene_and_model(scene: "Scene", model: "Model", path: Path) -> None:
 def _show(done: "Classification") -> None:
     _warn(done.notes)
     total = sum(done.pixels.values())
-    width = max(len(name) for name in done.pixels)
+    width = column(done.pixels)
     for name, count in done.pixels.items():
         click.echo(f"{name:<{width}} {count:>12,} pixels {100 * count / total:6.2f} %")
     stages = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in done.busy.items())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cssd_geo.cli import options
+from cssd_geo.messages import column
 from cssd_geo.options import SAMPLE_LEAST, SAMPLE_STANDARD_ERROR, SAMPLE_USERS_ACCURACY
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def command(
 
 
 def _show(drawn: "ReferenceSample") -> None:
-    width = max(map(len, drawn.classes.names))
+    width = column(drawn.classes.names)
     total = drawn.mapped_pixels.sum()
     for name, pixels, samples in zip(drawn.classes.names, drawn.mapped_pixels, drawn.samples, strict=True):
         share = 100 * pixels / total
