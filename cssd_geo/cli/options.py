@@ -114,7 +114,8 @@ classes = click.option(
     "remap",
     type=PATH,
     help="Rename, merge, number, colour or leave out classes of the labels: a CSV file with the header "
-    "from,to[,id][,colour], or a YAML file with lines `old: new`.",
+    "from,to[,id][,colour], or a YAML file with lines `old: new`. A class with nothing as its new name is left "
+    "out.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
