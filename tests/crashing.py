@@ -28,7 +28,7 @@ from cssd_geo.runs import unfinished
 OUTPUTS = ("map.tif", "probabilities.tif")
 SIDE = "map.tif.aux.xml"
 CHANGES = ("write", "replace", "unlink", "mkdir", "rmdir")
-"""Functions of `os` by which the program makes a change that others see. What `fsync` adds a kill does not take."""
+"""Functions of `os` by which the program makes a change that others see. No kill takes what `fsync` adds."""
 _KILLED = 77
 """Exit status of a run that ended as a kill would have ended it."""
 _MOST_MOMENTS = 1000
