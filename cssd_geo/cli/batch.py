@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 @click.option("--disagreement", is_flag=True, help="Also write the disagreement of the two heads for each scene.")
 @click.option("--probabilities", is_flag=True, help="Also write the class probabilities for each scene.")
 @click.option(
-    "--shard", metavar="I/N", help="Only share I of N of the list, such as 2/8; the jobs need not communicate."
+    "--shard",
+    metavar="I/N",
+    help="Only share I of N of the list, such as 2/8; the jobs need not communicate. Its manifest is "
+    "manifest-I-of-N.jsonl.",
 )
 @click.option(
     "--on-error",
