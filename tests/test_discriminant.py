@@ -52,6 +52,9 @@ def test_logits_are_those_of_gaussians_of_one_covariance(
     factor = (apart * wanted).sum() / (wanted**2).sum()
     assert factor > 0
     np.testing.assert_allclose(apart, factor * wanted, atol=1e-6 * np.abs(apart).max())
+    np.testing.assert_allclose(found.centre, means.mean(0))
+    assert (found.weight @ found.centre + found.bias).mean() == pytest.approx(0, abs=1e-9)
+    assert np.std(train @ found.weight.T + found.bias) == pytest.approx(1)
 
 
 @given(seed=st.integers(0, 10**6), per_class=st.integers(2, 9), factor=st.floats(0.2, 5))
@@ -69,6 +72,7 @@ def test_the_covariance_is_that_of_labels_and_neighbours(seed: int, per_class: i
     neighbours = alike.T @ alike / len(alike) / 2
     scale = np.einsum("ns,st,nt->", residuals, np.linalg.inv(neighbours), residuals) / residuals.size
     n, s = residuals.shape
+    assert found.variation == pytest.approx(scale * n / (n - 5), rel=1e-6)
     expected = (n * LedoitWolf(assume_centered=True).fit(residuals).covariance_ + s * scale * neighbours) / (n + s)
     np.testing.assert_allclose(np.linalg.inv(found.whitening @ found.whitening), expected, rtol=1e-6, atol=1e-9)
 
