@@ -96,10 +96,10 @@ def evaluate(
     strays = Strays(mapped, dataset.nodata)
     confusion, left = _compare(found.pairs, matching, strays, excluded)
     if not confusion.sum():
-        why = excluded.why_all if excluded is not None and left else "check that they overlap"
+        apart = "check that they show the same place"
+        why = excluded.why_all if excluded is not None and left else " ".join([*found.notes(), apart])
         raise LabelError(f"{reference} has no pixel to compare with {class_map}: {why}")
-    notes = (*_training_notes(dataset, reference), *found.notes, *numbering_note(mapped, found.table))
-    notes += () if found.strays is None else found.strays.notes("reference pixels")
+    notes = (*_training_notes(dataset, reference), *found.notes(), *numbering_note(mapped, found.table))
     notes += () if excluded is None else tuple(excluded.notes(left, left + int(confusion.sum())))
     accuracy = Accuracy(confusion=confusion, names=matching.names)
     if not stratified:

@@ -1,14 +1,13 @@
 """Vectors or rasters to labelled pixels: which pixel is which class, by whose polygon, and what was left out."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
-import shapely
 from numpy.typing import NDArray
 
 from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, UNCLASSIFIED_NAME, ClassTable
@@ -21,11 +20,12 @@ from cssd_geo.maps.patches import number_patches
 from cssd_geo.messages import listed
 from cssd_geo.scenes.lookup import GeometryLookup
 from cssd_geo.tiles import Window
-from cssd_geo.vectors.burning import burn, datum_notes, single_geometries, to_pixels
-from cssd_geo.vectors.legend import Entry, entries_of, tabulate
+from cssd_geo.vectors.burning import burn, single_geometries, to_pixels
+from cssd_geo.vectors.legend import entries_of, tabulate
+from cssd_geo.vectors.placed_shapes import PlacedShapes, clash_notes, uncontested
 from cssd_geo.vectors.remapping import Remapping
 from cssd_geo.vectors.vector_files import is_vector
-from cssd_geo.vectors.vectors import Shapes, read_geometries, read_shapes
+from cssd_geo.vectors.vectors import read_geometries, read_shapes
 
 Indexes = NDArray[np.int64]
 
@@ -92,8 +92,10 @@ def read_labels(
     """
     place = grid if lookup is None else lookup.grid
     if is_vector(path):
-        shapes = read_shapes(path, layer=layer, class_field=class_field)
-        labels = _burn(shapes, place, remap, all_touched=all_touched, name=Path(path).name)
+        shapes = place_shapes(
+            path, place, class_field=class_field, layer=layer, all_touched=all_touched, remap=remap
+        )
+        labels = _labels_of(shapes, place)
     else:
         labels = _read_label_raster(path, place, remap)
     if lookup is not None:
@@ -104,6 +106,33 @@ def read_labels(
             "Check that labels and scene show the same place"
         )
     return labels
+
+
+def place_shapes(
+    path: str | Path,
+    grid: Grid,
+    *,
+    class_field: str | None,
+    layer: str | None,
+    remap: Remapping | None,
+    all_touched: bool = False,
+) -> PlacedShapes:
+    """Read the shapes of a vector as `read_labels` does, but label no pixel yet."""
+    shapes = read_shapes(path, layer=layer, class_field=class_field)
+    return PlacedShapes(shapes, grid, remap, all_touched=all_touched, name=Path(path).name)
+
+
+def _labels_of(shapes: PlacedShapes, grid: Grid) -> Labels:
+    found = shapes.burn(Window(row=0, col=0, height=grid.height, width=grid.width))
+    return Labels(
+        rows=found.rows,
+        cols=found.cols,
+        classes=found.classes,
+        polygons=found.parts,
+        table=shapes.table,
+        notes=shapes.notes(),
+        ids_given=shapes.ids_given,
+    )
 
 
 def read_mask(path: str | Path, grid: Grid, layer: str | None = None, *, margin: int = 0) -> NDArray[np.bool_]:
@@ -119,90 +148,29 @@ def read_mask(path: str | Path, grid: Grid, layer: str | None = None, *, margin:
     Raises:
         LabelError: if the file is neither, has no CRS or no such layer, or lies on another grid.
     """
-    # `burn` only uses the size of a grid
-    wider = replace(grid, height=grid.height + 2 * margin, width=grid.width + 2 * margin)
+    wider = Window(row=-margin, col=-margin, height=grid.height + 2 * margin, width=grid.width + 2 * margin)
+    mask = np.zeros((wider.height, wider.width), np.bool_)
     if not is_vector(path):
-        mask = np.zeros((wider.height, wider.width), np.bool_)
         for window, ids, _ in _read_ids(_open_label_raster(path, grid)):
             mask[margin:, margin:][window.slices] = ids != UNCLASSIFIED
         return mask
     geometries, crs = read_geometries(path, layer)
     parts = to_pixels(single_geometries(geometries)[0], crs, grid, Path(path).name)
-    parts = shapely.transform(parts, lambda places: places + margin)
-    burnt = np.zeros(wider.height * wider.width, np.bool_)
     with rasterio.Env():
         for part in parts:
-            pixels = burn(part, wider, all_touched=True)
-            burnt[[] if pixels is None else pixels] = True
-    return burnt.reshape(wider.height, wider.width)
-
-
-def _burn(shapes: Shapes, grid: Grid, remap: Remapping | None, *, all_touched: bool, name: str) -> Labels:
-    """Rasterise shapes part by part, so that each pixel knows its polygon."""
-    legend, renamed = (shapes.legend, ()) if remap is None else remap.apply(shapes.legend)
-    table, lookup = _table(legend)
-    kept = lookup[shapes.classes] >= 0
-    classes = lookup[shapes.classes[kept]]
-    parts, owners = single_geometries(shapes.geometries[kept])
-    kind = "points" if len(parts) and not shapely.get_dimensions(parts).any() else "polygons"
-    parts = to_pixels(parts, shapes.crs, grid, name)
-    notes = [*shapes.notes, *datum_notes(shapes.crs, grid, name), *renamed]
-    with rasterio.Env():  # one for all: to set it up takes as long as to burn a polygon
-        burnt = [burn(part, grid, all_touched=all_touched) for part in parts]
-    outside = np.array([pixels is None for pixels in burnt], np.bool_)
-    empty = sum(pixels is not None and not len(pixels) for pixels in burnt)
-    if outside.any():
-        away = np.setdiff1d(classes[owners[outside]], classes[owners[~outside]])
-        of = f", among them all of {listed(table.names[k] for k in away)}" if away.size else ""
-        notes.append(f"{outside.sum()} of {len(parts)} {kind} lie outside of the scene{of}.")
-    if empty:
-        hint = "" if all_touched else " (--all-touched would label the pixels that they touch)"
-        notes.append(f"{empty} of {len(parts)} {kind} cover no pixel centre{hint}.")
-    found = [(i, pixels) for i, pixels in enumerate(burnt) if pixels is not None and len(pixels)]
-    pixels = np.concatenate([p for _, p in found]) if found else np.empty(0, np.int64)
-    if kind == "points" and len(np.unique(pixels)) < len(pixels):
-        notes.append(f"{len(pixels)} points lie in {len(np.unique(pixels))} pixels: each pixel counts once.")
-    polygons = np.repeat([i for i, _ in found], [len(p) for _, p in found]).astype(np.int64)
-    labels = Labels(
-        rows=pixels // grid.width,
-        cols=pixels % grid.width,
-        classes=classes[owners][polygons],
-        polygons=polygons,
-        table=table,
-        ids_given=any(entry is not None and entry.id is not None for entry in legend),
-    )
-    return _without_conflicts(labels, grid, notes)
+            mask.flat[burn(part, wider, all_touched=True)] = True
+    return mask
 
 
 def _on_sensor(labels: Labels, lookup: GeometryLookup, grid: Grid) -> Labels:
     """Bring labels from pixels of a map to the sensor's: each once, though the map may show one many times."""
     rows, cols, seen = lookup.sensor_pixels(labels.rows, labels.cols)
-    notes = list(labels.notes)
+    notes = labels.notes
     if not seen.all():
-        notes.append(f"{(~seen).sum()} of {len(seen)} labelled pixels of the map were not seen by the sensor.")
-    return _without_conflicts(replace(labels, rows=rows, cols=cols).select(seen), grid, notes)
-
-
-def _table(legend: Sequence[Entry | None]) -> tuple[ClassTable, Indexes]:
-    """Class table, and (n,) class index of each entry, -1 for those that are left out."""
-    kept = np.array([entry is not None for entry in legend], np.bool_)
-    lookup = np.full(len(legend), -1, np.int64)
-    table, lookup[kept] = tabulate([entry for entry in legend if entry is not None])
-    return table, lookup
-
-
-def _without_conflicts(labels: Labels, grid: Grid, notes: list[str]) -> Labels:
-    """Keep each pixel once; drop those that two classes claim."""
-    pixels = labels.rows * grid.width + labels.cols
-    order = np.lexsort((labels.polygons, pixels))
-    first = np.flatnonzero(np.diff(pixels[order], prepend=-1))
-    clash = np.zeros(len(first), bool)
-    if len(first):
-        classes = labels.classes[order]
-        clash = np.minimum.reduceat(classes, first) != np.maximum.reduceat(classes, first)
-    if clash.any():
-        notes.append(f"{clash.sum()} pixels claimed by two classes were left out.")
-    return replace(labels.select(order[first[~clash]]), notes=tuple(notes))
+        notes += (f"{(~seen).sum()} of {len(seen)} labelled pixels of the map were not seen by the sensor.",)
+    found = replace(labels, rows=rows, cols=cols).select(seen)
+    kept, clashes = uncontested(found.rows * grid.width + found.cols, found.classes, found.polygons)
+    return replace(found.select(kept), notes=(*notes, *clash_notes(clashes)))
 
 
 def _read_label_raster(path: str | Path, grid: Grid, remap: Remapping | None) -> Labels:
@@ -229,7 +197,7 @@ def remap_table(table: ClassTable, remap: Remapping) -> tuple[ClassTable, Indexe
         LabelError: if the rules do not fit the classes.
     """
     legend, notes = remap.apply(entries_of(table))
-    new, lookup = _table(legend)
+    new, lookup = tabulate(legend)
     by_id = np.zeros(table.ids[-1] + 1, np.int64)
     by_id[list(table.ids)] = np.array([*new.ids, UNCLASSIFIED])[lookup]
     return new, by_id, notes

@@ -1,6 +1,6 @@
 """What a map is compared with: pixels of a vector or of another raster, beside the map's own, part by part."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,10 @@ from cssd_geo.classes import UNCLASSIFIED, ClassTable
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.grid import Grid
-from cssd_geo.labels import Labels, read_labels, remap_table
+from cssd_geo.labels import place_shapes, remap_table
 from cssd_geo.maps.class_rasters import Strays, classes_of, read_known, reading_plan, require_class_raster
 from cssd_geo.maps.layer import MODEL_TAG
-from cssd_geo.tiles import tiles_of_pixels
+from cssd_geo.vectors.placed_shapes import PlacedShapes
 from cssd_geo.vectors.remapping import Remapping
 from cssd_geo.vectors.vector_files import is_vector
 
@@ -47,11 +47,10 @@ class Reference:
 
     pairs: Iterator[Pairs]
     table: ClassTable
-    notes: tuple[str, ...]
+    notes: Callable[[], tuple[str, ...]]
+    """What to tell of it, once all pairs were read."""
     ids_given: bool = True
     """Whether the ids are its own; else its names were numbered."""
-    strays: Strays | None = None
-    """Of a raster, those among the pixels that were read so far."""
 
 
 def read_reference(
@@ -76,9 +75,9 @@ def read_reference(
     """
     grid = Grid.of(dataset)
     if is_vector(reference):
-        labels = read_labels(reference, grid, class_field=class_field, layer=layer, remap=remap)
-        pairs = pairs_at(dataset, labels)
-        return Reference(pairs=pairs, table=labels.table, notes=labels.notes, ids_given=labels.ids_given)
+        shapes = place_shapes(reference, grid, class_field=class_field, layer=layer, remap=remap)
+        pairs = pairs_within(dataset, shapes)
+        return Reference(pairs=pairs, table=shapes.table, notes=shapes.notes, ids_given=shapes.ids_given)
     with _blamed_on(reference):
         raster = open_raster(reference)
         require_class_raster(raster)
@@ -95,7 +94,7 @@ def read_reference(
         )
     strays = Strays(own, raster.nodata)
     pairs = _pairs_of(dataset, raster, grid, strays, new_ids)
-    return Reference(pairs=pairs, table=table, notes=notes, strays=strays)
+    return Reference(pairs=pairs, table=table, notes=lambda: (*notes, *strays.notes("reference pixels")))
 
 
 @contextmanager
@@ -147,12 +146,14 @@ def _pairs_of(dataset: Any, reference: Any, grid: Grid, strays: Strays, new_ids:
         )
 
 
-def pairs_at(dataset: Any, labels: Labels) -> Iterator[Pairs]:
-    """The pixels of some labels, part by part."""
-    ids = np.array(labels.table.ids)
-    for tile, chosen in tiles_of_pixels(reading_plan(Grid.of(dataset)), labels.rows, labels.cols):
-        rows, cols = labels.rows[chosen], labels.cols[chosen]
-        mapped, known = (
-            part[rows - tile.core.row, cols - tile.core.col] for part in read_known(dataset, tile.core)
-        )
-        yield Pairs(rows=rows, cols=cols, mapped=mapped, known=known, reference=ids[labels.classes[chosen]])
+def pairs_within(dataset: Any, shapes: PlacedShapes) -> Iterator[Pairs]:
+    """The pixels that shapes label, part by part."""
+    ids = np.array(shapes.table.ids)
+    for tile in reading_plan(Grid.of(dataset)):
+        found = shapes.burn(tile.core)
+        if len(found.rows):
+            mapped, known = read_known(dataset, tile.core)
+            at = found.rows - tile.core.row, found.cols - tile.core.col
+            yield Pairs(
+                rows=found.rows, cols=found.cols, mapped=mapped[at], known=known[at], reference=ids[found.classes]
+            )

@@ -12,10 +12,9 @@ from cssd_geo.accuracy.metrics import Accuracy
 from cssd_geo.classes import ClassTable
 from cssd_geo.errors import InputError, LabelError
 from cssd_geo.grid import Grid
-from cssd_geo.labels import read_labels
 from cssd_geo.maps.class_rasters import count_pixels
 from cssd_geo.messages import listed
-from cssd_geo.reference import pairs_at
+from cssd_geo.reference import read_reference
 from cssd_geo.vectors.class_fields import MAP_ID_FIELD, is_missing
 from cssd_geo.vectors.remapping import Remapping
 from cssd_geo.vectors.vector_files import is_vector, read_layer
@@ -52,15 +51,14 @@ def require_sample(dataset: Any, reference: str | Path, layer: str | None, rules
             f"{added} of {len(drawn_ids)} points of {reference} were never drawn: their {MAP_ID_FIELD} is empty. "
             "Whoever chooses points chooses the result: delete them, or draw a larger sample"
         )
-    drawn = read_labels(reference, Grid.of(dataset), class_field=MAP_ID_FIELD, layer=layer)
-    pairs = pairs_at(dataset, drawn)
-    changed = sum(np.sum((pair.mapped != pair.reference) | ~pair.known) for pair in pairs)
-    if changed:
+    pairs = read_reference(dataset, reference, class_field=MAP_ID_FIELD, layer=layer, remap=None).pairs
+    as_drawn = [kept for pair in pairs for kept in ((pair.mapped == pair.reference) & pair.known).tolist()]
+    if not all(as_drawn):
         raise LabelError(
-            f"{reference} was drawn from another map: {changed} of {len(drawn)} points have another class than in "
-            f"{MAP_ID_FIELD}; draw a sample of {dataset.name}, or leave --stratified out"
+            f"{reference} was drawn from another map: {as_drawn.count(False)} of {len(as_drawn)} points have "
+            f"another class than in {MAP_ID_FIELD}; draw a sample of {dataset.name}, or leave --stratified out"
         )
-    return len(drawn)
+    return len(as_drawn)
 
 
 def require_apart(dataset: Any, mapped: ClassTable, matching: Matching) -> None:

@@ -23,6 +23,7 @@ from scenes import NORTH_UP, ROTATED, UTM
 from cssd_geo.errors import LabelError
 from cssd_geo.grid import Grid
 from cssd_geo.labels import read_labels
+from cssd_geo.tiles import Window
 from cssd_geo.vectors.burning import burn, datum_notes, single_geometries, to_pixels
 
 HEIGHT, WIDTH = 31, 47
@@ -69,10 +70,9 @@ def _mask(geometry: Any, transform: Any, *, all_touched: bool) -> NDArray[np.boo
 
 
 def _burnt(geometries: list[Any], crs: str | None, grid: Grid, *, all_touched: bool = False) -> NDArray[np.bool_]:
-    mask = np.zeros(HEIGHT * WIDTH, np.bool_)
+    mask, whole = np.zeros(HEIGHT * WIDTH, np.bool_), Window(row=0, col=0, height=HEIGHT, width=WIDTH)
     for part in to_pixels(single_geometries(np.array(geometries, object))[0], crs, grid, "l.gpkg"):
-        pixels = burn(part, grid, all_touched=all_touched)
-        mask[[] if pixels is None else pixels] = True
+        mask[burn(part, whole, all_touched=all_touched)] = True
     return mask.reshape(HEIGHT, WIDTH)
 
 

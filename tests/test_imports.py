@@ -33,6 +33,7 @@ vectors   choices legend longitudes shapefiles
 vectors   burning
 vectors   class_fields remapping vector_files
 vectors   vectors
+vectors   placed_shapes
 maps      layer pam patches
 maps      class_tables raster_writer reach
 maps      class_rasters

@@ -55,10 +55,9 @@ def _cut(shape: Any) -> Any:
 
 
 def _burnt(shape: Any, crs: str, grid: Grid) -> NDArray[np.bool_]:
-    mask = np.zeros(HEIGHT * WIDTH, np.bool_)
+    mask, whole = np.zeros(HEIGHT * WIDTH, np.bool_), Window(row=0, col=0, height=HEIGHT, width=WIDTH)
     for part in to_pixels(single_geometries(np.array([shape], object))[0], crs, grid, "l.gpkg"):
-        pixels = burn(part, grid, all_touched=False)
-        mask[[] if pixels is None else pixels] = True
+        mask[burn(part, whole, all_touched=False)] = True
     return mask.reshape(HEIGHT, WIDTH)
 
 

@@ -29,6 +29,8 @@ _GEOREFERENCE = (
     "georeference the scene first (gdalwarp, with -rpc or -geoloc where it has these; gdal_translate with "
     "-a_srs and -a_ullr where you know its corners)"
 )
+_NOWHERE = -2_000_000_000
+"""Column and row of what has no place."""
 _COLLECTIONS = (4, 5, 6, 7)
 """Type ids of shapely for what has parts."""
 
@@ -197,23 +199,27 @@ def single_geometries(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[n
     return parts[kept], owners[kept].astype(np.int64)
 
 
-def burn(part: Any, grid: Grid, *, all_touched: bool) -> NDArray[np.int64] | None:
-    """Flat indexes of the pixels that a part in pixel coordinates labels; None if it lies outside of the scene."""
-    bounds = shapely.bounds(part)
-    if not np.isfinite(bounds).all():
-        return None
-    left, top, right, bottom = (int(np.floor(v)) for v in np.clip(bounds, -1e9, 1e9))
-    box = Window(row=top, col=left, height=bottom - top + 1, width=right - left + 1)
-    window = box.clip(height=grid.height, width=grid.width)
-    if window is None:
-        return None
+def extents(parts: NDArray[Any]) -> NDArray[np.int64]:
+    """(n, 4) first column and row, last column and row of parts in pixel coordinates; far away without a place."""
+    bounds = shapely.bounds(parts)
+    placed = np.isfinite(bounds).all(axis=1, keepdims=True)
+    return np.where(placed, np.floor(np.clip(bounds, -1e9, 1e9)), _NOWHERE).astype(np.int64)
+
+
+def burn(part: Any, window: Window, *, all_touched: bool) -> NDArray[np.int64]:
+    """Flat indexes in a window (y, x) of its pixels that a part in pixel coordinates labels."""
+    ((left, top, right, bottom),) = extents(np.array([part], object)).tolist()
+    box = Window(row=top, col=left, height=bottom - top + 1, width=right - left + 1).common(window)
+    if box is None:
+        return np.empty(0, np.int64)
     burnt = rasterize(
         [part],
-        out_shape=(window.height, window.width),
-        transform=Affine.translation(window.col, window.row),
+        out_shape=(box.height, box.width),
+        transform=Affine.translation(box.col, box.row),
         all_touched=all_touched,
         dtype=np.uint8,
     )
     rows, cols = np.nonzero(burnt)
-    flat: NDArray[np.int64] = (rows + window.row) * np.int64(grid.width) + cols + window.col
+    there = box.relative_to(window)
+    flat: NDArray[np.int64] = (rows + there.row) * np.int64(window.width) + cols + there.col
     return flat

@@ -43,17 +43,18 @@ def entries_of(table: ClassTable, *, with_ids: bool = True) -> tuple[Entry, ...]
     return tuple(Entry(name=name, id=i if with_ids else None, colour=colour) for i, name, colour in rows)
 
 
-def tabulate(entries: Sequence[Entry]) -> tuple[ClassTable, NDArray[np.int64]]:
+def tabulate(legend: Sequence[Entry | None]) -> tuple[ClassTable, NDArray[np.int64]]:
     """Make one table of classes; entries of the same name are one class.
 
     A class keeps the lowest id that its entries have; those without one get the lowest free numbers, by name.
 
     Returns:
-        The table, and (n,) the class index of each entry.
+        The table, and (n,) the class index of each entry, -1 for those that are None: left out.
 
     Raises:
         LabelError: if there is no entry, or two classes have the same id.
     """
+    entries = [entry for entry in legend if entry is not None]
     if not entries:
         raise LabelError("the labels hold no class: check that there are any, and the class field (--class-field)")
     keys = [name_key(entry.name) for entry in entries]
@@ -68,7 +69,8 @@ def tabulate(entries: Sequence[Entry]) -> tuple[ClassTable, NDArray[np.int64]]:
         colours=tuple(colours.get(k, default) for k, default in zip(order, palette(len(order)), strict=True)),
     )
     position = {key: i for i, key in enumerate(order)}
-    return table, np.array([position[key] for key in keys], np.int64)
+    indexes = [-1 if entry is None else position[name_key(entry.name)] for entry in legend]
+    return table, np.array(indexes, np.int64)
 
 
 def _given_ids(entries: Iterable[tuple[str, Entry]]) -> dict[str, int]:

@@ -1,0 +1,128 @@
+"""The shapes of a label file in a scene's pixels: which of these they label, window by window if need be."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import rasterio
+import shapely
+from numpy.typing import NDArray
+
+from cssd_geo.grid import Grid
+from cssd_geo.messages import listed
+from cssd_geo.tiles import Window
+from cssd_geo.vectors.burning import burn, datum_notes, extents, single_geometries, to_pixels
+from cssd_geo.vectors.legend import tabulate
+from cssd_geo.vectors.remapping import Remapping
+from cssd_geo.vectors.vectors import Shapes
+
+Indexes = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledPixels:
+    """Pixels that shapes label; arrays (n,), one entry a pixel, each pixel at most once, row by row."""
+
+    rows: Indexes
+    cols: Indexes
+    classes: Indexes
+    """Index from 0 into the table."""
+    parts: Indexes
+    """Which part of a shape labelled the pixel."""
+
+
+class PlacedShapes:
+    """Shapes in pixel coordinates, part by part, and how many pixels they were found to label.
+
+    Attributes:
+        table: their classes.
+        ids_given: whether the ids are those of the file; else its names were numbered.
+    """
+
+    def __init__(
+        self, shapes: Shapes, grid: Grid, remap: Remapping | None, *, all_touched: bool, name: str
+    ) -> None:
+        """Bring shapes into the pixels of a grid.
+
+        Raises:
+            LabelError: if they have no place there, or the rules do not fit their classes.
+        """
+        legend, renamed = (shapes.legend, ()) if remap is None else remap.apply(shapes.legend)
+        self.table, lookup = tabulate(legend)
+        self.ids_given = any(entry is not None and entry.id is not None for entry in legend)
+        kept = lookup[shapes.classes] >= 0
+        parts, owners = single_geometries(shapes.geometries[kept])
+        self._classes = lookup[shapes.classes[kept]][owners]
+        self._are_points = bool(len(parts)) and not shapely.get_dimensions(parts).any()
+        self._parts, self._all_touched = to_pixels(parts, shapes.crs, grid, name), all_touched
+        self._extents = extents(self._parts)
+        self._outside = ~self._near(Window(row=0, col=0, height=grid.height, width=grid.width))
+        self._counts = np.zeros(len(parts), np.int64)
+        self._places = self._clashes = 0
+        self._notes = (*shapes.notes, *datum_notes(shapes.crs, grid, name), *renamed)
+
+    def burn(self, window: Window) -> LabelledPixels:
+        """Return the pixels of a window that they label, but for those that two classes claim.
+
+        Windows that overlap would be counted twice.
+        """
+        near = np.flatnonzero(self._near(window))
+        with rasterio.Env():  # one for all: to set it up takes as long as to burn a polygon
+            burnt = [burn(part, window, all_touched=self._all_touched) for part in self._parts[near]]
+        counts = np.array([len(pixels) for pixels in burnt], np.int64)
+        self._counts[near] += counts
+        pixels, parts = np.concatenate([np.empty(0, np.int64), *burnt]), np.repeat(near, counts)
+        classes = self._classes[parts]
+        kept, clashes = uncontested(pixels, classes, parts)
+        self._places += len(kept) + clashes
+        self._clashes += clashes
+        rows, cols = np.divmod(pixels[kept], window.width)
+        return LabelledPixels(
+            rows=rows + window.row, cols=cols + window.col, classes=classes[kept], parts=parts[kept]
+        )
+
+    def _near(self, window: Window) -> NDArray[np.bool_]:
+        """Tell of which parts the extent meets a window."""
+        left, top, right, bottom = self._extents.T
+        across: NDArray[np.bool_] = (right >= window.col) & (left < window.col + window.width)
+        return across & (bottom >= window.row) & (top < window.row + window.height)
+
+    def notes(self) -> tuple[str, ...]:
+        """Say what was left out or repaired, once all windows of the grid were burnt."""
+        kind, outside, count = "points" if self._are_points else "polygons", self._outside, len(self._parts)
+        notes = list(self._notes)
+        if outside.any():
+            away = np.setdiff1d(self._classes[outside], self._classes[~outside])
+            of = f", among them all of {listed(self.table.names[k] for k in away)}" if away.size else ""
+            notes.append(f"{outside.sum()} of {count} {kind} lie outside of the scene{of}.")
+        if empty := int((~outside & (self._counts == 0)).sum()):
+            hint = "" if self._all_touched else " (--all-touched would label the pixels that they touch)"
+            notes.append(f"{empty} of {count} {kind} cover no pixel centre{hint}.")
+        found = int(self._counts.sum())
+        if self._are_points and self._places < found:
+            notes.append(f"{found} points lie in {self._places} pixels: each pixel counts once.")
+        return (*notes, *clash_notes(self._clashes))
+
+
+def uncontested(pixels: Indexes, classes: Indexes, parts: Indexes) -> tuple[Indexes, int]:
+    """Choose each pixel once, unless two classes claim it.
+
+    Args:
+        pixels: (n,) flat indexes, where a pixel may be more than once.
+        classes: (n,) classes that claim them.
+        parts: (n,) for which of them, of which the first counts.
+
+    Returns:
+        Indexes (m,) into these, by pixel, and the number of pixels that several classes claim.
+    """
+    order = np.lexsort((parts, pixels))
+    first = np.flatnonzero(np.diff(pixels[order], prepend=-1))
+    clash = np.zeros(len(first), np.bool_)
+    if len(first):
+        ordered = classes[order]
+        clash = np.minimum.reduceat(ordered, first) != np.maximum.reduceat(ordered, first)
+    return order[first[~clash]], int(clash.sum())
+
+
+def clash_notes(clashes: int) -> tuple[str, ...]:
+    """Tell of pixels that two classes claim."""
+    return (f"{clashes} pixels claimed by two classes were left out.",) if clashes else ()
