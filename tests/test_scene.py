@@ -327,6 +327,13 @@ def test_a_mask_counts_beside_nodata(tmp_path: Path, nodata: int | None, *, inte
     )
 
 
+def test_scenes_can_be_looked_for_in_lists_and_be_keys(holed: Path) -> None:
+    one, other = open_scene(holed), open_scene(holed)
+    assert one in [other, one]
+    assert one != other
+    assert {one: 1, other: 2}[one] == 1
+
+
 def test_a_damaged_file_says_where(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "s.tif", np.tile(_cube(), (1, 20, 20)), compress="deflate")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
