@@ -1,5 +1,6 @@
 """Compare a class map with a reference that it was not trained on."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,7 @@ def evaluate(
     """
     buffer = None if buffer is None else whole_number("buffer", buffer)
     _require_options(exclude, exclude_layer, buffer, stratified=stratified)
+    _require_paths(reference, exclude)
     require_vector("--class-field", reference, value=class_field)
     require_vector("--layer", reference, value=layer)
     dataset = open_class_map(class_map)
@@ -109,6 +111,15 @@ def evaluate(
     areas, more = estimate_areas(dataset, mapped, matching, accuracy)
     notes += (*unlabelled_notes(drawn, int(confusion.sum())), *more)
     return Evaluation(accuracy=accuracy, notes=notes, areas=areas)
+
+
+def _require_paths(*given: Any) -> None:
+    for each in given:
+        if not isinstance(each, str | os.PathLike | None):
+            raise InputError(
+                f"a reference and what is excluded are paths, not {type(each).__name__}: write it to a file "
+                "first, such as a GeoPackage"
+            )
 
 
 def _require_options(

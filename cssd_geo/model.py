@@ -29,7 +29,7 @@ MODEL_VARIABLE = "CSSD_GEO_MODEL"
 """Environment variable with the path of the model to use where none is given."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Model:
     """Everything that classifying a scene needs."""
 
@@ -117,6 +117,8 @@ def load_model(path: str | Path) -> Model:
     Raises:
         ModelFileError: if it is missing, damaged, not a model of this package, or of a newer version.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ModelFileError(f"a model is a Model, or the path of its file, not {type(path).__name__}")
     if not Path(path).is_file():
         raise ModelFileError(f"{path} does not exist or is no file: give a model that `cssd-geo train` wrote")
     try:

@@ -25,7 +25,15 @@ from cssd_geo.classes import ClassTable
 from cssd_geo.errors import InputError, OutputError, SceneError
 from cssd_geo.files.outputs import check_target, write_whole
 from cssd_geo.grid import Grid
-from cssd_geo.maps.class_rasters import classes_of, count_ids, count_pixels, open_class_map, read_ids, reading_plan
+from cssd_geo.maps.class_rasters import (
+    classes_of,
+    count_ids,
+    count_pixels,
+    open_class_map,
+    read_ids,
+    reading_plan,
+    require_map_path,
+)
 from cssd_geo.options import LARGEST_SEED, SAMPLE_LEAST, SAMPLE_STANDARD_ERROR, SAMPLE_USERS_ACCURACY, whole_number
 from cssd_geo.vectors.choices import with_choices
 from cssd_geo.vectors.class_fields import CLASS_FIELD, MAP_ID_FIELD, MAP_NAME_FIELD
@@ -88,6 +96,7 @@ def sample(
             classified pixel.
         OutputError: if the output exists and `overwrite` is false, or cannot be written.
     """
+    require_map_path(class_map)
     target = Path(output)
     seed, per_class_least = whole_number("seed", seed), whole_number("per_class_least", per_class_least)
     size = None if size is None else whole_number("size", size)

@@ -10,6 +10,7 @@ import pyproj
 import pytest
 import rasterio
 import shapely
+import xarray as xr
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,6 +39,7 @@ from cssd_geo.maps.layer import CLASSES_TAG, MODEL_TAG, class_map_layer, percent
 from cssd_geo.maps.raster_writer import RasterWriter
 from cssd_geo.maps.reach import reach_tags
 from cssd_geo.products import open_scene
+from cssd_geo.reference_sample import sample
 from cssd_geo.tiles import Window
 
 HEIGHT, WIDTH = 40, 55
@@ -634,3 +636,15 @@ def test_a_map_of_named_fields_is_matched_by_the_ids_of_their_truth(shared_data:
     found = evaluate(tmp_path / "map.tif", folder / "truth.tif")
     assert found.accuracy.overall_accuracy == 1
     assert len(found.accuracy.names) == 16
+
+
+def test_what_is_no_path_is_named_with_what_to_do(tmp_path: Path) -> None:
+    array: Any = xr.DataArray(np.ones((3, 4), np.uint8), dims=("y", "x"))
+    path = tmp_path / "map.tif"
+    write_raster(path, np.ones((1, 3, 4), np.uint8), nodata=0)
+    for call in (lambda: evaluate(array, path), lambda: sample(array, tmp_path / "p.gpkg")):
+        with pytest.raises(InputError, match=r"class map is given by its path, not as DataArray: .*to_raster"):
+            call()
+    for call in (lambda: evaluate(path, array), lambda: evaluate(path, path, exclude=array)):
+        with pytest.raises(InputError, match=r"are paths, not DataArray: write it to a file"):
+            call()

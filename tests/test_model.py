@@ -440,3 +440,10 @@ def test_a_fingerprint_looks_most_into_the_largest_file_of_a_folder(
     before = fingerprint(tmp_path)
     (tmp_path / "shard").write_bytes(bytes(5_000) + b"x" * 5_000)
     assert fingerprint(tmp_path) != before
+
+
+def test_what_is_neither_a_model_nor_a_path_is_named() -> None:
+    wrong: Any
+    for wrong in (None, {}):
+        with pytest.raises(ModelFileError, match=f"the path of its file, not {type(wrong).__name__}"):
+            load_model(wrong)

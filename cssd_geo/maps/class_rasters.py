@@ -1,5 +1,6 @@
 """Rasters of class ids, read part by part: which classes they hold, where, and how many pixels of each."""
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ def open_class_map(path: str | Path) -> Any:
     """Open a map of class ids with rasterio.
 
     Raises:
+        InputError: if it is no path.
         SceneError: if it does not exist, is no raster, holds other than whole numbers or cannot hold classes.
     """
+    require_map_path(path)
     try:
         dataset = open_raster(path)
     except SceneError as error:
@@ -41,6 +44,15 @@ def open_class_map(path: str | Path) -> Any:
         raise SceneError(f"{path} holds {dataset.dtypes[0]} values; a class map has whole numbers: {AS_WHOLE}")
     require_class_raster(dataset)
     return dataset
+
+
+def require_map_path(path: Any) -> None:
+    """Raise an InputError that says what to do with what is no path, such as a lazy map."""
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(
+            f"a class map is given by its path, not as {type(path).__name__}: write it first, as .rio.to_raster "
+            "does with a DataArray"
+        )
 
 
 def require_class_raster(dataset: Any) -> None:
