@@ -22,7 +22,7 @@ from cssd_geo.vectors.vector_files import is_vector
 
 AS_WHOLE = "gdal_translate -ot UInt16 makes them so"
 """What to do with a raster of classes in floating point."""
-_STEP = 2048
+_STEP = 1024
 """Side length of the parts."""
 
 
