@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scenes import NORTH_UP, UTM, pixel_box, write_polygons, write_raster
@@ -49,6 +49,7 @@ def _columns(*parts: LabelledPixels) -> NDArray[np.int64]:
     return together[np.lexsort((together[:, 1], together[:, 0]))]
 
 
+@settings(max_examples=40)
 @given(
     shapes=st.one_of(st.lists(AREA, min_size=1, max_size=6), st.lists(POINT, min_size=1, max_size=40)),
     sizes=st.tuples(st.integers(1, HEIGHT), st.integers(1, WIDTH)),
