@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
+from affine import Affine
 from numpy.typing import NDArray
+from rasterio.features import rasterize
 
 from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, UNCLASSIFIED_NAME, ClassTable
 from cssd_geo.errors import LabelError, SceneError
-from cssd_geo.files.rasters import is_whole, open_raster, read_valid, read_window
+from cssd_geo.files.rasters import is_whole, open_raster, read_valid, read_window, unplaced
 from cssd_geo.grid import Grid
 from cssd_geo.maps.class_rasters import AS_WHOLE, note_of_zeros, reading_plan, require_class_raster
 from cssd_geo.maps.class_tables import table_of_values
@@ -20,7 +21,7 @@ from cssd_geo.maps.patches import number_patches
 from cssd_geo.messages import listed
 from cssd_geo.scenes.lookup import GeometryLookup
 from cssd_geo.tiles import Window
-from cssd_geo.vectors.burning import burn, single_geometries, to_pixels
+from cssd_geo.vectors.burning import extents, near, single_geometries, to_pixels
 from cssd_geo.vectors.legend import entries_of, tabulate
 from cssd_geo.vectors.placed_shapes import PlacedShapes, clash_notes, uncontested
 from cssd_geo.vectors.remapping import Remapping
@@ -156,9 +157,11 @@ def read_mask(path: str | Path, grid: Grid, layer: str | None = None, *, margin:
         return mask
     geometries, crs = read_geometries(path, layer)
     parts = to_pixels(single_geometries(geometries)[0], crs, grid, Path(path).name)
-    with rasterio.Env():
-        for part in parts:
-            mask.flat[burn(part, wider, all_touched=True)] = True
+    parts = parts[near(extents(parts), wider)]
+    if len(parts):
+        there = Affine.translation(wider.col, wider.row)
+        with unplaced():  # all in one go: to begin takes half a millisecond
+            rasterize(parts, out=mask.view(np.uint8), transform=there, all_touched=True)
     return mask
 
 

@@ -53,6 +53,9 @@ COLLECTIONS = st.lists(SINGLE | MULTIPLE, max_size=3).map(shapely.GeometryCollec
 GEOMETRIES = SINGLE | MULTIPLE | COLLECTIONS | COLLECTIONS.map(lambda c: shapely.GeometryCollection([c, c]))
 
 
+WHOLE = Window(row=0, col=0, height=HEIGHT, width=WIDTH)
+
+
 def _grid(**changes: Any) -> Grid:
     return Grid(**{"height": HEIGHT, "width": WIDTH, "transform": NORTH_UP, "crs": UTM} | changes)
 
@@ -70,9 +73,9 @@ def _mask(geometry: Any, transform: Any, *, all_touched: bool) -> NDArray[np.boo
 
 
 def _burnt(geometries: list[Any], crs: str | None, grid: Grid, *, all_touched: bool = False) -> NDArray[np.bool_]:
-    mask, whole = np.zeros(HEIGHT * WIDTH, np.bool_), Window(row=0, col=0, height=HEIGHT, width=WIDTH)
+    mask = np.zeros(HEIGHT * WIDTH, np.bool_)
     for part in to_pixels(single_geometries(np.array(geometries, object))[0], crs, grid, "l.gpkg"):
-        mask[burn(part, whole, all_touched=all_touched)] = True
+        mask[burn(part, WHOLE, all_touched=all_touched)] = True
     return mask.reshape(HEIGHT, WIDTH)
 
 
@@ -252,3 +255,17 @@ def test_a_place_that_no_datum_of_the_earth_knows_needs_no_note(middle: tuple[fl
     transform = Affine(0.5, 0, middle[0], 0, -0.5, middle[1])
     assert datum_notes(moon[1], _grid(transform=transform, crs=CRS.from_string(moon[0])), "l.gpkg") == ()
     assert datum_notes("EPSG:27700", _grid(transform=transform, crs=CRS.from_epsg(25830)), "l.gpkg") == ()
+
+
+def test_points_are_pixels_without_burning_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cssd_geo.vectors.burning.rasterize", None)
+    places = {
+        (0.0, 0.0): [0],
+        (46.99, 30.99): [HEIGHT * WIDTH - 1],
+        (3.0, 2.5): [2 * WIDTH + 3],
+        (47.0, 3.0): [],
+    }
+    for place, expected in places.items():
+        assert burn(shapely.Point(place), WHOLE, all_touched=False).tolist() == expected
+    part = Window(row=2, col=3, height=4, width=5)
+    assert burn(shapely.Point(4.5, 3.5), part, all_touched=False).tolist() == [6]

@@ -693,3 +693,16 @@ def test_the_pines_keep_the_ids_of_their_truth(shared_data: Path) -> None:
     np.testing.assert_array_equal(np.array(labels.table.ids)[labels.classes], truth[labels.rows, labels.cols])
     assert not any(name.isdecimal() for name in labels.table.names)
     assert any("taken from field 'class_id'" in note for note in labels.notes)
+
+
+def test_a_mask_of_many_shapes_is_burnt_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes = [pixel_box(row, col, 1, 1) for row in range(0, 20, 2) for col in range(0, 20, 2)]
+    path, calls = write_polygons(tmp_path / "m.gpkg", [(box, "a") for box in boxes]), list[int]()
+
+    def counted(shapes: Any, **options: Any) -> Any:
+        calls.append(len(shapes))
+        return rasterize(shapes, **options)
+
+    monkeypatch.setattr("cssd_geo.labels.rasterize", counted)
+    assert read_mask(path, _grid()).any()
+    assert len(calls) == 1

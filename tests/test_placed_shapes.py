@@ -29,6 +29,7 @@ def _triangle(corners: list[tuple[float, float]]) -> Any:
 
 CORNER = st.tuples(st.floats(-4, WIDTH + 4, width=16), st.floats(-4, HEIGHT + 4, width=16))
 AREA = st.lists(CORNER, min_size=3, max_size=5, unique=True).map(_triangle)
+LINE = st.lists(CORNER, min_size=2, max_size=4, unique=True).map(shapely.LineString)
 POINT = CORNER.map(shapely.Point)
 
 
@@ -51,7 +52,7 @@ def _columns(*parts: LabelledPixels) -> NDArray[np.int64]:
 
 @settings(max_examples=40)
 @given(
-    shapes=st.one_of(st.lists(AREA, min_size=1, max_size=6), st.lists(POINT, min_size=1, max_size=40)),
+    shapes=st.one_of(st.lists(AREA | LINE, min_size=1, max_size=6), st.lists(POINT, min_size=1, max_size=40)),
     sizes=st.tuples(st.integers(1, HEIGHT), st.integers(1, WIDTH)),
     all_touched=st.booleans(),
 )

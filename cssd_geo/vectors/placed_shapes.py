@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cssd_geo.grid import Grid
 from cssd_geo.messages import listed
 from cssd_geo.tiles import Window
-from cssd_geo.vectors.burning import burn, datum_notes, extents, single_geometries, to_pixels
+from cssd_geo.vectors.burning import burn, datum_notes, extents, near, single_geometries, to_pixels
 from cssd_geo.vectors.legend import tabulate
 from cssd_geo.vectors.remapping import Remapping
 from cssd_geo.vectors.vectors import Shapes
@@ -55,7 +55,7 @@ class PlacedShapes:
         self._are_points = bool(len(parts)) and not shapely.get_dimensions(parts).any()
         self._parts, self._all_touched = to_pixels(parts, shapes.crs, grid, name), all_touched
         self._extents = extents(self._parts)
-        self._outside = ~self._near(Window(row=0, col=0, height=grid.height, width=grid.width))
+        self._outside = ~near(self._extents, Window(row=0, col=0, height=grid.height, width=grid.width))
         self._counts = np.zeros(len(parts), np.int64)
         self._places = self._clashes = 0
         self._notes = (*shapes.notes, *datum_notes(shapes.crs, grid, name), *renamed)
@@ -65,12 +65,12 @@ class PlacedShapes:
 
         Windows that overlap would be counted twice.
         """
-        near = np.flatnonzero(self._near(window))
+        chosen = np.flatnonzero(near(self._extents, window))
         with rasterio.Env():  # one for all: to set it up takes as long as to burn a polygon
-            burnt = [burn(part, window, all_touched=self._all_touched) for part in self._parts[near]]
+            burnt = [burn(part, window, all_touched=self._all_touched) for part in self._parts[chosen]]
         counts = np.array([len(pixels) for pixels in burnt], np.int64)
-        self._counts[near] += counts
-        pixels, parts = np.concatenate([np.empty(0, np.int64), *burnt]), np.repeat(near, counts)
+        self._counts[chosen] += counts
+        pixels, parts = np.concatenate([np.empty(0, np.int64), *burnt]), np.repeat(chosen, counts)
         classes = self._classes[parts]
         kept, clashes = uncontested(pixels, classes, parts)
         self._places += len(kept) + clashes
@@ -79,12 +79,6 @@ class PlacedShapes:
         return LabelledPixels(
             rows=rows + window.row, cols=cols + window.col, classes=classes[kept], parts=parts[kept]
         )
-
-    def _near(self, window: Window) -> NDArray[np.bool_]:
-        """Tell of which parts the extent meets a window."""
-        left, top, right, bottom = self._extents.T
-        across: NDArray[np.bool_] = (right >= window.col) & (left < window.col + window.width)
-        return across & (bottom >= window.row) & (top < window.row + window.height)
 
     def notes(self) -> tuple[str, ...]:
         """Say what was left out or repaired, once all windows of the grid were burnt."""
