@@ -1,5 +1,7 @@
 """Files of strangers lead nowhere: not to other folders, not to servers."""
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import rasterio
 from scenes import NORTH_UP, coordinate_cube, write_raster
 
 from cssd_geo.errors import SceneError
+from cssd_geo.files.links import files_led_to
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.products import open_scene
 from cssd_geo.tiles import Window
@@ -386,3 +389,25 @@ def test_links_within_a_store_are_fine(folder: Path) -> None:
     scene = open_scene(write_hdf5(folder, "own"), scale=1)
     values, _ = scene.read(Window(row=0, col=0, height=6, width=7), np.arange(5))
     assert (values.ravel() == np.arange(210)).all()
+
+
+def test_a_folder_of_many_scenes_is_listed_again_only_once_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, listed = write_raster(tmp_path / "scene.tif", np.ones((1, 4, 5), np.uint8)), list[Any]()
+    names = os.listdir
+
+    def counted(folder: Any) -> list[str]:
+        listed.append(folder)
+        return names(folder)
+
+    monkeypatch.setattr("cssd_geo.files.links.os.listdir", counted)
+    monkeypatch.setattr("cssd_geo.files.links._SETTLES", 10**18)
+    assert [list(files_led_to(scene)) for _ in range(3)] == [[]] * 3
+    assert len(listed) == 3  # it has changed just now, and may again within a tick of the clock
+    monkeypatch.setattr("cssd_geo.files.links._SETTLES", -1)
+    assert [list(files_led_to(scene)) for _ in range(3)] == [[]] * 3
+    assert len(listed) == 4
+    time.sleep(0.05)
+    beside = write_raster(tmp_path / "scene.tif.ovr", np.ones((1, 2, 2), np.uint8), driver="GTiff")
+    assert list(files_led_to(scene)) == [beside]

@@ -2,8 +2,10 @@
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn
 from xml.etree import ElementTree as ET
@@ -44,6 +46,8 @@ _ERDAS = b"EHFA_HEADER_TAG"
 _BY_WHAT_LIES_BESIDE = {"ENVI", "EHdr", "GenBin", "ISCE", "ROI_PAC", "RST", "RRASTER", "SAGA", "GSC", "KRO", "LAN"}
 """Drivers that know their files by others beside them: what they begin with may tell GDAL something else."""
 _DESCRIPTIONS = (b"PK\x03\x04", b"SQLite format 3", b"fgb")
+_SETTLES = 2_000_000_000
+"""Nanoseconds after which a folder that changes again has another time of its last change, on any file system."""
 _SPACE = " \t\r\n\v\f"
 """What GDAL skips before a text."""
 _TEXT = 64
@@ -124,13 +128,21 @@ class _Walk:
 def _side_files(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     try:
-        named = filter(None, map(_BESIDE.fullmatch, os.listdir(folder)))  # noqa: PTH208 - folders hold many
-        for name, whole in sorted((match[1].lower(), match[0]) for match in named):
+        changed = folder.stat().st_ctime_ns
+        settled = abs(time.time_ns() - changed) > _SETTLES  # else it may change again without a trace
+        for name, whole in (_names_beside if settled else _names_beside.__wrapped__)(folder, changed):
             if (folder / whole).exists():
                 found.setdefault(name, []).append(folder / whole)
     except OSError as error:
         raise SceneError(f"{folder} cannot be listed: {error.strerror}; allow yourself to read it") from error
     return found
+
+
+@lru_cache(maxsize=16)
+def _names_beside(folder: Path, _changed: int) -> list[tuple[str, str]]:
+    """Names of side files in a folder, each behind that of its raster; of one with many scenes, listed once."""
+    named = filter(None, map(_BESIDE.fullmatch, os.listdir(folder)))  # noqa: PTH208 - folders hold many
+    return sorted((match[1].lower(), match[0]) for match in named)
 
 
 def _sources(path: Path, folder: Path) -> list[Path]:
