@@ -127,7 +127,7 @@ def _paths(given: Iterable[str], note: Callable[[str], None]) -> Iterator[str]:
 
 def _without_our_own(files: list[str], pattern: str, note: Callable[[str], None]) -> list[str]:
     """Leave out maps, confidences and so on that were written beside scenes."""
-    ours = [path for path in files if _is_our_own(path)]
+    ours = dict.fromkeys(path for path in files if _is_our_own(path))  # 10,000 at times, so no list
     if len(ours) == len(files):
         raise InputError(f"{pattern!r} names rasters that cssd-geo wrote ({listed(ours)}), and no scene")
     if ours:
