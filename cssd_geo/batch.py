@@ -14,14 +14,14 @@ from cssd_geo.errors import BatchError, CssdGeoError, InputError, OutputError, S
 from cssd_geo.files.outputs import free_space
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.files.side_files import BESIDE
-from cssd_geo.maps.layer import MODEL_TAG
+from cssd_geo.maps.layer import MODEL_TAG, PRECISION_TAG, SCENE_TAG
 from cssd_geo.maps.pam import side_path
 from cssd_geo.messages import one_line, printable
 from cssd_geo.model import Model
 from cssd_geo.options import BATCH_ON_ERROR, require_choice
 from cssd_geo.products import open_scene
 from cssd_geo.runs.identity import SceneIdentity
-from cssd_geo.runs.layers import PRECISION_TAG, SCENE_TAG, Outputs
+from cssd_geo.runs.layers import Outputs
 from cssd_geo.runs.unfinished import folder_of
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.scene_lists import ListedScene, Shard

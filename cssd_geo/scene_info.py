@@ -10,6 +10,7 @@ from cssd_geo.bands import segments
 from cssd_geo.errors import InputError, SceneError
 from cssd_geo.files.json_values import json_ready
 from cssd_geo.formats.stores import format_of
+from cssd_geo.map_info import describe_map
 from cssd_geo.products import open_scene
 from cssd_geo.scenes.fill_checks import empty_band_notes
 from cssd_geo.scenes.previews import PixelSample, sample_pixels
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 def describe_scene(scene: str | Path | Scene, model: "Model | None" = None) -> dict[str, Any]:
     """Return what is known of a scene, and what its pixels look like, of which some are read: seconds at most.
 
+    Of a class map that `classify` wrote all are read, to count those of each class.
+
     Args:
         scene: a scene or its path.
         model: tells the tile plan of a classification with it, and whether it fits.
@@ -35,7 +38,8 @@ def describe_scene(scene: str | Path | Scene, model: "Model | None" = None) -> d
     opened = scene if isinstance(scene, Scene) else open_scene(scene)
     grid, bands = opened.grid, opened.bands
     good = bands.good_indexes if any(bands.good) else np.arange(len(bands))
-    sample = sample_pixels(opened, good)
+    sample, dataset = sample_pixels(opened, good), _dataset(opened)
+    ours = None if dataset is None else describe_map(dataset)
     facts: dict[str, Any] = json_ready(
         {
             "scene": opened.name,
@@ -46,20 +50,25 @@ def describe_scene(scene: str | Path | Scene, model: "Model | None" = None) -> d
             "place": place_of(opened.map_grid),
             "bands": _bands(opened),
             "values": _values(opened, good, sample),
+            "map": ours,
             "plan": None if model is None else _plan(opened, model),
             "notes": list(opened.notes),
-            "warnings": warnings_of(opened, good, sample),
+            "warnings": warnings_of(opened, good, sample) if ours is None else [],
         }
     )
     return facts
 
 
-def _file(scene: Scene) -> dict[str, Any]:
+def _dataset(scene: Scene) -> Any | None:
+    """The open raster of a scene that is one."""
     source = scene.source.whole if isinstance(scene.source, ChosenBands) else scene.source
+    return source.dataset() if isinstance(source, RasterSource) else None
+
+
+def _file(scene: Scene) -> dict[str, Any]:
     facts: dict[str, Any] = {"path": None if scene.path is None else str(scene.path), "format": None}
     facts |= {"interleave": None, "compression": None, "bytes": None, "files": []}
-    if isinstance(source, RasterSource):
-        dataset = source.dataset()
+    if (dataset := _dataset(scene)) is not None:
         packed, interleave = dataset.compression, dataset.interleaving
         files = [Path(name) for name in dataset.files if Path(name).is_file()]
         facts |= {

@@ -73,7 +73,7 @@ runs      unfinished
 runs      layers
 runs      job
 runs      run
-.         exclusion reference
+.         exclusion map_info reference
 .         stratified
 .         evaluation model_info pictures reference_sample scene_info
 .         classification forecast training

@@ -29,6 +29,7 @@ from stores import turned_table, write_emit
 
 from cssd_geo.bands import Bands
 from cssd_geo.classes import ClassTable
+from cssd_geo.classification import classify
 from cssd_geo.cli import main
 from cssd_geo.errors import ModelFileError, SceneError
 from cssd_geo.model_info import describe_model
@@ -271,6 +272,28 @@ def test_text_is_readable_for_both(scene: Path, model: Path) -> None:
     assert "accuracy  not measured\n" in text
     assert "trained   train.tif\n" in text
     assert "None" not in text
+
+
+def test_a_map_says_what_it_holds_and_what_it_was_made_of(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "scene.tif", np.random.default_rng(0).uniform(1, 9, (3, 20, 30)), nodata=9e9)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write(np.full((3, 4, 30), 9e9), window=((0, 4), (0, 30)))
+    model = replace(random_model(bands=3), provenance={"scene": {"name": "train.tif"}})
+    done = classify(path, model, tmp_path / "map.tif", confidence=tmp_path / "c.tif", precision="float32")
+    facts = describe_scene(tmp_path / "map.tif")
+    made = facts["map"]
+    assert {row["name"]: row["pixels"] for row in made["classes"]} | {"unclassified": 120} == done.pixels
+    assert [row["id"] for row in made["classes"]] == list(model.classes.ids)
+    assert sum(row["hectares"] for row in made["classes"]) == pytest.approx(480 * 0.09)
+    assert (made["holds"], made["scene"], made["trained_on"]) == ("class map", "scene.tif", "train.tif")
+    assert (made["model"], made["precision"], facts["warnings"]) == (model.digest(), "float32", [])
+    beside = describe_scene(tmp_path / "c.tif")["map"]
+    assert beside == made | {"holds": "confidence in percent", "classes": None}
+    assert describe_scene(path)["map"] is None
+    text = CliRunner().invoke(main, ["info", str(tmp_path / "map.tif")]).output
+    assert f"map       class map of scene.tif, by the model {model.digest()[:12]}" in text
+    assert re.search(r"unclassified +120 pixels +20.0 %", text)
+    assert "wavelength" not in text.lower()
 
 
 def test_long_lists_are_for_programs_only(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cssd_geo.classes import UNCLASSIFIED_NAME
 from cssd_geo.cli import options
 from cssd_geo.cli.model_facts import formula, lines_of
 from cssd_geo.errors import InputError
+from cssd_geo.messages import column
 
 if TYPE_CHECKING:
     from cssd_geo.model import Model
@@ -21,9 +23,11 @@ _HEADING = 9
 _WIDTH = 100
 """Characters of a line."""
 _MOST_SEGMENTS = 12
+_DIGEST = 12
+"""Characters of a model's digest that tell it from others."""
 
 
-@click.command("info", short_help="Print what is known about a model or a scene.")
+@click.command("info", short_help="Print what is known about a model, a scene or a map.")
 @click.argument("path", type=options.SCENE)
 @options.scene_choice
 @click.option(
@@ -41,10 +45,11 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Print what is known about PATH, a model (.safetensors) or a scene.
+    """Print what is known about PATH, a model (.safetensors), a scene, or a map that classify wrote.
 
-    A large scene is not read whole, only some of its pixels. A quicklook shows near infrared, red and green as
-    red, green and blue, or other bands if the scene does not cover those.
+    A large scene is not read whole, only some of its pixels; of a class map those of each class are counted. A
+    quicklook shows near infrared, red and green as red, green and blue, or other bands if the scene does not
+    cover those.
     """
     if Path(path).suffix == ".safetensors":
         if model or quicklook or any(value is not None and value is not False for value in choice.values()):
@@ -99,8 +104,9 @@ def _scene_lines(facts: dict[str, Any]) -> Iterator[str]:
         "size": [f"{size['height']:,} rows x {size['width']:,} columns x {size['bands']} bands, {facts['dtype']}"],
         "file": [_file(facts["file"])],
         "place": [*_map_size(facts["place"], size), *_place(facts["place"])],
-        "bands": _bands(facts["bands"]),
-        "values": _values(facts["values"]),
+        "map": _map(facts["map"], size),
+        "bands": _bands(facts["bands"]) if facts["map"] is None else (),
+        "values": _values(facts["values"]) if not _is_class_map(facts) else (),
         "plan": _plan(facts["plan"]),
         "picture": _picture(facts.get("quicklook")),
         "notes": facts["notes"],
@@ -157,6 +163,29 @@ def _place(place: dict[str, Any]) -> Iterator[str]:
     if place["degrees"] is not None:
         west, south, east, north = place["degrees"]
         yield f"longitude {west:.4f} to {east:.4f}, latitude {south:.4f} to {north:.4f}"
+
+
+def _is_class_map(facts: dict[str, Any]) -> bool:
+    return facts["map"] is not None and facts["map"]["classes"] is not None
+
+
+def _map(found: dict[str, Any] | None, size: dict[str, Any]) -> Iterator[str]:
+    """What a raster is that `classify` wrote."""
+    if found is None:
+        return
+    yield f"{found['holds']} of {found['scene']}, by the model {found['model'][:_DIGEST]}"
+    yield f"trained on {found['trained_on']}, computed in {found['precision']}"
+    if found["classes"] is None:
+        return
+    every, left = size["height"] * size["width"], size["height"] * size["width"]
+    width = column([UNCLASSIFIED_NAME, *(row["name"] for row in found["classes"])])
+    for row in found["classes"]:
+        left -= row["pixels"]
+        area = "" if row["hectares"] is None else f"  {row['hectares']:>14,.2f} ha"
+        share = _percent(row["pixels"] / every)
+        yield f"{row['id']:>5}  {row['name']:<{width}}  {row['pixels']:>13,} pixels  {share:>8}{area}"
+    yield f"{'':>5}  {UNCLASSIFIED_NAME:<{width}}  {left:>13,} pixels  {_percent(left / every):>8}"
+    yield "Errors of the map bias these counts: for areas to report, draw a sample (cssd-geo sample)."
 
 
 def _bands(bands: dict[str, Any]) -> Iterator[str]:

@@ -128,9 +128,10 @@ class _Walk:
 def _side_files(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     try:
-        changed = folder.stat().st_ctime_ns
-        settled = abs(time.time_ns() - changed) > _SETTLES  # else it may change again without a trace
-        for name, whole in (_names_beside if settled else _names_beside.__wrapped__)(folder, changed):
+        now = folder.stat()
+        settled = abs(time.time_ns() - now.st_ctime_ns) > _SETTLES  # else it may change again without a trace
+        state = now.st_dev, now.st_ino, now.st_ctime_ns
+        for name, whole in _names_since(folder, state) if settled else _names_beside(folder):
             if (folder / whole).exists():
                 found.setdefault(name, []).append(folder / whole)
     except OSError as error:
@@ -138,11 +139,16 @@ def _side_files(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-@lru_cache(maxsize=16)
-def _names_beside(folder: Path, _changed: int) -> list[tuple[str, str]]:
-    """Names of side files in a folder, each behind that of its raster; of one with many scenes, listed once."""
+def _names_beside(folder: Path) -> list[tuple[str, str]]:
+    """Names of side files in a folder, each behind that of its raster."""
     named = filter(None, map(_BESIDE.fullmatch, os.listdir(folder)))  # noqa: PTH208 - folders hold many
     return sorted((match[1].lower(), match[0]) for match in named)
+
+
+@lru_cache(maxsize=16)
+def _names_since(folder: Path, _state: tuple[int, int, int]) -> list[tuple[str, str]]:
+    """The same, listed once for all scenes in a folder, as long as its state stays."""
+    return _names_beside(folder)
 
 
 def _sources(path: Path, folder: Path) -> list[Path]:

@@ -20,6 +20,14 @@ MODEL_TAG = "CSSD_GEO_MODEL"
 """TIFF tag of every output of `classify` with the digest of the model."""
 LABELS_TAG = "CSSD_GEO_LABELS"
 """TIFF tag of every output with the fingerprints of the label files that the model was trained on, in a row."""
+SCENE_NAME_TAG = "CSSD_GEO_SCENE"
+"""TIFF tag of every output with the name of the scene."""
+SCENE_TAG = "CSSD_GEO_SCENE_DIGEST"
+"""TIFF tag of every output that says which scene, by its files and by how they were read; see `SceneIdentity`."""
+TRAINED_ON_TAG = "CSSD_GEO_TRAINED_ON"
+"""TIFF tag of every output with the name of the scene that the model was trained on."""
+PRECISION_TAG = "CSSD_GEO_PRECISION"
+"""TIFF tag of every output with the name of the precision that it was computed in."""
 PERCENT_NODATA = 255
 
 

@@ -14,6 +14,9 @@ from cssd_geo.grid import Grid
 from cssd_geo.maps.layer import (
     LABELS_TAG,
     MODEL_TAG,
+    PRECISION_TAG,
+    SCENE_NAME_TAG,
+    TRAINED_ON_TAG,
     Layer,
     class_map_layer,
     percent_layer,
@@ -26,10 +29,6 @@ from cssd_geo.runs.unfinished import folder_of
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.scene_files import SceneFiles
 
-SCENE_TAG = "CSSD_GEO_SCENE_DIGEST"
-"""Tag of every output: which scene, by its files and by how they were read; see `SceneIdentity`."""
-PRECISION_TAG = "CSSD_GEO_PRECISION"
-"""Tag of every output: in which precision it was computed."""
 _OVERVIEWS = 4 / 3
 """Pixels of a raster with its overviews, for each of its own."""
 
@@ -128,10 +127,10 @@ def provenance_tags(scene: Scene, model: Model, precision: str) -> dict[str, str
     grid = scene.grid if scene.lookup is None else scene.lookup.sensor_grid  # windows are of the sensor's pixels
     return {
         "TIFFTAG_SOFTWARE": f"cssd-geo {cssd_geo.__version__}",
-        "CSSD_GEO_SCENE": scene.name,
+        SCENE_NAME_TAG: scene.name,
         MODEL_TAG: model.digest(),
         **({} if scene.path is None else {"CSSD_GEO_SCENE_FINGERPRINT": _fingerprint(scene.path)}),
-        "CSSD_GEO_TRAINED_ON": str(trained_on),
+        TRAINED_ON_TAG: str(trained_on),
         **({LABELS_TAG: " ".join(label_files)} if label_files else {}),
         **reach_tags(model.network.config.receptive_field, grid),
         PRECISION_TAG: precision,

@@ -29,12 +29,12 @@ from cssd_geo.engine.inference import TileResult
 from cssd_geo.errors import OutputError
 from cssd_geo.files.outputs import GEOTIFF, check_target
 from cssd_geo.files.side_files import in_the_way
-from cssd_geo.maps.layer import Layer
+from cssd_geo.maps.layer import SCENE_TAG, Layer
 from cssd_geo.maps.raster_writer import RasterWriter
 from cssd_geo.options import ON_ERROR, require_choice
 from cssd_geo.runs.identity import SceneIdentity, SceneWatch
 from cssd_geo.runs.job import Job
-from cssd_geo.runs.layers import SCENE_TAG, room_for
+from cssd_geo.runs.layers import room_for
 from cssd_geo.runs.unfinished import Unfinished, folder_of
 from cssd_geo.scenes.unreadable import Readable, Tolerant
 from cssd_geo.tiles import Tile, TilePlan, Window
