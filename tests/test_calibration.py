@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 from scipy.special import log_softmax
 from torch.nn import functional
 
@@ -90,6 +91,26 @@ def test_no_other_weights_are_more_likely() -> None:
         assert likelihood(weights, first, second, classes) < best
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_weights_are_the_most_likely_under_the_prior_that_the_design_names(seed: int) -> None:
+    """Searched for without slopes, pixel by pixel, in the numbers of DESIGN.md."""
+    first, second, classes = sample(n=60, k=3, main=0.3, spectral=1.5, seed=seed)
+    apart = np.arange(60) < 15
+    share = np.where(np.arange(60) % 2, 0.5, 1.0)
+
+    def surprise(weights: NDArray[np.float64]) -> float:
+        total = ((weights[0] - 0.5) / 0.25) ** 2 / 2 + ((weights[1] - 4) / 0.5) ** 2 / 2
+        for i, klass in enumerate(classes):
+            worth = share[i] * (1 if apart[i] else 20 / 45)
+            total -= worth * log_softmax(weights[0] * first[i] + weights[1] * second[i])[klass]
+        return float(total)
+
+    best = minimize(surprise, (0.5, 4.0), method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 1e-8}).x
+    found = fitted(first, second, classes, apart=apart, share=share)
+    assert (found.main, found.spectral) == pytest.approx(tuple(best), abs=2e-3)
+
+
+@settings(max_examples=30)
 @given(copies=st.integers(1, 40), seed=st.integers(0, 20))
 def test_many_pixels_beside_training_ones_count_as_much_as_a_few(copies: int, seed: int) -> None:
     first, second, classes = sample(n=20, k=3, main=0.5, spectral=4.0, seed=seed)
@@ -112,6 +133,7 @@ def test_pixels_apart_from_training_ones_outweigh_those_beside() -> None:
     assert fitted(main, second, classes, apart=apart).main < 0.25
 
 
+@settings(max_examples=30)
 @given(quarters=st.integers(1, 4), seed=st.integers(0, 20))
 def test_pixels_count_by_the_share_of_labels_that_their_model_had(quarters: int, seed: int) -> None:
     """Four times a pixel whose model had a quarter is once a pixel whose model had all."""
