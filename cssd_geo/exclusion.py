@@ -13,7 +13,7 @@ from scipy.ndimage import maximum_filter
 from cssd_geo.accuracy.splits import separation
 from cssd_geo.errors import InputError, LabelError
 from cssd_geo.grid import Grid
-from cssd_geo.labels import read_mask
+from cssd_geo.label_files import read_mask
 from cssd_geo.maps.reach import pixels_across, receptive_field_of
 
 LARGEST_BUFFER = 10_000

@@ -16,7 +16,7 @@ from cssd_geo.classes import UNCLASSIFIED, ClassTable
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.grid import Grid
-from cssd_geo.labels import place_shapes, remap_table
+from cssd_geo.label_files import place_shapes, remap_table
 from cssd_geo.maps.class_rasters import Strays, classes_of, read_known, reading_plan, require_class_raster
 from cssd_geo.maps.layer import MODEL_TAG
 from cssd_geo.vectors.placed_shapes import PlacedShapes
@@ -151,7 +151,7 @@ def pairs_within(dataset: Any, shapes: PlacedShapes) -> Iterator[Pairs]:
     ids = np.array(shapes.table.ids)
     for tile in reading_plan(Grid.of(dataset)):
         found = shapes.burn(tile.core)
-        if len(found.rows):
+        if len(found):
             mapped, known = read_known(dataset, tile.core)
             at = found.rows - tile.core.row, found.cols - tile.core.col
             yield Pairs(

@@ -18,7 +18,8 @@ from cssd_geo.errors import InputError
 from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.files.json_values import json_ready
 from cssd_geo.files.outputs import check_target
-from cssd_geo.labels import Labels, read_labels, require_trainable
+from cssd_geo.label_files import read_labels
+from cssd_geo.labels import Labels, require_trainable
 from cssd_geo.learning.baselines import BASELINES
 from cssd_geo.learning.fitting import Epoch
 from cssd_geo.learning.labelled_pixels import read_labelled_pixels

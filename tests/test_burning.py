@@ -22,7 +22,7 @@ from scenes import NORTH_UP, ROTATED, UTM
 
 from cssd_geo.errors import LabelError
 from cssd_geo.grid import Grid
-from cssd_geo.labels import read_labels
+from cssd_geo.label_files import read_labels
 from cssd_geo.tiles import Window
 from cssd_geo.vectors.burning import burn, datum_notes, single_geometries, to_pixels
 

@@ -16,7 +16,7 @@ from scenes import coordinate_cube, write_raster
 
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.evaluation import evaluate
-from cssd_geo.labels import read_labels
+from cssd_geo.label_files import read_labels
 from cssd_geo.products import open_scene
 from cssd_geo.reference_sample import sample
 from cssd_geo.scenes.array_scenes import scene_of_array

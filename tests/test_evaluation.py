@@ -33,7 +33,7 @@ from cssd_geo.classes import ClassTable
 from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.evaluation import evaluate
 from cssd_geo.grid import Grid
-from cssd_geo.labels import read_labels
+from cssd_geo.label_files import read_labels
 from cssd_geo.maps import class_rasters, pam
 from cssd_geo.maps.layer import CLASSES_TAG, MODEL_TAG, class_map_layer, percent_layer
 from cssd_geo.maps.raster_writer import RasterWriter

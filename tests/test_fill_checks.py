@@ -14,7 +14,7 @@ from scenes import pixel_box, random_model, write_polygons, write_raster, write_
 from cssd_geo.classification import classify
 from cssd_geo.engine.streaming import this_machine
 from cssd_geo.errors import SceneError
-from cssd_geo.labels import read_labels
+from cssd_geo.label_files import read_labels
 from cssd_geo.learning.labelled_pixels import read_labelled_pixels
 from cssd_geo.learning.labelled_scenes import LabelledScene, unite
 from cssd_geo.model import Model

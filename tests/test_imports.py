@@ -18,6 +18,7 @@ import cssd_geo
 LAYERS = """
 .         errors messages
 .         bands classes options tiles
+.         labels
 .         budget machine
 files     fingerprints hdf5_links hints json_values locations outputs xml_files
 files     links side_files
@@ -53,7 +54,7 @@ formats   cf_axes desis enmap hdf5
 formats   cf_grids cf_values neon prisma saved_cubes
 formats   cf
 formats   emit
-.         labels products
+.         label_files products
 compute   kernels projection recorded rows transfer workers
 compute   dilation pooling
 .         calibration network

@@ -394,7 +394,7 @@ def test_one_file_named_in_two_ways_is_one_file(tmp_path: Path, monkeypatch: pyt
 
 
 def _read(scene: Path, labels: Path) -> Labels:
-    return cssd_geo.labels.read_labels(labels, open_scene(scene).grid)
+    return cssd_geo.label_files.read_labels(labels, open_scene(scene).grid)
 
 
 # All the way

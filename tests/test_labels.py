@@ -23,7 +23,8 @@ from cssd_geo.classes import ClassTable
 from cssd_geo.errors import InputError, LabelError
 from cssd_geo.files.rasters import read_window
 from cssd_geo.grid import Grid
-from cssd_geo.labels import Labels, read_labels, read_mask, require_trainable
+from cssd_geo.label_files import read_labels, read_mask
+from cssd_geo.labels import Labels, require_trainable
 from cssd_geo.maps.layer import class_map_layer
 from cssd_geo.maps.raster_writer import RasterWriter
 from cssd_geo.products import open_scene
@@ -508,7 +509,7 @@ def test_label_rasters_are_read_part_by_part(tmp_path: Path, monkeypatch: pytest
         parts.append(window.pixels)
         return read_window(dataset, window)
 
-    monkeypatch.setattr("cssd_geo.labels.read_window", read)
+    monkeypatch.setattr("cssd_geo.label_files.read_window", read)
     labels = read_labels(path, _grid())
     for name in ("rows", "cols", "classes", "polygons"):
         np.testing.assert_array_equal(getattr(labels, name), getattr(whole, name))
@@ -703,6 +704,6 @@ def test_a_mask_of_many_shapes_is_burnt_in_one_go(tmp_path: Path, monkeypatch: p
         calls.append(len(shapes))
         return rasterize(shapes, **options)
 
-    monkeypatch.setattr("cssd_geo.labels.rasterize", counted)
+    monkeypatch.setattr("cssd_geo.label_files.rasterize", counted)
     assert read_mask(path, _grid()).any()
     assert len(calls) == 1

@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 from scenes import control_points
 
 from cssd_geo.grid import Grid
-from cssd_geo.labels import read_mask
+from cssd_geo.label_files import read_mask
 from cssd_geo.scenes.masks import open_aoi
 from cssd_geo.tiles import Window
 from cssd_geo.vectors.burning import burn, single_geometries, to_pixels

@@ -15,7 +15,8 @@ from stores import turned_table
 
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid
-from cssd_geo.labels import Labels, read_labels, read_mask
+from cssd_geo.label_files import read_labels, read_mask
+from cssd_geo.labels import Labels
 from cssd_geo.scenes import lookup as lookup_module
 from cssd_geo.scenes.lookup import NOWHERE, GeometryLookup
 from cssd_geo.tiles import Window

@@ -13,10 +13,11 @@ from scenes import NORTH_UP, UTM, pixel_box, write_polygons, write_raster
 
 from cssd_geo.evaluation import evaluate
 from cssd_geo.grid import Grid
+from cssd_geo.labels import Labels
 from cssd_geo.maps import class_rasters
 from cssd_geo.tiles import TilePlan, Window
 from cssd_geo.vectors.legend import Entry
-from cssd_geo.vectors.placed_shapes import LabelledPixels, PlacedShapes
+from cssd_geo.vectors.placed_shapes import PlacedShapes
 from cssd_geo.vectors.vectors import Shapes
 
 HEIGHT, WIDTH = 13, 17
@@ -44,8 +45,8 @@ def _placed(shapes: list[Any], *, all_touched: bool) -> PlacedShapes:
     return PlacedShapes(found, GRID, None, all_touched=all_touched, name="l.gpkg")
 
 
-def _columns(*parts: LabelledPixels) -> NDArray[np.int64]:
-    rows = [np.column_stack([p.rows, p.cols, p.classes, p.parts]) for p in parts]
+def _columns(*parts: Labels) -> NDArray[np.int64]:
+    rows = [np.column_stack([p.rows, p.cols, p.classes, p.polygons]) for p in parts]
     together = np.concatenate(rows)
     return together[np.lexsort((together[:, 1], together[:, 0]))]
 
@@ -72,7 +73,7 @@ def test_a_vector_is_compared_part_by_part(tmp_path: Path, monkeypatch: pytest.M
     labels = write_polygons(tmp_path / "l.gpkg", [(pixel_box(0, 0, 40, 25), "1"), (pixel_box(0, 20, 40, 10), "2")])
     whole, windows, burn = evaluate(path, labels), list[Window](), PlacedShapes.burn
 
-    def watched(shapes: PlacedShapes, window: Window) -> LabelledPixels:
+    def watched(shapes: PlacedShapes, window: Window) -> Labels:
         windows.append(window)
         return burn(shapes, window)
 

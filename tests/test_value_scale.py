@@ -16,7 +16,7 @@ from scenes import random_model, write_raster, write_two_fields
 from cssd_geo.classification import classify
 from cssd_geo.cli import main
 from cssd_geo.errors import InputError, SceneError
-from cssd_geo.labels import read_labels
+from cssd_geo.label_files import read_labels
 from cssd_geo.model import Model, load_model
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene

@@ -18,7 +18,8 @@ from scipy.io import loadmat
 from cssd_geo.classes import ClassTable
 from cssd_geo.demo.files import write_scene
 from cssd_geo.demo.landscape import make_landscape
-from cssd_geo.labels import Labels, read_labels
+from cssd_geo.label_files import read_labels
+from cssd_geo.labels import Labels
 from cssd_geo.learning.windows import read_pixels
 from cssd_geo.products import open_scene
 from cssd_geo.scenes.scene import Scene

@@ -1,33 +1,17 @@
 """The shapes of a label file in a scene's pixels: which of these they label, window by window if need be."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import rasterio
 import shapely
-from numpy.typing import NDArray
 
 from cssd_geo.grid import Grid
+from cssd_geo.labels import Labels
 from cssd_geo.messages import listed
 from cssd_geo.tiles import Window
 from cssd_geo.vectors.burning import burn, datum_notes, extents, near, single_geometries, to_pixels
 from cssd_geo.vectors.legend import tabulate
 from cssd_geo.vectors.remapping import Remapping
 from cssd_geo.vectors.vectors import Shapes
-
-Indexes = NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelledPixels:
-    """Pixels that shapes label; arrays (n,), one entry a pixel, each pixel at most once, row by row."""
-
-    rows: Indexes
-    cols: Indexes
-    classes: Indexes
-    """Index from 0 into the table."""
-    parts: Indexes
-    """Which part of a shape labelled the pixel."""
 
 
 class PlacedShapes:
@@ -60,8 +44,8 @@ class PlacedShapes:
         self._places = self._clashes = 0
         self._notes = (*shapes.notes, *datum_notes(shapes.crs, grid, name), *renamed)
 
-    def burn(self, window: Window) -> LabelledPixels:
-        """Return the pixels of a window that they label, but for those that two classes claim.
+    def burn(self, window: Window) -> Labels:
+        """Return the pixels of a window that they label, but for those that two classes claim; see `notes`.
 
         Windows that overlap would be counted twice.
         """
@@ -70,15 +54,20 @@ class PlacedShapes:
             burnt = [burn(part, window, all_touched=self._all_touched) for part in self._parts[chosen]]
         counts = np.array([len(pixels) for pixels in burnt], np.int64)
         self._counts[chosen] += counts
-        pixels, parts = np.concatenate([np.empty(0, np.int64), *burnt]), np.repeat(chosen, counts)
-        classes = self._classes[parts]
-        kept, clashes = uncontested(pixels, classes, parts)
-        self._places += len(kept) + clashes
-        self._clashes += clashes
-        rows, cols = np.divmod(pixels[kept], window.width)
-        return LabelledPixels(
-            rows=rows + window.row, cols=cols + window.col, classes=classes[kept], parts=parts[kept]
+        rows, cols = np.divmod(np.concatenate([np.empty(0, np.int64), *burnt]), window.width)
+        parts = np.repeat(chosen, counts)
+        claimed = Labels(
+            rows=rows + window.row,
+            cols=cols + window.col,
+            classes=self._classes[parts],
+            polygons=parts,
+            table=self.table,
+            ids_given=self.ids_given,
         )
+        labels, clashes = claimed.uncontested()
+        self._places += len(labels) + clashes
+        self._clashes += clashes
+        return labels
 
     def notes(self) -> tuple[str, ...]:
         """Say what was left out or repaired, once all windows of the grid were burnt."""
@@ -95,26 +84,6 @@ class PlacedShapes:
         if self._are_points and self._places < found:
             notes.append(f"{found} points lie in {self._places} pixels: each pixel counts once.")
         return (*notes, *clash_notes(self._clashes))
-
-
-def uncontested(pixels: Indexes, classes: Indexes, parts: Indexes) -> tuple[Indexes, int]:
-    """Choose each pixel once, unless two classes claim it.
-
-    Args:
-        pixels: (n,) flat indexes, where a pixel may be more than once.
-        classes: (n,) classes that claim them.
-        parts: (n,) for which of them, of which the first counts.
-
-    Returns:
-        Indexes (m,) into these, by pixel, and the number of pixels that several classes claim.
-    """
-    order = np.lexsort((parts, pixels))
-    first = np.flatnonzero(np.diff(pixels[order], prepend=-1))
-    clash = np.zeros(len(first), np.bool_)
-    if len(first):
-        ordered = classes[order]
-        clash = np.minimum.reduceat(ordered, first) != np.maximum.reduceat(ordered, first)
-    return order[first[~clash]], int(clash.sum())
 
 
 def clash_notes(clashes: int) -> tuple[str, ...]:
