@@ -98,8 +98,8 @@ def evaluate(
     strays = Strays(mapped, dataset.nodata)
     confusion, left = _compare(found.pairs, matching, strays, excluded)
     if not confusion.sum():
-        apart = "check that they show the same place"
-        why = excluded.why_all if excluded is not None and left else " ".join([*found.notes(), apart])
+        apart = f"{' '.join(found.notes()) or 'nothing overlaps.'} Check that both show the same place"
+        why = excluded.why_all if excluded is not None and left else apart
         raise LabelError(f"{reference} has no pixel to compare with {class_map}: {why}")
     notes = (*_training_notes(dataset, reference), *found.notes(), *numbering_note(mapped, found.table))
     notes += () if excluded is None else tuple(excluded.notes(left, left + int(confusion.sum())))

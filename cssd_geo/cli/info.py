@@ -177,7 +177,7 @@ def _map(found: dict[str, Any] | None, size: dict[str, Any]) -> Iterator[str]:
     yield f"trained on {found['trained_on']}, computed in {found['precision']}"
     if found["classes"] is None:
         return
-    every, left = size["height"] * size["width"], size["height"] * size["width"]
+    every = left = size["height"] * size["width"]
     width = column([UNCLASSIFIED_NAME, *(row["name"] for row in found["classes"])])
     for row in found["classes"]:
         left -= row["pixels"]
