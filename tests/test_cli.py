@@ -804,6 +804,20 @@ def test_pixels_in_a_log_are_told_now_and_then(
     assert lines == [f"classify: {p} %, 10 pixels/s, {100 - p} s left" for p in (30, 60, 90)]
 
 
+def test_the_rate_in_a_log_is_of_what_came_since_a_run_went_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    with PixelProgress("classify") as progress:
+        progress.go_on(5, 10)
+        for done in (600, 800, 1000):
+            now += 40
+            progress(done, 1000)
+    lines = capsys.readouterr().err.splitlines()[1:]
+    assert lines == [f"classify: {percent} %, 5 pixels/s, {left} s left" for percent, left in ((80, 40), (100, 0))]
+
+
 def test_progress_does_without_anybody_who_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter(range(0, 9999, 100))
     monkeypatch.setattr(sys, "stderr", None)  # as Python has it where the stream is closed

@@ -46,6 +46,7 @@ class PixelProgress(_Progress):
         """Show that `done` of `total` pixels are done."""
         if self._before is None:  # the rate is of what comes from now on
             self._before, self._started = done, time.monotonic()
+            self._said = self._started
         if _on_a_terminal():
             self._draw(done, total)
         elif time.monotonic() - self._said >= _LOG_SECONDS:
@@ -67,7 +68,7 @@ class PixelProgress(_Progress):
     def _say(self, done: int, total: int) -> None:
         self._said = time.monotonic()
         rate = (done - (self._before or 0)) / (self._said - self._started)
-        left = (total - done) / rate if rate else float("inf")
+        left = (total - done) / rate
         click.echo(f"{self._what}: {100 * done / total:.0f} %, {rate:,.0f} pixels/s, {left:.0f} s left", err=True)
 
 
