@@ -117,13 +117,13 @@ def _windows(grid: Grid) -> Iterator[Window]:
 
 
 def _fits(power: float, ratio: Floats) -> bool:
-    near = abs(np.log(np.median(ratio) / power)) <= np.log(_NEAR)
+    near = abs(np.log(np.median(ratio)) - np.log(power)) <= np.log(_NEAR)
     return bool(near and _are_near(ratio, power))
 
 
 def _are_near(ratio: Floats, middle: Any) -> NDArray[np.bool_]:
     """Whether most of the bands of a ratio, (B,) or of many (B, n), are near their middle, one number for each."""
-    near = np.abs(np.log(ratio / middle)) <= np.log(_NEAR_EACH)
+    near = np.abs(np.log(ratio) - np.log(middle)) <= np.log(_NEAR_EACH)
     most: NDArray[np.bool_] = np.mean(near, axis=0) >= _MOST_BANDS_SHARE
     return most
 

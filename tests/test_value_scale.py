@@ -217,6 +217,13 @@ def test_where_most_is_a_fill_value_that_is_not_declared_the_note_says_so(tmp_pa
     assert "are 0 or less: it probably has a nodata value that it does not declare" in note
 
 
+def test_pixels_with_data_in_few_bands_are_looked_at_without_a_word_from_numpy(tmp_path: Path) -> None:
+    """Warnings are errors here: ratios to what stands for 0 and less are larger than any number."""
+    cube = 10 * reflectance()
+    cube[4:] = 0
+    assert "are 0 or less" in recognise_scale(scene_in(tmp_path, 1, cube), model_in(1)).notes[0]
+
+
 def test_data_in_a_corner_are_found(tmp_path: Path) -> None:
     cube = reflectance()
     cube[:, :, 30:] = np.nan
