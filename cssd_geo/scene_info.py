@@ -143,7 +143,7 @@ def _plan(scene: Scene, model: "Model") -> dict[str, Any]:
         "tiles": [plan.rows, plan.cols],
         "tile": [plan.tile_height, plan.tile_width],
         "halo": [plan.halo.before, plan.halo.after],
-        "bytes_read": plan.pixels_read * len(model.mean) * scene.dtype.itemsize,
+        "bytes_read": plan.pixels_read * len(classifier.bands) * scene.dtype.itemsize,
         "memory": classifier.needs(scene).of(plan),
         "notes": [
             *fitted.notes[len(scene.notes) :],

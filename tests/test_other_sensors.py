@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rioxarray  # noqa: F401 - registers `.rio`
 import torch
 import xarray as xr
 from click.testing import CliRunner
@@ -17,10 +18,15 @@ from cssd_geo.bands import Bands
 from cssd_geo.classification import classify
 from cssd_geo.cli import main
 from cssd_geo.engine.inference import TileClassifier
+from cssd_geo.engine.streaming import this_machine
+from cssd_geo.forecast import forecast
 from cssd_geo.model import Model
 from cssd_geo.network import CSSD
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
+from cssd_geo.runs.job import plan_job
+from cssd_geo.runs.layers import Outputs
+from cssd_geo.scene_info import describe_scene
 from cssd_geo.scenes.array_scenes import scene_of_array
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.spectra.alignment import align
@@ -167,6 +173,12 @@ def test_lazy_and_streamed_maps_of_resampled_scenes_are_the_same(tmp_path: Path,
     classify(enmap, model, tmp_path / "m.tif", tile_size=13)
     with rasterio.open(tmp_path / "m.tif") as dataset:
         np.testing.assert_array_equal(classify(enmap.cube, model, tile_size=20).values, dataset.read(1))
+
+
+def test_a_look_at_a_scene_tells_what_classify_reads_of_it(tmp_path: Path, enmap: Scene) -> None:
+    model, here = odd_model(), this_machine("cpu", "float32")
+    job = plan_job(enmap, model, Outputs(class_map=tmp_path / "m.tif"), here)
+    assert describe_scene(enmap, model)["plan"]["bytes_read"] == forecast(job).bytes_read
 
 
 # Train on one sensor, classify the ground as another one sees it
