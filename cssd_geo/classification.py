@@ -179,7 +179,7 @@ def classify(
         pixels=run.pixels,
         unreadable=run.unreadable,
         seconds=seconds,
-        busy=where.busy.shares(seconds),
+        busy=run.busy.shares(seconds),
         notes=job.notes + (empty_band_notes(job.scene, job.classifier.bands) if run.is_empty else ()),
     )
 
@@ -205,7 +205,7 @@ def _lazy_map(
         warnings.warn(note, stacklevel=3)
     classifier = TileClassifier(model, scene, here.device, here.precision)
     tags = provenance_tags(scene, model, precision_name(here.precision))
-    return classify_array(scene, classifier, tags, tile_size=tile_size, memory=memory)
+    return classify_array(scene, classifier, classifier.plan(scene, tile_size, memory), tags)
 
 
 def _cluster(client: Any, scene: Scene, device: str, precision: str) -> "Cluster":

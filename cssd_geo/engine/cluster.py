@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -69,8 +69,6 @@ class Cluster:
     """Addresses of workers that were asked and see it; those that join later are asked then."""
     cache_bytes: int
     """Of GDAL, in a worker."""
-    busy: Busy = field(default_factory=Busy)
-    """What workers do is not counted."""
 
     @property
     def classifier_device(self) -> torch.device:
@@ -85,6 +83,7 @@ class Cluster:
         *,
         parts: Collection[str] = (),
         skip: Collection[int] = (),
+        busy: Busy | None = None,  # noqa: ARG002 - what workers do is not counted
     ) -> Iterator[tuple[Tile, TileResult]]:
         """Classify the tiles of a plan but for those in `skip`, in whatever order they are done.
 

@@ -19,28 +19,21 @@ from cssd_geo.tiles import Tile, TilePlan, Window
 
 
 def classify_array(
-    scene: Scene,
-    classifier: TileClassifier,
-    tags: Mapping[str, str],
-    *,
-    tile_size: int | None,
-    memory: int | None,
+    scene: Scene, classifier: TileClassifier, plan: TilePlan, tags: Mapping[str, str]
 ) -> xr.DataArray:
     """Build the class map of a scene in xarray; no tile is computed before it is asked for.
 
     Args:
         scene: of an array, lazy or in memory.
         classifier: made for that scene.
+        plan: of its tiles, which become the blocks of the result.
         tags: of every output, which become attributes, so that a raster that is made of one has them too.
-        tile_size: side length of the blocks of the result; None: from the array's chunks and `memory`.
-        memory: bytes for one tile at work; None: as `TileClassifier.memory_for` says.
 
     Returns:
         Class ids (y, x) with the coordinate `confidence` (y, x) in percent, both dask-backed, and all
         coordinates of the array that do not depend on `band`. Attributes follow the CF conventions for flags;
         `comment` has what the analyst should know of the scene, its bands and its scale, if anything.
     """
-    plan = classifier.plan(scene, tile_size, memory)
     cube = scene.cube if scene.cube.chunks else scene.cube.chunk()  # one chunk: tasks then share the pixels
     shared, nodata = dask.delayed(classifier), dask.delayed(scene.nodata[classifier.bands])
     work = dask.delayed(_classify_block, pure=True)

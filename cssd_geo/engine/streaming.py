@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -35,8 +35,6 @@ class ThisMachine:
 
     device: torch.device
     precision: torch.dtype
-    busy: Busy = field(default_factory=Busy)
-    """How long reading and computing were at work."""
 
     @property
     def classifier_device(self) -> torch.device:
@@ -51,21 +49,23 @@ class ThisMachine:
         *,
         parts: Collection[str] = (),
         skip: Collection[int] = (),
+        busy: Busy | None = None,
     ) -> Iterator[tuple[Tile, TileResult]]:
         """Classify the tiles of a plan in its order, but for those in `skip`; `parts`: what results must have.
 
         While the caller writes a tile, the next one is computed, another one comes to the device, and others are
-        read.
+        read; `busy` is told of reading and computing.
 
         Raises:
             SceneError: if the scene cannot be read.
         """
-        read = one_ahead(self.busy.each("reading", read_tiles(scene, plan, classifier.bands, skip)))
+        busy = busy or Busy()
+        read = one_ahead(busy.each("reading", read_tiles(scene, plan, classifier.bands, skip)))
         loaded = _loaded(classifier, plan, read)
         if classifier.device.type == "cpu":  # nothing moves there, and one more tile would only take memory
-            return one_ahead(_classified(classifier, loaded, parts, self.busy))
+            return one_ahead(_classified(classifier, loaded, parts, busy))
         rehearse = partial(classifier.rehearse, scene, plan, parts)
-        return one_ahead(_classified(classifier, _beside(rehearse, one_ahead(loaded)), parts, self.busy))
+        return one_ahead(_classified(classifier, _beside(rehearse, one_ahead(loaded)), parts, busy))
 
 
 def this_machine(device: str, precision: str) -> ThisMachine:

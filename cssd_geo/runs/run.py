@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 import cssd_geo
 from cssd_geo.budget import shown
 from cssd_geo.classes import UNCLASSIFIED, UNCLASSIFIED_NAME
+from cssd_geo.engine.busy import Busy
 from cssd_geo.engine.inference import TileResult
 from cssd_geo.errors import OutputError
 from cssd_geo.files.outputs import GEOTIFF, check_target
@@ -77,6 +78,8 @@ class Run:
         self._tolerant = Tolerant(job.scene) if options.on_error == "skip" else None
         self.pixels: dict[str, int] = {}
         """Of each class by name, once the map is assembled; all others under "unclassified"."""
+        self.busy = Busy()
+        """How long reading, computing and writing were at work; on a cluster only writing is known."""
         self.pixels_done = 0
         """Pixels of the tiles that are done, or put."""
 
@@ -132,8 +135,9 @@ class Run:
             ClusterError: if a cluster, or a part of it, is lost.
         """
         job = self._job
+        parts = frozenset(self._layers)
         return job.where.results(
-            job.classifier, self.scene, self.plan, parts=frozenset(self._layers), skip=self.done
+            job.classifier, self.scene, self.plan, parts=parts, skip=self.done, busy=self.busy
         )
 
     def put(self, tile: Tile, result: TileResult) -> None:
@@ -143,7 +147,7 @@ class Run:
             OutputError: if it cannot be written.
             SceneError: if the scene has changed since the run began.
         """
-        with self._job.where.busy.at("writing"):
+        with self.busy.at("writing"):
             unreadable = [] if self._tolerant is None else self._tolerant.unreadable(tile.padded)
             parts = {part: getattr(result, part) for part in self._layers}
             self._unfinished.put(tile, parts, unreadable=unreadable)
@@ -157,7 +161,7 @@ class Run:
             SceneError: if the scene has changed since the run began.
         """
         self._unfinished.require_whole(partial(self._watch.check, all_files=True))
-        with self._job.where.busy.at("writing"), ExitStack() as stack:
+        with self.busy.at("writing"), ExitStack() as stack:
             grid, token = self._scene.map_grid, self._token
             writers = {
                 part: RasterWriter(self._tagged(layer), grid, token=token) for part, layer in self._layers.items()
