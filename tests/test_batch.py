@@ -2,6 +2,8 @@
 
 import gc
 import json
+import re
+import sys
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -513,6 +515,23 @@ def test_the_command(flights: Path, model: Model, tmp_path: Path) -> None:
     assert failed.exit_code == BatchError.exit_code
     assert "1 of 4 scenes failed" in failed.output
     assert load_model(tmp_path / "m.safetensors").digest() == model.digest()
+
+
+def test_on_a_terminal_what_became_of_a_scene_begins_a_line_below_its_bar(
+    flights: Path,
+    model: Model,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model.save(tmp_path / "m.safetensors")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", sys.stderr)  # both on one terminal
+    words = ("batch", flights / "*" / "*.tif", "-o", tmp_path / "maps", "-m", tmp_path / "m.safetensors")
+    main([str(word) for word in words], standalone_mode=False)
+    lines = capsys.readouterr().err.split("\n")
+    assert ["100%" in line for line in lines] == [True, False] * 3 + [False]
+    assert all(re.match(r"\S+_map.tif written", line) for line in lines[1::2])
 
 
 def test_a_scene_for_which_memory_does_not_suffice_does_not_end_a_batch(

@@ -785,7 +785,9 @@ def test_epochs_on_a_terminal_are_a_bar(
     with EpochProgress() as progress:
         for epoch in epochs_of_two():
             progress(epoch)
+        sys.stderr.write("what comes next\n")
     text = capsys.readouterr().err
+    assert text.endswith("\nwhat comes next\n")
     assert "train 2 models: 100%" in text
     assert "100/100 epochs" in text
     assert "windows/s, loss 1.00" in text

@@ -106,10 +106,10 @@ def command(
             on_tile=progress,
         )
         for outcome in outcomes:
+            progress.restart()
             click.echo(printable(_line(outcome)))
             for note in outcome.notes:
                 click.echo(f"Note on {outcome.scene}: {note}", err=True)
-            progress.restart()
 
 
 def _line(outcome: "Outcome") -> str:

@@ -25,6 +25,10 @@ class _Progress:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        """End the bar, so that what is said next begins a line of its own."""
         if self._bar is not None:
             self._bar.close()
 
@@ -54,8 +58,7 @@ class PixelProgress(_Progress):
 
     def restart(self) -> None:
         """Begin again from nothing, for the next scene."""
-        if self._bar is not None:
-            self._bar.close()
+        self._close()
         self._bar = None
         self._started = self._said = time.monotonic()
 
@@ -96,6 +99,8 @@ class EpochProgress(_Progress):
             self._bar = tqdm(total=total, desc=what, bar_format=shape, dynamic_ncols=True)
         self._bar.set_postfix_str(f"{self._rate():.0f} windows/s, loss {epoch.loss:.2f}", refresh=False)
         self._bar.update()
+        if self._epochs == self._bar.total:
+            self._close()
 
     def _say(self, epoch: "Epoch") -> None:
         self._said = time.monotonic()
