@@ -39,10 +39,7 @@ if TYPE_CHECKING:
 @options.scene_choice
 @options.scheduler
 @options.workers
-@options.memory
-@options.tile_size
-@options.device
-@options.precision
+@options.computing
 @options.restart
 @options.overwrite
 def command(
@@ -59,10 +56,7 @@ def command(
     choice: dict[str, Any],
     scheduler: str | None,
     workers: int | None,
-    memory: int | None,
-    tile_size: int | None,
-    device: str,
-    precision: str,
+    computing: dict[str, Any],
     restart: bool,
     overwrite: bool,
 ) -> None:
@@ -86,12 +80,9 @@ def command(
     asked = {"confidence": confidence, "disagreement": disagreement, "probabilities": probabilities}
     chosen = BatchOptions(
         layers=[layer for layer, wanted in asked.items() if wanted],
-        tile_size=tile_size,
-        memory=memory,
-        device=device,
-        precision=precision,
         overwrite=overwrite,
         restart=restart,
+        **computing,
         **choice,
     )
     with client_of(scheduler, workers) as client, PixelProgress("scene") as progress:

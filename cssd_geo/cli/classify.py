@@ -37,10 +37,7 @@ _LISTED = 20
 @options.scene_choice
 @options.scheduler
 @options.workers
-@options.memory
-@options.tile_size
-@options.device
-@options.precision
+@options.computing
 @click.option(
     "--on-error",
     type=click.Choice(ON_ERROR),
@@ -62,10 +59,7 @@ def command(
     choice: dict[str, Any],
     scheduler: str | None,
     workers: int | None,
-    memory: int | None,
-    tile_size: int | None,
-    device: str,
-    precision: str,
+    computing: dict[str, Any],
     on_error: str,
     dry_run: bool,
     restart: bool,
@@ -92,8 +86,9 @@ def command(
         from cssd_geo.runs.job import plan_job
         from cssd_geo.runs.layers import Outputs
 
-        outputs, here = Outputs(class_map=output, **layers), this_machine(device, precision)
-        found = forecast(plan_job(opened, ready, outputs, here, tile_size=tile_size, memory=memory))
+        outputs = Outputs(class_map=output, **layers)
+        here = this_machine(computing.pop("device"), computing.pop("precision"))
+        found = forecast(plan_job(opened, ready, outputs, here, **computing))
         _show_scene_and_model(opened, ready, path)
         _warn(found.notes)
         show(found, overwrite=overwrite)
@@ -103,11 +98,7 @@ def command(
             opened,
             ready,
             output,
-            **layers,
-            tile_size=tile_size,
-            memory=memory,
-            device=device,
-            precision=precision,
+            **layers | computing,
             overwrite=overwrite,
             restart=restart,
             on_error=on_error,

@@ -83,11 +83,6 @@ memory = click.option(
     show_default="1GB, with a GPU 4GB; less on small machines, more for files with large blocks",
     help="Memory for the tiles and their computation, on top of the program itself (0.35 GB).",
 )
-tile_size = click.option(
-    "--tile-size",
-    type=click.IntRange(min=1),
-    help="Side length of square tiles. If not given: chosen by the file and --memory.",
-)
 scheduler = click.option(
     "--scheduler",
     metavar="ADDRESS",
@@ -120,7 +115,23 @@ classes = click.option(
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
-_SCENE_CHOICE = {
+def _together(name: str, group: dict[str, Decorator]) -> Decorator:
+    """Add some options, which the command gets as one table of this name."""
+
+    def added(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def gathering(**values: Any) -> Any:
+            return function(**{name: {key: values.pop(key) for key in group}}, **values)
+
+        command: Callable[..., Any] = gathering
+        for option in reversed(group.values()):
+            command = option(command)
+        return command
+
+    return added
+
+
+_SCENE_CHOICE: dict[str, Decorator] = {
     "bands": click.option(
         "--bands",
         metavar="CHOICE",
@@ -149,19 +160,20 @@ _SCENE_CHOICE = {
         help="Let a raster or a STAC item refer to files outside its own folder.",
     ),
 }
+scene_choice = _together("choice", _SCENE_CHOICE)
 """What of a scene is used, and how it is read: the keywords of `open_scene`."""
-
-
-def scene_choice(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that choose bands and pixels of a scene; the command gets them together, as `choice`."""
-
-    @wraps(function)
-    def command(**values: Any) -> Any:
-        return function(choice={name: values.pop(name) for name in _SCENE_CHOICE}, **values)
-
-    for option in reversed(_SCENE_CHOICE.values()):
-        command = option(command)
-    return command
+_COMPUTING: dict[str, Decorator] = {
+    "memory": memory,
+    "tile_size": click.option(
+        "--tile-size",
+        type=click.IntRange(min=1),
+        help="Side length of square tiles. If not given: chosen by the file and --memory.",
+    ),
+    "device": device,
+    "precision": precision,
+}
+computing = _together("computing", _COMPUTING)
+"""How tiles are computed: keywords of `classify`, and of a batch's options."""
 
 
 def training(function: Callable[..., Any]) -> Callable[..., Any]:
