@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +109,8 @@ def train(
     rules = read_remapping(remap) if isinstance(remap, str | Path) else remap
     if rules is not None and len(pairs) > 1:
         rules = replace(rules, may_be_idle=True)
-    members = [
-        _read_pair(pair, class_field=class_field, layer=layer, all_touched=all_touched, remap=rules)
-        for pair in pairs
-    ]
+    read = partial(read_labels, class_field=class_field, layer=layer, all_touched=all_touched, remap=rules)
+    members = [_read_pair(*pair, read) for pair in pairs]
     scenes, united = unite(members)
     require_trainable(scenes.labels, LEAST_PIXELS)
     scenes, spectra, notes = read_labelled_pixels(scenes)
@@ -150,9 +149,9 @@ def _pairs(scene: str | Path | Scene | Iterable[Pair], labels: str | Path | Labe
 
 
 def _read_pair(
-    pair: Pair, *, class_field: str | None, layer: str | None, all_touched: bool, remap: Remapping | None
+    scene: str | Path | Scene, labels: str | Path | Labels, read: Callable[..., Labels]
 ) -> LabelledScene:
-    scene, labels = pair
+    """Open a scene and `read` its labels from their file, where that was not done."""
     opened = scene if isinstance(scene, Scene) else open_scene(scene)
     if isinstance(labels, Labels):
         return LabelledScene(scene=opened, labels=labels_within(labels, opened.grid))
@@ -161,16 +160,8 @@ def _read_pair(
             f"labels are a path, or Labels, not {type(labels).__name__}: write them to a file first, such as a "
             "GeoPackage"
         )
-    read = read_labels(
-        labels,
-        opened.grid,
-        class_field=class_field,
-        layer=layer,
-        all_touched=all_touched,
-        lookup=opened.lookup,
-        remap=remap,
-    )
-    return LabelledScene(scene=opened, labels=read, path=Path(labels))
+    found = read(labels, opened.grid, lookup=opened.lookup)
+    return LabelledScene(scene=opened, labels=found, path=Path(labels))
 
 
 def _notes(members: Sequence[LabelledScene]) -> Iterator[str]:
