@@ -85,7 +85,11 @@ def split_polygons(
     test = search.best(np.random.default_rng(seed))[block]
     train = separate(points, classes, polygons, test, buffer)
     if not test.any():
-        raise _none_apart(buffer)
+        raise LabelError(
+            "no polygon can be held out without leaving a class untrained: training pixels closer than "
+            f"{buffer} pixels to a test pixel are dropped, and the polygons lie too close together. Draw more "
+            "polygons, farther apart, or use --split random (which overrates the map)"
+        )
     return Split(train=train, test=test)
 
 
@@ -147,9 +151,7 @@ def random_folds(*, classes: NDArray[Any], folds: int, seed: int) -> list[Split]
     for members in _shuffled(classes, seed):
         if len(members) > 1:
             fold[members] = np.arange(len(members)) % folds
-    if (fold == folds).all():
-        raise LabelError("no class has two labelled pixels, so none can be held out: label more pixels")
-    return _splits_of(fold, folds)
+    return _splits_of(fold, folds, tested=np.zeros(len(classes), np.bool_))
 
 
 def near_folds(
@@ -182,9 +184,7 @@ def near_folds(
             dealt = np.empty(len(size), np.intp)
             dealt[order] = (np.arange(len(size)) + rng.integers(folds)) % folds
             fold[members] = dealt[part]
-    if (fold == folds).all():
-        raise LabelError("no class has two labelled pixels, so none can be held out: label more pixels")
-    return _splits_of(np.where(tested, folds, fold), folds)
+    return _splits_of(fold, folds, tested)
 
 
 def few_shot(*, classes: NDArray[Any], shots: int, seed: int, most: float = 1.0) -> NDArray[np.bool_]:
@@ -213,10 +213,12 @@ def few_shot(*, classes: NDArray[Any], shots: int, seed: int, most: float = 1.0)
     return picked
 
 
-def _splits_of(fold: NDArray[np.intp], folds: int) -> list[Split]:
-    """Each fold below `folds` that has pixels tests once, and all others train."""
-    tests = [fold == number for number in range(folds) if (fold == number).any()]
-    return [Split(train=~test, test=test) for test in tests]
+def _splits_of(fold: NDArray[np.intp], folds: int, tested: NDArray[np.bool_]) -> list[Split]:
+    """Each fold below `folds` tests once, but for pixels `tested` before, and all others train."""
+    if (fold == folds).all():
+        raise LabelError("no class has two labelled pixels, so none can be held out: label more pixels")
+    tests = [(fold == number) & ~tested for number in range(folds)]
+    return [Split(train=~test, test=test) for test in tests if test.any()]
 
 
 def _check(*, fraction: float, classes: NDArray[Any], **others: NDArray[Any]) -> None:
@@ -232,14 +234,6 @@ def _check(*, fraction: float, classes: NDArray[Any], **others: NDArray[Any]) ->
 def _shuffled(classes: NDArray[Any], seed: int) -> Iterator[NDArray[np.intp]]:
     rng = np.random.default_rng(seed)
     return (rng.permutation(np.flatnonzero(classes == k)) for k in np.unique(classes))
-
-
-def _none_apart(buffer: int) -> LabelError:
-    return LabelError(
-        "no polygon can be held out without leaving a class untrained: training pixels closer than "
-        f"{buffer} pixels to a test pixel are dropped, and the polygons lie too close together. Draw more "
-        "polygons, farther apart, or use --split random (which overrates the map)"
-    )
 
 
 # Exact separation

@@ -78,7 +78,7 @@ def _hold_out(labels: Labels, options: TrainingOptions, receptive_field: int) ->
     if options.split == "random":
         return [], random_folds(classes=labels.classes, folds=options.folds, seed=options.seed)
     apart = _apart(labels, options, receptive_field)
-    tested = _tested(labels, apart)
+    tested = np.logical_or.reduce([np.zeros(len(labels), np.bool_), *(split.test for split in apart)])
     if tested.sum() >= _ENOUGH:
         return apart, []
     near = near_folds(
@@ -101,13 +101,6 @@ def _apart(labels: Labels, options: TrainingOptions, receptive_field: int) -> li
         )
     except LabelError:
         return []
-
-
-def _tested(labels: Labels, splits: list[Split]) -> NDArray[np.bool_]:
-    tested = np.zeros(len(labels), np.bool_)
-    for split in splits:
-        tested |= split.test
-    return tested
 
 
 def _limited(labels: Labels, chosen: Indexes, options: TrainingOptions) -> Indexes:
