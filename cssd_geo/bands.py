@@ -1,7 +1,7 @@
 """Spectral bands: wavelengths, widths and which are usable."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -59,8 +59,7 @@ class Bands:
 
     def without(self, bad: NDArray[np.bool_]) -> Self:
         """Return the bands with those marked in `bad`, (band,), no longer good."""
-        good = tuple(bool(g and not b) for g, b in zip(self.good, bad, strict=True))
-        return type(self)(good=good, wavelength_nm=self.wavelength_nm, fwhm_nm=self.fwhm_nm)
+        return replace(self, good=tuple(bool(g and not b) for g, b in zip(self.good, bad, strict=True)))
 
     def take(self, indexes: NDArray[np.intp]) -> Self:
         """Return the bands of these indexes from 0, in this order."""

@@ -1,6 +1,5 @@
 """Labelled pixels: which pixel is which class, by whose polygon, and whether they suffice to train on."""
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -74,7 +73,7 @@ def require_trainable(labels: Labels, least: int) -> None:
                 f"a class is named {name!r}, as pixels without a class are in every map: rename it, or leave it "
                 "out (train --classes FILE)"
             )
-    counts = Counter(dict(zip(labels.table.names, labels.counts().tolist(), strict=True)))
+    counts = dict(zip(labels.table.names, labels.counts().tolist(), strict=True))
     pixels = listed(f"{name}: {count}" for name, count in counts.items())
     why = "".join(f" {note}" for note in labels.notes)
     if len(counts) < 2:  # noqa: PLR2004 - a classifier tells at least two apart

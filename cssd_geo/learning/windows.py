@@ -23,7 +23,7 @@ class PixelTable:
     """The scene's pixels that some windows need, each once."""
 
     values: NDArray[Any]
-    """(P, S) as stored or in reflectance; the first row is zeros and stands for what is not valid."""
+    """(P, S) as stored; the first row is zeros and stands for what is not valid."""
     lookup: NDArray[np.int64]
     """(n, side, side) row of `values` for each pixel of each window."""
 
@@ -152,12 +152,7 @@ def _windows_around(
 ) -> Iterator[tuple[Window, NDArray[np.intp], tuple[NDArray[np.int64], NDArray[np.int64]]]]:
     """Visit scattered pixels block by block: a window, which pixels lie in it, and where in it (rows, columns)."""
     height, width = scene.block_shape
-    plan = TilePlan(
-        height=scene.grid.height,
-        width=scene.grid.width,
-        tile_height=height,
-        tile_width=width,
-    )
+    plan = TilePlan(height=scene.grid.height, width=scene.grid.width, tile_height=height, tile_width=width)
     for _, chosen in tiles_of_pixels(plan, rows, cols):
         window = Window.around(rows[chosen], cols[chosen])
         yield window, chosen, (rows[chosen] - window.row, cols[chosen] - window.col)
