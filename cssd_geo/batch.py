@@ -99,6 +99,7 @@ def classify_batch(
     shard: Shard | None = None,
     on_error: str = "stop",
     client: Any = None,
+    on_resume: Callable[[int, int], None] | None = None,
     on_tile: Callable[[int, int], None] | None = None,
 ) -> Iterator[Outcome]:
     """Classify scenes into a folder, as NAME_map.tif, NAME_confidence.tif and so on.
@@ -115,6 +116,7 @@ def classify_batch(
         shard: which of the scenes are this job's; all if None.
         on_error: stop, or continue with the next scene and say at the end how many failed.
         client: as for `classify`.
+        on_resume: as for `classify`.
         on_tile: as for `classify`.
 
     Yields:
@@ -131,12 +133,13 @@ def classify_batch(
     scenes = list(scenes)
     chosen = scenes if shard is None else shard.pick(scenes)
     name = "manifest.jsonl" if shard is None else f"manifest-{shard.number}-of-{shard.of}.jsonl"
-    manifest, failed = Path(folder) / name, 0
-    run: Callable[..., Any] = partial(classify, client=client, on_tile=on_tile)
-    _require_no_scene_replaced(scenes, Path(folder), options)
-    _make(Path(folder))
+    place, failed = Path(folder), 0
+    manifest = place / name
+    run: Callable[..., Any] = partial(classify, client=client, on_resume=on_resume, on_tile=on_tile)
+    _require_no_scene_replaced(scenes, place, options)
+    _make(place)
     for scene in chosen:
-        outcome, error = _classify_one(scene, model, Path(folder), options, run)
+        outcome, error = _classify_one(scene, model, place, options, run)
         _record(outcome, manifest)
         if error is not None and on_error == "stop":
             raise error

@@ -204,6 +204,19 @@ def test_an_unfinished_run_by_another_model_is_discarded_if_asked(flights: Path,
     assert "is done already: skipped" in again.output, again.output
 
 
+def test_a_scene_that_goes_on_is_told_with_what_is_left_of_it(flights: Path, model: Model, tmp_path: Path) -> None:
+    def killed(*_: int) -> None:
+        raise KeyboardInterrupt
+
+    options = BatchOptions(tile_size=8)
+    with pytest.raises(KeyboardInterrupt):
+        list(classify_batch(listed(flights)[:1], model, tmp_path, options=options, on_tile=killed))
+    model.save(tmp_path / "m.safetensors")
+    paths = [scene.path for scene in listed(flights)[:2]]
+    told = call("batch", *paths, "-o", tmp_path, "-m", tmp_path / "m.safetensors", "--tile-size", 8).stderr
+    assert told == "scene goes on with an unfinished run: 1 of 6 tiles are done\n"
+
+
 def test_a_map_that_a_kill_left_without_its_legend_gets_it(
     flights: Path, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -816,8 +816,12 @@ def test_the_rate_in_a_log_is_of_what_came_since_a_run_went_on(
         for done in (600, 800, 1000):
             now += 40
             progress(done, 1000)
+        progress.restart()
+        now += 40
+        progress(200, 1000)
     lines = capsys.readouterr().err.splitlines()[1:]
-    assert lines == [f"classify: {percent} %, 5 pixels/s, {left} s left" for percent, left in ((80, 40), (100, 0))]
+    told = ((80, 40), (100, 0), (20, 160))
+    assert lines == [f"classify: {percent} %, 5 pixels/s, {left} s left" for percent, left in told]
 
 
 def test_progress_does_without_anybody_who_listens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,7 @@ def command(
             shard=None if shard is None else Shard.parse(shard),
             on_error=on_error,
             client=client,
+            on_resume=progress.go_on,
             on_tile=progress,
         )
         for outcome in outcomes:

@@ -59,7 +59,7 @@ class PixelProgress(_Progress):
     def restart(self) -> None:
         """Begin again from nothing, for the next scene."""
         self._close()
-        self._bar = None
+        self._bar, self._before = None, 0
         self._started = self._said = time.monotonic()
 
     def _draw(self, done: int, total: int) -> None:
