@@ -48,9 +48,7 @@ def _record(work: Callable[..., Results], inputs: list[Tensor]) -> tuple[Callabl
     return lambda: results.update(work(*inputs)), results
 
 
-def _record_on_gpu(  # pragma: no cover - needs a GPU
-    work: Callable[..., Results], inputs: list[Tensor]
-) -> tuple[Callable[[], object], Results]:
+def _record_on_gpu(work: Callable[..., Results], inputs: list[Tensor]) -> tuple[Callable[[], object], Results]:
     now, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
     aside.wait_stream(now)
     graph = torch.cuda.CUDAGraph()
