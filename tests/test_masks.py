@@ -256,6 +256,27 @@ def test_nan_in_a_mask_does_not_count_though_nobody_declared_it(tmp_path: Path) 
     np.testing.assert_array_equal(open_valid_mask(path, GRID)[0].read(WHOLE), np.isfinite(values))
 
 
+def test_a_block_of_a_mask_that_cannot_be_read_cannot_be_read_a_second_time(tmp_path: Path) -> None:
+    """GDAL, decoding several blocks at once, keeps a broken one in its cache as if it had been read."""
+    side, values = 256, np.random.default_rng(0).integers(0, 9, (768, 768)).astype(np.uint8)
+    tiled = {"compress": "deflate", "tiled": True, "blockxsize": side, "blockysize": side}
+    path = write_mask(tmp_path / "mask.tif", values, **tiled)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 40_000] = b"\xff" * 40_000  # more than a block takes
+    path.write_bytes(data)
+    mask, failed = open_valid_mask(path, replace(GRID, height=768, width=768))[0], 0
+    for row in [*range(0, 768, 100)] * 3:
+        window = Window(row=row, col=0, height=50, width=768)
+        try:
+            allowed = mask.read(window)
+        except SceneError:
+            failed += 1
+        else:
+            np.testing.assert_array_equal(allowed, values[window.slices] != 0)
+    assert failed > 0
+    assert failed % 3 == 0
+
+
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize(
     ("make", "message"),

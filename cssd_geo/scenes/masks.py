@@ -40,9 +40,9 @@ class RasterMask:
         Raises:
             SceneError: if the file cannot be read there.
         """
-        dataset = self._source.dataset()
-        values = read_window(dataset, window)
-        told: NDArray[np.bool_] = np.isfinite(values) & (values != 0) & read_valid(dataset, window)
+        with self._source.reading() as dataset:
+            values, known = read_window(dataset, window), read_valid(dataset, window)
+        told: NDArray[np.bool_] = np.isfinite(values) & (values != 0) & known
         return told
 
 

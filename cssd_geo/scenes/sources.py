@@ -155,7 +155,7 @@ class RasterSource:
     def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
         """See `Source`."""
         whole = self.blocks.divisible  # else GDAL reads whole rows of a raw file
-        with rasterio.Env(GDAL_ONE_BIG_READ=whole), self._forgetting(direct=self._is_direct(window)) as dataset:
+        with rasterio.Env(GDAL_ONE_BIG_READ=whole), self.reading(direct=self._is_direct(window)) as dataset:
             read_window(dataset, window, self._indexes[bands].tolist(), out)
 
     def _is_direct(self, window: Window) -> bool:
@@ -181,7 +181,7 @@ class RasterSource:
         """See `Source`."""
         if not self.has_mask():
             return None
-        with self._forgetting() as dataset:
+        with self.reading() as dataset:
             masks = [read_valid(dataset, window)] if self._has_own_mask else []
             masks += [read_window(dataset, window, index) > 0 for index in self._alpha]
         usable: NDArray[np.bool_] = np.logical_and.reduce(masks)
@@ -202,8 +202,8 @@ class RasterSource:
         return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
 
     @contextmanager
-    def _forgetting(self, *, direct: bool = False) -> Iterator[Any]:
-        """Close the handle if reading fails: GDAL 3.10 hands out what it kept of broken blocks the next time."""
+    def reading(self, *, direct: bool = False) -> Iterator[Any]:
+        """Lend this thread's handle; close it if reading fails, as GDAL 3.10 hands out broken blocks next time."""
         dataset = self._handle(direct=direct)
         try:
             yield dataset
