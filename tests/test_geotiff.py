@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
-from scenes import coordinate_cube, random_model, write_raster, write_two_fields
+from scenes import ROTATED, coordinate_cube, random_model, write_raster, write_two_fields
 
 from cssd_geo.cli import main
 from cssd_geo.errors import SceneError
@@ -432,7 +432,7 @@ def test_training_on_an_address_has_a_name_and_no_fingerprint(served: Served, tm
 
 
 def test_raw_files_in_an_archive_say_that_their_length_is_not_known(tmp_path: Path) -> None:
-    path = write_raster(tmp_path / "raw.dat", CUBE, driver="ENVI")
+    path = write_raster(tmp_path / "raw.dat", CUBE, driver="ENVI", transform=ROTATED)
     with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
         for each in (path, path.with_suffix(".hdr")):
             archive.write(each, each.name)

@@ -200,7 +200,7 @@ def _place_notes(dataset: Any) -> tuple[str, ...]:
 def _turned_notes(dataset: Any) -> tuple[str, ...]:
     """ENVI turns a scene around the reference pixel of its map info, GDAL around the first pixel in any case."""
     header = next((Path(file) for file in dataset.files if file.lower().endswith(".hdr")), None)
-    if dataset.driver != "ENVI" or dataset.transform.is_rectilinear or header is None:
+    if dataset.driver != "ENVI" or dataset.transform.is_rectilinear or header is None or not header.is_file():
         return ()
     info = _MAP_INFO.search(header.read_text(errors="replace"))
     if info is None:
