@@ -9,15 +9,8 @@ from numpy.typing import NDArray
 
 from cssd_geo.errors import InputError
 
-_LARGEST_METRES = 1e-3
-_LARGEST_MICROMETRES = 100.0
-"""Optical wavelengths are below 0.001 in metres, below 100 in micrometres and above it in nanometres, whatever a
-header says."""
 _GAP = 4.0
 """A gap of more usual steps than this between two bands means that some were left out, as in water vapour."""
-_NOT_A_LENGTH = ("index", "ghz", "mhz", "wavenumber", "cm-1", "year", "date", "day")
-_ANGSTROMS = 10.0
-"""Ångströms in a nanometre."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,24 +107,6 @@ def turns(wavelengths: Sequence[float]) -> NDArray[np.bool_]:
     onward = -1 if np.sign(steps).sum() < 0 else 1
     turned: NDArray[np.bool_] = onward * steps <= 0
     return turned
-
-
-def to_nanometres(values: Sequence[float], units: str = "") -> tuple[float, ...] | None:
-    """Convert wavelengths to nanometres; None where they are not lengths or not usable.
-
-    The size decides between nanometres, micrometres and metres, because headers that say one above values in
-    another exist; `units` only tells what is no length at all (index, frequency, wavenumber, time), and ångströms.
-    """
-    numbers = np.asarray(values, np.float64)
-    if any(word in units.lower() for word in _NOT_A_LENGTH) or not numbers.size:
-        return None
-    if not (np.isfinite(numbers).all() and (numbers > 0).all()):
-        return None
-    factor = 1e3 if numbers.max() < _LARGEST_MICROMETRES else 1.0
-    factor = 1e9 if numbers.max() < _LARGEST_METRES else factor
-    if "ngstrom" in units.lower():
-        factor = 1 / _ANGSTROMS
-    return tuple(float(v) for v in np.round(numbers * factor, 6))
 
 
 def _floats(values: Sequence[float] | None) -> tuple[float, ...] | None:

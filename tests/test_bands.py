@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import coordinate_cube, write_raster
 
-from cssd_geo.bands import Bands, to_nanometres
+from cssd_geo.bands import Bands
 from cssd_geo.errors import InputError
 from cssd_geo.headers.band_tags import read_bands, read_scale
 from cssd_geo.headers.wavelengths import resolve_wavelengths
@@ -27,20 +27,26 @@ def _bands(*wavelength_nm: float, good: tuple[bool, ...] | None = None) -> Bands
 def test_the_magnitude_tells_nanometres_from_micrometres_whatever_the_header_says(
     wavelengths: list[float], units: str
 ) -> None:
-    assert to_nanometres(wavelengths, units) == tuple(wavelengths)
-    assert to_nanometres([v / 1000 for v in wavelengths], units) == pytest.approx(wavelengths, abs=1e-6)
+    for factor in (1, 1e-3, 1e-9):
+        found = resolve_wavelengths([factor * v for v in wavelengths], None, units).wavelength_nm
+        assert found == pytest.approx(wavelengths, abs=1e-6)
+
+
+@pytest.mark.parametrize("units", ["Angstroms", "Ångström", "ångströms", "Å", "Angstroem"])
+def test_angstroms_are_the_one_unit_that_only_the_header_tells(units: str) -> None:
+    found = resolve_wavelengths([5000.0, 6000.0], [50.0, 60.0], units)
+    assert (found.wavelength_nm, found.fwhm_nm, found.notes) == ((500.0, 600.0), (5.0, 6.0), ())
 
 
 @pytest.mark.parametrize("units", ["Index", "GHz", "MHz", "Wavenumber"])
 def test_what_is_no_length_is_no_wavelength(units: str) -> None:
-    assert to_nanometres([1.0, 2.0], units) is None
+    assert resolve_wavelengths([1.0, 2.0], None, units).wavelength_nm is None
 
 
-@pytest.mark.parametrize("values", [[], [0.0, 1.0], [-1.0], [np.nan, 1.0], [np.inf, 1.0]])
+@pytest.mark.parametrize("values", [[0.0, 1.0], [-1.0], [np.nan, 1.0], [np.inf, 1.0]])
 def test_unusable_wavelengths_are_unknown(values: list[float]) -> None:
-    assert to_nanometres(values) is None
-    if values:
-        assert resolve_wavelengths([500.0] * len(values), values, "nm").fwhm_nm is None
+    assert resolve_wavelengths(values, None, "").wavelength_nm is None
+    assert resolve_wavelengths([500.0] * len(values), values, "nm").fwhm_nm is None
 
 
 @pytest.mark.parametrize(

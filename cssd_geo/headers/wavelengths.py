@@ -1,18 +1,21 @@
 """Wavelengths as files state them, in nanometres: the unit that a file declares, unless the values deny it."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cssd_geo.bands import to_nanometres
-
+_LARGEST_METRES = 1e-3
+_LARGEST_MICROMETRES = 100.0
+"""Optical wavelengths are below 0.001 in metres, below 100 in micrometres and above it in nanometres, whatever a
+header says."""
+_NOT_A_LENGTH = ("index", "ghz", "mhz", "wavenumber", "cm-1", "year", "date", "day")
 PLAUSIBLE_NM = (200.0, 20_000.0)
 """From ultraviolet to thermal infrared: what instruments have, and what no unit mistaken by 1000 leads to."""
 _NAMES = {
     "nanometres": ("nm", "nanometer", "nanometers", "nanometre", "nanometres"),
-    "ångströms": ("angstrom", "angstroms", "ångström", "ångströms"),
+    "ångströms": ("å",),
     "micrometres": (
         "um",
         "µm",
@@ -27,6 +30,8 @@ _NAMES = {
     "metres": ("m", "meter", "meters", "metre", "metres"),
 }
 _FACTORS = {"ångströms": 0.1, "nanometres": 1.0, "micrometres": 1e3, "metres": 1e9}
+_ANGSTROM = "ngstr"
+"""In "angstrom", "Ångström" and "Angstroem"."""
 _NAME_OF = {spelling: name for name, spellings in _NAMES.items() for spelling in spellings}
 _NARROWEST, _WIDEST = 1e-4, 1.0
 """FWHM as parts of the wavelength: from fluorescence imagers to panchromatic bands."""
@@ -53,14 +58,14 @@ def resolve_wavelengths(
         units: of the wavelengths, as the file names them; "" where it does not.
         width_units: of the widths likewise; without it they have that of the wavelengths, if they can.
     """
-    wavelength_nm = to_nanometres(values, units)
     stated = f"wavelengths {_span(values)}" + (f" {units}" if units else "")
-    if wavelength_nm is None:
+    numbers = np.asarray(values, np.float64)
+    if any(word in units.lower() for word in _NOT_A_LENGTH) or not _are_lengths(numbers):
         return Wavelengths(notes=(f"The {stated} are no lengths: they are not used.",))
+    read_as = _unit_of(numbers, units)
+    wavelength_nm = _in_nanometres(numbers, read_as)
     if not PLAUSIBLE_NM[0] <= min(wavelength_nm) <= max(wavelength_nm) <= PLAUSIBLE_NM[1]:
         return Wavelengths(notes=(f"The {stated} are not those of an optical instrument: they are not used.",))
-    factor = wavelength_nm[0] / values[0]
-    read_as = min(_FACTORS, key=lambda unit: abs(math.log(_FACTORS[unit] / factor)))
     notes: tuple[str, ...] = ()
     declared = _unit_named(units)
     if declared is None:
@@ -80,15 +85,14 @@ def _resolve_widths(
     """Bring widths to nanometres: by their unit, that of the wavelengths, or the one that makes them widths."""
     numbers = np.asarray(widths, np.float64)
     stated = f"band widths (FWHM) {_span(widths)}"
-    if not (np.isfinite(numbers).all() and (numbers > 0).all()):
+    if not _are_lengths(numbers):
         return None, (f"The {stated} are no widths: they are not used.",)
     declared = _unit_named(units)
     expected = declared or unit_beside
     for name in (expected, unit_beside, "nanometres", "micrometres"):
-        found = numbers * _FACTORS[name]
-        if not _NARROWEST <= float(np.median(found / np.asarray(wavelength_nm))) <= _WIDEST:
+        fwhm_nm = _in_nanometres(numbers, name)
+        if not _NARROWEST <= float(np.median(np.divide(fwhm_nm, wavelength_nm))) <= _WIDEST:
             continue
-        fwhm_nm = tuple(float(v) for v in np.round(found, 6))
         if name == expected:
             return fwhm_nm, ()
         if declared is not None:
@@ -97,9 +101,27 @@ def _resolve_widths(
     return None, (f"The {stated} do not fit the wavelengths: they are not used.",)
 
 
+def _unit_of(wavelengths: NDArray[np.float64], units: str) -> str:
+    """Their size decides, because headers that say one unit above values in another exist; but for ångströms."""
+    if _unit_named(units) == "ångströms":
+        return "ångströms"
+    if wavelengths.max() < _LARGEST_METRES:
+        return "metres"
+    return "micrometres" if wavelengths.max() < _LARGEST_MICROMETRES else "nanometres"
+
+
 def _unit_named(units: str) -> str | None:
     """The unit that a file names; None where it names none that is known."""
-    return _NAME_OF.get(units.strip().lower())
+    name = units.strip().lower()
+    return "ångströms" if _ANGSTROM in name else _NAME_OF.get(name)
+
+
+def _are_lengths(numbers: NDArray[np.float64]) -> bool:
+    return bool((np.isfinite(numbers) & (numbers > 0)).all())
+
+
+def _in_nanometres(numbers: NDArray[np.float64], unit: str) -> tuple[float, ...]:
+    return tuple(np.round(numbers * _FACTORS[unit], 6).tolist())
 
 
 def _span(values: Sequence[float]) -> str:
