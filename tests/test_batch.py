@@ -27,8 +27,8 @@ from cssd_geo.cli import main
 from cssd_geo.errors import BatchError, InputError, OutputError, SceneError
 from cssd_geo.model import Model, load_model
 from cssd_geo.products import open_scene
-from cssd_geo.scenes.scene_lists import ListedScene, Shard, find_scenes
-from cssd_geo.scenes.stac import read_items
+from cssd_geo.scenes.scene_lists import Shard, find_scenes
+from cssd_geo.scenes.stac import ListedScene, read_items
 
 
 @pytest.fixture(scope="module")
@@ -389,6 +389,25 @@ def test_a_file_named_twice_is_taken_once(flights: Path, monkeypatch: pytest.Mon
     assert [scene.name for scene in found] == ["line0", "line2"]
 
 
+@pytest.mark.parametrize(
+    ("scene", "name"),
+    [
+        ("https://data.example/day0/line0.tif?signature=a/b.c", "line0"),
+        ("/vsicurl/https://data.example/line0.tif?v=1.2", "line0"),
+        ("s3://bucket/day0/line0.tif", "line0"),
+    ],
+)
+def test_maps_of_scenes_at_addresses_are_not_named_after_a_signature(scene: str, name: str) -> None:
+    assert find_scenes(scene) == [ListedScene(name=name, path=scene)]
+
+
+def test_parts_of_one_file_are_several_scenes(flights: Path) -> None:
+    pages = [f"GTIFF_DIR:{page}:{flights / 'day0' / 'line0.tif'}" for page in (1, 2)]
+    assert find_scenes(pages[1]) == [ListedScene(name="line0", path=pages[1])]
+    with pytest.raises(InputError, match="'line0' is the name of several"):
+        find_scenes(pages)
+
+
 def test_maps_beside_scenes_are_no_scenes(flights: Path, model: Model) -> None:
     layers, notes = BatchOptions(layers=["confidence"]), list[str]()
     list(classify_batch(listed(flights)[:1], model, flights / "day0", options=layers))
@@ -491,7 +510,7 @@ def test_whatever_an_item_holds_it_is_read_or_refused(
     except SceneError as error:
         assert str(path) in str(error)  # noqa: PT017 - either may happen
     else:
-        assert all("/" not in each.id and each.path for each in found)
+        assert all("/" not in each.name and each.path for each in found)
 
 
 def test_bands_scale_and_masks_hold_for_every_scene(flights: Path, model: Model, tmp_path: Path) -> None:

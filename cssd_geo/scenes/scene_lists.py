@@ -9,27 +9,18 @@ from pathlib import Path
 from typing import Self
 
 from cssd_geo.errors import InputError, SceneError
-from cssd_geo.files.locations import local_path
+from cssd_geo.files.locations import file_name, local_path
 from cssd_geo.files.outputs import GEOTIFF
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.maps.layer import MODEL_TAG
 from cssd_geo.messages import listed
 from cssd_geo.options import whole_number
-from cssd_geo.scenes.stac import is_stac, read_items
+from cssd_geo.scenes.stac import ListedScene, is_stac, read_items
 
 _BESIDE_A_SCENE = (".hdr", ".aux.xml", ".ovr", ".msk", ".tfw", ".prj", ".enp")
 """Ends of the names of files that stand beside a raster: a pattern such as `*` finds them too."""
 _NO_SHARD = "is not I/N with I from 1 to N: the second of eight jobs is 2/8"
 _MOST_LINES = 1_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListedScene:
-    """One scene of a batch."""
-
-    name: str
-    """What its outputs are named after."""
-    path: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +97,8 @@ def find_scenes(
 
 
 def _place(path: str) -> str:
-    """The same for all names of a file."""
-    local = local_path(path)
-    return path if local is None else os.path.realpath(local)
+    """The same for all paths of a file; of a part of one, or at an address, what was given."""
+    return os.path.realpath(path) if local_path(path) == Path(path) else path
 
 
 def _paths(given: Iterable[str], note: Callable[[str], None]) -> Iterator[str]:
@@ -162,6 +152,5 @@ def _lines(path: Path) -> list[str]:
 
 def _scenes_of(path: str, *, asset: str | None, follow_links: bool) -> list[ListedScene]:
     if is_stac(path):
-        items = read_items(path, asset=asset, follow_links=follow_links)
-        return [ListedScene(name=item.id, path=item.path) for item in items]
-    return [ListedScene(name=Path(path).stem, path=path)]
+        return read_items(path, asset=asset, follow_links=follow_links)
+    return [ListedScene(name=Path(file_name(path)).stem, path=path)]

@@ -24,13 +24,13 @@ _LARGEST = 100_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
-    """What a batch needs of an item."""
+class ListedScene:
+    """One scene of a batch."""
 
-    id: str
-    """Fit for a file's name."""
+    name: str
+    """What its outputs are named after."""
     path: str
-    """Of the raster: the whole path of a file, or a URL where links were to be followed."""
+    """Or an address."""
 
 
 def is_stac(path: str) -> bool:
@@ -38,8 +38,8 @@ def is_stac(path: str) -> bool:
     return path.lower().endswith((".json", ".geojson")) and Path(path).is_file()
 
 
-def read_items(path: str, *, asset: str | None = None, follow_links: bool = False) -> list[Item]:
-    """Read the rasters of a STAC item, or of a collection of items (an ItemCollection).
+def read_items(path: str, *, asset: str | None = None, follow_links: bool = False) -> list[ListedScene]:
+    """Read the rasters of a STAC item, or of a collection of items (an ItemCollection), named after their items.
 
     Args:
         path: a local file.
@@ -50,7 +50,7 @@ def read_items(path: str, *, asset: str | None = None, follow_links: bool = Fals
         SceneError: if it is no item, has no such asset, or points to where it must not.
     """
     items = list(_items(_parse(path), path))
-    return [_read_item(item, Path(path), asset, follow_links=follow_links) for item in items]
+    return [_scene_of(item, Path(path), asset, follow_links=follow_links) for item in items]
 
 
 def _parse(path: str) -> Any:
@@ -75,7 +75,7 @@ def _items(document: Any, path: str) -> Iterator[dict[str, Any]]:
         raise SceneError(f"{path} is no STAC item: it needs a type, an id and assets (a Catalog holds links only)")
 
 
-def _read_item(item: dict[str, Any], path: Path, wanted: str | None, *, follow_links: bool) -> Item:
+def _scene_of(item: dict[str, Any], path: Path, wanted: str | None, *, follow_links: bool) -> ListedScene:
     assets = {key: value for key, value in item["assets"].items() if isinstance(value, dict)}
     rasters = [key for key, value in assets.items() if _is_raster(value)]
     data = [key for key in rasters if "data" in (assets[key].get("roles") or ())]
@@ -86,9 +86,8 @@ def _read_item(item: dict[str, Any], path: Path, wanted: str | None, *, follow_l
     href = assets[candidates[0]].get("href")
     if not isinstance(href, str) or not href or "\0" in href:
         raise SceneError(f"{path}: asset {candidates[0]!r} of item {item['id']!r} has no href")
-    return Item(
-        id=re.sub(r"[^\w.-]+", "_", item["id"])[:150], path=_resolve(href, path, follow_links=follow_links)
-    )
+    name = re.sub(r"[^\w.-]+", "_", item["id"])[:150]
+    return ListedScene(name=name, path=_resolve(href, path, follow_links=follow_links))
 
 
 def _is_raster(asset: dict[str, Any]) -> bool:
