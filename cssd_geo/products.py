@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from cssd_geo.errors import InputError, SceneError
-from cssd_geo.files.locations import local_path
+from cssd_geo.files.locations import is_there, local_path
 from cssd_geo.formats import cf, desis, emit, enmap, neon, prisma
 from cssd_geo.scenes.cube import usable_scale
 from cssd_geo.scenes.masks import open_aoi, open_valid_mask
@@ -106,7 +106,7 @@ def _open(path: str, *, follow_links: bool) -> Scene:
 def _mistaken(path: str) -> str | None:
     """Say what was given where a scene was expected, if that is plain to see."""
     local = local_path(path)
-    if local is None or not local.exists():
+    if local is None or not is_there(local):
         return None
     if local.is_dir():
         return (

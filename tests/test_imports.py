@@ -20,8 +20,9 @@ LAYERS = """
 .         bands classes options tiles
 .         labels
 .         budget machine
-files     fingerprints hdf5_links hints json_values locations outputs xml_files
-files     links side_files
+files     beginnings fingerprints hints json_values locations outputs xml_files
+files     hdf5_links side_files
+files     links
 files     rasters
 .         grid
 headers   axis_names band_names envi_header wavelengths

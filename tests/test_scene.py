@@ -731,6 +731,12 @@ def test_files_that_are_no_rasters_as_they_are_say_what_to_do(
         open_scene(tmp_path / name)
 
 
+@pytest.mark.parametrize("path", ["/proc/self/clear_refs", "a" * 300 + ".tif", f"/{'a' * 300}"])
+def test_what_the_system_does_not_let_us_read_is_an_error_of_ours(path: str) -> None:
+    with pytest.raises(SceneError, match=r"does not exist: |is not a raster that GDAL can read: "):
+        open_scene(path)
+
+
 def test_a_header_with_something_before_its_first_word_is_named(tmp_path: Path) -> None:
     (tmp_path / "scene.dat").write_bytes(b"values")
     (tmp_path / "Scene.HDR").write_text("ENVI\nsamples = 1\n", encoding="utf-8-sig")

@@ -7,6 +7,7 @@ from typing import Any
 import h5py
 
 from cssd_geo.errors import SceneError
+from cssd_geo.files.beginnings import read_start
 from cssd_geo.messages import one_line
 
 UNREADABLE = (
@@ -29,10 +30,7 @@ _MAY_BEGIN = (0, 512, 1024, 2048)
 
 def is_hdf5(path: Path) -> bool:
     """Whether a file is one of HDF5, which NetCDF 4 is too."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        start = file.read(_MAY_BEGIN[-1] + len(SIGNATURE))
+    start = read_start(path, _MAY_BEGIN[-1] + len(SIGNATURE))
     return any(start.startswith(SIGNATURE, place) for place in _MAY_BEGIN)
 
 

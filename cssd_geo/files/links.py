@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from xml.etree import ElementTree as ET
 
 from cssd_geo.errors import SceneError
+from cssd_geo.files.beginnings import read_start
 from cssd_geo.files.hdf5_links import is_hdf5, require_own_values
 from cssd_geo.files.xml_files import XmlError, read_xml
 
@@ -74,7 +75,9 @@ def require_own_pixels(dataset: Any) -> None:
     path = Path(dataset.name)
     for key, name in dataset.tags(ns=_OVERVIEWS).items():
         beside = path.parent / Path(name.removeprefix(_BASE)).name
-        if key.upper() == "OVERVIEW_FILE" and not (name == _BASE + beside.name and _begins(beside, _ERDAS)):
+        if key.upper() == "OVERVIEW_FILE" and not (
+            name == _BASE + beside.name and read_start(beside, len(_ERDAS)) == _ERDAS
+        ):
             _refuse(path, name)
     if dataset.driver == "HFA":  # large ones are of several files, of which the first names the others
         folders = {path.resolve().parent, path.parent.resolve()}
@@ -87,8 +90,7 @@ def is_description(dataset: Any) -> bool:
     """Whether a raw file begins with what GDAL, not told the driver, may take for a list of files or servers."""
     if dataset.driver not in _BY_WHAT_LIES_BESIDE:
         return False
-    with Path(dataset.name).open("rb") as file:
-        start = file.read(_TEXT)
+    start = read_start(Path(dataset.name), _TEXT)
     text = all(byte < 127 and (byte >= 32 or byte in b"\t\r\n") for byte in start)  # noqa: PLR2004 - ASCII
     return text or start.startswith(_DESCRIPTIONS)
 
@@ -111,7 +113,7 @@ class _Walk:
             )
         if is_hdf5(path):
             require_own_values(path)
-        for target in (*self._beside(path), *(_sources(path, self.folder) if _is_vrt(path) else ())):
+        for target in (*self._beside(path), *_sources(path, self.folder)):
             if target not in self.done:
                 yield target
                 yield from self.led_to(target, depth - 1)
@@ -153,6 +155,8 @@ def _names_since(folder: Path, _state: tuple[int, int, int]) -> list[tuple[str, 
 
 def _sources(path: Path, folder: Path) -> list[Path]:
     """The rasters that a VRT names; what it names as raw values is in its folder, and no raster."""
+    if _BEGINS_VRT not in read_start(path, _LOOK):
+        return []
     found: dict[Path, None] = {}
     home = path.resolve().parent
     for reference, relative, raw in dict.fromkeys(_references(path)):  # each band names them again
@@ -203,20 +207,6 @@ def _is_inside(target: Path, folder: Path) -> bool:
         return target.is_file() and target.resolve().is_relative_to(folder)
     except OSError:  # a name too long for a disk
         return False
-
-
-def _is_vrt(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return _BEGINS_VRT in file.read(_LOOK)
-
-
-def _begins(path: Path, start: bytes) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(len(start)) == start
 
 
 def _refuse(path: Path, reference: str) -> NoReturn:

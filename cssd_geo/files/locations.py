@@ -1,5 +1,6 @@
 """Where a scene is: a path on this machine, or an address that GDAL reads by itself."""
 
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -22,11 +23,16 @@ def is_address(place: str | Path) -> bool:
     return "://" in text or text.startswith("/vsi")
 
 
+def is_there(path: str | Path) -> bool:
+    """Whether there is a file or folder of that name, as far as we may know: a folder may be closed to us."""
+    return os.path.exists(path)  # noqa: PTH110 - which raises nothing, also where a name is too long for a disk
+
+
 def named_file(place: str | Path) -> Path | None:
     """The existing file or folder that a path, or GDAL's name of a part of a file, refers to; None without one."""
     named = _part(place)
     file = Path(place if named is None else named.file)
-    return file if file.exists() else None
+    return file if is_there(file) else None
 
 
 def local_path(place: str | Path) -> Path | None:
@@ -36,7 +42,7 @@ def local_path(place: str | Path) -> Path | None:
 
 def absolute(place: str) -> str:
     """Return a path that programs in another folder can use; what is no path stays as it is."""
-    return place if is_address(place) or not Path(place).exists() else str(Path(place).absolute())
+    return place if is_address(place) or not is_there(place) else str(Path(place).absolute())
 
 
 def file_name(place: str | Path) -> str:
@@ -49,4 +55,4 @@ def file_name(place: str | Path) -> str:
 
 def _part(place: str | Path) -> _Part | None:
     found = _VARIABLE.fullmatch(str(place)) or _PAGE.fullmatch(str(place))
-    return None if found is None or Path(place).exists() else _Part(found["file"], found["part"])
+    return None if found is None or is_there(place) else _Part(found["file"], found["part"])

@@ -25,7 +25,7 @@ from cssd_geo.files.links import (
     is_description,
     require_own_pixels,
 )
-from cssd_geo.files.locations import is_address, named_file
+from cssd_geo.files.locations import is_address, is_there, named_file
 from cssd_geo.messages import one_line, printable
 from cssd_geo.tiles import Window
 
@@ -61,8 +61,8 @@ def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
     Raises:
         SceneError: if it does not exist, is no raster, or leads outside of its folder.
     """
-    local, named = Path(path).exists(), named_file(path)
-    if not local and Path(path).is_absolute() and not is_address(path):
+    local, named = is_there(path), named_file(path)
+    if not (local or is_address(path)) and (":" not in str(path) or Path(path).is_absolute()):
         raise SceneError(f"{path} does not exist: check the path")
     if (program := _ARRAYS.get(Path(path).suffix.lower())) is not None:
         raise SceneError(
@@ -76,8 +76,6 @@ def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
         with unplaced(), rasterio.Env(**patience()):
             dataset = _open_file(Path(path)) if local else rasterio.open(path)
     except RasterioError as error:  # not the cause of what is raised: it cannot be sent between processes
-        if ":" not in str(path) and not is_address(path) and not Path(path).exists():
-            raise SceneError(f"{path} does not exist: check the path") from None
         raise SceneError(f"{path} is not a raster that GDAL can read: {cause(error)}{hint(Path(path))}") from None
     except (UnicodeEncodeError, UnicodeDecodeError) as error:
         raise SceneError(_not_utf_8(path, error)) from error

@@ -8,12 +8,15 @@
 As emit-sds/emit-utils writes it. It is classified in sensor geometry and the map comes out through the table.
 """
 
+from pathlib import Path
+
 import h5py
 
 from cssd_geo.errors import SceneError
+from cssd_geo.files.hdf5_links import is_hdf5
 from cssd_geo.formats.cf import find_cube, scene_of_variable
 from cssd_geo.formats.cf_grids import crs_of_mapping, transform_of_mapping
-from cssd_geo.formats.stores import Store, intact, is_store, open_store, text
+from cssd_geo.formats.stores import Store, intact, open_store, text
 from cssd_geo.grid import Grid
 from cssd_geo.scenes.lookup import GeometryLookup
 from cssd_geo.scenes.scene import Scene
@@ -22,7 +25,7 @@ from cssd_geo.scenes.scene import Scene
 def recognises(path: str) -> bool:
     """Whether a file says that it is of EMIT and is in sensor geometry; orthorectified copies are plain NetCDF."""
     try:
-        if not is_store(path) or not h5py.is_hdf5(path):
+        if not is_hdf5(Path(path)):
             return False
         with h5py.File(path) as file:
             says = [text(file.attrs.get(key, "")) for key in ("title", "instrument")]

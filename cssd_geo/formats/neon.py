@@ -18,6 +18,7 @@ from rasterio.errors import CRSError
 
 from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
+from cssd_geo.files.hdf5_links import is_hdf5
 from cssd_geo.formats.hdf5 import Hdf5Source, Part
 from cssd_geo.formats.hdf5_files import cube_of, dataset_of, number_of, numbers_of, reading_hdf5, text_of
 from cssd_geo.formats.stores import text
@@ -43,7 +44,7 @@ def recognises(path: str) -> bool:
     place = Path(path)
     if _NAME.fullmatch(place.name) is not None:
         return True
-    if place.suffix.lower() != ".h5" or not place.is_file() or not h5py.is_hdf5(path):
+    if place.suffix.lower() != ".h5" or not is_hdf5(place):
         return False
     with reading_hdf5(path) as file:
         return bool(_sites(file))

@@ -15,6 +15,7 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from cssd_geo.errors import SceneError
+from cssd_geo.files.beginnings import read_start
 from cssd_geo.files.hdf5_links import DAMAGED, is_hdf5, require_own_values
 from cssd_geo.formats.hdf5_files import MOST
 from cssd_geo.messages import one_line
@@ -119,11 +120,10 @@ def is_store(path: str) -> bool:
     try:
         if place.is_dir():
             return place.suffix == ".zarr" or any((place / name).is_file() for name in _ZARR)
-        if not place.is_file() or place.suffix.lower() == ".mat":  # MATLAB's arrays, which say nothing of axes
-            return False
-        return is_hdf5(place) or _is_classic(place)
     except OSError:
         return False
+    # MATLAB's arrays say nothing of axes
+    return place.suffix.lower() != ".mat" and (is_hdf5(place) or _is_classic(place))
 
 
 def format_of(path: Path) -> str:
@@ -240,5 +240,4 @@ def _holds(outer: str, inner: str) -> bool:
 
 
 def _is_classic(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) in _CLASSIC
+    return read_start(path, 4) in _CLASSIC

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cssd_geo.errors import SceneError
+from cssd_geo.files.beginnings import read_start
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.headers.band_tags import plain_keys
 from cssd_geo.headers.envi_header import EnviHeader, read_header
@@ -114,9 +115,8 @@ def _skipped_by_ehdr(dataset: Any, path: Path) -> int:
 
 def _inflated_length(path: Path) -> int:
     """Bytes that a gzip stream holds; the file's own where it is none, which GDAL reads as well."""
-    with path.open("rb") as file:
-        if file.read(len(_GZIP)) != _GZIP:
-            return path.stat().st_size
+    if read_start(path, len(_GZIP)) != _GZIP:
+        return path.stat().st_size
     length = 0
     try:
         with gzip.open(path) as stream:

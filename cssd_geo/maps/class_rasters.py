@@ -11,6 +11,7 @@ from rasterio.enums import ColorInterp
 
 from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable
 from cssd_geo.errors import InputError, SceneError
+from cssd_geo.files.locations import is_there
 from cssd_geo.files.rasters import is_whole, open_raster, read_valid, read_window
 from cssd_geo.grid import Grid
 from cssd_geo.headers.raw_files import check_length, envi_header
@@ -37,7 +38,7 @@ def open_class_map(path: str | Path) -> Any:
     try:
         dataset = open_raster(path)
     except SceneError as error:
-        if Path(path).exists() and is_vector(path):
+        if is_there(path) and is_vector(path):
             raise SceneError(f"{path} is a vector: the class map, a raster, comes first") from error
         raise
     if not is_whole(dataset.dtypes[0]):

@@ -12,6 +12,7 @@ from pyproj.enums import TransformDirection
 from rasterio.features import rasterize
 
 from cssd_geo.errors import LabelError, SceneError
+from cssd_geo.files.locations import is_there
 from cssd_geo.files.rasters import read_valid, read_window, unplaced
 from cssd_geo.grid import Grid
 from cssd_geo.headers.raw_files import check_length, envi_header
@@ -135,7 +136,7 @@ def _open_mask_raster(path: str | Path, *, follow_links: bool) -> RasterSource:
     try:
         dataset = source.dataset()
     except SceneError as error:
-        if Path(path).exists() and is_vector(path):
+        if is_there(path) and is_vector(path):
             raise SceneError(f"{path} is a vector, not a raster: give it as area of interest (--aoi)") from error
         raise
     check_length(dataset, envi_header(dataset))  # else GDAL reads zeros

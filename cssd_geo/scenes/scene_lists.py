@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from cssd_geo.errors import InputError, SceneError
-from cssd_geo.files.locations import file_name, local_path
+from cssd_geo.files.locations import file_name, is_there, local_path
 from cssd_geo.files.outputs import GEOTIFF
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.maps.layer import MODEL_TAG
@@ -105,7 +105,7 @@ def _paths(given: Iterable[str], note: Callable[[str], None]) -> Iterator[str]:
     for text in given:
         if text.startswith("@"):
             yield from _paths(_lines(Path(text[1:])), note)
-        elif Path(text).exists() or not glob.has_magic(text) or "://" in text:
+        elif is_there(text) or not glob.has_magic(text) or "://" in text:
             yield text
         else:
             found = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 - Path.glob wants a folder to begin in
