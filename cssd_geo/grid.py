@@ -12,6 +12,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
 from cssd_geo.errors import SceneError
+from cssd_geo.tiles import Window
 
 _SAME_PLACE = 0.01
 """Tolerance, in pixels, for labels and masks on the scene's grid: programs round transforms, and no label is drawn
@@ -37,17 +38,31 @@ class Grid:
     gcps: tuple[GroundControlPoint, ...] = ()
     """Ground control points; where there are any, they stand in for the transform."""
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
+    @property
+    def window(self) -> Window:
+        """All of its pixels."""
+        return Window(row=0, col=0, height=self.height, width=self.width)
+
+    @property
+    def corners(self) -> list[tuple[int, int]]:
+        """Column and row of the corners, around the raster."""
+        return [(0, 0), (self.width, 0), (self.width, self.height), (0, self.height)]
+
     def same_as(self, other: "Grid", tolerance: float = 1e-6) -> bool:
         """Whether two grids put every pixel at the same place (to `tolerance` of a pixel)."""
-        if (self.height, self.width) != (other.height, other.width) or not _same_crs(self.crs, other.crs):
+        if self.shape != other.shape or not _same_crs(self.crs, other.crs):
             return False
         if [(p.row, p.col, p.x, p.y) for p in self.gcps] != [(p.row, p.col, p.x, p.y) for p in other.gcps]:
             return False
         if self.transform is None or other.transform is None:
             return self.transform is other.transform
         shift = ~self.transform * other.transform
-        corners = [(0, 0), (self.width, 0), (0, self.height), (self.width, self.height)]
-        moved = [(shift * corner, corner) for corner in corners]
+        moved = [(shift * corner, corner) for corner in self.corners]
         return all(abs(x - u) + abs(y - v) < tolerance for (x, y), (u, v) in moved)
 
     def differences(self, other: "Grid") -> list[str]:
@@ -55,7 +70,7 @@ class Grid:
         if self.same_as(other, _SAME_PLACE):
             return []
         grids, found = (self, other), list[str]()
-        if (self.height, self.width) != (other.height, other.width):
+        if self.shape != other.shape:
             found.append(f"{self.height} x {self.width} pixels against {other.height} x {other.width}")
         if not _same_crs(self.crs, other.crs):
             names = ("no CRS" if grid.crs is None else grid.crs.to_string() for grid in grids)
@@ -135,8 +150,7 @@ class Grid:
         """West, south, east and north; None where they are not known."""
         if self.crs is None or self.transform is None:
             return None
-        corners = [(0, 0), (self.width, 0), (0, self.height), (self.width, self.height)]
-        x, y = np.transpose([self.transform * corner for corner in corners])
+        x, y = np.transpose([self.transform * corner for corner in self.corners])
         try:
             to_degrees = pyproj.Transformer.from_crs(self.crs.to_wkt(), "EPSG:4326", always_xy=True)
             bounds = to_degrees.transform_bounds(x.min(), y.min(), x.max(), y.max())

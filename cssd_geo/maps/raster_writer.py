@@ -207,10 +207,10 @@ class RasterWriter:
             self._dataset.write_colormap(1, _colormap(layer.classes))
 
     def _check(self, block: NDArray[Any], window: Window) -> None:
-        shape = (len(self._layer.band_names), window.height, window.width)
+        shape = (len(self._layer.band_names), *window.shape)
         if block.shape != shape or block.dtype != self._layer.dtype:
             raise InputError(f"expected {self._layer.dtype} {shape} for {window}, got {block.dtype} {block.shape}")
-        if window.clip(height=self._grid.height, width=self._grid.width) != window:
+        if window.common(self._grid.window) != window:
             raise InputError(f"{window} reaches beyond the {self._grid.height} x {self._grid.width} pixels")
 
     def _count(self, block: NDArray[Any]) -> NDArray[np.uint64]:
@@ -224,7 +224,7 @@ class RasterWriter:
         return counts
 
     def _check_complete(self) -> None:
-        total = self._grid.height * self._grid.width
+        total = self._grid.window.pixels
         if self._pixels != total:
             raise OutputError(f"{self._layer.path}: {self._pixels} of {total} pixels were written; not finalised")
 

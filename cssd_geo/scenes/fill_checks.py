@@ -127,7 +127,7 @@ def _edge_windows(scene: Scene) -> list[Window]:
     grid, blocks = scene.grid, scene.source.blocks
     height, width = min(_SIDE, grid.height), min(_SIDE, grid.width)
     decoded = (height, width) if blocks.divisible else (max(height, blocks.height), max(width, blocks.width))
-    affordable = max(_CHEAP_VALUES, _CHEAP_SHARE * grid.height * grid.width * len(scene.bands))
+    affordable = max(_CHEAP_VALUES, _CHEAP_SHARE * grid.window.pixels * len(scene.bands))
     count = int(affordable // (decoded[0] * decoded[1] * len(scene.bands)))
     corners = [
         (int(down * (grid.height - height)), int(right * (grid.width - width))) for down, right in _PLACES[:count]

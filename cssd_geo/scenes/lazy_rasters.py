@@ -36,7 +36,7 @@ class LazyRaster:
         return self._read(window, bands)[:, :: rows.step, :: cols.step]
 
     def _read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
-        out = np.empty((len(bands), window.height, window.width), self.dtype)
+        out = np.empty((len(bands), *window.shape), self.dtype)
         self._source.read(window, bands, out)
         return out
 

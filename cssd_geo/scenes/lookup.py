@@ -47,7 +47,7 @@ class GeometryLookup:
     """Columns of the sensor raster."""
 
     def __post_init__(self) -> None:
-        shape = (self.grid.height, self.grid.width)
+        shape = self.grid.shape
         if self.rows.shape != shape or self.cols.shape != shape:
             raise SceneError(
                 f"the geometry look-up table has {self.rows.shape} rows and {self.cols.shape} columns for a map "
@@ -118,7 +118,7 @@ class GeometryLookup:
         grid = _grid_around(degrees[0][placed], degrees[1][placed], float(np.median(nearest[placed])))
         sensor, tree, reach = np.flatnonzero(placed), cKDTree(points[placed]), farthest[placed] * _DIAGONAL
         farthest_reach = float(reach.max())  # a search without a bound takes ten times as long beside the swath
-        shown = np.full((grid.height, grid.width), NOWHERE, np.int64)
+        shown = np.full(grid.shape, NOWHERE, np.int64)
         for row in range(grid.height):
             points_of_row = _on_sphere(*_centres(grid, row))
             distance, found = tree.query(points_of_row, distance_upper_bound=farthest_reach)
@@ -188,8 +188,7 @@ class SensorMask:
     """A mask of the map as one of the sensor's pixels."""
 
     def __init__(self, mask: Mask, lookup: GeometryLookup) -> None:
-        whole = Window(row=0, col=0, height=lookup.grid.height, width=lookup.grid.width)
-        self._usable = lookup.sensor_mask(mask.read(whole))
+        self._usable = lookup.sensor_mask(mask.read(lookup.grid.window))
 
     def read(self, window: Window) -> NDArray[np.bool_]:
         """Return (y, x) of a window of the sensor raster, True means usable."""

@@ -62,11 +62,11 @@ class ShapeMask:
         box = shapely.box(window.col, window.row, window.col + window.width, window.row + window.height)
         near = self._tree.query(box)
         if not len(near):
-            return np.zeros((window.height, window.width), np.bool_)
+            return np.zeros(window.shape, np.bool_)
         with unplaced():  # at the scene's corner, pixel coordinates look like no georeference
             burnt = rasterize(
                 self._polygons[near],
-                out_shape=(window.height, window.width),
+                out_shape=window.shape,
                 transform=Affine.translation(window.col, window.row),
                 dtype=np.uint8,
             )

@@ -66,10 +66,9 @@ def sample_pixels(scene: Scene, bands: NDArray[np.intp]) -> PixelSample:
     Raises:
         SceneError: if the scene cannot be read.
     """
-    height, width = scene.grid.height, scene.grid.width
-    exact = height * width * len(bands) <= _MOST_VALUES
-    whole = [Window(row=0, col=0, height=height, width=width)]
-    windows, most = (whole, 1) if exact else _spread_windows(scene, len(bands))
+    whole = scene.grid.window
+    exact = whole.pixels * len(bands) <= _MOST_VALUES
+    windows, most = ([whole], 1) if exact else _spread_windows(scene, len(bands))
     values, masks, looked_at, until = [], [], [], time.monotonic() + _SECONDS
     with rasterio.Env(GDAL_CACHEMAX=scene.source.cache_bytes):
         for window in windows:
@@ -112,7 +111,7 @@ def readable_pixels(scene: Scene, windows: Iterable[Window], bands: NDArray[np.i
 
 def _spread_windows(scene: Scene, bands: int) -> tuple[list[Window], int]:
     """Windows within blocks of the file, evenly spread whether few or many of them are read; how many to read."""
-    height, width, blocks = scene.grid.height, scene.grid.width, scene.source.blocks
+    (height, width), blocks = scene.grid.shape, scene.source.blocks
     pixels = max(64, _MOST_VALUES // bands // _MOST_WINDOWS)
     rows = min(blocks.height, math.isqrt(pixels), height)
     cols = min(width if blocks.divisible else blocks.width, pixels // rows, width)
@@ -124,7 +123,7 @@ def _spread_windows(scene: Scene, bands: int) -> tuple[list[Window], int]:
         row, col = int(down * height), int(right * max(1, width - cols if blocks.divisible else width))
         row = _in_step(row, rows, blocks.height)
         col = col if blocks.divisible else _in_step(col, cols, blocks.width)
-        found[row, col] = Window(row=row, col=col, height=rows, width=cols).clip(height=height, width=width)
+        found[row, col] = Window(row=row, col=col, height=rows, width=cols).common(scene.grid.window)
     return [window for window in found.values() if window is not None], count
 
 
@@ -147,8 +146,8 @@ def every_nth(scene: Scene, bands: NDArray[np.intp], most: int) -> tuple[NDArray
     Raises:
         SceneError: if the scene cannot be read.
     """
-    step = math.ceil(max(scene.grid.height, scene.grid.width) / most)
-    rows, cols = (np.arange(min(step, n) // 2, n, step) for n in (scene.grid.height, scene.grid.width))
+    step = math.ceil(max(scene.grid.shape) / most)
+    rows, cols = (np.arange(min(step, n) // 2, n, step) for n in scene.grid.shape)
     values = np.zeros((len(bands), len(rows), len(cols)), scene.dtype)
     valid = np.zeros((len(rows), len(cols)), np.bool_)
     blocks = scene.source.blocks

@@ -110,7 +110,7 @@ class Scene:
 
     def blank(self, window: Window, bands: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Make arrays for `read_into`: zeros, nothing valid, in the order in which the source is best read."""
-        valid = np.zeros((window.height, window.width), np.bool_)
+        valid = np.zeros(window.shape, np.bool_)
         if self.source.bands_last:
             return np.zeros((*valid.shape, len(bands)), self.dtype).transpose(2, 0, 1), valid
         return np.zeros((len(bands), *valid.shape), self.dtype), valid
@@ -119,7 +119,7 @@ class Scene:
         self, values: NDArray[Any], valid: NDArray[np.bool_], window: Window, bands: NDArray[np.intp]
     ) -> None:
         """Read a window as `read` does, into parts of arrays that `blank` made."""
-        inside = window.clip(height=self.grid.height, width=self.grid.width)
+        inside = window.common(self.grid.window)
         if inside is None:
             return
         rows, cols = inside.relative_to(window).slices
@@ -136,7 +136,7 @@ class Scene:
         Raises:
             SceneError: if a mask cannot be read there.
         """
-        allowed = np.ones((window.height, window.width), np.bool_)
+        allowed = np.ones(window.shape, np.bool_)
         for said in (self.source.mask(window), *(mask.read(window) for mask in self.masks)):
             if said is not None:
                 allowed &= said
@@ -236,9 +236,9 @@ def scene_of_source(
 
 def _lazy_cube(scene: Scene) -> xr.DataArray:
     """The cube of a scene that is read from files, in chunks of whole blocks."""
-    shape = len(scene.bands), scene.grid.height, scene.grid.width
+    raster = LazyRaster(scene.source, (len(scene.bands), *scene.grid.shape), scene.dtype)
     cube = build_cube(
-        lazy(LazyRaster(scene.source, shape, scene.dtype), scene.block_shape),
+        lazy(raster, scene.block_shape),
         bands=scene.bands,
         numbers=scene.band_numbers,
         grid=scene.grid,
@@ -253,8 +253,7 @@ def _with_valid(cube: xr.DataArray, scene: Scene, *masks: Callable[[Window], Any
     """Say in a cube of a scene which pixels masks leave, lazily, as its coordinate `valid`."""
     if not masks:
         return cube
-    size = scene.grid.height, scene.grid.width
-    seen = [lazy(LazyMask(mask, *size), scene.block_shape)[0] for mask in masks]
+    seen = [lazy(LazyMask(mask, *scene.grid.shape), scene.block_shape)[0] for mask in masks]
     if "valid" in cube.coords:
         seen.append(cube.coords["valid"].data)
     return cube.assign_coords(valid=(("y", "x"), reduce(and_, seen)))

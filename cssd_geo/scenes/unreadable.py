@@ -64,15 +64,15 @@ class Tolerant:
 
     def _blocks(self, window: Window) -> Iterator[tuple[tuple[int, int], Window, Window]]:
         """Place, extent, and part within a window, of each block of the file that it touches."""
-        grid, size = self._scene.grid, self._scene.source.blocks
-        inside = window.clip(height=grid.height, width=grid.width)
+        whole, size = self._scene.grid.window, self._scene.source.blocks
+        inside = window.common(whole)
         if inside is None:
             return
         for down in range(inside.row // size.height, (inside.row + inside.height - 1) // size.height + 1):
             for across in range(inside.col // size.width, (inside.col + inside.width - 1) // size.width + 1):
                 block = Window(
                     row=down * size.height, col=across * size.width, height=size.height, width=size.width
-                ).clip(height=grid.height, width=grid.width)
+                ).common(whole)
                 part = None if block is None else block.common(inside)
                 if block is not None and part is not None:
                     yield (down, across), block, part
