@@ -61,7 +61,7 @@ def read_labels(
         shapes = place_shapes(
             path, place, class_field=class_field, layer=layer, all_touched=all_touched, remap=remap
         )
-        found = shapes.burn(Window(row=0, col=0, height=place.height, width=place.width))
+        found = shapes.burn(place.window)
         labels = replace(found, notes=shapes.notes())
     else:
         labels = _read_label_raster(path, place, remap)

@@ -20,7 +20,6 @@ from cssd_geo.classes import ClassTable, to_hex
 from cssd_geo.messages import shortened
 from cssd_geo.scenes.previews import every_nth
 from cssd_geo.scenes.scene import Scene
-from cssd_geo.tiles import Window
 
 _FALSE_COLOUR_NM = (860.0, 650.0, 550.0)
 """Near infrared, red and green shown as red, green and blue: vegetation is red."""
@@ -52,8 +51,7 @@ def false_colour(scene: Scene) -> Image:
     Raises:
         SceneError: if the scene cannot be read.
     """
-    whole = Window(row=0, col=0, height=scene.grid.height, width=scene.grid.width)
-    values, valid = scene.read(whole, shown_bands(scene.bands))
+    values, valid = scene.read(scene.grid.window, shown_bands(scene.bands))
     return np.where(valid[..., None], _stretched(values, valid), np.uint8(_BACKGROUND))
 
 

@@ -21,7 +21,6 @@ from cssd_geo.files.rasters import cause
 from cssd_geo.grid import Grid
 from cssd_geo.maps.layer import class_map_layer
 from cssd_geo.maps.raster_writer import RasterWriter
-from cssd_geo.tiles import Window
 from cssd_geo.vectors.class_fields import CLASS_FIELD
 
 CRS = "EPSG:32632"
@@ -122,5 +121,5 @@ def _write_truth(landscape: Landscape, path: Path, transform: Affine) -> None:
     height, width = landscape.truth.shape
     grid = Grid(height=height, width=width, transform=transform, crs=rasterio.crs.CRS.from_string(CRS))
     with RasterWriter(class_map_layer(path, landscape.classes, {}), grid) as writer:
-        writer.write(landscape.truth, Window(row=0, col=0, height=height, width=width))
+        writer.write(landscape.truth, grid.window)
         writer.finalise()

@@ -39,7 +39,7 @@ class PlacedShapes:
         self._are_points = bool(len(parts)) and not shapely.get_dimensions(parts).any()
         self._parts, self._all_touched = to_pixels(parts, shapes.crs, grid, name), all_touched
         self._extents = extents(self._parts)
-        self._outside = ~near(self._extents, Window(row=0, col=0, height=grid.height, width=grid.width))
+        self._outside = ~near(self._extents, grid.window)
         self._counts = np.zeros(len(parts), np.int64)
         self._places = self._clashes = 0
         self._notes = (*shapes.notes, *datum_notes(shapes.crs, grid, name), *renamed)
