@@ -498,6 +498,7 @@ JSON = st.recursive(
 
 @given(
     document=JSON
+    | JSON.map(lambda roles: item("x.tif", roles=roles))
     | st.dictionaries(st.sampled_from(["id", "assets", "type", "features"]), JSON).map(lambda d: item("x.tif") | d)
 )
 def test_whatever_an_item_holds_it_is_read_or_refused(

@@ -78,7 +78,7 @@ def _items(document: Any, path: str) -> Iterator[dict[str, Any]]:
 def _scene_of(item: dict[str, Any], path: Path, wanted: str | None, *, follow_links: bool) -> ListedScene:
     assets = {key: value for key, value in item["assets"].items() if isinstance(value, dict)}
     rasters = [key for key, value in assets.items() if _is_raster(value)]
-    data = [key for key in rasters if "data" in (assets[key].get("roles") or ())]
+    data = [key for key in rasters if isinstance(roles := assets[key].get("roles"), list) and "data" in roles]
     candidates = [wanted] if wanted is not None else data if len(data) == 1 else rasters
     if len(candidates) != 1 or candidates[0] not in assets:
         found = f"has the rasters {listed(rasters)}" if rasters else f"has no raster among {listed(assets)}"
