@@ -78,7 +78,7 @@ def read_facts(dataset: Any) -> RasterFacts:
     _require_bands_first(dataset)
     _require_no_classes(dataset)
     header = envi_header(dataset)
-    length = check_length(dataset, header)
+    length = check_length(dataset)
     indexes = spectral_indexes(dataset)
     dtype = _dtype(dataset, indexes)
     envi = dataset.tags(ns="ENVI")

@@ -36,17 +36,17 @@ def envi_header(dataset: Any) -> EnviHeader | None:
     return read_header(plain_keys(dataset.tags(ns="ENVI")), name=dataset.name, **size)
 
 
-def check_length(dataset: Any, header: EnviHeader | None) -> tuple[str, ...]:
+def check_length(dataset: Any) -> tuple[str, ...]:
     """Check that a raw file is as long as its header promises; other rasters pass. Notes say what stays doubtful.
 
     Compressed files are read through once, as nothing else tells whether their stream is whole.
 
     Raises:
-        SceneError: if it is shorter, so much longer that the header cannot be right, or damaged.
+        SceneError: if it is shorter, so much longer that the header cannot be right, or damaged; as `read_header`.
     """
+    header, path = envi_header(dataset), Path(dataset.name)
     if dataset.driver not in _DRIVERS:
         return ()
-    path = Path(dataset.name)
     if not path.is_file():
         return (f"Whether {dataset.name} is as long as its header says could not be checked.",)
     offset = _skipped_by_ehdr(dataset, path) if header is None else header.offset or 0
@@ -90,7 +90,7 @@ def data_of_header(header: Path) -> Path:
 def _fits_its_header(path: Path) -> bool:
     try:
         with open_raster(path) as dataset:
-            check_length(dataset, envi_header(dataset))
+            check_length(dataset)
             return dataset.driver in _DRIVERS  # no picture beside them
     except SceneError:
         return False

@@ -14,7 +14,7 @@ from cssd_geo.errors import InputError, SceneError
 from cssd_geo.files.locations import is_there
 from cssd_geo.files.rasters import is_whole, open_raster, read_valid, read_window
 from cssd_geo.grid import Grid
-from cssd_geo.headers.raw_files import check_length, envi_header
+from cssd_geo.headers.raw_files import check_length
 from cssd_geo.maps.class_tables import read_classes
 from cssd_geo.maps.layer import CLASSES_TAG, MODEL_TAG
 from cssd_geo.messages import listed
@@ -63,7 +63,7 @@ def require_class_raster(dataset: Any) -> None:
         SceneError: if it has several bands, but for alpha, is another output of `classify` than the map, or has
             raw data that are shorter than its header says: GDAL would read zeros.
     """
-    check_length(dataset, envi_header(dataset))
+    check_length(dataset)
     if sum(kind != ColorInterp.alpha for kind in dataset.colorinterp) != 1:
         held = f"{dataset.count} bands of {dataset.dtypes[0]}"
         raise SceneError(

@@ -15,7 +15,7 @@ from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.files.locations import is_there
 from cssd_geo.files.rasters import read_valid, read_window, unplaced
 from cssd_geo.grid import Grid
-from cssd_geo.headers.raw_files import check_length, envi_header
+from cssd_geo.headers.raw_files import check_length
 from cssd_geo.scenes.sources import RasterSource
 from cssd_geo.tiles import Window
 from cssd_geo.vectors.burning import datum_notes, single_geometries, to_pixels, way
@@ -139,7 +139,7 @@ def _open_mask_raster(path: str | Path, *, follow_links: bool) -> RasterSource:
         if is_there(path) and is_vector(path):
             raise SceneError(f"{path} is a vector, not a raster: give it as area of interest (--aoi)") from error
         raise
-    check_length(dataset, envi_header(dataset))  # else GDAL reads zeros
+    check_length(dataset)  # else GDAL reads zeros
     return source
 
 
