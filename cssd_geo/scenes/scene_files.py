@@ -7,6 +7,7 @@ from typing import Self
 from cssd_geo.errors import SceneError
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.scenes.scene import Scene
+from cssd_geo.scenes.sources import raster_behind
 
 _OVERVIEWS = {".ovr"}
 """Side files that no pixel is read from."""
@@ -30,7 +31,14 @@ class SceneFiles:
         """
         if scene.path is not None and not scene.path.exists():
             raise SceneError(f"{scene.path} is gone since it was opened: bring it back, then open it again")
-        return cls(scene=_files_of(scene.path), mask=_files_of(scene.mask_path))
+        return cls(scene=_own_files(scene), mask=_files_of(scene.mask_path))
+
+
+def _own_files(scene: Scene) -> tuple[Path, ...]:
+    """GDAL is not asked about files that others read: it crashes at numbers of 16 bits in NetCDF, for one."""
+    if scene.path is not None and raster_behind(scene.source) is None:
+        return (scene.path,)
+    return _files_of(scene.path)
 
 
 def _files_of(raster: Path | None) -> tuple[Path, ...]:

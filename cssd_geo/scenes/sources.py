@@ -254,6 +254,12 @@ class ChosenBands:
         return self.whole.has_mask()
 
 
+def raster_behind(source: Source) -> RasterSource | None:
+    """Return what GDAL reads a scene with; None where others do."""
+    whole = source.whole if isinstance(source, ChosenBands) else source
+    return whole if isinstance(whole, RasterSource) else None
+
+
 def decoders(block: int) -> int:
     """Threads that decode blocks of so many bytes: as processors and memory allow, and as is worth their while."""
     if block < WORTH_A_THREAD:

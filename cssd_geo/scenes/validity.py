@@ -12,7 +12,7 @@ _STRIP_VALUES = 1 << 21
 that are read side by side seldom wait for each other in Python."""
 _CLIPPED_BYTES = 2
 """Bytes of types whose largest number is no measurement."""
-_TOO_LARGE = 1e30
+_TOO_LARGE = np.array(1e30)
 """Too large for reflectance, radiance or counts in any unit; fill values of NetCDF and GIS programs are larger."""
 _EXACT = 2**53
 """Below it a float64 holds every whole number."""
@@ -34,7 +34,7 @@ def usable(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool
     """
     if values.dtype.kind == "f":
         fill = _rounded(nodata, values.dtype)
-        measured: NDArray[np.bool_] = np.abs(values) < _TOO_LARGE
+        measured: NDArray[np.bool_] = np.abs(values) < _rounded(_TOO_LARGE, values.dtype)
         measured &= values != _fill_to_compare(fill)
         return measured
     valid = _unlike(values, nodata)
@@ -44,10 +44,10 @@ def usable(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool
     return valid
 
 
-def _rounded(nodata: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """As values of that type hold it; what is too large becomes infinite, and that is never data."""
+def _rounded(numbers: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """As values of that type hold them; what is too large becomes infinite, and that is never data."""
     with np.errstate(over="ignore"):
-        return nodata.astype(dtype)
+        return numbers.astype(dtype)
 
 
 def _unlike(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -61,8 +61,8 @@ def _unlike(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.boo
 
 def _fill_to_compare(fill: NDArray[Any]) -> Any:
     """One number where all bands have the same, which numpy compares twice as fast; else (band, 1, 1)."""
-    if len(fill) and (fill == fill[0]).all() and abs(fill[0]) < _EXACT and float(fill[0]).is_integer():
-        return int(fill[0])
+    if len(fill) and (fill == fill[0]).all() and abs(number := float(fill[0])) < _EXACT and number.is_integer():
+        return int(number)
     return fill[:, None, None]
 
 
@@ -84,7 +84,8 @@ def _surely_usable(values: NDArray[Any], nodata: NDArray[np.float64]) -> bool:
         return False
     least, largest, fill = values.min(), values.max(), nodata
     if values.dtype.kind == "f":
-        suspect, fill = not (least > -_TOO_LARGE and largest < _TOO_LARGE), _rounded(nodata, values.dtype)
+        fill, end = (_rounded(each, values.dtype) for each in (nodata, _TOO_LARGE))
+        suspect = not (least > -end and largest < end)
     else:
         suspect = largest == np.iinfo(values.dtype).max
     return not (suspect or ((fill >= least) & (fill <= largest)).any())
