@@ -83,6 +83,14 @@ def test_two_bands_at_one_wavelength_without_widths_are_told_apart_by_their_orde
     assert_one_to_one(align(scene, bands(500.0, 600.0, 600.0, 700.0), "s.tif"), [1, 2, 3, 4])
 
 
+@pytest.mark.parametrize(("of_scene", "of_model"), [(None, 30.0), (30.0, None)])
+def test_bands_whose_widths_only_one_side_knows_are_found_by_wavelength(
+    of_scene: float | None, of_model: float | None
+) -> None:
+    scene = bands(*range(500, 600, 10), fwhm_nm=of_scene)
+    assert_one_to_one(align(scene, bands(*range(520, 580, 10), fwhm_nm=of_model), "s.tif"), [2, 3, 4, 5, 6, 7])
+
+
 def test_more_or_fewer_bad_bands_do_not_matter_where_the_model_does_not_use_them() -> None:
     nm = tuple(range(500, 600, 10))
     good = tuple(i not in (2, 3) for i in range(10))

@@ -121,6 +121,14 @@ def test_one_missing_band_is_bridged_and_two_are_not(missing: int, *, left: bool
     assert covered.tolist() == [left]
 
 
+def test_a_band_that_is_missing_between_two_detectors_is_bridged_by_the_coarser_one() -> None:
+    nm = np.concatenate([np.arange(400.0, 501.0, 5.0), np.arange(520.0, 600.0, 10.0)])
+    _, covered = SpectralAxis.of(bands_of(nm, np.full(len(nm), 10.0))).resample(
+        np.array([510.0]), np.array([10.0])
+    )
+    assert covered.all()
+
+
 def test_a_few_broad_bands_do_not_make_a_spectrum() -> None:
     nm = np.array([490.0, 560.0, 665.0, 842.0])
     for fwhm in (np.array([66.0, 36.0, 31.0, 106.0]), None):

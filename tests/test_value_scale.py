@@ -99,6 +99,14 @@ def test_the_note_says_what_was_done_and_how_to_change_it(tmp_path: Path) -> Non
     )
 
 
+def test_an_offset_goes_with_the_scale(tmp_path: Path) -> None:
+    shifted = scene_in(tmp_path, 10_000, reflectance() + 0.1)
+    declared = replace(shifted, scale=np.full(BANDS, 1e-4), offset=np.full(BANDS, -0.1))
+    assert recognise_scale(declared, model_in(1)) is declared
+    found = recognise_scale(declared, model_in(10_000))
+    np.testing.assert_allclose((found.scale, found.offset), [[1] * BANDS, [-1000] * BANDS])
+
+
 def test_what_no_scale_explains_is_said_and_left(tmp_path: Path) -> None:
     for unit, times in ((1000, "1,"), (0.03, "0.04"), (1e6, "1,")):
         scene = scene_in(tmp_path, unit)
@@ -167,6 +175,8 @@ def test_declared_scales_that_do_not_agree_are_said_and_left(tmp_path: Path) -> 
     assert (
         "although both declare their scale: if they were multiplied by it before, declare none" in found.notes[0]
     )
+    shifted = replace(scene_in(tmp_path, 1), offset=np.eye(BANDS)[0] * 1e-3)
+    assert "although both declare" in recognise_scale(shifted, model_in(10_000, **DECLARED)).notes[0]
     other = replace(scene_in(tmp_path, 1).with_scale(1e-3), scale_by_hand=False)
     assert "check that they are the same" in recognise_scale(other, model_in(1, **DECLARED)).notes[0]
 
