@@ -214,9 +214,10 @@ def test_coordinates_of_32_bits_take_their_digits_from_the_geotransform(tmp_path
     assert (scene.grid.transform, scene.notes) == (NORTH_UP, ())
 
 
-def test_a_geotransform_alone_can_be_rotated(tmp_path: Path) -> None:
+@pytest.mark.parametrize("without", [[], ["x", "y"]])
+def test_a_geotransform_alone_can_be_rotated(tmp_path: Path, without: list[str]) -> None:
     rotated = {"GeoTransform": " ".join(map(str, ROTATED.to_gdal()))}
-    scene = open_scene(save(dataset(mapping=MAPPING | rotated).drop_vars(["x", "y"]), tmp_path / "s.nc"))
+    scene = open_scene(save(dataset(mapping=MAPPING | rotated).drop_vars(without), tmp_path / "s.nc"))
     assert scene.grid.transform is not None
     assert scene.grid.transform.almost_equals(ROTATED, 1e-9)
 
@@ -433,6 +434,15 @@ def test_values_beyond_the_valid_range_are_no_data(tmp_path: Path, dtype: str, t
     assert scene.notes == (
         "Stored values below 1000 or above 5.02e+06 are no data, as the valid range of refl says.",
     )
+
+
+@pytest.mark.parametrize("told", [{"valid_max": np.int32(5_020_000)}, {"valid_range": np.array([0, 5_020_000])}])
+def test_a_range_of_unsigned_numbers_has_its_nodata_above(tmp_path: Path, told: dict[str, Any]) -> None:
+    data = dataset()
+    data["refl"] = (("wavelength", "y", "x"), CUBE.astype(np.uint32), told)
+    scene = open_scene(save(data, tmp_path / "s.nc"))
+    np.testing.assert_array_equal(scene.read(WHOLE, EVERY)[1], (CUBE <= 5_020_000).all(axis=0))
+    assert (scene.nodata == 5_020_001).all()
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,6 @@ from cssd_geo.formats.cf_axes import SpectralVariable
 from cssd_geo.formats.stores import Store
 from cssd_geo.headers.raster_facts import can_hold
 
-_NETCDF_FILL = 9.969209968386869e36
-"""What NetCDF has in place of numbers with a decimal point that were never written, if nobody says otherwise."""
-_WIDE_ENOUGH = 4
-"""Bytes of a number that can hold it."""
 _LIMITS = ("valid_range", "valid_min", "valid_max")
 
 
@@ -98,13 +94,11 @@ def number_of(store: Store, cube: SpectralVariable, key: str, absent: float) -> 
 def _unwritten(store: Store, cube: SpectralVariable) -> float:
     """What the store gives for values that were never written; NaN where that does not tell them from data.
 
-    Zero is also what HDF5 and Zarr have where nobody chose, and bytes have no value to spare.
+    Zero is also what HDF5 and Zarr have where nobody chose, and bytes have no value to spare. What NetCDF has in
+    place of numbers with a decimal point, 9.97e36, is never data (`validity`).
     """
-    dtype = cube.variable.dtype
     chosen = store.unwritten(cube.path)
-    if chosen != 0 and dtype.itemsize > 1:
-        return chosen
-    return _NETCDF_FILL if dtype.kind == "f" and dtype.itemsize >= _WIDE_ENOUGH else np.nan
+    return chosen if chosen != 0 and cube.variable.dtype.itemsize > 1 else np.nan
 
 
 def _valid_range(store: Store, cube: SpectralVariable) -> tuple[float, float, tuple[str, ...]]:
