@@ -543,6 +543,9 @@ def test_the_command(flights: Path, model: Model, tmp_path: Path) -> None:
     assert first.output.count("written") == 3
     assert (tmp_path / "maps" / "line2_confidence.tif").exists()
     assert call(*words).output.count("skipped") == 3
+    idle = call(*words, "--shard", "5/8")
+    assert idle.exit_code == 0
+    assert idle.output.splitlines() == ["Note: shard 5/8 has none of the 3 scenes: nothing is left for this job."]
     (flights / "day0" / "zero.tif").write_bytes(b"")
     failed = call(*words, "--on-error", "continue")
     assert failed.exit_code == BatchError.exit_code

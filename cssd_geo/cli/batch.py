@@ -75,7 +75,7 @@ def command(
         scenes,
         asset=asset,
         follow_links=choice["follow_links"],
-        on_note=lambda note: click.echo(f"Note: {note}", err=True),
+        on_note=_note,
     )
     asked = {"confidence": confidence, "disagreement": disagreement, "probabilities": probabilities}
     chosen = BatchOptions(
@@ -85,13 +85,16 @@ def command(
         **computing,
         **choice,
     )
+    share = None if shard is None else Shard.parse(shard)
+    if share is not None and not share.pick(found):
+        _note(f"shard {shard} has none of the {len(found)} scenes: nothing is left for this job.")
     with client_of(scheduler, workers) as client, PixelProgress("scene") as progress:
         outcomes = classify_batch(
             found,
             load_model(find_model(model)),
             output_dir,
             options=chosen,
-            shard=None if shard is None else Shard.parse(shard),
+            shard=share,
             on_error=on_error,
             client=client,
             on_resume=progress.go_on,
@@ -102,6 +105,10 @@ def command(
             click.echo(printable(_line(outcome)))
             for note in outcome.notes:
                 click.echo(f"Note on {outcome.scene}: {note}", err=True)
+
+
+def _note(note: str) -> None:
+    click.echo(f"Note: {note}", err=True)
 
 
 def _line(outcome: "Outcome") -> str:
