@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 import xarray as xr
+from affine import Affine
 from click.testing import CliRunner
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
@@ -135,7 +136,16 @@ def test_a_rotated_scene_shows_its_whole_transform(tmp_path: Path) -> None:
     assert place["pixel_size"] == pytest.approx([30, 30])
     assert place["rotation_degrees"] == pytest.approx(-27)
     assert place["corners"]["lower_left"] == pytest.approx(list(ROTATED * (0, 2)))
+    assert not place["mirrored"]
     assert "rotated by -27 degrees" in printed(path)
+
+
+@pytest.mark.parametrize(("across", "down", "says"), [(2, 5, "m, south up"), (-2, -5, "180 degrees, mirrored")])
+def test_a_mirrored_grid_is_told_from_a_rotated_one(across: int, down: int, says: str, tmp_path: Path) -> None:
+    transform = Affine(across, 0, 400_000, 0, down, 5_800_000)
+    path = write_raster(tmp_path / "s.tif", np.ones((1, 2, 3), np.uint8), transform=transform)
+    assert describe_scene(path)["place"]["mirrored"]
+    assert f"{says}\n" in printed(path)
 
 
 def printed(*words: Any) -> str:

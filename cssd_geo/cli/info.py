@@ -156,7 +156,9 @@ def _place(place: dict[str, Any]) -> Iterator[str]:
         return
     across, down = (f"{length:.9g}" for length in place["pixel_size"])
     turned = place["rotation_degrees"]
-    yield f"{crs}, pixels of {across} x {down} {unit}" + (f", rotated by {turned:.4g} degrees" if turned else "")
+    rotated = f", rotated by {turned:.4g} degrees" if turned else ""
+    mirrored = (", mirrored" if turned else ", south up") if place["mirrored"] else ""
+    yield f"{crs}, pixels of {across} x {down} {unit}{rotated}{mirrored}"
     for name, (x, y) in place["corners"].items():
         if name in {"upper_left", "lower_right"} or turned:
             yield f"{name.replace('_', ' '):<11}  {x:.9g}, {y:.9g}"

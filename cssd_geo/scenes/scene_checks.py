@@ -38,6 +38,7 @@ def place_of(grid: Grid) -> dict[str, Any]:
         "gcps": len(grid.gcps),
         "pixel_size": None,
         "rotation_degrees": None,
+        "mirrored": None,
         "corners": None,
         "degrees": None,
     }
@@ -49,6 +50,7 @@ def place_of(grid: Grid) -> dict[str, Any]:
     return facts | {
         "pixel_size": [math.hypot(transform.a, transform.d), math.hypot(transform.b, transform.e)],
         "rotation_degrees": math.degrees(math.atan2(transform.d, transform.a)),
+        "mirrored": transform.determinant > 0,
         "corners": corners,
         "degrees": None if degrees is None else list(degrees),
     }
