@@ -748,6 +748,19 @@ def test_a_real_terminal_sees_the_same(world: World, tmp_path: Path) -> None:
     assert (tmp_path / "map.tif").is_file()
 
 
+def test_a_full_disk_to_which_it_prints_is_one_line(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(full, write_through=True))
+        with pytest.raises(SystemExit) as ended:
+            main(["info", str(world.folder / "m.safetensors")])
+        monkeypatch.undo()
+    assert ended.value.code == errors.OutputError.exit_code
+    said = "Error: what is printed cannot be written: No space left on device. What is in files is whole"
+    assert capsys.readouterr().err.strip() == said
+
+
 # ---- progress -----------------------------------------------------------------------------------------------
 
 
@@ -802,8 +815,18 @@ def test_pixels_in_a_log_are_told_now_and_then(
         for done in range(1, 101):
             now += 1
             progress(10 * done, 1000)
+        progress.go_on(7, 7)
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [f"classify: {p} %, 10 pixels/s, {100 - p} s left" for p in (30, 60, 90)]
+    told = [f"classify: {p} %, 10 pixels/s, {100 - p} s left" for p in (30, 60, 90)]
+    again = "classify goes on with an unfinished run: 7 of 7 tiles are done, making the outputs"
+    assert lines == [*told, "classify: 100 %, making the outputs", again]
+
+
+def test_a_short_run_says_nothing_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+    with PixelProgress("classify") as progress:
+        progress(10, 20)
+        progress(20, 20)
+    assert capsys.readouterr().err == ""
 
 
 def test_the_rate_in_a_log_is_of_what_came_since_a_run_went_on(
@@ -842,6 +865,7 @@ def test_pixels_on_a_terminal_are_a_bar(
     text = capsys.readouterr().err
     assert "100%" in text
     assert "px/s" in text
+    assert "making the outputs" in text
 
 
 @pytest.mark.usefixtures("inside")

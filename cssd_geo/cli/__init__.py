@@ -1,6 +1,7 @@
 """The command line: thin. Options and texts here, one module per command, everything else in the package."""
 
 import difflib
+import errno
 import importlib
 import io
 import os
@@ -11,7 +12,7 @@ import click
 
 from cssd_geo import __version__
 from cssd_geo.cli.interrupts import Interrupted, interruptible
-from cssd_geo.errors import CssdGeoError
+from cssd_geo.errors import CssdGeoError, OutputError
 from cssd_geo.machine import cpu_quota, processors
 
 _COMMANDS = ("batch", "bench", "classify", "demo", "evaluate", "info", "sample", "train")
@@ -58,6 +59,13 @@ class _Commands(click.Group):
         except Interrupted as error:
             click.echo(f"Stopped by {_line(error)}", err=True)
             ctx.exit(error.exit_code)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:  # of a pipe that was closed click makes a quiet end
+                raise
+            click.echo(
+                f"Error: what is printed cannot be written: {error.strerror}. What is in files is whole", err=True
+            )
+            ctx.exit(OutputError.exit_code)
 
 
 def _line(error: BaseException) -> str:

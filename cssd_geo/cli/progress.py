@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 _LOG_SECONDS = 30.0
 """Time between two lines in a log."""
+_OUTPUTS = "making the outputs"
+"""What follows the last tile: minutes where maps have billions of pixels."""
 
 
 class _Progress:
@@ -43,7 +45,10 @@ class PixelProgress(_Progress):
 
     def go_on(self, tiles: int, total: int) -> None:
         """Say that so many of all tiles were done before."""
-        click.echo(f"{self._what} goes on with an unfinished run: {tiles} of {total} tiles are done", err=True)
+        then = f", {_OUTPUTS}" if tiles == total else ""
+        click.echo(
+            f"{self._what} goes on with an unfinished run: {tiles} of {total} tiles are done{then}", err=True
+        )
         self._before = None
 
     def __call__(self, done: int, total: int) -> None:
@@ -53,6 +58,8 @@ class PixelProgress(_Progress):
             self._said = self._started
         if _on_a_terminal():
             self._draw(done, total)
+        elif done == total and self._said > self._started:
+            click.echo(f"{self._what}: 100 %, {_OUTPUTS}", err=True)
         elif time.monotonic() - self._said >= _LOG_SECONDS:
             self._say(done, total)
 
@@ -67,6 +74,8 @@ class PixelProgress(_Progress):
             options = {"unit": "px", "unit_scale": True, "dynamic_ncols": True, "initial": self._before}
             self._bar = tqdm(total=total, desc=self._what, **options)
         self._bar.update(done - self._bar.n)
+        if done == total:
+            self._bar.set_postfix_str(_OUTPUTS)
 
     def _say(self, done: int, total: int) -> None:
         self._said = time.monotonic()
