@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
@@ -105,6 +106,17 @@ def test_any_size_and_tile_order_reads_back_as_written(
         assert Grid.of(dataset) == _grid(height, width)
         colours = dataset.colormap(1)
         assert [colours[i][:3] for i in table.ids] == list(table.colours)
+
+
+def test_counting_classes_takes_less_memory_than_the_pixels(tmp_path: Path) -> None:
+    ids = np.full((512, 8192), TABLE.ids[-1], np.uint8)
+    with RasterWriter(_class_map(tmp_path / "map.tif"), _grid(*ids.shape)) as writer:
+        tracemalloc.start()
+        writer.write(ids, Window(row=0, col=0, height=512, width=8192))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert writer.counts[TABLE.ids[-1]] == ids.size
+    assert peak < ids.nbytes
 
 
 @pytest.mark.parametrize("tile", [100, 512])

@@ -38,6 +38,8 @@ BLOCK = 512
 
 _STRIP_BYTES = 1 << 25
 """Bytes in memory at a time while a raster is written or read back."""
+_COUNTED = 1 << 18
+"""Pixels that are counted at a time: numpy makes eight bytes of each, slowly where they are many."""
 _TEMPORARY = {
     "driver": "GTiff",
     "tiled": True,
@@ -216,7 +218,9 @@ class RasterWriter:
     def _count(self, block: NDArray[Any]) -> NDArray[np.uint64]:
         if self._layer.classes is None:
             return self._counts
-        counts = np.bincount(block.ravel(), minlength=len(self._counts)).astype(np.uint64)
+        flat, counts = block.ravel(), np.zeros_like(self._counts)
+        for start in range(0, flat.size, _COUNTED):
+            counts += np.bincount(flat[start : start + _COUNTED], minlength=len(counts)).astype(np.uint64)
         known = [UNCLASSIFIED, *self._layer.classes.ids]
         if counts[known].sum() != block.size:
             strange = sorted(set(np.flatnonzero(counts).tolist()) - set(known))
