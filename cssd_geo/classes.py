@@ -3,7 +3,7 @@
 import colorsys
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -66,10 +66,14 @@ class ClassTable:
         return len(self.ids)
 
     @classmethod
-    def from_names(cls, names: list[str], ids: list[int] | None = None) -> Self:
-        """Give `names` ids (1..K where none are given) and colours of the default palette."""
-        ids = list(range(1, len(names) + 1)) if ids is None else ids
-        return cls(ids=tuple(ids), names=tuple(names), colours=palette(len(names)))
+    def from_names(
+        cls, names: Sequence[str], ids: Sequence[int] | None = None, colours: Mapping[int, Colour] | None = None
+    ) -> Self:
+        """Give `names` ids (1..K where none are given) and colours, by id or else of the default palette."""
+        ids = range(1, len(names) + 1) if ids is None else ids
+        spare = zip(ids, palette(len(names)), strict=False)
+        shown = tuple((colours or {}).get(value, colour) for value, colour in spare)
+        return cls(ids=tuple(ids), names=tuple(names), colours=shown)
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cssd_geo.classes import UNCLASSIFIED, ClassTable, Colour, palette
+from cssd_geo.classes import UNCLASSIFIED, ClassTable, Colour
 from cssd_geo.errors import InputError
 from cssd_geo.maps import pam
 from cssd_geo.maps.layer import CLASSES_TAG
@@ -35,11 +35,7 @@ def table_of_values(dataset: Any, values: list[int]) -> tuple[ClassTable, tuple[
     names = {} if named is None else dict(zip(named.ids, named.names, strict=True))
     colours = found if named is None else found | dict(zip(named.ids, named.colours, strict=True))
     unnamed = [value for value in values if value not in names]
-    table = ClassTable(
-        ids=tuple(values),
-        names=tuple(names.get(value, str(value)) for value in values),
-        colours=tuple(colours.get(v, spare) for v, spare in zip(values, palette(len(values)), strict=True)),
-    )
+    table = ClassTable.from_names([names.get(value, str(value)) for value in values], values, colours)
     name = Path(dataset.name).name
     note = f"{name} names other classes, but not these, so that their number is their name: {listed(unnamed)}."
     return table, (note,) if names and unnamed else ()
@@ -52,13 +48,8 @@ def _read_header(dataset: Any) -> ClassTable | None:
     names = {value: name for value, name in enumerate(texts) if name and value != UNCLASSIFIED}
     if not names:
         return None
-    colours, spare = _read_colours(dataset), palette(len(names))
     try:
-        return ClassTable(
-            ids=tuple(names),
-            names=tuple(names.values()),
-            colours=tuple(colours.get(value, spare[i]) for i, value in enumerate(names)),
-        )
+        return ClassTable.from_names(list(names.values()), list(names), _read_colours(dataset))
     except InputError as error:
         raise InputError(f"{dataset.name}: its header cannot be used: {error}: correct its class names") from error
 

@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from numpy.typing import NDArray
 
-from cssd_geo.classes import UNCLASSIFIED, UNCLASSIFIED_NAME, ClassTable, Colour, palette
+from cssd_geo.classes import UNCLASSIFIED, UNCLASSIFIED_NAME, ClassTable, Colour
 from cssd_geo.errors import InputError
 from cssd_geo.files.side_files import MAX_BYTES, SUFFIX
 from cssd_geo.files.xml_files import XmlError, read_xml
@@ -87,7 +87,9 @@ def read_classes(path: Path, colours: Mapping[int, Colour]) -> ClassTable | None
     try:
         rows = _read_table(band) or _read_categories(band)
         rows = sorted((row for row in rows if row.value > UNCLASSIFIED), key=attrgetter("value"))
-        return _table(rows, colours) if rows else None
+        own = {row.value: row.colour for row in rows if row.colour is not None}
+        ids, names = [row.value for row in rows], [row.name for row in rows]
+        return ClassTable.from_names(names, ids, {**colours, **own}) if rows else None
     except (ValueError, IndexError, OverflowError) as error:  # InputError is a ValueError
         _refuse(path, error)
 
@@ -156,15 +158,6 @@ def _column(fields: list[ET.Element], *, usages: tuple[int, ...], names: tuple[s
 
 def _colour(parts: list[int]) -> Colour | None:
     return (parts[0], parts[1], parts[2]) if len(parts) == 3 else None  # noqa: PLR2004 - red, green, blue
-
-
-def _table(rows: list[_Row], colours: Mapping[int, Colour]) -> ClassTable:
-    spare = palette(len(rows))
-    return ClassTable(
-        ids=tuple(row.value for row in rows),
-        names=tuple(row.name for row in rows),
-        colours=tuple(row.colour or colours.get(row.value, spare[i]) for i, row in enumerate(rows)),
-    )
 
 
 def _refuse(path: Path, error: Exception) -> NoReturn:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cssd_geo.classes import ClassTable, Colour, palette
+from cssd_geo.classes import ClassTable, Colour
 from cssd_geo.errors import LabelError
 
 
@@ -62,12 +62,9 @@ def tabulate(legend: Sequence[Entry | None]) -> tuple[ClassTable, NDArray[np.int
     order = sorted(names, key=lambda key: name_order(names[key]))
     ids = _numbers(order, _given_ids(zip(keys, entries, strict=True)), names)
     order.sort(key=ids.__getitem__)
-    colours = {key: e.colour for key, e in reversed(list(zip(keys, entries, strict=True))) if e.colour is not None}
-    table = ClassTable(
-        ids=tuple(ids[key] for key in order),
-        names=tuple(names[key] for key in order),
-        colours=tuple(colours.get(k, default) for k, default in zip(order, palette(len(order)), strict=True)),
-    )
+    named = reversed(list(zip(keys, entries, strict=True)))
+    colours = {ids[key]: entry.colour for key, entry in named if entry.colour is not None}
+    table = ClassTable.from_names([names[key] for key in order], [ids[key] for key in order], colours)
     position = {key: i for i, key in enumerate(order)}
     indexes = [-1 if entry is None else position[name_key(entry.name)] for entry in legend]
     return table, np.array(indexes, np.int64)
