@@ -566,6 +566,10 @@ def test_scales_that_rioxarray_lists_stay_with_their_bands(order: Any) -> None:
         np.testing.assert_array_equal(scene.offset, np.array(offsets)[order])
 
 
+def test_bands_without_numbers_count_from_one() -> None:
+    assert scene_of_array(xr.DataArray(_cube(), dims=("band", "y", "x"))).band_numbers[0] == 1
+
+
 def test_lists_of_one_array_are_not_those_of_several_put_together() -> None:
     """Each of them numbers its bands from 1, and the first one's attributes are kept."""
     near = xr.DataArray(np.zeros((2, 3, 4)), dims=("band", "y", "x"), attrs={"bbl": "1,0"})
@@ -665,6 +669,10 @@ def test_coordinates_alone_give_the_transform() -> None:
         (
             lambda: xr.DataArray(np.zeros((2, 3, 4)), dims=("band", "y", "x"), attrs={"nodata": "none"}),
             r"nodata is no number \(.*'none'\): correct it",
+        ),
+        (
+            lambda: xr.DataArray(_cube(), dims=("band", "y", "x"), attrs={"scale_factor": "none"}),
+            r"the array's scale is no number \(.*'none'\): correct it",
         ),
         (lambda: xr.DataArray(np.zeros((2, 0, 4)), dims=("band", "y", "x")), r"empty \(2 band, 0 y, 4 x\)"),
         (lambda: xr.DataArray(np.zeros((0, 3, 4)), dims=("band", "y", "x")), r"empty \(0 band, 3 y, 4 x\)"),

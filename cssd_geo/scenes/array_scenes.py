@@ -68,7 +68,5 @@ def scene_of_array(array: xr.DataArray) -> Scene:
 
 
 def _band_numbers(array: xr.DataArray) -> NDArray[np.int64]:
-    numbers = array.coords.get("band")
-    if numbers is None or numbers.dtype.kind not in "iu":
-        return np.arange(1, array.sizes["band"] + 1)
-    return np.asarray(numbers, np.int64)
+    told = "band" in array.coords and array["band"].dtype.kind in "iu"  # xarray invents numbers from 0 if not
+    return np.asarray(array["band"] if told else np.arange(1, array.sizes["band"] + 1), np.int64)

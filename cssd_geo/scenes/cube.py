@@ -8,6 +8,8 @@ rioxarray's conventions come first, so that other tools see the same: CRS, trans
     (y), (x)  row, col, where no x and y can say which pixels are left: rotated grids, GCPs, no georeference
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -82,12 +84,8 @@ def nodata_of(cube: xr.DataArray) -> NDArray[np.float64]:
     """
     told = xr.DataArray(np.float64(), attrs=cube.attrs)  # as values have it who cannot: -9999 among unsigned ones
     told.encoding = cube.encoding
-    try:
+    with _numbers("nodata"):
         value = _rio(told).nodata if _rio(told).encoded_nodata is None else _rio(told).encoded_nodata
-    except (TypeError, ValueError) as error:
-        raise SceneError(
-            f"the array's nodata is no number ({error}): correct it (.rio.write_nodata), or drop its attribute"
-        ) from error
     usable = value is not None and can_hold(cube.dtype, float(value))
     return _of_bands(cube, "nodata", value if usable else np.nan)
 
@@ -193,11 +191,22 @@ def _moved(point: GroundControlPoint, shift: Affine) -> GroundControlPoint:
     return GroundControlPoint(row=row, col=col, x=point.x, y=point.y, z=point.z, id=point.id, info=point.info)
 
 
+@contextmanager
+def _numbers(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise SceneError(
+            f"the array's {what} is no number ({error}): correct it, or drop its attribute"
+        ) from error
+
+
 def _of_bands(cube: xr.DataArray, coordinate: str, value: Any) -> NDArray[np.float64]:
     """One value a band: of the coordinate, where there is one, else `value`, a number or a list of them."""
     listed = by_number(cube, value) if np.ndim(value) else value
     given = cube.coords[coordinate].values if coordinate in cube.coords else listed
-    numbers = np.atleast_1d(np.asarray(given, np.float64))
+    with _numbers(coordinate):
+        numbers = np.atleast_1d(np.asarray(given, np.float64))
     count = cube.sizes["band"]
     if numbers.size not in (1, count):
         raise SceneError(f"the cube has {numbers.size} values of {coordinate} for {count} bands")
