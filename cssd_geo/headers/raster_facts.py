@@ -167,11 +167,8 @@ def can_hold(dtype: np.dtype[Any], value: float) -> bool:
 
 def _alpha_notes(dataset: Any) -> tuple[str, ...]:
     alpha = ", ".join(map(str, alpha_indexes(dataset)))
-    return (
-        (f"Band {alpha} is transparency (alpha): it says which pixels are valid, and is no band.",)
-        if alpha
-        else ()
-    )
+    note = f"Band {alpha} is transparency (alpha): it says which pixels are valid, and is no band."
+    return (note,) if alpha else ()
 
 
 def _mask_notes(dataset: Any, indexes: list[int]) -> tuple[str, ...]:

@@ -13,26 +13,16 @@ header says."""
 _NOT_A_LENGTH = ("index", "ghz", "mhz", "wavenumber", "cm-1", "year", "date", "day")
 PLAUSIBLE_NM = (200.0, 20_000.0)
 """From ultraviolet to thermal infrared: what instruments have, and what no unit mistaken by 1000 leads to."""
-_NAMES = {
-    "nanometres": ("nm", "nanometer", "nanometers", "nanometre", "nanometres"),
-    "ångströms": ("å",),
-    "micrometres": (
-        "um",
-        "µm",
-        "\N{GREEK SMALL LETTER MU}m",
-        "micrometer",
-        "micrometers",
-        "micrometre",
-        "micrometres",
-        "micron",
-        "microns",
-    ),
-    "metres": ("m", "meter", "meters", "metre", "metres"),
+_NAME_OF = {
+    **dict.fromkeys(("nm", "nanometer"), "nanometres"),
+    **dict.fromkeys(("um", "µm", "\N{GREEK SMALL LETTER MU}m", "micrometer", "micron"), "micrometres"),
+    **dict.fromkeys(("m", "meter"), "metres"),
+    "å": "ångströms",
 }
+"""Units by how files spell them, in lower case, without the plural, and "meter" for "metre"."""
 _FACTORS = {"ångströms": 0.1, "nanometres": 1.0, "micrometres": 1e3, "metres": 1e9}
 _ANGSTROM = "ngstr"
 """In "angstrom", "Ångström" and "Angstroem"."""
-_NAME_OF = {spelling: name for name, spellings in _NAMES.items() for spelling in spellings}
 _NARROWEST, _WIDEST = 1e-4, 1.0
 """FWHM as parts of the wavelength: from fluorescence imagers to panchromatic bands."""
 
@@ -112,7 +102,7 @@ def _unit_of(wavelengths: NDArray[np.float64], units: str) -> str:
 
 def _unit_named(units: str) -> str | None:
     """The unit that a file names; None where it names none that is known."""
-    name = units.strip().lower()
+    name = units.strip().lower().removesuffix("s").replace("metre", "meter")
     return "ångströms" if _ANGSTROM in name else _NAME_OF.get(name)
 
 

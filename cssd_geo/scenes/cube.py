@@ -49,10 +49,9 @@ def with_nodata(cube: xr.DataArray, nodata: NDArray[np.float64]) -> xr.DataArray
     if np.isnan(nodata).all():
         return cube
     if np.unique(nodata).size == 1 and can_hold(cube.dtype, float(nodata[0])):
-        cube = _rio(cube).write_nodata(float(nodata[0]))
-    else:
-        cube = cube.assign_coords(nodata=("band", nodata))
-    return cube
+        written: xr.DataArray = _rio(cube).write_nodata(float(nodata[0]))
+        return written
+    return cube.assign_coords(nodata=("band", nodata))
 
 
 def with_scale(cube: xr.DataArray, scale: NDArray[np.float64], offset: NDArray[np.float64]) -> xr.DataArray:
