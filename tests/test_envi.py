@@ -384,6 +384,8 @@ def test_compressed_data_are_whole_or_refused(
     ("changes", "note", "nodata"),
     [
         ({"data_ignore_value": "-99"}, None, -99.0),
+        ({"data_ignore_value": "32767"}, None, 32767.0),
+        ({"data_ignore_value": "-32768"}, None, -32768.0),
         ({"data_ignore_value": "none"}, "data ignore value is no number", np.nan),
         ({"data_ignore_value": "-9_999"}, "data ignore value is no number", np.nan),
         ({"data_ignore_value": "{7}"}, "data ignore value is no number", np.nan),
@@ -397,7 +399,9 @@ def test_an_ignore_value_is_a_number_that_can_occur_or_a_note(
 ) -> None:
     scene = open_scene(made.write(changes=changes))
     np.testing.assert_array_equal(scene.nodata, np.full(3, nodata))
-    assert [n for n in scene.notes if note and note in n] or note is None
+    told = [each for each in scene.notes if UNPLACED not in each]
+    assert len(told) == (note is not None)
+    assert note is None or note in told[0]
     assert _read_all(scene)[1].all()
 
 

@@ -476,8 +476,11 @@ def test_two_fill_values_are_both_no_data(tmp_path: Path) -> None:
         np.testing.assert_array_equal(each.read(WHOLE, EVERY)[1], expected)
 
 
-def test_a_dimension_of_one_time_is_left_out(tmp_path: Path) -> None:
-    scene = open_scene(save(dataset().expand_dims("time"), tmp_path / "s.nc"))
+@pytest.mark.parametrize("axis", [0, 1, 3])
+def test_a_dimension_of_one_time_is_left_out(tmp_path: Path, axis: int) -> None:
+    data = dataset()
+    data["refl"] = data["refl"].expand_dims("time", axis=axis)
+    scene = open_scene(save(data, tmp_path / "s.nc"))
     np.testing.assert_array_equal(scene.read(WHOLE, EVERY)[0], CUBE)
 
 

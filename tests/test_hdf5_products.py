@@ -190,6 +190,11 @@ def _outside(name: str) -> Change:
     return change
 
 
+def _narrower(file: Any) -> None:
+    for name in (f"{FIELDS}/SWIR_Cube", f"{FIELDS}/SWIR_PIXEL_L2_ERR_MATRIX"):
+        _instead(name, file[name][:, :, 1:])(file)
+
+
 VNIR = f"{FIELDS}/VNIR_Cube"
 BROKEN_PRISMA: dict[str, tuple[Change, str]] = {
     "no cube": (_without(VNIR), "has no dataset HDFEOS/.*/VNIR_Cube"),
@@ -215,7 +220,8 @@ BROKEN_PRISMA: dict[str, tuple[Change, str]] = {
     "no CRS": (_without("Epsg_Code"), "attribute Epsg_Code of / is missing"),
     "unknown CRS": (_attribute("Epsg_Code", 1), "Epsg_Code is 1, which is no known CRS"),
     "absurd CRS": (_attribute("Epsg_Code", 1e30), "which is no known CRS"),
-    "cubes differ": (_instead(VNIR, np.ones((3, 4, 5), np.uint16)), "does not fit the cube|differ in size"),
+    "a cube unlike its errors": (_instead(VNIR, np.ones((3, 4, 5), np.uint16)), "does not fit the cube"),
+    "cubes differ": (_narrower, "differ in size"),
     "not whole numbers": (
         _instead(VNIR, np.ones((HEIGHT, 4, WIDTH), np.float32)),
         "no.* whole numbers of 16 bits",
