@@ -142,14 +142,17 @@ def test_every_kind_of_area_counts_once_and_holes_do_not(tmp_path: Path) -> None
 
 def test_areas_elsewhere_are_told_beside_those_that_count(tmp_path: Path) -> None:
     to_degrees = pyproj.Transformer.from_crs(32633, 4326, always_xy=True).transform
-    here, beside = (
-        shapely.transform(box, to_degrees, interleaved=False)
-        for box in (pixel_box(2, 2, 4, 4), pixel_box(90, 2, 4, 4))
+    around = pixel_box(-20, -20, HEIGHT + 40, WIDTH + 40) - pixel_box(-9, -9, HEIGHT + 18, WIDTH + 18)
+    here, beside, around = (
+        shapely.transform(shape, to_degrees, interleaved=False)
+        for shape in (pixel_box(2, 2, 4, 4), pixel_box(90, 2, 4, 4), around)
     )
-    shapes = [(here, "in"), (beside, "in"), (shapely.box(190, 95, 200, 99), "in")]
+    shapes = [(here, "in"), (beside, "in"), (around, "in"), (shapely.box(190, 95, 200, 99), "in")]
     mask, note = open_aoi(write_polygons(tmp_path / "aoi.gpkg", shapes, crs="EPSG:4326"), GRID)
     assert mask.read(WHOLE).sum() == 16
-    assert note.endswith("1 of its 3 polygons meet the scene, 1 cannot be brought to its CRS and do not count.")
+    assert note.endswith("1 of its 4 polygons meet the scene, 1 cannot be brought to its CRS and do not count.")
+    with pytest.raises(SceneError, match="lies elsewhere than the scene"):
+        open_aoi(write_polygons(tmp_path / "around.gpkg", shapes[2:3], crs="EPSG:4326"), GRID)
 
 
 def _line(folder: Path) -> Path:

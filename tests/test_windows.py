@@ -234,12 +234,17 @@ def test_what_the_models_that_are_tested_had_to_learn_from_is_told(distance: int
     assert (text in sampling.description) == told
 
 
-def test_a_fold_alone_is_told_of_as_one() -> None:
-    """Two polygons side by side, and one far away, which is all that can be held out."""
-    labels = _labels(sizes=(60, 60), polygons=3, distance=12)
+@pytest.mark.parametrize(("size", "near"), [(50, 0), (49, 98)])
+def test_a_fold_alone_is_told_of_as_one(size: int, near: int) -> None:
+    """Two polygons side by side, and one far away, which is all that can be held out; 49 pixels are too few."""
+    labels = _labels(sizes=(size, size), polygons=3, distance=12)
     labels = labels.select(np.isin(labels.polygons, (0, 1, 4)))
-    description = draw(labels, TrainingOptions(), receptive_field=16).description
-    assert description.startswith("Cross-validation, 1 fold of whole polygons: 1 of 3")
+    sampling = draw(labels, TrainingOptions(), receptive_field=16)
+    assert sampling.description.startswith("Cross-validation, 1 fold of whole polygons: 1 of 3")
+    assert "The model itself is trained on all labels." in sampling.description
+    assert sum(len(fold.test) for fold in sampling.folds if not fold.apart) == near
+    told = f"As these are few, {near} more pixels were held out beside those that train"
+    assert (told in sampling.description) == (near > 0)
 
 
 @pytest.mark.parametrize("window", [1, 2, 9, 10])
