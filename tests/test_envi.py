@@ -322,6 +322,10 @@ def test_data_that_go_on_for_lines_do_not_fit_their_header(made: Made) -> None:
         open_scene(made.write(CUBE.tobytes() + bytes(5000)))
     path = made.write(bytes(30_000) + b"\r\n", changes={"lines": "1000"})
     assert "has 30,002 bytes, its header promises 30,000: the rest is left out" in open_scene(path).notes[0]
+    wide: Changes = {"samples": "5000", "lines": "2"}
+    assert "has 89,999 bytes" in open_scene(made.write(bytes(89_999), changes=wide)).notes[0]
+    with pytest.raises(SceneError, match=r"promises 60,000 bytes; it has 90,000"):  # a line more
+        open_scene(made.write(bytes(90_000), changes=wide))
 
 
 @pytest.mark.parametrize("short", [1, 2, 60, 119, 120])
