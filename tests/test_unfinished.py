@@ -19,6 +19,7 @@ from cssd_geo.tiles import Halo, TilePlan, Window
 
 HEIGHT, WIDTH, BANDS = 13, 17, 3
 PLAN = TilePlan(height=HEIGHT, width=WIDTH, tile_height=4, tile_width=6, halo=Halo(before=2, after=1))
+WHOLE = Window(row=0, col=0, height=HEIGHT, width=WIDTH)
 KEY = {"the model": "0" * 64, "the precision": "float32"}
 HERE = [HealthCheck.function_scoped_fixture]
 
@@ -136,8 +137,8 @@ def test_tiles_come_in_any_order_and_are_all_there_in_the_end(
         for index in left:
             run.put(PLAN[index], part_of(results(), PLAN[index].core))
         run.require_whole()
-        whole = Window(row=0, col=0, height=HEIGHT, width=WIDTH)
-        for window in (whole, Window(row=3, col=5, height=6, width=7)):
+        within = Window(row=2, col=4, height=7, width=9), Window(row=8, col=7, height=2, width=3)
+        for window in (WHOLE, PLAN[5].core, *within):
             for part, values in part_of(results(), window).items():
                 np.testing.assert_array_equal(run.read(part, window), values)
         run.remove()
@@ -148,6 +149,9 @@ def test_a_tile_that_is_missing_is_no_whole(tmp_path: Path) -> None:
     put_and_stop(tmp_path, list(range(11)))
     with pytest.raises(OutputError, match="did not keep"), make(tmp_path) as run:  # noqa: PT012 - likewise
         run.begin(KEY, PLAN)
+        for part, values in results().items():
+            values[:, *PLAN[11].core.slices] = 0
+            np.testing.assert_array_equal(run.read(part, WHOLE), values)
         run.require_whole()
 
 
