@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.features import rasterize
 
 from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable
 from cssd_geo.errors import LabelError, SceneError
-from cssd_geo.files.rasters import is_whole, open_raster, read_valid, read_window, unplaced
+from cssd_geo.files.rasters import is_whole, open_raster, read_valid, read_window
 from cssd_geo.grid import Grid
 from cssd_geo.labels import Labels
 from cssd_geo.maps.class_rasters import AS_WHOLE, note_of_zeros, reading_plan, require_class_raster
@@ -20,9 +18,10 @@ from cssd_geo.maps.class_tables import table_of_values
 from cssd_geo.maps.patches import number_patches
 from cssd_geo.scenes.lookup import GeometryLookup
 from cssd_geo.tiles import Window
-from cssd_geo.vectors.burning import extents, near, single_geometries, to_pixels
+from cssd_geo.vectors.burning import burn_mask, single_geometries
 from cssd_geo.vectors.legend import entries_of, tabulate
 from cssd_geo.vectors.placed_shapes import PlacedShapes, clash_notes
+from cssd_geo.vectors.placement import to_pixels
 from cssd_geo.vectors.remapping import Remapping
 from cssd_geo.vectors.vector_files import is_vector
 from cssd_geo.vectors.vectors import read_geometries, read_shapes
@@ -103,19 +102,15 @@ def read_mask(path: str | Path, grid: Grid, layer: str | None = None, *, margin:
         LabelError: if the file is neither, has no CRS or no such layer, or lies on another grid.
     """
     wider = Window(row=-margin, col=-margin, height=grid.height + 2 * margin, width=grid.width + 2 * margin)
-    mask = np.zeros((wider.height, wider.width), np.bool_)
     if not is_vector(path):
+        mask = np.zeros((wider.height, wider.width), np.bool_)
         for window, ids, _ in _read_ids(_open_label_raster(path, grid)):
             mask[margin:, margin:][window.slices] = ids != UNCLASSIFIED
         return mask
     geometries, crs = read_geometries(path, layer)
-    parts = to_pixels(single_geometries(geometries)[0], crs, grid, Path(path).name)
-    parts = parts[near(extents(parts), wider)]
-    if len(parts):
-        there = Affine.translation(wider.col, wider.row)
-        with unplaced():  # all in one go: to begin takes half a millisecond
-            rasterize(parts, out=mask.view(np.uint8), transform=there, all_touched=True)
-    return mask
+    return burn_mask(
+        to_pixels(single_geometries(geometries)[0], crs, grid, Path(path).name), wider, all_touched=True
+    )
 
 
 def _on_sensor(labels: Labels, lookup: GeometryLookup) -> Labels:

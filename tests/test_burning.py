@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 from pyproj.network import set_network_enabled  # type: ignore[attr-defined]
 from pyproj.transformer import TransformerGroup
 from rasterio.crs import CRS
-from rasterio.features import geometry_mask
+from rasterio.features import geometry_mask, rasterize
 from scenes import NORTH_UP, ROTATED, UTM
 
 from cssd_geo.errors import LabelError
 from cssd_geo.grid import Grid
 from cssd_geo.label_files import read_labels
 from cssd_geo.tiles import Window
-from cssd_geo.vectors.burning import burn, datum_notes, single_geometries, to_pixels
+from cssd_geo.vectors import burning
+from cssd_geo.vectors.burning import burn, burn_mask, extents, near, single_geometries
+from cssd_geo.vectors.placement import datum_notes, to_pixels
 
 HEIGHT, WIDTH = 31, 47
 CRSS = {
@@ -73,10 +75,8 @@ def _mask(geometry: Any, transform: Any, *, all_touched: bool) -> NDArray[np.boo
 
 
 def _burnt(geometries: list[Any], crs: str | None, grid: Grid, *, all_touched: bool = False) -> NDArray[np.bool_]:
-    mask = np.zeros(HEIGHT * WIDTH, np.bool_)
-    for part in to_pixels(single_geometries(np.array(geometries, object))[0], crs, grid, "l.gpkg"):
-        mask[burn(part, WHOLE, all_touched=all_touched)] = True
-    return mask.reshape(HEIGHT, WIDTH)
+    parts = to_pixels(single_geometries(np.array(geometries, object))[0], crs, grid, "l.gpkg")
+    return burn_mask(parts, WHOLE, all_touched=all_touched)
 
 
 @settings(max_examples=80, deadline=None)
@@ -258,14 +258,143 @@ def test_a_place_that_no_datum_of_the_earth_knows_needs_no_note(middle: tuple[fl
 
 
 def test_points_are_pixels_without_burning_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cssd_geo.vectors.burning.rasterize", None)
-    places = {
-        (0.0, 0.0): [0],
-        (46.99, 30.99): [HEIGHT * WIDTH - 1],
-        (3.0, 2.5): [2 * WIDTH + 3],
-        (47.0, 3.0): [],
-    }
-    for place, expected in places.items():
-        assert burn(shapely.Point(place), WHOLE, all_touched=False).tolist() == expected
+    monkeypatch.setattr(burning, "rasterize", None)
+    places = [(0.0, 0.0), (46.99, 30.99), (3.0, 2.5), (47.0, 3.0), (3.2, 2.7)]
+    found = burn(np.array([shapely.Point(place) for place in places]), WHOLE, all_touched=False)
+    assert np.transpose(found).tolist() == [[0, 0, 0], [1, 30, 46], [2, 2, 3], [4, 2, 3]]
     part = Window(row=2, col=3, height=4, width=5)
-    assert burn(shapely.Point(4.5, 3.5), part, all_touched=False).tolist() == [6]
+    found = burn(np.array([shapely.Point(4.5, 3.5), shapely.Point(2.5, 3.5)]), part, all_touched=False)
+    assert np.transpose(found).tolist() == [[0, 3, 4]]
+
+
+# Large shapes and many: burnt block by block, and cut to each
+
+
+def _walk(steps: list[tuple[int, int]]) -> NDArray[np.float64]:
+    """Places in quarters of a pixel: many centres and corners of pixels lie on an edge, and some repeat."""
+    return np.asarray(np.cumsum(steps, axis=0) / 4)
+
+
+def _with_holes(holes: list[tuple[int, int, int, int]]) -> Any:
+    boxes = [shapely.box(x / 4, y / 4, (x + across) / 4, (y + down) / 4) for x, y, across, down in holes]
+    return shapely.box(-4, -5.5, 40, 30).difference(shapely.union_all(boxes))
+
+
+STEPS = st.tuples(st.integers(-40, 40), st.integers(-40, 40))
+SQUARE = st.tuples(st.sampled_from([-32, 0, 32]), st.just(0)) | st.tuples(st.just(0), st.sampled_from([-20, 20]))
+PATHS = st.lists(STEPS | SQUARE, min_size=3, max_size=40).map(_walk) | st.lists(
+    SQUARE, min_size=4, max_size=20
+).map(lambda steps: _walk(steps) + 0.5)
+HOLES = st.tuples(st.integers(-20, 160), st.integers(-20, 120), st.integers(1, 60), st.integers(1, 60))
+ROUGH = (
+    PATHS.map(shapely.LineString)
+    | PATHS.map(shapely.Polygon)  # most cross themselves
+    | st.lists(HOLES, max_size=5).map(_with_holes)
+)
+WINDOWS = st.builds(
+    Window,
+    row=st.integers(-9, 30),
+    col=st.integers(-9, 40),
+    height=st.integers(1, 30),
+    width=st.integers(1, 30),
+)
+
+
+# What GDAL takes the direction of a ring from: its lowest vertex, or where that is no corner the sign of its area
+TURNED = [
+    ([(0.5, 0.5), (8.5, 0.5), (8.5, -4.5), (8.5, -9.5), (16.5, -9.5)], 0, -1),
+    ([(8.5, 0.5), (0.5, 0.5), (0.5, -4.5), (-7.5, -4.5), (0.5, -4.5), (-7.5, -4.5)], 0, 3),
+    ([(0.5, -4.5), (0.5, 0.5), (8.5, 0.5), (8.5, -4.5), (8.5, 0.5), (16.5, 0.5), (16.5, 5.5)], -1, 3),
+]
+
+
+def _alone(shape: Any, window: Window, *, all_touched: bool = False) -> NDArray[np.bool_]:
+    """(y, x) by rasterio, of a shape as it is."""
+    there = Affine.translation(window.col, window.row)
+    return np.asarray(
+        rasterize([shape], (window.height, window.width), transform=there, all_touched=all_touched) > 0
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(shape=ROUGH, bend=st.floats(0.5, 2), window=WINDOWS, all_touched=st.booleans())
+def test_a_shape_cut_to_a_window_burns_what_the_whole_one_burns(
+    shape: Any, bend: float, window: Window, *, all_touched: bool
+) -> None:
+    for exact in (shape, shapely.transform(shape, lambda x, y: (x * bend, y), interleaved=False)):
+        for part in single_geometries(np.array([exact], object))[0]:
+            _require_same_when_cut(part, window, all_touched=all_touched)
+
+
+@pytest.mark.parametrize(("corners", "row", "col"), TURNED)
+def test_a_ring_that_is_cut_goes_the_same_way_round(corners: list[Any], row: int, col: int) -> None:
+    """Else centres on its horizontal edges change sides."""
+    window = Window(row=row, col=col, height=3, width=4)
+    _require_same_when_cut(shapely.Polygon(corners), window, all_touched=False)
+
+
+def _require_same_when_cut(part: Any, window: Window, *, all_touched: bool) -> None:
+    if not near(extents(np.array([part])), window).all():
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(burning, "_FEW", 3)
+        cut = burning._cut(part, window)
+    expected = _alone(part, window, all_touched=all_touched)
+    np.testing.assert_array_equal(_alone(cut, window, all_touched=all_touched), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shapes=st.lists(ROUGH | POINTS, min_size=1, max_size=8),
+    window=WINDOWS,
+    limits=st.tuples(st.integers(1, 300), st.integers(1, 40), st.integers(1, 60), st.sampled_from([1, 2, 64])),
+)
+def test_blocks_together_are_each_shape_alone(
+    shapes: list[Any], window: Window, limits: tuple[int, int, int, int]
+) -> None:
+    parts = single_geometries(np.array(shapes, object))[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(burning, "_FEW", 3)
+        for name, limit in zip(("_BLOCK", "_VERTICES", "_SMALL_BLOCK", "_LAYERS"), limits, strict=True):
+            patch.setattr(burning, name, limit)
+        owners, rows, cols = burn(parts, window, all_touched=False)
+        mask = burn_mask(parts, window)
+    times = np.zeros((len(parts), window.height, window.width), int)
+    np.add.at(times, (owners, rows - window.row, cols - window.col), 1)
+    expected = np.array([_alone(part, window) for part in parts])
+    np.testing.assert_array_equal(times, expected)
+    np.testing.assert_array_equal(mask, expected.any(axis=0))
+
+
+@pytest.fixture
+def edges_looked_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """For each time that GDAL burns, how many edges it looks at in all rows."""
+    looks = list[int]()
+
+    def watched(shapes: Any, *, out_shape: tuple[int, int], **options: Any) -> Any:
+        given = list(shapes)
+        vertices = shapely.get_num_coordinates([each[0] if isinstance(each, tuple) else each for each in given])
+        looks.append(int(vertices.sum()) * out_shape[0])
+        return rasterize(given, out_shape=out_shape, **options)
+
+    monkeypatch.setattr(burning, "rasterize", watched)
+    return looks
+
+
+def test_an_outline_of_many_vertices_is_not_looked_at_as_a_whole_for_each_row(
+    edges_looked_at: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(burning, "_VERTICES", 500)
+    window = Window(row=0, col=0, height=300, width=400)
+    coast = shapely.Point(200, 150).buffer(140, quad_segs=2000)
+    mask = burn_mask(np.array([coast]), window)
+    assert sum(edges_looked_at) < 0.3 * shapely.get_num_coordinates(coast) * window.height
+    np.testing.assert_array_equal(mask, _alone(coast, window))
+
+
+def test_many_shapes_are_burnt_side_by_side(edges_looked_at: list[int]) -> None:
+    corners = np.stack(np.meshgrid(np.arange(20) * 7.0, np.arange(20) * 6.0), axis=-1).reshape(-1, 2)
+    parcels = shapely.box(*corners.T, *(corners + np.array([8, 7])).T)
+    owners, _, _ = burn(parcels, Window(row=0, col=0, height=200, width=200), all_touched=False)
+    assert len(edges_looked_at) <= 9  # extents of neighbours meet, also over corners
+    assert np.bincount(owners).tolist() == [8 * 7] * 400

@@ -32,7 +32,7 @@ headers   raster_facts
 spectra   band_choice resampling
 spectra   alignment
 vectors   choices legend longitudes shapefiles
-vectors   burning
+vectors   burning placement
 vectors   class_fields remapping vector_files
 vectors   vectors
 vectors   placed_shapes

@@ -704,6 +704,6 @@ def test_a_mask_of_many_shapes_is_burnt_in_one_go(tmp_path: Path, monkeypatch: p
         calls.append(len(shapes))
         return rasterize(shapes, **options)
 
-    monkeypatch.setattr("cssd_geo.label_files.rasterize", counted)
+    monkeypatch.setattr("cssd_geo.vectors.burning.rasterize", counted)
     assert read_mask(path, _grid()).any()
     assert len(calls) == 1

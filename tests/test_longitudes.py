@@ -19,7 +19,8 @@ from cssd_geo.grid import Grid
 from cssd_geo.label_files import read_mask
 from cssd_geo.scenes.masks import open_aoi
 from cssd_geo.tiles import Window
-from cssd_geo.vectors.burning import burn, single_geometries, to_pixels
+from cssd_geo.vectors.burning import burn_mask, single_geometries
+from cssd_geo.vectors.placement import to_pixels
 
 HEIGHT, WIDTH = 20, 30
 WEST = 179.85
@@ -55,10 +56,8 @@ def _cut(shape: Any) -> Any:
 
 
 def _burnt(shape: Any, crs: str, grid: Grid) -> NDArray[np.bool_]:
-    mask, whole = np.zeros(HEIGHT * WIDTH, np.bool_), Window(row=0, col=0, height=HEIGHT, width=WIDTH)
-    for part in to_pixels(single_geometries(np.array([shape], object))[0], crs, grid, "l.gpkg"):
-        mask[burn(part, whole, all_touched=False)] = True
-    return mask.reshape(HEIGHT, WIDTH)
+    parts = to_pixels(single_geometries(np.array([shape], object))[0], crs, grid, "l.gpkg")
+    return burn_mask(parts, Window(row=0, col=0, height=HEIGHT, width=WIDTH))
 
 
 PLACES = st.tuples(

@@ -6,20 +6,19 @@ from typing import Any
 import numpy as np
 import pyproj
 import shapely
-from affine import Affine
 from numpy.typing import NDArray
 from pyproj.enums import TransformDirection
-from rasterio.features import rasterize
 
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.files.locations import is_there
-from cssd_geo.files.rasters import read_valid, read_window, unplaced
+from cssd_geo.files.rasters import read_valid, read_window
 from cssd_geo.grid import Grid
 from cssd_geo.headers.raw_files import check_length
 from cssd_geo.scenes.sources import RasterSource
 from cssd_geo.tiles import Window
-from cssd_geo.vectors.burning import datum_notes, single_geometries, to_pixels, way
+from cssd_geo.vectors.burning import burn_mask, single_geometries
 from cssd_geo.vectors.longitudes import middle_of, turn_of, unwrapped
+from cssd_geo.vectors.placement import datum_notes, to_pixels, way
 from cssd_geo.vectors.vector_files import is_vector
 from cssd_geo.vectors.vectors import read_geometries
 
@@ -52,26 +51,10 @@ class ShapeMask:
 
     def __init__(self, polygons: NDArray[Any]) -> None:
         self._polygons = polygons
-        self._tree = shapely.STRtree(polygons)
-
-    def __reduce__(self) -> tuple[type["ShapeMask"], tuple[NDArray[Any]]]:
-        return ShapeMask, (self._polygons,)
 
     def read(self, window: Window) -> NDArray[np.bool_]:
         """Return (y, x), True means usable."""
-        box = shapely.box(window.col, window.row, window.col + window.width, window.row + window.height)
-        near = self._tree.query(box)
-        if not len(near):
-            return np.zeros(window.shape, np.bool_)
-        with unplaced():  # at the scene's corner, pixel coordinates look like no georeference
-            burnt = rasterize(
-                self._polygons[near],
-                out_shape=window.shape,
-                transform=Affine.translation(window.col, window.row),
-                dtype=np.uint8,
-            )
-        inside: NDArray[np.bool_] = burnt > 0
-        return inside
+        return burn_mask(self._polygons, window)
 
 
 def open_valid_mask(path: str | Path, grid: Grid, *, follow_links: bool = False) -> tuple[RasterMask, str]:

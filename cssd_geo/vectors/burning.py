@@ -1,190 +1,44 @@
-"""Geometries to pixels: brought into a scene's pixel coordinates, taken apart, and burnt one by one."""
+"""Geometries in pixel coordinates to pixels: block by block, of each shape only the vertices that matter there."""
 
-import math
-import warnings
-from functools import lru_cache
+# Shapes are not clipped to a block: that would make new vertices, and edges between them would move by rounding.
+# Vertices are left out instead, and what GDAL burns in the block stays the same to the bit.
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pyproj
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
-from pyproj.aoi import AreaOfInterest
-from pyproj.enums import TransformDirection
-from pyproj.exceptions import ProjError
-from pyproj.transformer import TransformerGroup
 from rasterio.features import rasterize
-from rasterio.transform import GCPTransformer
 
-from cssd_geo.errors import LabelError
-from cssd_geo.grid import Grid
-from cssd_geo.messages import listed
 from cssd_geo.tiles import Window
-from cssd_geo.vectors.longitudes import in_one_piece, middle_of, on_the_turn, turn_of
 
-_ONE_SIZE = 1.0
-"""Metres by which ellipsoids of one size differ at most."""
-_GEOREFERENCE = (
-    "georeference the scene first (gdalwarp, with -rpc or -geoloc where it has these; gdal_translate with "
-    "-a_srs and -a_ullr where you know its corners)"
-)
+Indexes = NDArray[np.int64]
+Places = NDArray[np.float64]
+
+_BLOCK = 512 * 512
+"""Pixels that are burnt in one go; to begin takes GDAL most of a millisecond."""
+_VERTICES = 16_384
+"""Vertices within a block, unless it is small: GDAL looks at all edges for each row."""
+_SMALL_BLOCK = 64 * 64
+"""Pixels of one that is not worth dividing, whatever lies in it."""
+_FEW = 256
+"""Vertices of a shape that is not worth cutting."""
 _NOWHERE = -2_000_000_000
 """Column and row of what has no place."""
 _COLLECTIONS = (4, 5, 6, 7)
 """Type ids of shapely for what has parts."""
-_POINT = 0
-"""Shapely's type id."""
+_POINT, _POLYGON = 0, 3
+"""Shapely's type ids."""
+_SAME_PLACE = 1e-4
+"""Pixels that are more than GDAL's tolerance for vertices that are the same."""
+_LAYERS = 64
+"""Lists of shapes that are kept apart at a time: bits of a number."""
 
 
-def to_pixels(geometries: NDArray[Any], crs: str | None, grid: Grid, name: str) -> NDArray[Any]:
-    """Bring geometries into the scene's pixel coordinates (x = column, y = row): any CRS, rotation or GCPs.
-
-    Coordinates are taken as GIS files hold them, longitude or easting first, whatever order the authority of the
-    CRS has; heights do not matter. Where the scene has no georeference they are pixels already: y is the row, or
-    minus the row as in QGIS.
-
-    Args:
-        geometries: (n,) shapely geometries.
-        crs: theirs, or None.
-        grid: the scene's.
-        name: the file's, for messages.
-
-    Returns:
-        (n,) geometries; None where a coordinate has no place in the scene's CRS.
-
-    Raises:
-        LabelError: if only one of the two has a CRS, or theirs cannot be used.
-    """
-    if crs is None and grid.crs is not None:
-        raise LabelError(f"{name} has no CRS: assign it in your GIS (QGIS: Layer, Set Layer CRS), then try again")
-    if crs is not None and grid.crs is None:
-        raise LabelError(f"{name} has a CRS but the scene has none: {_GEOREFERENCE}")
-    if grid.crs is not None and not grid.is_placed:
-        raise LabelError(
-            f"the scene has a CRS but no transform, so that nothing says where {name} lies in it: {_GEOREFERENCE}"
-        )
-    places, owner = shapely.get_coordinates(geometries, return_index=True)
-    x, y = places.T
-    if crs is not None and grid.crs is not None:
-        ours = pyproj.CRS(grid.crs.to_wkt())
-        x, y = _to_crs(x, y, pyproj.CRS(crs), ours, name)
-        if (turn := turn_of(ours)) is not None:
-            near = middle_of(grid)[0]
-            x = on_the_turn(in_one_piece(x, owner, turn, near), owner, turn, near)
-    if grid.gcps:
-        y, x = GCPTransformer(list(grid.gcps)).rowcol(x, y, op=np.asarray)
-    elif grid.transform is not None:
-        with np.errstate(invalid="ignore"):  # infinite where there is no place
-            x, y = ~grid.transform * (x, y)
-    elif len(y) and y.max() <= 0:  # as QGIS shows a raster without georeference: below zero
-        y = -y
-    return _with_coordinates(geometries, np.column_stack([x, y]))
-
-
-def datum_notes(crs: str | None, grid: Grid, name: str) -> tuple[str, ...]:
-    """Tell where places may be off because PROJ does not know well how the datums of two CRSs differ."""
-    if crs is None or grid.crs is None:
-        return ()
-    ours, theirs = pyproj.CRS(grid.crs.to_wkt()), pyproj.CRS(crs)
-    if _are_unrelated(ours, theirs):
-        datum = "unknown" if theirs.datum is None else theirs.datum.name
-        note = (
-            f"The datum of {name} ({datum}) cannot be related to the scene's: places may be off by 100 m and more."
-        )
-        return (f"{note} Save it in the scene's CRS in your GIS.",)
-    return () if ours == theirs else _missing_grid_notes(ours, theirs, grid, name)
-
-
-def _are_unrelated(ours: pyproj.CRS, theirs: pyproj.CRS) -> bool:
-    """Whether PROJ knows no way between the datums of two CRSs.
-
-    The .prj file of a shapefile, for one, cannot hold the shift of a datum that has no name. Datums on ellipsoids
-    of one size, such as GRS 80 and WGS 84, differ by metres at most and do not matter.
-    """
-    radii = [of.ellipsoid.semi_major_metre for of in (ours, theirs) if of.ellipsoid is not None]
-    if len(radii) < 2 or abs(radii[0] - radii[1]) < _ONE_SIZE:  # noqa: PLR2004 - both
-        return False
-    try:
-        pyproj.Transformer.from_crs(theirs, ours, always_xy=True, allow_ballpark=False)
-    except ProjError:
-        return True
-    return False
-
-
-def _missing_grid_notes(ours: pyproj.CRS, theirs: pyproj.CRS, grid: Grid, name: str) -> tuple[str, ...]:
-    """Tell of a file that PROJ lacks, where pixels are known to be so small that it matters."""
-    if grid.pixel_area is None or grid.transform is None:
-        return ()
-    middle = grid.transform * (grid.width / 2, grid.height / 2)
-    try:
-        found = _accuracy(ours, theirs, middle)
-        if found <= math.sqrt(grid.pixel_area) / 2:
-            return ()
-        best, files = _best_without_files(ours, theirs, middle)
-    except ProjError:  # not even degrees on the Earth: a scene of another planet
-        return ()
-    if not files or not 0 <= best < found:
-        return ()
-    off = f"{found:g} m" if math.isfinite(found) else "an unknown distance"
-    lacking = f"PROJ lacks the grid {listed(files)}, with which they would be exact to {best:g} m"
-    advice = f"Set PROJ_NETWORK=ON, so that PROJ fetches it, or fetch it yourself (pyproj sync --file {files[0]})"
-    return (f"Places of {name} may be off by {off}: {lacking}. {advice}, and start again.",)
-
-
-def _accuracy(ours: pyproj.CRS, theirs: pyproj.CRS, place: tuple[float, float]) -> float:
-    """Metres to which coordinates are exact when they are brought to a place in our CRS; infinite if unknown."""
-    there = way(theirs, ours)
-    there.transform(*there.transform(*place, direction=TransformDirection.INVERSE))
-    accuracy = float(there.get_last_used_operation().accuracy)
-    return accuracy if accuracy >= 0 else math.inf
-
-
-def _best_without_files(
-    ours: pyproj.CRS, theirs: pyproj.CRS, place: tuple[float, float]
-) -> tuple[float, list[str]]:
-    """Metres to which the best way that PROJ knows to a place is exact, and the files for it that are missing."""
-    x, y = pyproj.Transformer.from_crs(ours, "EPSG:4326", always_xy=True).transform(*place, errcheck=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that the best is not available, which is asked here
-        here = AreaOfInterest(x, y, x, y)
-        ways = TransformerGroup(theirs, ours, always_xy=True, area_of_interest=here)  # type: ignore[arg-type]
-    if ways.best_available:
-        return 0.0, []
-    best = ways.unavailable_operations[0]
-    return best.accuracy, [file.short_name for file in best.grids if not file.available]
-
-
-def _to_crs(
-    x: NDArray[np.float64], y: NDArray[np.float64], theirs: pyproj.CRS, ours: pyproj.CRS, name: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    try:
-        if ours == theirs:  # PROJ relates no local CRS, not even to itself
-            return x, y
-        found = way(theirs, ours).transform(x, y)
-    except ProjError as error:
-        reason = f"its CRS cannot be used with the scene's ({error})"
-        raise LabelError(f"{name}: {reason}: save it in the scene's CRS in your GIS") from error
-    return found[0], found[1]
-
-
-@lru_cache(maxsize=16)
-def way(theirs: pyproj.CRS, ours: pyproj.CRS) -> pyproj.Transformer:
-    """Return how PROJ brings coordinates from a CRS to ours, which may take it half a second to find out."""
-    return pyproj.Transformer.from_crs(theirs, ours, always_xy=True)
-
-
-def _with_coordinates(geometries: NDArray[Any], coordinates: NDArray[np.float64]) -> NDArray[Any]:
-    owner = shapely.get_coordinates(geometries, return_index=True)[1]
-    placed = np.array(geometries, object)
-    finite = np.isfinite(coordinates).all(axis=1)
-    lost = np.isin(np.arange(len(placed)), owner[~finite])
-    placed[~lost] = shapely.set_coordinates(placed[~lost], coordinates[~np.isin(owner, np.flatnonzero(lost))])
-    placed[lost] = None
-    return placed
-
-
-def single_geometries(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def single_geometries(geometries: NDArray[Any]) -> tuple[NDArray[Any], Indexes]:
     """Take geometries apart, collections within collections too; empty parts are left out.
 
     Returns:
@@ -201,14 +55,14 @@ def single_geometries(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[n
     return parts[kept], owners[kept].astype(np.int64)
 
 
-def extents(parts: NDArray[Any]) -> NDArray[np.int64]:
+def extents(parts: NDArray[Any]) -> Indexes:
     """(n, 4) first column and row, last column and row of parts in pixel coordinates; far away without a place."""
     bounds = shapely.bounds(parts)
     placed = np.isfinite(bounds).all(axis=1, keepdims=True)
     return np.where(placed, np.floor(np.clip(bounds, -1e9, 1e9)), _NOWHERE).astype(np.int64)
 
 
-def near(extents: NDArray[np.int64], window: Window) -> NDArray[np.bool_]:
+def near(extents: Indexes, window: Window) -> NDArray[np.bool_]:
     """Tell which extents (n, 4) meet a window: (n,)."""
     left, top, right, bottom = extents.T
     across = (right >= window.col) & (left < window.col + window.width)
@@ -216,22 +70,154 @@ def near(extents: NDArray[np.int64], window: Window) -> NDArray[np.bool_]:
     return found
 
 
-def burn(part: Any, window: Window, *, all_touched: bool) -> NDArray[np.int64]:
-    """Flat indexes in a window (y, x) of its pixels that a part in pixel coordinates labels."""
-    ((left, top, right, bottom),) = extents(np.array([part], object)).tolist()
-    box = Window(row=top, col=left, height=bottom - top + 1, width=right - left + 1).common(window)
-    if box is None:
-        return np.empty(0, np.int64)
-    there = box.relative_to(window)
-    if shapely.get_type_id(part) == _POINT:  # which GDAL takes half a millisecond to find out
-        return np.array([there.row * window.width + there.col], np.int64)
-    burnt = rasterize(
-        [part],
-        out_shape=(box.height, box.width),
-        transform=Affine.translation(box.col, box.row),
+def burn(parts: NDArray[Any], window: Window, *, all_touched: bool) -> tuple[Indexes, Indexes, Indexes]:
+    """Tell which pixels of a window each of some parts labels, as if it were burnt alone.
+
+    Args:
+        parts: (n,) points, lines and polygons in pixel coordinates, or None.
+        window: the pixels that matter.
+        all_touched: count the pixels that a part touches, not only those whose centre it covers. Whether one that
+            is touched at a corner alone counts is up to GDAL's rounding, which depends on the window.
+
+    Returns:
+        (m,) index of the part, row and column, for each pixel of each part; in no order.
+    """
+    where = extents(parts)
+    points = np.flatnonzero((shapely.get_type_id(parts) == _POINT) & near(where, window))
+    found = [np.column_stack([points, where[points, 1], where[points, 0]])]
+    others = np.flatnonzero(shapely.get_dimensions(parts) > 0)
+    for block, chosen, cut in _blocks(parts[others], window):
+        for layer in _side_by_side(extents(cut), block):
+            ids = range(1, len(layer) + 1)
+            burnt = _burnt(zip(cut[layer], ids, strict=True), block, np.int32, all_touched=all_touched)
+            rows, cols = np.nonzero(burnt)
+            owners = others[chosen[layer]][burnt[rows, cols] - 1]
+            found.append(np.column_stack([owners, rows + block.row, cols + block.col]))
+    owners, rows, cols = np.concatenate(found).T
+    return owners, rows, cols
+
+
+def burn_mask(parts: NDArray[Any], window: Window, *, all_touched: bool = False) -> NDArray[np.bool_]:
+    """(y, x) True: a pixel of a window that any of some parts labels; see `burn`."""
+    mask = np.zeros((window.height, window.width), np.bool_)
+    for block, _, cut in _blocks(parts, window):
+        mask[block.relative_to(window).slices] = _burnt(cut, block, np.uint8, all_touched=all_touched)
+    return mask
+
+
+def _burnt(shapes: Iterable[Any], window: Window, dtype: Any, *, all_touched: bool) -> NDArray[Any]:
+    burnt: NDArray[Any] = rasterize(
+        shapes,
+        out_shape=(window.height, window.width),
+        transform=Affine.translation(window.col, window.row),
         all_touched=all_touched,
-        dtype=np.uint8,
+        dtype=dtype,
     )
-    rows, cols = np.nonzero(burnt)
-    flat: NDArray[np.int64] = (rows + there.row) * np.int64(window.width) + cols + there.col
-    return flat
+    return burnt
+
+
+def _blocks(parts: NDArray[Any], window: Window) -> Iterator[tuple[Window, Indexes, NDArray[Any]]]:
+    """Divide a window until its parts are quickly burnt.
+
+    Yields:
+        Each block that shapes are near to, the (k,) indexes of these, and (k,) the shapes cut to it.
+    """
+    where = extents(parts)
+    chosen = np.flatnonzero(near(where, window))
+    if not len(chosen):
+        return
+    window = _around(where[chosen], window)
+    cut = parts[chosen]
+    for i in np.flatnonzero(shapely.get_num_coordinates(cut) > _FEW):
+        cut[i] = _cut(cut[i], window)
+    if _is_quick(cut, window):
+        yield window, chosen, cut
+        return
+    for half in _halves(window):
+        for block, some, smaller in _blocks(cut, half):
+            yield block, chosen[some], smaller
+
+
+def _around(extents: Indexes, window: Window) -> Window:
+    """The part of a window that extents (n, 4), each of which meets it, reach over."""
+    (left, top), (right, bottom) = extents[:, :2].min(axis=0).tolist(), extents[:, 2:].max(axis=0).tolist()
+    whole = Window(row=top, col=left, height=bottom - top + 1, width=right - left + 1)
+    return whole.common(window) or window
+
+
+def _is_quick(parts: NDArray[Any], window: Window) -> bool:
+    """Whether parts are burnt as quickly in a window as in its halves."""
+    if not _SMALL_BLOCK < window.pixels <= _BLOCK:
+        return window.pixels <= _BLOCK
+    places = shapely.get_coordinates(parts) - [window.col, window.row]
+    within = (places >= 0) & (places < [window.width, window.height])
+    return int(within.all(axis=1).sum()) <= _VERTICES
+
+
+def _halves(window: Window) -> tuple[Window, Window]:
+    if window.height > window.width:
+        half = window.height // 2
+        return replace(window, height=half), replace(window, row=window.row + half, height=window.height - half)
+    half = window.width // 2
+    return replace(window, width=half), replace(window, col=window.col + half, width=window.width - half)
+
+
+def _cut(part: Any, window: Window) -> Any:
+    """Leave out vertices of a line or polygon that change no pixel of a window; none is moved, and none made."""
+    if shapely.get_type_id(part) != _POLYGON:
+        return shapely.linestrings(_without_idle(shapely.get_coordinates(part), window))
+    rings = shapely.get_rings(part)
+    rings = rings[near(extents(rings), window)]
+    for i in np.flatnonzero(shapely.get_num_coordinates(rings) > _FEW):
+        if (places := _from_pivot(shapely.get_coordinates(rings[i]))) is not None:
+            rings[i] = shapely.linearrings(_without_idle(places, window))
+    return shapely.polygons(rings[0], holes=rings[1:])
+
+
+def _from_pivot(ring: Places) -> Places | None:
+    """Let a ring begin at the vertex where GDAL sees which way round it goes; None if GDAL looks at all of them.
+
+    It depends on that whether a pixel counts whose centre lies on a horizontal edge.
+    """
+    x, y = ring.T
+    lowest = np.flatnonzero(y == y.min())
+    turned = np.roll(ring[:-1], -lowest[np.argmax(x[lowest])], axis=0)
+    away = turned[1:] - turned[0]
+    is_lone = (np.abs(away) > _SAME_PLACE).any(axis=1).all()
+    turns = away[0, 0] * away[-1, 1] != away[0, 1] * away[-1, 0]
+    return np.concatenate([turned, turned[:1]]) if is_lone and turns else None
+
+
+def _without_idle(places: Places, window: Window) -> Places:
+    """Leave vertices out where a line stays beyond one side of a window, but for the ends of that run.
+
+    Whether an odd or an even number of edges passes by there is the same without them, and edges that may meet
+    the window stay what they are. So do the first two vertices and the last two.
+    """
+    for axis, first, size in ((1, window.row, window.height), (0, window.col, window.width)):
+        along = places[:, axis]
+        beyond = (along > first + size + 1).astype(np.int8) - (along < first - 1)
+        kept = np.ones(len(places), np.bool_)
+        middle = beyond[1:-1]
+        kept[2:-2] = ((middle == 0) | (middle != beyond[:-2]) | (middle != beyond[2:]))[1:-1]
+        places = places[kept]
+    return places
+
+
+def _side_by_side(extents: Indexes, window: Window) -> Iterator[list[int]]:
+    """Sort extents (n, 4) into lists (of indexes) of such that do not meet in a window."""
+    corner = np.array([window.col, window.row])
+    boxes = np.hstack([np.maximum(extents[:, :2] - corner, 0), extents[:, 2:] - corner + 1]).tolist()
+    waiting = list(range(len(boxes)))
+    while waiting:
+        taken = np.zeros((window.height, window.width), np.uint64)
+        layers = [list[int]() for _ in range(1 + _LAYERS)]
+        for i in waiting:
+            left, top, right, bottom = boxes[i]
+            box = taken[top:bottom, left:right]
+            free = ~int(np.bitwise_or.reduce(box, axis=None)) & (2**_LAYERS - 1)
+            lowest = free & -free  # 0 where all are taken
+            box |= np.uint64(lowest)
+            layers[lowest.bit_length()].append(i)
+        waiting, *full = layers
+        yield from filter(None, full)

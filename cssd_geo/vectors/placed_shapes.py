@@ -1,15 +1,15 @@
 """The shapes of a label file in a scene's pixels: which of these they label, window by window if need be."""
 
 import numpy as np
-import rasterio
 import shapely
 
 from cssd_geo.grid import Grid
 from cssd_geo.labels import Labels
 from cssd_geo.messages import listed
 from cssd_geo.tiles import Window
-from cssd_geo.vectors.burning import burn, datum_notes, extents, near, single_geometries, to_pixels
+from cssd_geo.vectors.burning import burn, extents, near, single_geometries
 from cssd_geo.vectors.legend import tabulate
+from cssd_geo.vectors.placement import datum_notes, to_pixels
 from cssd_geo.vectors.remapping import Remapping
 from cssd_geo.vectors.vectors import Shapes
 
@@ -49,16 +49,11 @@ class PlacedShapes:
 
         Windows that overlap would be counted twice.
         """
-        chosen = np.flatnonzero(near(self._extents, window))
-        with rasterio.Env():  # one for all: to set it up takes as long as to burn a polygon
-            burnt = [burn(part, window, all_touched=self._all_touched) for part in self._parts[chosen]]
-        counts = np.array([len(pixels) for pixels in burnt], np.int64)
-        self._counts[chosen] += counts
-        rows, cols = np.divmod(np.concatenate([np.empty(0, np.int64), *burnt]), window.width)
-        parts = np.repeat(chosen, counts)
+        parts, rows, cols = burn(self._parts, window, all_touched=self._all_touched)
+        self._counts += np.bincount(parts, minlength=len(self._counts))
         claimed = Labels(
-            rows=rows + window.row,
-            cols=cols + window.col,
+            rows=rows,
+            cols=cols,
             classes=self._classes[parts],
             polygons=parts,
             table=self.table,
