@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from cssd_geo.accuracy.areas import AreaEstimates
 from cssd_geo.accuracy.matching import Matching, match_classes, numbering_note
 from cssd_geo.accuracy.metrics import Accuracy, confusion_matrix
-from cssd_geo.errors import InputError, LabelError
+from cssd_geo.errors import CssdGeoError, InputError, LabelError, SceneError
 from cssd_geo.exclusion import LARGEST_BUFFER, Exclusion, read_exclusion
 from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.maps.class_rasters import Strays, classes_of, open_class_map
-from cssd_geo.maps.layer import LABELS_TAG
+from cssd_geo.maps.layer import LABELS_TAG, MODEL_TAG
 from cssd_geo.messages import listed
 from cssd_geo.options import whole_number
 from cssd_geo.reference import Pairs, read_reference
@@ -86,7 +86,7 @@ def evaluate(
     _require_paths(reference, exclude)
     require_vector("--class-field", reference, value=class_field)
     require_vector("--layer", reference, value=layer)
-    dataset = open_class_map(class_map)
+    dataset = _open_map(class_map, reference)
     rules = read_remapping(remap) if isinstance(remap, str | Path) else remap
     drawn = require_sample(dataset, reference, layer, rules) if stratified else 0
     found = read_reference(dataset, reference, class_field=class_field, layer=layer, remap=rules)
@@ -111,6 +111,26 @@ def evaluate(
     areas, more = estimate_areas(dataset, mapped, matching, accuracy)
     notes += (*unlabelled_notes(drawn, int(confusion.sum())), *more)
     return Evaluation(accuracy=accuracy, notes=notes, areas=areas)
+
+
+def _open_map(class_map: str | Path, reference: str | Path) -> Any:
+    """Open the map; tell a scene that stands in its place from it."""
+    try:
+        return open_class_map(class_map)
+    except SceneError as error:
+        if Path(class_map).exists() and _is_our_map(reference):
+            raise SceneError(
+                f"{class_map} is no class map, but {reference} is: give that first, then polygons or a raster of "
+                "classes to compare it with"
+            ) from error
+        raise
+
+
+def _is_our_map(path: str | Path) -> bool:
+    try:
+        return MODEL_TAG in open_class_map(path).tags()
+    except CssdGeoError:
+        return False
 
 
 def _require_paths(*given: Any) -> None:

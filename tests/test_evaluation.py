@@ -22,6 +22,7 @@ from scenes import (
     ROTATED,
     UTM,
     control_points,
+    coordinate_cube,
     pixel_box,
     write_polygons,
     write_raster,
@@ -417,6 +418,22 @@ def test_swapped_arguments_are_asked_about(tmp_path: Path) -> None:
     assert asked in evaluate(reference, class_map).notes
     assert not any("swapped" in note for note in evaluate(class_map, reference).notes)
     assert not any("swapped" in note for note in evaluate(class_map, class_map).notes)
+
+
+@pytest.mark.parametrize(("bands", "dtype"), [(4, np.int16), (1, np.float32)])
+def test_a_scene_in_place_of_the_map_is_told_from_it(tmp_path: Path, bands: int, dtype: Any) -> None:
+    """The map was advised to be another one, or turned into whole numbers."""
+    scene = write_raster(tmp_path / "scene.tif", coordinate_cube(bands, HEIGHT, WIDTH).astype(dtype))
+    class_map = _write_map(tmp_path / "map.tif", _ids(1), tags={MODEL_TAG: "0"})
+    polygons = write_polygons(tmp_path / "p.gpkg", [(pixel_box(1, 1, 5, 5), "1")])
+    told = r"scene\.tif is no class map, but .*map\.tif is: give that first, then polygons or a raster of classes"
+    with pytest.raises(SceneError, match=told):
+        evaluate(scene, class_map)
+    for reference in (scene, polygons):
+        with pytest.raises(SceneError, match=r"scene\.tif holds "):
+            evaluate(scene, reference)
+    with pytest.raises(SceneError, match=r"no\.tif does not exist"):
+        evaluate(tmp_path / "no.tif", class_map)
 
 
 def test_names_against_numbers_without_a_key_are_refused(tmp_path: Path) -> None:
