@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -53,4 +54,15 @@ def kernels_or_torch(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "torch":
             patch.setattr(kernels, "_LIBRARY", None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def quick_baselines() -> Iterator[None]:
+    """Few trees, and a search among one, where baselines only have to be there."""
+    baselines = import_module("cssd_geo.learning.baselines")  # not at once: scikit-learn takes a second to import
+    forest = baselines.RandomForestClassifier
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baselines, "RandomForestClassifier", lambda _, **options: forest(5, **options))
+        patch.setattr(baselines, "_GRID", {"svc__C": [10.0], "svc__gamma": [0.01]})
         yield

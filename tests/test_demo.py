@@ -1,6 +1,7 @@
 """The demo leaves all that it promises, over its own files only; the made-up scene keeps what is known of it."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 from cssd_geo.bands import Bands
 from cssd_geo.cli import main
 from cssd_geo.demo.files import is_made_up, write_scene
-from cssd_geo.demo.landscape import NODATA, make_landscape
+from cssd_geo.demo.landscape import NODATA, Landscape, make_landscape
 from cssd_geo.demo.run import Demo, run_demo
 from cssd_geo.errors import OutputError
 from cssd_geo.model import load_model
@@ -24,7 +25,12 @@ FILES = {
     "truth.tif.aux.xml", "model.safetensors", "map.tif", "map.tif.aux.xml", "confidence.tif", "accuracy.json",
     "accuracy.txt", "demo.png", "confusion.png",
 }  # fmt: skip
-OPTIONS = TrainingOptions(epochs=2, windows_per_class=6, window=3)
+OPTIONS = TrainingOptions(epochs=1, windows_per_class=4, window=3)
+
+
+@cache
+def small_landscape() -> Landscape:
+    return make_landscape(height=48, width=60, bands=8)
 
 
 def run(folder: Path) -> Demo:
@@ -32,7 +38,7 @@ def run(folder: Path) -> Demo:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, quick_baselines: None) -> Path:  # noqa: ARG001 - they are in use
     place = tmp_path_factory.mktemp("demo") / "made" / "here"
     run(place)
     return place
@@ -115,12 +121,12 @@ def test_a_folder_that_would_lead_to_another_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "project!"
     folder.mkdir()
     with pytest.raises(OutputError, match=r"project!: '!' and ';' would split the path of a shapefile"):
-        write_scene(make_landscape(height=48, width=60, bands=8), folder)
+        write_scene(small_landscape(), folder)
     assert not list(folder.iterdir())
 
 
 def test_a_full_disk_leaves_the_old_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    landscape = make_landscape(height=48, width=60, bands=8)
+    landscape = small_landscape()
     files = write_scene(landscape, tmp_path)
     before = files.scene.read_bytes()
 
@@ -151,7 +157,7 @@ def test_what_is_known_of_the_bands_survives_the_file(tmp_path: Path) -> None:
 
 
 def test_labels_have_names_and_colours(tmp_path: Path) -> None:
-    landscape = make_landscape(height=48, width=60, bands=8)
+    landscape = small_landscape()
     files = write_scene(landscape, tmp_path)
     meta, _, _, (names, colours) = pyogrio.raw.read(files.labels)
     assert meta["fields"].tolist() == ["class_name", "colour"]
@@ -160,7 +166,7 @@ def test_labels_have_names_and_colours(tmp_path: Path) -> None:
 
 
 def test_only_our_own_scene_counts_as_made_up(tmp_path: Path) -> None:
-    files = write_scene(make_landscape(height=48, width=60, bands=8), tmp_path)
+    files = write_scene(small_landscape(), tmp_path)
     assert is_made_up(files.scene)
     assert not is_made_up(files.truth)
     assert not is_made_up(tmp_path / "missing.tif")
