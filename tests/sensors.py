@@ -1,5 +1,6 @@
 """The same ground as several sensors see it, by fine integration over their Gaussian bands."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ def seen_by(bands: Bands, spectra: Floats) -> Floats:
     return seen
 
 
+@cache
 def ground(seed: int = 1) -> tuple[NDArray[np.uint8], Floats]:
     """Classes (y, x) from 1 and reflectance (y, x, FINE_NM) of fields that differ, as do the pixels in them."""
     random = np.random.default_rng(seed)
@@ -52,7 +54,9 @@ def ground(seed: int = 1) -> tuple[NDArray[np.uint8], Floats]:
     share = random.dirichlet((6, 3, 1), (5, PATCH, 8, PATCH))  # (row, y, col, x, 3)
     mixed = np.einsum("rycxm,rcmn->rycxn", share, spectra)
     truth = np.repeat(np.repeat(cover + 1, PATCH, axis=0), PATCH, axis=1).astype(np.uint8)
-    return truth, mixed.reshape(*truth.shape, -1)
+    reflectance = mixed.reshape(*truth.shape, -1)
+    truth.flags.writeable = reflectance.flags.writeable = False  # tests share them
+    return truth, reflectance
 
 
 def write_seen(path: Path, bands: Bands, reflectance: Floats, *, noise: float = 0.003, seed: int = 0) -> Path:

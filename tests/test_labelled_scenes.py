@@ -447,7 +447,8 @@ def test_a_scene_stored_in_other_numbers_is_the_same_to_training(apart: tuple[Tw
     same = write_raster(folder / "same.tif", stored, nodata=65535, transform=profile["transform"])
     with rasterio.open(same, "r+") as dataset:
         dataset.scales, dataset.offsets = (0.5,) * 12, (-250.0,) * 12
-    one, other = [train(pair, options=QUICK).model for pair in (
+    options = replace(QUICK, epochs=2, windows_per_class=8)
+    one, other = [train(pair, options=options).model for pair in (
         [(made.scene, made.labels), (made.scene, made.labels)], [(made.scene, made.labels), (same, made.labels)]
     )]  # fmt: skip
     assert one.calibration.spectral == pytest.approx(other.calibration.spectral, rel=1e-6), "but for rounding"
@@ -456,7 +457,7 @@ def test_a_scene_stored_in_other_numbers_is_the_same_to_training(apart: tuple[Tw
 
 def test_a_list_of_one_pair_is_the_pair(tmp_path: Path) -> None:
     made = write_two_fields(tmp_path)
-    options = replace(QUICK, epochs=2)
+    options = replace(QUICK, epochs=1, windows_per_class=8)
     one, listed = (
         t.model
         for t in (
