@@ -3,8 +3,9 @@
 The parent itself runs nothing: threads of libraries do not survive a fork.
 
 python tests/crashing.py random FOLDER KILLS SEED    at random moments, by SIGKILL
-python tests/crashing.py each FOLDER FIRST           before each change that others see, from the FIRST
-python tests/crashing.py once FOLDER TILE_SIZE       never: the undisturbed run
+python tests/crashing.py each FOLDER                 before each change that others see
+
+The folder "undisturbed" beside FOLDER gets the outputs of a run that is not killed.
 """
 
 import os
@@ -66,6 +67,13 @@ def fork(work: Callable[[], None]) -> int:
             os._exit(1)
         os._exit(0)
     return child
+
+
+def run_undisturbed(folder: Path, tile_size: int) -> None:
+    """Let a run beside the folder make what those that are killed are compared with."""
+    model = random_model(bands=5, seed=5)
+    status = os.waitpid(fork(lambda: run(folder.parent / "undisturbed", model, tile_size)), 0)[1]
+    require(os.waitstatus_to_exitcode(status) == 0, "the undisturbed run failed")
 
 
 def kill_at_random(folder: Path, kills: int, seed: int) -> None:
@@ -174,8 +182,11 @@ if __name__ == "__main__":
     place = Path(sys.argv[2])
     match sys.argv[1]:
         case "random":
+            run_undisturbed(place, 8)
             kill_at_random(place, int(sys.argv[3]), int(sys.argv[4]))
         case "each":
-            kill_at_each_change(place, int(sys.argv[3]))
-        case "once":
-            run(place, random_model(bands=5, seed=5), int(sys.argv[3]))
+            run_undisturbed(place, 64)
+            kill_at_each_change(place, 1)
+            for name in (*OUTPUTS, SIDE):
+                (place / name).write_bytes(b"the old one")
+            kill_at_each_change(place, 9)  # until then it is as without outputs
