@@ -2,7 +2,11 @@
 
 import json
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -126,7 +130,23 @@ def test_a_file_is_read_from_the_disk_once_whatever_its_layout(layout: str, tmp_
     assert 0.9 < read / path.stat().st_size < 1.25
 
 
-def test_bench_prints_every_figure(tmp_path: Path) -> None:
+@dataclass
+class Once:
+    """A measurement that is made once and told again after that: a process of its own takes seconds to start."""
+
+    measure: Callable[..., int]
+    found: int | None = None
+
+    def __call__(self, *args: Any) -> int:
+        self.found = self.measure(*args) if self.found is None else self.found
+        return self.found
+
+
+def test_bench_prints_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "network_rates", partial(rates.network_rates, side=64))
+    for name, less in (("_WINDOWS", 4), ("_TOOLBOX_SIDE", 5), ("_MATRIX", 128)):
+        monkeypatch.setattr(rates, name, less)
+    monkeypatch.setattr(rates, "peak_of_a_run", Once(rates.peak_of_a_run))
     words = [
         "bench",
         "--size",

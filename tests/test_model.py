@@ -113,26 +113,6 @@ def test_the_same_model_is_the_same_bytes(model: Model, tmp_path: Path) -> None:
     assert first == (tmp_path / "b.safetensors").read_bytes() == (tmp_path / "c.safetensors").read_bytes()
 
 
-def test_a_fresh_process_loads_it(model: Model, tmp_path: Path) -> None:
-    model.save(tmp_path / "m.safetensors")
-    code = "import sys, cssd_geo; print(cssd_geo.load_model(sys.argv[1]).digest())"
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "m.safetensors"], check=True, capture_output=True, text=True
-    )
-    assert done.stdout.strip() == model.digest()
-
-
-def test_loading_does_not_wait_for_torch_s_compiler(model: Model, tmp_path: Path) -> None:
-    """It takes a second to import, and nothing here is compiled."""
-    model.save(tmp_path / "m.safetensors")
-    code = (
-        "import sys; from cssd_geo.model import load_model; load_model(sys.argv[1]); "
-        "sys.exit('torch._dynamo' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "m.safetensors"], check=False)
-    assert done.returncode == 0
-
-
 def test_a_failed_write_leaves_the_old_model(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,7 +166,7 @@ def test_the_seed_alone_decides_the_model(tmp_path: Path) -> None:
     fields = write_two_fields(tmp_path)
 
     def digest(seed: int) -> str:
-        options = TrainingOptions(epochs=1, windows_per_class=6, shots=8, baseline=False, seed=seed)
+        options = TrainingOptions(epochs=1, windows_per_class=6, shots=8, split="none", seed=seed)
         return train(fields.scene, fields.labels, options=options).model.digest()
 
     assert digest(1) == digest(1)
