@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import date, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cssd_geo.headers.band_names import read_names
@@ -28,6 +28,7 @@ STYLES: dict[str, Callable[[int, float], str]] = {
 
 
 @pytest.mark.parametrize("style", STYLES)
+@settings(max_examples=30)
 @given(tenths=tenths_of_nm)
 def test_numbers_with_a_unit_are_found_in_any_text(style: str, tenths: list[int]) -> None:
     wavelengths = [tenth / 10 for tenth in tenths]
@@ -84,6 +85,7 @@ NO_WAVELENGTHS = {
 
 
 @pytest.mark.parametrize("kind", NO_WAVELENGTHS)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_what_is_no_wavelength_is_never_one(kind: str, data: st.DataObject) -> None:
     assert read_names(data.draw(NO_WAVELENGTHS[kind])) is None

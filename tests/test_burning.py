@@ -79,7 +79,7 @@ def _burnt(geometries: list[Any], crs: str | None, grid: Grid, *, all_touched: b
     return burn_mask(parts, WHOLE, all_touched=all_touched)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(geometry=GEOMETRIES, name=st.sampled_from(sorted(CRSS)), rotated=st.booleans(), all_touched=st.booleans())
 def test_any_geometry_in_any_crs_burns_what_rasterio_burns(
     geometry: Any, name: str, *, rotated: bool, all_touched: bool

@@ -110,7 +110,7 @@ def test_the_weights_are_the_most_likely_under_the_prior_that_the_design_names(s
     assert (found.main, found.spectral) == pytest.approx(tuple(best), abs=2e-3)
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(copies=st.integers(1, 40), seed=st.integers(0, 20))
 def test_many_pixels_beside_training_ones_count_as_much_as_a_few(copies: int, seed: int) -> None:
     first, second, classes = sample(n=20, k=3, main=0.5, spectral=4.0, seed=seed)
@@ -133,7 +133,7 @@ def test_pixels_apart_from_training_ones_outweigh_those_beside() -> None:
     assert fitted(main, second, classes, apart=apart).main < 0.25
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(quarters=st.integers(1, 4), seed=st.integers(0, 20))
 def test_pixels_count_by_the_share_of_labels_that_their_model_had(quarters: int, seed: int) -> None:
     """Four times a pixel whose model had a quarter is once a pixel whose model had all."""

@@ -157,7 +157,7 @@ def test_dense_equals_patch_by_patch(case: Case) -> None:
 
 @torch.inference_mode()
 @given(case=cases(40, 60), pieces=pieces)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_panels_and_bands_of_any_size_lead_to_the_same(case: Case, pieces: tuple[int, int]) -> None:
     with cut_into(*pieces):
         found = dense(case)
@@ -351,6 +351,7 @@ def test_a_network_in_training_classifies_as_at_inference() -> None:
     assert all(torch.equal(one, two) for one, two in zip(case.network.buffers(), statistics, strict=True))
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     case=cases(24, 30),
     threads=st.integers(2, 9),

@@ -426,7 +426,7 @@ def unfinished_run(folder: Path) -> Path:
     return scene
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_happens_to_the_journal_the_map_is_right_or_it_is_refused(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory, undisturbed: Pixels

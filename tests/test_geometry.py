@@ -51,7 +51,7 @@ def _classes(scene: Path, model: Model) -> NDArray[np.uint8]:
     return values
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(place=places(), driver=st.sampled_from(["GTiff", "ENVI"]), seed=st.integers(0, 2**16))
 def test_every_class_lies_where_its_pixel_lies(place: tuple[Affine, CRS], driver: str, seed: int) -> None:
     transform, crs = place

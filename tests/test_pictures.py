@@ -134,6 +134,9 @@ def test_panels_stand_side_by_side(tmp_path: Path) -> None:
     assert 0 < reddest.max() < bluest.min()
 
 
-def test_a_confusion_matrix_of_very_many_classes_stays_small(tmp_path: Path) -> None:
-    image = decoded(confusion_png(accuracy_of(tuple(map(str, range(400))))), tmp_path)
-    assert max(image.shape) < 5000
+def test_a_confusion_matrix_of_very_many_classes_stays_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cssd_geo.pictures._MOST_NAMED", 9)
+    image = decoded(confusion_png(accuracy_of(tuple(map(str, range(60))))), tmp_path)
+    assert max(image.shape) < 1000

@@ -235,7 +235,7 @@ def test_over_many_samples_areas_are_not_biased_and_intervals_hold_what_they_say
     values, errors = [], []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reference_sample, "write_whole", lambda *_: None)
-        for seed in range(200):
+        for seed in range(100):
             drawn = sample(class_map, tmp_path / "p.gpkg", size=900, seed=seed)
             is_, seems = (np.searchsorted(ids, raster[drawn.rows, drawn.cols]) for raster in (truth, mapped))
             accuracy = Accuracy(confusion=confusion_matrix(is_, seems, 3), names=("1", "2", "7"))
@@ -244,12 +244,12 @@ def test_over_many_samples_areas_are_not_biased_and_intervals_hold_what_they_say
             values.append(np.hstack([estimate.value for estimate in both]))
             errors.append(np.hstack([estimate.standard_error for estimate in both]))
     mean, error = np.mean(values, axis=0), np.mean(errors, axis=0)
-    assert (abs(mean - true) < 3 * error / np.sqrt(200)).all()
+    assert (abs(mean - true) < 3 * error / np.sqrt(100)).all()
     np.testing.assert_allclose(np.std(values, axis=0), error, rtol=0.2)
     covered = (abs(np.array(values) - true) <= 1.96 * np.array(errors)).mean(axis=0)
     assert (covered > 0.9).all(), covered
     counted = np.array([(mapped == i).sum() for i in ids])
-    assert (abs(counted - true[:3]) > 5 * error[:3] / np.sqrt(200))[:2].all(), "the map's own areas are biased"
+    assert (abs(counted - true[:3]) > 5 * error[:3] / np.sqrt(100))[:2].all(), "the map's own areas are biased"
 
 
 def test_pixels_of_many_classes_are_found_in_one_look_at_each_part(

@@ -820,6 +820,7 @@ def test_a_block_that_cannot_be_decoded_never_reads_as_data(interleave: str, tmp
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "uint32"])
 @pytest.mark.parametrize("nodata", [np.nan, -99.0, 0.0, 7.0])
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**16), clipped=st.booleans())
 def test_the_largest_number_of_16_bits_is_no_data(dtype: str, nodata: float, *, seed: int, clipped: bool) -> None:
     random, largest = np.random.default_rng(seed), np.iinfo(dtype).max

@@ -68,8 +68,8 @@ plans = st.builds(
     TilePlan,
     height=st.just(HEIGHT),
     width=st.just(WIDTH),
-    tile_height=st.integers(4, 70),
-    tile_width=st.integers(7, 70),
+    tile_height=st.integers(6, 70),
+    tile_width=st.integers(9, 70),
     halo=st.builds(Halo, before=st.integers(0, 12), after=st.integers(0, 12)),
     abreast=st.sampled_from([1, 2, 3, 99]),
     at_once=st.integers(1, 4),
@@ -115,7 +115,7 @@ class Counting:
 # Reading
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 @pytest.mark.parametrize("name", [*LAYOUTS, "mask", "chunks", "memory"])
 @given(plan=plans)
 def test_tiles_are_what_reading_each_alone_gives(scenes: dict[str, Scene], name: str, plan: TilePlan) -> None:
@@ -137,7 +137,7 @@ def test_tiles_are_what_reading_each_alone_gives(scenes: dict[str, Scene], name:
     assert read == list(plan)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(plan=plans)
 def test_each_pixel_of_columns_abreast_is_read_once(scenes: dict[str, Scene], plan: TilePlan) -> None:
     source = Counting(scenes["strips"].source)
@@ -157,7 +157,7 @@ def test_each_pixel_of_columns_abreast_is_read_once(scenes: dict[str, Scene], pl
     assert source.reads.sum() == plan.pixels_read
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(plan=plans, data=st.data())
 def test_tiles_that_are_skipped_change_no_other(
     scenes: dict[str, Scene], plan: TilePlan, data: st.DataObject

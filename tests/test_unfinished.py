@@ -72,7 +72,7 @@ plain = st.recursive(
 entries = st.dictionaries(st.text(), plain, max_size=4)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=HERE)
+@settings(max_examples=40, deadline=None, suppress_health_check=HERE)
 @given(head=entries, first=st.lists(entries), second=st.lists(entries))
 def test_what_is_written_is_read(
     head: journal.Entry, first: list[journal.Entry], second: list[journal.Entry], tmp_path: Path
