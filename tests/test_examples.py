@@ -2,13 +2,9 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 import warnings
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import chdir
-from multiprocessing.connection import Client, Listener
 from pathlib import Path
 
 import h5py
@@ -16,70 +12,27 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from click.testing import CliRunner
 from rasterio.errors import NotGeoreferencedWarning
 from scenes import UTM, coordinate_cube, write_raster
 from scipy.io import savemat
 
 from cssd_geo.bands import Bands
-from cssd_geo.cli import main
 from cssd_geo.errors import SceneError
 from cssd_geo.products import open_scene
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-SMALL = {"EPOCHS": "1", "SIZE": "136 168"}
-RELAY = """#!{python} -IS
-import os, sys
-from multiprocessing.connection import Client
-with Client({address}) as test:
-    test.send((os.getcwd(), sys.argv[1:], sys.stdin.read() if sys.argv[1] == "-" else ""))
-    said, complaint, code = test.recv()
-sys.stdout.write(said), sys.stderr.write(complaint), sys.exit(code)
-"""
+SMALL = {"EPOCHS": "1", "SIZE": "136 168", "PYTHON": sys.executable}
 
 
-def run_script(script: Path, folder: Path) -> str:
-    """Run a shell script; what it gives to Python is done in this process, which has torch already.
-
-    Returns:
-        What it said.
-    """
-    with Listener(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as thread:
-        relay = folder.parent / "python"
-        relay.write_text(RELAY.format(python=sys.executable, address=listener.address))
-        relay.chmod(0o755)
-        ran = thread.submit(run, script, folder, PYTHON=str(relay))
-        ran.add_done_callback(lambda _: Client(listener.address).close())
-        while True:
-            with listener.accept() as asked:
-                if ran.done():
-                    return ran.result()
-                asked.send(answer(*asked.recv()))
-
-
-def run(*command: str | Path, **environment: str) -> str:
-    environment = os.environ | SMALL | environment
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+def run(*command: str | Path) -> str:
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=os.environ | SMALL)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Warning" not in done.stderr, done.stderr
     return done.stdout
 
 
-def answer(folder: str, words: list[str], code: str) -> tuple[str, str, int]:
-    """What Python says and complains of, and its exit status, for code or a command of ours."""
-    with chdir(folder), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", words)
-        if words[0] == "-":
-            exec(code, {})  # noqa: S102 - our own
-            return "", "", 0
-        assert words[:2] == ["-m", "cssd_geo.cli"]
-        done = CliRunner().invoke(main, words[2:])
-        return done.stdout, done.stderr, done.exit_code
-
-
-@pytest.mark.usefixtures("quick_baselines")
 def test_the_command_line_on_an_envi_scene(tmp_path: Path) -> None:
-    text = run_script(EXAMPLES / "envi_command_line.sh", tmp_path / "new")
+    text = run(EXAMPLES / "envi_command_line.sh", tmp_path / "new")
     assert "overall accuracy (OA)" in text
     facts = json.loads((tmp_path / "new" / "model.json").read_text())
     bands = facts["header"]["bands"]
@@ -95,13 +48,9 @@ def test_the_command_line_on_an_envi_scene(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "confusion.png").is_file()
 
 
-@pytest.mark.usefixtures("quick_baselines")
-def test_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, value in SMALL.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "argv", ["api_notebook.py", str(tmp_path)])
-    runpy.run_path(str(EXAMPLES / "api_notebook.py"), run_name="__main__")
-    assert "look at" in capsys.readouterr().out.splitlines()[-1]
+def test_the_notebook(tmp_path: Path) -> None:
+    text = run(sys.executable, "-W", "error", EXAMPLES / "api_notebook.py", tmp_path)
+    assert "look at" in text.splitlines()[-1]
     assert (tmp_path / "notebook.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
