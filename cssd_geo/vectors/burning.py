@@ -13,6 +13,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 
+from cssd_geo.files.rasters import unplaced
 from cssd_geo.tiles import Window
 
 Indexes = NDArray[np.int64]
@@ -106,13 +107,14 @@ def burn_mask(parts: NDArray[Any], window: Window, *, all_touched: bool = False)
 
 
 def _burnt(shapes: Iterable[Any], window: Window, dtype: Any, *, all_touched: bool) -> NDArray[Any]:
-    burnt: NDArray[Any] = rasterize(
-        shapes,
-        out_shape=(window.height, window.width),
-        transform=Affine.translation(window.col, window.row),
-        all_touched=all_touched,
-        dtype=dtype,
-    )
+    with unplaced():  # at the scene's corner, pixel coordinates look like no georeference
+        burnt: NDArray[Any] = rasterize(
+            shapes,
+            out_shape=window.shape,
+            transform=Affine.translation(window.col, window.row),
+            all_touched=all_touched,
+            dtype=dtype,
+        )
     return burnt
 
 
