@@ -88,12 +88,14 @@ def burn(parts: NDArray[Any], window: Window, *, all_touched: bool) -> tuple[Ind
     found = [np.column_stack([points, where[points, 1], where[points, 0]])]
     others = np.flatnonzero(shapely.get_dimensions(parts) > 0)
     for block, chosen, cut in _blocks(parts[others], window):
-        for layer in _side_by_side(extents(cut), block):
-            ids = range(1, len(layer) + 1)
-            burnt = _burnt(zip(cut[layer], ids, strict=True), block, np.int32, all_touched=all_touched)
+        there = extents(cut)
+        for layer in _side_by_side(there, block):
+            box, ids = _around(there[layer], block), range(1, len(layer) + 1)
+            dtype = np.min_scalar_type(len(layer))
+            burnt = _burnt(zip(cut[layer], ids, strict=True), box, dtype, all_touched=all_touched)
             rows, cols = np.nonzero(burnt)
             owners = others[chosen[layer]][burnt[rows, cols] - 1]
-            found.append(np.column_stack([owners, rows + block.row, cols + block.col]))
+            found.append(np.column_stack([owners, rows + box.row, cols + box.col]))
     owners, rows, cols = np.concatenate(found).T
     return owners, rows, cols
 
