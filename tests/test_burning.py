@@ -345,7 +345,7 @@ def _require_same_when_cut(part: Any, window: Window, *, all_touched: bool) -> N
 
 @settings(max_examples=60, deadline=None)
 @given(
-    shapes=st.lists(ROUGH | POINTS, min_size=1, max_size=8),
+    shapes=st.lists(ROUGH | PATHS.map(lambda path: shapely.Point(path[0])), min_size=1, max_size=8),
     window=WINDOWS,
     limits=st.tuples(st.integers(1, 300), st.integers(1, 40), st.integers(1, 60), st.sampled_from([1, 2, 64])),
 )
