@@ -1,6 +1,7 @@
 """A journal's lines are whole or do not count; tiles in any order; what is done is what the disk has kept."""
 
 import json
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,21 @@ def test_a_tile_that_is_missing_is_no_whole(tmp_path: Path) -> None:
             values[:, *PLAN[11].core.slices] = 0
             np.testing.assert_array_equal(run.read(part, WHOLE), values)
         run.require_whole()
+
+
+def test_the_system_may_take_and_give_a_few_bytes_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, pwrite, preadv = os.write, os.pwrite, os.preadv
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:3]))
+    monkeypatch.setattr(os, "pwrite", lambda file, data, at: pwrite(file, data[:5], at))
+    monkeypatch.setattr(os, "preadv", lambda file, into, at: preadv(file, [into[0][:7]], at))
+    put_and_stop(tmp_path, list(range(12)))
+    with make(tmp_path) as run:
+        run.begin(KEY, PLAN)
+        assert len(run.done) == 12
+        for part, values in results().items():
+            np.testing.assert_array_equal(run.read(part, WHOLE), values)
 
 
 def test_an_unfinished_run_keeps_its_own_plan(tmp_path: Path) -> None:
