@@ -128,6 +128,7 @@ def _blocks(parts: NDArray[Any], window: Window) -> Iterator[tuple[Window, Index
     """
     where = extents(parts)
     chosen = np.flatnonzero(near(where, window))
+    chosen = chosen[_may_meet(parts[chosen], window)]
     if not len(chosen):
         return
     window = _around(where[chosen], window)
@@ -140,6 +141,14 @@ def _blocks(parts: NDArray[Any], window: Window) -> Iterator[tuple[Window, Index
     for half in _halves(window):
         for block, some, smaller in _blocks(cut, half):
             yield block, chosen[some], smaller
+
+
+def _may_meet(parts: NDArray[Any], window: Window) -> NDArray[np.bool_]:
+    """Tell which of some parts may label pixels of a window: not lines that pass it by, as most long ones do."""
+    right, bottom = window.col + window.width, window.row + window.height
+    box = shapely.box(window.col - 1, window.row - 1, right + 1, bottom + 1)
+    met: NDArray[np.bool_] = (shapely.get_dimensions(parts) != 1) | shapely.intersects(parts, box)
+    return met
 
 
 def _around(extents: Indexes, window: Window) -> Window:
