@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.model_selection import GridSearchCV
 
 from cssd_geo.learning.baselines import BASELINES, support_vectors
 
@@ -30,6 +31,23 @@ def test_classes_of_single_pixels_are_learned_without_a_search(classes: list[int
     """Nothing to search with, or one class alone."""
     train = np.array([[0.0, 0.0], [1.0, 1.0], [1.1, 1.0]])
     assert set(support_vectors(train, np.array(classes), train, 0).tolist()) <= set(classes)
+
+
+def test_the_search_is_among_some_of_many_classes_and_the_machine_knows_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    classes, searched = np.repeat(np.arange(5), 6), list[int]()
+
+    def fit(search: GridSearchCV, spectra: NDArray[np.float64], ids: NDArray[np.int64]) -> GridSearchCV:
+        searched.append(len(np.unique(ids)))
+        return whole(search, spectra, ids)
+
+    whole = GridSearchCV.fit
+    monkeypatch.setattr(GridSearchCV, "fit", fit)
+    monkeypatch.setattr("cssd_geo.learning.baselines._CLASSES", 3)
+    train = 10.0 * classes[:, None] + np.random.default_rng(0).normal(size=(len(classes), 4))
+    np.testing.assert_array_equal(support_vectors(train, classes, train, 0), classes)
+    assert searched == [3]
 
 
 @pytest.mark.parametrize("method", BASELINES.values())

@@ -144,7 +144,7 @@ def test_training_reports_what_it_held_out_and_how_good_it_is(world: World) -> N
 
 
 def test_a_log_gets_few_lines(world: World) -> None:
-    assert len(world.training.stderr.splitlines()) == 5, "three folds and all labels begin, the end"
+    assert len(world.training.stderr.splitlines()) == 6, "three folds and all labels begin, the end, the tests"
     assert world.classification.stderr == ""
 
 
@@ -512,7 +512,7 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
         (
             ("evaluate", "labels.gpkg", "map.tif"),
             3,
-            "labels.gpkg is a vector: the class map, a raster, comes first",
+            "labels.gpkg is no class map, but map.tif is: give that first",
         ),
         (("evaluate", "confidence.tif", "labels.gpkg"), 3, "holds confidence in percent: give the class map"),
         (("evaluate", "two_fields.tif", "labels.gpkg"), 3, "holds 12 bands of int16; a class raster has one"),
@@ -773,7 +773,8 @@ def test_epochs_in_a_log_are_few(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         for epoch in epochs_of_two():
             now += 0.5
             progress(epoch)
-    lines = capsys.readouterr().err.splitlines()
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert last == "testing on what was held out"
     state = "loss 1.000, 50.0 % of training windows right, 200 windows/s"
     assert lines == [
         f"{run:<10}  epoch {number:>3}/50  {state}, {left} s left"

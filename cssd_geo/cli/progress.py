@@ -14,6 +14,8 @@ _LOG_SECONDS = 30.0
 """Time between two lines in a log."""
 _OUTPUTS = "making the outputs"
 """What follows the last tile: minutes where maps have billions of pixels."""
+_TESTS = "testing on what was held out"
+"""What follows the last epoch: minutes for a support vector machine where classes or pixels are many."""
 
 
 class _Progress:
@@ -99,6 +101,8 @@ class EpochProgress(_Progress):
             self._draw(epoch)
         elif begins_or_ends or time.monotonic() - self._said >= _LOG_SECONDS:
             self._say(epoch)
+        if epoch.runs > 1 and self._epochs == epoch.runs * epoch.epochs:
+            click.echo(_TESTS, err=True)
 
     def _draw(self, epoch: "Epoch") -> None:
         if self._bar is None:

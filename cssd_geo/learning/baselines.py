@@ -16,6 +16,8 @@ from cssd_geo.learning.reflectances import Reflectances
 _GRID = {"svc__C": [1.0, 10.0, 100.0, 1000.0, 10000.0], "svc__gamma": [1e-4, 1e-3, 1e-2, 1e-1]}
 _SEARCHED = 40
 """Pixels of a class that the grid search sees; the machine itself is then trained on all."""
+_CLASSES = 50
+"""Classes that it sees: there is a machine for each pair of them, and sixty searches."""
 _AT_ONCE = 20_000
 """Spectra that are predicted at a time: millions may be held out."""
 
@@ -35,11 +37,12 @@ def support_vectors(train: Spectra, classes: Ids, test: Spectra | Reflectances, 
     A class with one pixel cannot be on both sides of a cross-validation, so the search leaves it out.
     """
     machine = make_pipeline(StandardScaler(), SVC())
-    order = np.random.default_rng(seed).permutation(len(classes))
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(classes))
     present, pixels = np.unique(classes, return_counts=True)
-    several = pixels > 1
-    if several.sum() > 1:
-        seen = np.concatenate([order[classes[order] == k][:_SEARCHED] for k in present[several]])
+    several = random.permutation(np.flatnonzero(pixels > 1))[:_CLASSES]
+    if len(several) > 1:
+        seen = np.concatenate([order[classes[order] == k][:_SEARCHED] for k in present[np.sort(several)]])
         folds = StratifiedKFold(min(3, int(pixels[several].min())), shuffle=True, random_state=seed)
         # In one process: others take seconds and memory to start, for a search that takes one or two.
         search = GridSearchCV(machine, _GRID, cv=folds, refit=False).fit(train[seen], classes[seen])
