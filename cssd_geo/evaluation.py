@@ -15,6 +15,7 @@ from cssd_geo.accuracy.metrics import Accuracy, confusion_matrix
 from cssd_geo.errors import CssdGeoError, InputError, LabelError, SceneError
 from cssd_geo.exclusion import LARGEST_BUFFER, Exclusion, read_exclusion
 from cssd_geo.files.fingerprints import fingerprint
+from cssd_geo.files.locations import is_there
 from cssd_geo.maps.class_rasters import Strays, classes_of, open_class_map
 from cssd_geo.maps.layer import LABELS_TAG, MODEL_TAG
 from cssd_geo.messages import listed
@@ -118,7 +119,7 @@ def _open_map(class_map: str | Path, reference: str | Path) -> Any:
     try:
         return open_class_map(class_map)
     except SceneError as error:
-        if Path(class_map).exists() and _is_our_map(reference):
+        if is_there(class_map) and _is_our_map(reference):
             raise SceneError(
                 f"{class_map} is no class map, but {reference} is: give that first, then polygons or a raster of "
                 "classes to compare it with"

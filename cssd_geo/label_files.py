@@ -103,7 +103,7 @@ def read_mask(path: str | Path, grid: Grid, layer: str | None = None, *, margin:
     """
     wider = Window(row=-margin, col=-margin, height=grid.height + 2 * margin, width=grid.width + 2 * margin)
     if not is_vector(path):
-        mask = np.zeros((wider.height, wider.width), np.bool_)
+        mask = np.zeros(wider.shape, np.bool_)
         for window, ids, _ in _read_ids(_open_label_raster(path, grid)):
             mask[margin:, margin:][window.slices] = ids != UNCLASSIFIED
         return mask

@@ -71,7 +71,7 @@ def _classify_block(
     if inside == window:  # most tiles: no copy
         return classifier(stored, valid)
     values = np.zeros((len(stored), window.height, window.width), stored.dtype)
-    seen = np.zeros((window.height, window.width), np.bool_)
+    seen = np.zeros(window.shape, np.bool_)
     rows, cols = inside.relative_to(window).slices
     values[:, rows, cols], seen[rows, cols] = stored, valid
     return classifier(values, seen)

@@ -16,7 +16,7 @@ from cssd_geo.grid import Grid
 from cssd_geo.headers.raw_files import check_length
 from cssd_geo.scenes.sources import RasterSource
 from cssd_geo.tiles import Window
-from cssd_geo.vectors.burning import burn_mask, single_geometries
+from cssd_geo.vectors.burning import burn_mask, extents, near, single_geometries
 from cssd_geo.vectors.longitudes import middle_of, turn_of, unwrapped
 from cssd_geo.vectors.placement import datum_notes, to_pixels, way
 from cssd_geo.vectors.vector_files import is_vector
@@ -50,11 +50,11 @@ class ShapeMask:
     """Polygons in pixel coordinates (x = column, y = row): pixels count whose centre lies inside of any."""
 
     def __init__(self, polygons: NDArray[Any]) -> None:
-        self._polygons = polygons
+        self._polygons, self._extents = polygons, extents(polygons)
 
     def read(self, window: Window) -> NDArray[np.bool_]:
         """Return (y, x), True means usable."""
-        return burn_mask(self._polygons, window)
+        return burn_mask(self._polygons[near(self._extents, window)], window)
 
 
 def open_valid_mask(path: str | Path, grid: Grid, *, follow_links: bool = False) -> tuple[RasterMask, str]:

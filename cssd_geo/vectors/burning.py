@@ -102,7 +102,7 @@ def burn(parts: NDArray[Any], window: Window, *, all_touched: bool) -> tuple[Ind
 
 def burn_mask(parts: NDArray[Any], window: Window, *, all_touched: bool = False) -> NDArray[np.bool_]:
     """(y, x) True: a pixel of a window that any of some parts labels; see `burn`."""
-    mask = np.zeros((window.height, window.width), np.bool_)
+    mask = np.zeros(window.shape, np.bool_)
     for block, _, cut in _blocks(parts, window):
         mask[block.relative_to(window).slices] = _burnt(cut, block, np.uint8, all_touched=all_touched)
     return mask
@@ -223,7 +223,7 @@ def _side_by_side(extents: Indexes, window: Window) -> Iterator[list[int]]:
     boxes = np.hstack([np.maximum(extents[:, :2] - corner, 0), extents[:, 2:] - corner + 1]).tolist()
     waiting = list(range(len(boxes)))
     while waiting:
-        taken = np.zeros((window.height, window.width), np.uint64)
+        taken = np.zeros(window.shape, np.uint64)
         layers = [list[int]() for _ in range(1 + _LAYERS)]
         for i in waiting:
             left, top, right, bottom = boxes[i]

@@ -49,7 +49,9 @@ class PlacedShapes:
 
         Windows that overlap would be counted twice.
         """
-        parts, rows, cols = burn(self._parts, window, all_touched=self._all_touched)
+        chosen = np.flatnonzero(near(self._extents, window))
+        found, rows, cols = burn(self._parts[chosen], window, all_touched=self._all_touched)
+        parts = chosen[found]
         self._counts += np.bincount(parts, minlength=len(self._counts))
         claimed = Labels(
             rows=rows,

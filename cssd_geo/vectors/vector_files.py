@@ -20,6 +20,7 @@ from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureErr
 from pyogrio.util import vsi_path
 
 from cssd_geo.errors import InputError, LabelError
+from cssd_geo.files.locations import is_there
 from cssd_geo.messages import listed
 from cssd_geo.vectors.shapefiles import has_fitting_index, reindexed
 
@@ -76,7 +77,7 @@ def is_vector(path: str | Path) -> bool:
         LabelError: if it does not exist, or leads elsewhere: a virtual layer, a zip with paths out of it, a vector
             with a path that pyogrio does not take as it is.
     """
-    if not Path(path).exists():
+    if not is_there(path):
         raise LabelError(f"{path} does not exist: check the path")
     try:
         _places(path)
