@@ -1,11 +1,12 @@
 """How names and lists are shown in a message or a picture."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 _MOST_LISTED = 10
 _WIDEST = 40
-"""Characters of a column of names, with which the figures beside it end within a terminal's 80."""
+"""Places of a column of names, with which the figures beside it end within a terminal's 80."""
 
 
 def listed(items: Iterable[object]) -> str:
@@ -22,7 +23,20 @@ def shortened(text: str, most: int = 40) -> str:
 
 def column(names: Iterable[str]) -> int:
     """Width of a column of names: one that is longer pushes the figures of its own line only."""
-    return min(max(map(len, names)), _WIDEST)
+    return min(max(map(_places, names)), _WIDEST)
+
+
+def padded(name: str, width: int) -> str:
+    """A name and as many spaces as bring it to the width of its column."""
+    return name + " " * (width - _places(name))
+
+
+def _places(text: str) -> int:
+    """How many places of a terminal a text takes: two for a Chinese character, none for an accent of its own."""
+    return sum(
+        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1
+        for each in text
+    )
 
 
 def one_line(error: BaseException) -> str:

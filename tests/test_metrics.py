@@ -182,6 +182,16 @@ def test_a_long_name_moves_the_figures_of_its_own_line_only() -> None:
     assert len(head) == len(other) <= 80
 
 
+def test_names_take_as_many_places_as_a_terminal_gives_them() -> None:
+    names = ("玉米地", "lagüna", "lagu\u0308na")  # as one character, and as a letter and an accent
+    rows = Accuracy(confusion=np.diag([1, 2, 3, 0])[:3], names=names).to_text().splitlines()[1:4]
+    assert rows == [
+        "玉米地                1   100.0   100.0   100.0",
+        "lagüna                2   100.0   100.0   100.0",
+        "lagu\u0308na                3   100.0   100.0   100.0",
+    ]
+
+
 def test_csv_quotes_names_and_has_margins() -> None:
     names = ('grass, "mown"', "roof\nflat")
     accuracy = Accuracy(confusion=np.array([[2, 1, 0], [0, 3, 4]]), names=names)

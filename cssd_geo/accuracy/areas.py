@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from cssd_geo.accuracy.metrics import Accuracy
 from cssd_geo.errors import InputError
 from cssd_geo.files.json_values import json_ready
-from cssd_geo.messages import column, listed
+from cssd_geo.messages import column, listed, padded
 
 Z_95 = 1.96
 """Standard errors on either side that make the 95 % confidence interval, as in the paper."""
@@ -245,7 +245,7 @@ class AreaEstimates:
             for rate in (users, producers)
         )
         return (
-            f"{self.accuracy.names[index]:<{width}}  {self.samples[index]:>5}  "
+            f"{padded(self.accuracy.names[index], width)}  {self.samples[index]:>5}  "
             f"{_text(self.mapped_area[index], 14, digits)}  {_text(area.value[index], 14, digits)} "
             f"{_text(area.half_width[index], 12, digits)}  {rates}"
         )

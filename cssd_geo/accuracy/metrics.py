@@ -18,7 +18,7 @@ from scipy.special import betaincinv, stdtrit
 
 from cssd_geo.errors import InputError
 from cssd_geo.files.json_values import json_ready
-from cssd_geo.messages import column
+from cssd_geo.messages import column, padded
 
 UNCLASSIFIED_INDEX = -1
 """Class index of a pixel that the map left unclassified."""
@@ -273,4 +273,4 @@ def _percent(value: float) -> str:
 
 def _text_row(name: str, width: int, n: int, figures: tuple[float, ...]) -> str:
     note = "" if n else "  no reference pixel: not measured"
-    return f"{name:<{width}}  {n:>9}  {'  '.join(map(_percent, figures))}{note}"
+    return f"{padded(name, width)}  {n:>9}  {'  '.join(map(_percent, figures))}{note}"

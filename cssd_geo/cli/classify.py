@@ -10,7 +10,7 @@ from cssd_geo.cli.clients import client_of
 from cssd_geo.cli.forecast import show
 from cssd_geo.cli.progress import PixelProgress
 from cssd_geo.errors import InputError, SceneError
-from cssd_geo.messages import column
+from cssd_geo.messages import column, padded
 from cssd_geo.options import ON_ERROR
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _show(done: "Classification") -> None:
     total = sum(done.pixels.values())
     width = column(done.pixels)
     for name, count in done.pixels.items():
-        click.echo(f"{name:<{width}} {count:>12,} pixels {100 * count / total:6.2f} %")
+        click.echo(f"{padded(name, width)} {count:>12,} pixels {100 * count / total:6.2f} %")
     stages = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in done.busy.items())
     click.echo(f"{done.output} written: {total:,} pixels in {done.seconds:.1f} s ({stages} of the time)")
     if done.pixels["unclassified"] == total:

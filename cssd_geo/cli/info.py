@@ -13,7 +13,7 @@ from cssd_geo.classes import UNCLASSIFIED_NAME
 from cssd_geo.cli import options
 from cssd_geo.cli.model_facts import formula, lines_of
 from cssd_geo.errors import InputError
-from cssd_geo.messages import column
+from cssd_geo.messages import column, padded
 
 if TYPE_CHECKING:
     from cssd_geo.model import Model
@@ -185,7 +185,7 @@ def _map(found: dict[str, Any] | None, size: dict[str, Any]) -> Iterator[str]:
         left -= row["pixels"]
         area = "" if row["hectares"] is None else f"  {row['hectares']:>14,.2f} ha"
         share = _percent(row["pixels"] / every)
-        yield f"{row['id']:>5}  {row['name']:<{width}}  {row['pixels']:>13,} pixels  {share:>8}{area}"
+        yield f"{row['id']:>5}  {padded(row['name'], width)}  {row['pixels']:>13,} pixels  {share:>8}{area}"
     yield f"{'':>5}  {UNCLASSIFIED_NAME:<{width}}  {left:>13,} pixels  {_percent(left / every):>8}"
     yield "Errors of the map bias these counts: for areas to report, draw a sample (cssd-geo sample)."
 

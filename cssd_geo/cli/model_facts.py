@@ -6,7 +6,7 @@ Provenance is whatever the file says, so what is missing there, or is not as tra
 from collections.abc import Iterable
 from typing import Any
 
-from cssd_geo.messages import column
+from cssd_geo.messages import column, padded
 
 _OTHERS = {"main": "main head (window)", "spectral": "spectral head"}
 
@@ -75,7 +75,9 @@ def _classes(classes: dict[str, str], provenance: dict[str, Any]) -> list[str]:
         trained, found = _at(provenance, "training_pixels", name), of_class.get(name)
         counts = f"{_number(trained, ','):>8}  {_number(_at(found, 'n'), ','):>8}"
         shares = (_percent(_at(found, f"{kind}_accuracy")) for kind in ("producers", "users"))
-        lines.append(f"{number:>3}  {text:<{width}}  {counts}  {'  '.join(f'{share:>5}' for share in shares)}")
+        lines.append(
+            f"{number:>3}  {padded(text, width)}  {counts}  {'  '.join(f'{share:>5}' for share in shares)}"
+        )
     return lines
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cssd_geo.cli import options
-from cssd_geo.messages import column
+from cssd_geo.messages import column, padded
 from cssd_geo.options import SAMPLE_LEAST, SAMPLE_STANDARD_ERROR, SAMPLE_USERS_ACCURACY
 
 if TYPE_CHECKING:
@@ -84,5 +84,5 @@ def _show(drawn: "ReferenceSample") -> None:
     total = drawn.mapped_pixels.sum()
     for name, pixels, samples in zip(drawn.classes.names, drawn.mapped_pixels, drawn.samples, strict=True):
         share = 100 * pixels / total
-        click.echo(f"{name:<{width}} {pixels:>14,} pixels {share:6.2f} %  {samples:>6,} drawn")
+        click.echo(f"{padded(name, width)} {pixels:>14,} pixels {share:6.2f} %  {samples:>6,} drawn")
     click.echo(f"{drawn.output} written: {drawn.samples.sum():,} points, in random order")
