@@ -31,7 +31,7 @@ _MOST_PIXELS = 1200
 """Pixels on the longer side of a quicklook, at most."""
 _BACKGROUND = 235
 _MOST_NAMED = 60
-"""Classes of a confusion matrix that are drawn with names and counts; more are unreadable, and take minutes."""
+"""Classes of a confusion matrix that are drawn with names and counts. Of more, every n-th is named."""
 
 Image = NDArray[np.uint8]
 
@@ -143,9 +143,10 @@ def confusion_png(accuracy: Accuracy) -> bytes:
     figure = Figure(figsize=(side + 1, side), dpi=110, layout="constrained")
     axes = figure.subplots()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    if readable:  # a "$" in a class's name is no formula
-        axes.set_xticks(range(len(names)), names, rotation=60, ha="right", parse_math=False)
-        axes.set_yticks(range(len(names) - 1), names[:-1], parse_math=False)
+    named = slice(None, None, -(-len(names) // _MOST_NAMED))
+    across, down = (range(count)[named] for count in confusion.T.shape)
+    axes.set_xticks(across, names[named], rotation=60, ha="right", parse_math=False)  # "$" in a name is no formula
+    axes.set_yticks(down, names[:-1][named], parse_math=False)
     axes.set(xlabel="map", ylabel="reference")
     axes.set_title(f"OA {100 * accuracy.overall_accuracy:.1f} %, kappa {accuracy.kappa:.3f}, n {accuracy.total}")
     for row, col in zip(*np.nonzero(confusion), strict=True) if readable else ():

@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scenes import write_raster
 
@@ -140,3 +141,17 @@ def test_a_confusion_matrix_of_very_many_classes_stays_small(
     monkeypatch.setattr("cssd_geo.pictures._MOST_NAMED", 9)
     image = decoded(confusion_png(accuracy_of(tuple(map(str, range(60))))), tmp_path)
     assert max(image.shape) < 1000
+
+
+def test_some_of_very_many_classes_are_named_each_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr("cssd_geo.pictures._MOST_NAMED", 9)
+    monkeypatch.setattr("cssd_geo.pictures._png", drawn.append)
+    confusion_png(accuracy_of(tuple(f"class {i}" for i in range(60))))
+    axes = drawn[0].axes[0]
+    for places, texts in (
+        (axes.get_xticks(), axes.get_xticklabels()),
+        (axes.get_yticks(), axes.get_yticklabels()),
+    ):
+        assert 5 <= len(texts) <= 9
+        assert [text.get_text() for text in texts] == [f"class {place}" for place in places.tolist()]
