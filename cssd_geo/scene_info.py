@@ -126,14 +126,14 @@ def _values(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> dict[
 
 
 def _plan(scene: Scene, model: "Model") -> dict[str, Any]:
-    """Tiles of a classification with the default memory, or why the model does not fit the scene."""
-    from cssd_geo.engine.devices import choose_device  # noqa: PLC0415 - torch takes a second
+    """Tiles of a classification here with the default options, or why the model does not fit the scene."""
     from cssd_geo.engine.inference import TileClassifier  # noqa: PLC0415 - torch takes a second
+    from cssd_geo.engine.streaming import this_machine  # noqa: PLC0415 - torch takes a second
     from cssd_geo.value_scale import recognise_scale  # noqa: PLC0415 - torch takes a second
 
     try:
-        fitted = recognise_scale(scene, model)
-        classifier = TileClassifier(model, fitted, choose_device("cpu"))
+        fitted, here = recognise_scale(scene, model), this_machine("auto", "auto")
+        classifier = TileClassifier(model, fitted, here.classifier_device, here.precision)
         plan = classifier.plan(scene)
     except (SceneError, InputError) as error:
         return {"fits": False, "why": str(error)}
@@ -144,7 +144,7 @@ def _plan(scene: Scene, model: "Model") -> dict[str, Any]:
         "tile": [plan.tile_height, plan.tile_width],
         "halo": [plan.halo.before, plan.halo.after],
         "bytes_read": plan.pixels_read * len(classifier.bands) * scene.dtype.itemsize,
-        "memory": classifier.needs(scene).of(plan),
+        "memory": classifier.needs(scene, plan.at_once).of(plan),
         "notes": [
             *fitted.notes[len(scene.notes) :],
             *classifier.notes,

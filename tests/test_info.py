@@ -32,9 +32,12 @@ from cssd_geo.bands import Bands
 from cssd_geo.classes import ClassTable
 from cssd_geo.classification import classify
 from cssd_geo.cli import main
+from cssd_geo.engine.streaming import this_machine
 from cssd_geo.errors import ModelFileError, SceneError
 from cssd_geo.model_info import describe_model
 from cssd_geo.products import open_scene
+from cssd_geo.runs.job import plan_job
+from cssd_geo.runs.layers import Outputs
 from cssd_geo.scene_info import describe_scene
 
 
@@ -252,6 +255,17 @@ def test_the_plan_is_that_of_classify_or_says_why_not(tmp_path: Path) -> None:
     assert "times the model's" in " ".join(told.split())
     text = printed(made.scene, "-m", tmp_path / "m.safetensors", "--bands", "1-4")
     assert "the model does not fit: two_fields.tif has 4 bands but the model was trained on 12" in text
+
+
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+def test_the_plan_takes_the_memory_that_classify_does(
+    has_bfloat16: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cssd_geo.engine.devices._has_bfloat16", lambda _: has_bfloat16)
+    scene, model = open_scene(write_two_fields(tmp_path).scene), random_model(bands=12)
+    job = plan_job(scene, model, Outputs(class_map=tmp_path / "map.tif"), this_machine("auto", "auto"))
+    taken = job.classifier.needs(job.scene, job.plan.at_once).of(job.plan)
+    assert describe_scene(scene, model)["plan"]["memory"] == taken
 
 
 def test_a_model_is_described(model: Path) -> None:
