@@ -16,7 +16,7 @@ from cssd_geo.errors import CssdGeoError, InputError, LabelError, SceneError
 from cssd_geo.exclusion import LARGEST_BUFFER, Exclusion, read_exclusion
 from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.files.locations import is_there
-from cssd_geo.maps.class_rasters import Strays, classes_of, open_class_map
+from cssd_geo.maps.class_rasters import Strays, bounded_cache, classes_of, open_class_map
 from cssd_geo.maps.layer import LABELS_TAG, MODEL_TAG
 from cssd_geo.messages import listed
 from cssd_geo.options import whole_number
@@ -38,6 +38,7 @@ class Evaluation:
     """The map's accuracy and areas, by the stratified estimators, if the reference was declared such a sample."""
 
 
+@bounded_cache()
 def evaluate(
     class_map: str | Path,
     reference: str | Path,

@@ -13,7 +13,7 @@ from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.files.rasters import is_whole, open_raster, read_valid, read_window
 from cssd_geo.grid import Grid
 from cssd_geo.labels import Labels
-from cssd_geo.maps.class_rasters import AS_WHOLE, note_of_zeros, reading_plan, require_class_raster
+from cssd_geo.maps.class_rasters import AS_WHOLE, bounded_cache, note_of_zeros, reading_plan, require_class_raster
 from cssd_geo.maps.class_tables import table_of_values
 from cssd_geo.maps.patches import number_patches
 from cssd_geo.scenes.lookup import GeometryLookup
@@ -174,6 +174,7 @@ def _open_label_raster(path: str | Path, grid: Grid) -> Any:
     return dataset
 
 
+@bounded_cache()
 def _labelled_pixels(dataset: Any) -> tuple[Indexes, Indexes, Indexes, tuple[str, ...]]:
     """Rows, columns and ids (n,) of the pixels of a raster that have a class, row by row, and notes."""
     parts, zeros = [], 0

@@ -4,11 +4,12 @@ from typing import Any
 
 from cssd_geo.classes import to_hex
 from cssd_geo.grid import Grid
-from cssd_geo.maps.class_rasters import classes_of, count_pixels
+from cssd_geo.maps.class_rasters import bounded_cache, classes_of, count_pixels
 from cssd_geo.maps.layer import CLASSES_TAG, MODEL_TAG, PRECISION_TAG, SCENE_NAME_TAG, TRAINED_ON_TAG
 from cssd_geo.messages import listed
 
 
+@bounded_cache()
 def describe_map(dataset: Any) -> dict[str, Any] | None:
     """Return what an open raster's tags tell, and of a class map its classes, whose pixels are counted.
 

@@ -26,6 +26,7 @@ from cssd_geo.errors import InputError, OutputError, SceneError
 from cssd_geo.files.outputs import check_target, write_whole
 from cssd_geo.grid import Grid
 from cssd_geo.maps.class_rasters import (
+    bounded_cache,
     classes_of,
     count_ids,
     count_pixels,
@@ -62,6 +63,7 @@ class ReferenceSample:
     """What could not be drawn, one sentence each."""
 
 
+@bounded_cache()
 def sample(
     class_map: str | Path,
     output: str | Path,

@@ -15,6 +15,7 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rasterio._env import get_gdal_config  # no public name
 from rasterio.crs import CRS
 from rasterio.warp import reproject
 from scenes import (
@@ -33,6 +34,7 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix
 from cssd_geo.classes import ClassTable
 from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.evaluation import evaluate
+from cssd_geo.files.rasters import read_window
 from cssd_geo.grid import Grid
 from cssd_geo.label_files import read_labels
 from cssd_geo.maps import class_rasters, pam
@@ -665,3 +667,23 @@ def test_what_is_no_path_is_named_with_what_to_do(tmp_path: Path) -> None:
     for call in (lambda: evaluate(path, array), lambda: evaluate(path, path, exclude=array)):
         with pytest.raises(InputError, match=r"are paths, not DataArray: write it to a file"):
             call()
+
+
+def test_gdal_keeps_a_bounded_part_of_the_rasters_unless_the_user_says_how_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Any] = []
+
+    def read(dataset: Any, window: Window) -> NDArray[Any]:
+        kept.append(get_gdal_config("GDAL_CACHEMAX"))
+        return read_window(dataset, window)
+
+    monkeypatch.setattr(class_rasters, "read_window", read)
+    path = write_raster(tmp_path / "map.tif", np.ones((1, 5, 7), np.uint8))
+    evaluate(path, path)
+    assert set(kept) == {512_000_000}
+    kept.clear()
+    monkeypatch.setenv("GDAL_CACHEMAX", "77000000")
+    sample(path, tmp_path / "points.gpkg")
+    assert kept
+    assert 512_000_000 not in kept

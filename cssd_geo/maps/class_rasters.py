@@ -2,10 +2,13 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
@@ -25,6 +28,16 @@ AS_WHOLE = "gdal_translate -ot UInt16 makes them so"
 """What to do with a raster of classes in floating point."""
 _STEP = 1024
 """Side length of the parts."""
+_CACHE = "GDAL_CACHEMAX"
+_CACHE_BYTES = 512_000_000
+"""Enough for a row of parts of two rasters in strips, each 250,000 columns wide."""
+
+
+@contextmanager
+def bounded_cache() -> Iterator[None]:
+    """Keep GDAL from filling a twentieth of the machine with blocks, as it does unless the user says otherwise."""
+    with rasterio.Env(**({} if _CACHE in os.environ else {_CACHE: _CACHE_BYTES})):
+        yield
 
 
 def open_class_map(path: str | Path) -> Any:
