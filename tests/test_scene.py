@@ -631,6 +631,40 @@ def test_attributes_that_are_no_lists_of_numbers_do_no_harm() -> None:
     assert scene_of_array(array).notes == ()
 
 
+@pytest.mark.parametrize(
+    ("axis", "attributes", "expected"),
+    [
+        ([700, 800], {"units": "nm"}, [700, 800]),
+        ([0.7, 0.8], {"units": "um"}, [700, 800]),
+        ([700.0, 800.0], {"long_name": "Wavelength", "units": "nm"}, [700, 800]),
+        ([700.0, 800.0], {"standard_name": "radiation_wavelength", "units": "nm"}, [700, 800]),
+        ([700.5, 801.2], {}, [700.5, 801.2]),
+        (["band 1 (700 nm)", "band 2 (800 nm)"], {}, [700, 800]),
+    ],
+)
+@pytest.mark.parametrize("cut", [slice(None), slice(None, None, -1), [1]], ids=str)
+def test_wavelengths_may_be_the_axis_of_the_bands(
+    axis: list[Any], attributes: dict[str, str], expected: list[float], cut: Any
+) -> None:
+    array = xr.DataArray(np.zeros((2, 3, 4)), dims=("wavelength", "y", "x"))
+    array = array.assign_coords(wavelength=("wavelength", axis, attributes)).rename(wavelength="band")
+    scene = scene_of_array(array.isel(band=cut))
+    assert scene.bands.wavelength_nm == tuple(np.array(expected)[cut])
+    assert scene.notes == ()
+    assert scene.band_numbers.tolist() == list(range(1, len(scene.bands) + 1))
+
+
+@pytest.mark.parametrize("axis", [[700.0, 800.0], [1300, 1400]])
+def test_an_axis_that_may_be_wavelengths_is_told(axis: list[float]) -> None:
+    array = xr.DataArray(np.zeros((2, 3, 4)), {"band": axis}, dims=("band", "y", "x"))
+    assert [note.partition(":")[0] for note in scene_of_array(array).notes] == [
+        f"The coordinate band runs from {axis[0]:g} to {axis[1]:g}, without a unit"
+    ]
+    assert scene_of_array(array.assign_coords(wavelength_nm=("band", [500.0, 600.0]))).notes == ()
+    for plain in (array.assign_coords(band=[400, 401]), array.drop_vars("band")):
+        assert scene_of_array(plain).notes == ()
+
+
 def test_bands_of_stac_items_have_their_widths() -> None:
     array = xr.DataArray(np.zeros((2, 3, 4)), dims=("band", "y", "x"))
     told = {"center_wavelength": ("band", [0.7, 0.8]), "full_width_half_max": ("band", [0.01, 0.02])}

@@ -100,6 +100,11 @@ def _unit_of(wavelengths: NDArray[np.float64], units: str) -> str:
     return "micrometres" if wavelengths.max() < _LARGEST_MICROMETRES else "nanometres"
 
 
+def is_length(units: str) -> bool:
+    """Whether a unit is one that wavelengths are given in."""
+    return _unit_named(units) is not None
+
+
 def _unit_named(units: str) -> str | None:
     """The unit that a file names; None where it names none that is known."""
     name = units.strip().lower().removesuffix("s").replace("metre", "meter")

@@ -2,10 +2,9 @@
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from cssd_geo.errors import InputError, SceneError
-from cssd_geo.scenes.array_bands import bands_of
+from cssd_geo.scenes.array_bands import bands_of, numbers_of_bands
 from cssd_geo.scenes.array_source import ArraySource
 from cssd_geo.scenes.cube import grid_of, nodata_of, scale_of
 from cssd_geo.scenes.scene import Scene
@@ -20,7 +19,8 @@ def scene_of_array(array: xr.DataArray) -> Scene:
     """Take an xarray DataArray with dimensions band, y, x as a scene; stays lazy if it is.
 
     What rioxarray knows is used: CRS, transform, ground control points, nodata, scale, wavelengths, FWHM and bad
-    bands. So are the coordinates that `Scene.cube` carries, also after slicing.
+    bands. So are the coordinates that `Scene.cube` carries, also after slicing, and wavelengths that are the axis
+    itself: `.rename(wavelength="band")`, if its `units` or names say so.
 
     Raises:
         InputError: if it is no DataArray.
@@ -51,13 +51,13 @@ def scene_of_array(array: xr.DataArray) -> Scene:
     nodata = nodata_of(array)
     if "valid" in array.coords:
         stored = array = array.where(array.coords["valid"])  # becomes float, with NaN where the mask says no
-    source, found = ArraySource(stored), bands_of(array)
+    source, found, numbers = ArraySource(stored), bands_of(array), numbers_of_bands(array)
     return Scene(
         name=str(array.name or "array"),
         dtype=array.dtype,
         array=array,
         bands=found.bands,
-        band_numbers=_band_numbers(array),
+        band_numbers=np.arange(1, array.sizes["band"] + 1) if numbers is None else numbers,
         grid=grid,
         nodata=nodata,
         scale=scale,
@@ -65,8 +65,3 @@ def scene_of_array(array: xr.DataArray) -> Scene:
         source=source,
         notes=found.notes,
     )
-
-
-def _band_numbers(array: xr.DataArray) -> NDArray[np.int64]:
-    told = "band" in array.coords and array["band"].dtype.kind in "iu"  # xarray invents numbers from 0 if not
-    return np.asarray(array["band"] if told else np.arange(1, array.sizes["band"] + 1), np.int64)
