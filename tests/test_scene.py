@@ -527,6 +527,25 @@ def test_an_array_of_rioxarray_is_the_same_scene(tmp_path: Path) -> None:
         np.testing.assert_array_equal(values[:, valid], cube[:, valid])
 
 
+@pytest.mark.parametrize("opened", ["rioxarray", "xarray"])
+def test_the_nodata_of_a_file_is_none_of_its_scaled_values(tmp_path: Path, opened: str) -> None:
+    """A stored 1000 becomes 0, and the 0 that means nodata becomes NaN."""
+    cube = np.full((2, 3, 4), 1500, np.uint16)
+    cube[:, 0, 0], cube[:, 1, 1] = 0, 1000
+    path = write_raster(tmp_path / "s.tif", cube, nodata=0)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.scales, dataset.offsets = (0.5, 0.5), (-500.0, -500.0)
+    if opened == "xarray":
+        open_scene(path).cube.to_netcdf(tmp_path / "s.nc", engine="h5netcdf")
+        array = xr.open_dataset(tmp_path / "s.nc", engine="h5netcdf")["s"]
+    else:
+        array = rioxarray.open_rasterio(path, mask_and_scale=True)
+    window = Window(row=0, col=0, height=3, width=4)
+    values, valid = scene_of_array(array).read(window, np.arange(2))
+    assert np.argwhere(~valid).tolist() == [[0, 0]]
+    assert values[0, 1, 1] == 0
+
+
 def _envi_scene(path: Path) -> Path:
     """Bands that do not ascend, one of them bad, and a scale."""
     write_raster(path, _cube("int16"), driver="ENVI")

@@ -48,9 +48,14 @@ def numbers_of_bands(cube: xr.DataArray) -> NDArray[np.int64] | None:
     return np.asarray(cube["band"], np.int64)
 
 
+def was_scaled(cube: xr.DataArray) -> bool:
+    """Whether rioxarray or xarray has applied the scale of the file that an array was read from."""
+    return bool(cube.encoding.get("scale_factor", 1) != 1 or cube.encoding.get("add_offset", 0) != 0)
+
+
 def factor_of(cube: xr.DataArray) -> float:
-    """Scale by ENVI's reflectance scale factor; 1 without it, or where rioxarray has applied the file's scale."""
-    if cube.encoding.get("scale_factor", 1) != 1:
+    """Scale by ENVI's reflectance scale factor; 1 without it, or where the file's scale was applied."""
+    if was_scaled(cube):
         return 1.0
     return read_scale({name: str(value) for name, value in cube.attrs.items()}, [1.0], [0.0])[0][0]
 

@@ -23,7 +23,7 @@ from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid, regular_axis
 from cssd_geo.headers.band_tags import plain_key
 from cssd_geo.headers.raster_facts import can_hold
-from cssd_geo.scenes.array_bands import FWHM_NM, GOOD_BANDS, WAVELENGTH_NM, by_number, factor_of
+from cssd_geo.scenes.array_bands import FWHM_NM, GOOD_BANDS, WAVELENGTH_NM, by_number, factor_of, was_scaled
 
 
 def build_cube(values: Any, *, bands: Bands, numbers: NDArray[np.int64], grid: Grid, name: str) -> xr.DataArray:
@@ -76,13 +76,13 @@ def take_bands(cube: xr.DataArray, indexes: NDArray[np.intp]) -> xr.DataArray:
 
 
 def nodata_of(cube: xr.DataArray) -> NDArray[np.float64]:
-    """Inverse of `with_nodata`; of an array that rioxarray masked, the value that its file has.
+    """Inverse of `with_nodata`; of an array that was masked, the value that its file has, unless scaled too.
 
     Raises:
         SceneError: if it is no number.
     """
     told = xr.DataArray(np.float64(), attrs=cube.attrs)  # as values have it who cannot: -9999 among unsigned ones
-    told.encoding = cube.encoding
+    told.encoding = {} if was_scaled(cube) else cube.encoding  # a scaled value may be that number, and is data
     with _numbers("nodata"):
         value = _rio(told).nodata if _rio(told).encoded_nodata is None else _rio(told).encoded_nodata
     usable = value is not None and can_hold(cube.dtype, float(value))
