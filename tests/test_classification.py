@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio._env import get_gdal_config  # no public name
 from rasterio.control import GroundControlPoint
-from scenes import NORTH_UP, ROTATED, UTM, random_model, write_raster
+from scenes import NORTH_UP, ROTATED, UTM, control_points, random_model, write_raster
 from scipy.special import softmax
 from test_scene import LAYOUTS
 
@@ -33,6 +33,7 @@ from cssd_geo.classification import classify
 from cssd_geo.engine.devices import choose_device
 from cssd_geo.engine.inference import TileClassifier, predict_pixels
 from cssd_geo.errors import InputError, OutputError, SceneError
+from cssd_geo.grid import Grid
 from cssd_geo.maps.class_rasters import open_class_map
 from cssd_geo.maps.class_tables import read_classes
 from cssd_geo.maps.reach import pixels_across, receptive_field_of
@@ -371,6 +372,28 @@ def test_a_lazy_map_that_is_saved_as_a_raster_tells_what_the_file_does(tmp_path:
         assert read_classes(dataset) == table
     with pytest.raises(SceneError, match="beside a map and holds confidence"):
         open_class_map(tmp_path / "lazy_c.tif")
+
+
+@pytest.mark.filterwarnings(
+    "ignore::rasterio.errors.NotGeoreferencedWarning", "ignore:Transform that is:UserWarning"
+)
+@pytest.mark.parametrize("kind", ["north up", "rotated", "control points"])
+@pytest.mark.parametrize(
+    "cut", [{"y": slice(5, 20), "x": slice(3, 30)}, {"y": slice(None, None, -1), "x": slice(4, None, 2)}], ids=str
+)
+def test_a_lazy_map_of_a_part_lies_where_the_part_lies(kind: str, cut: dict[str, slice], tmp_path: Path) -> None:
+    """rioxarray goes by the place of the whole where no x and y tell another one."""
+    place: dict[str, Any] = {"transform": NORTH_UP if kind == "north up" else ROTATED}
+    if kind == "control points":
+        place = {"transform": None, "gcps": control_points(ROTATED, 25, 37)}
+    path = write_raster(tmp_path / "s.tif", np.random.default_rng(0).uniform(900, 2500, (5, 25, 37)), **place)
+    part = open_scene(path).cube.isel(cut)
+    lazy = classify(part, random_model(bands=5))
+    lazy.rio.to_raster(tmp_path / "part.tif")
+    with rasterio.open(tmp_path / "part.tif") as dataset:
+        assert Grid.of(dataset).same_as(scene_of_array(part).grid)
+    assert lazy.rio.transform() == (scene_of_array(part).grid.transform or Affine.identity())
+    assert lazy.confidence.encoding["grid_mapping"] == lazy.encoding["grid_mapping"] == "spatial_ref"
 
 
 def test_a_lazy_map_has_its_crs_in_netcdf(tmp_path: Path) -> None:

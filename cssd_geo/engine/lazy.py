@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cssd_geo.classes import UNCLASSIFIED
 from cssd_geo.engine.inference import TileClassifier, TileResult
 from cssd_geo.maps.layer import CLASSES_TAG, PERCENT_NODATA
+from cssd_geo.scenes.cube import with_place
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.validity import valid_pixels
 from cssd_geo.tiles import Tile, TilePlan, Window
@@ -59,7 +60,9 @@ def classify_array(
             **({"comment": " ".join(notes)} if notes else {}),
         },
     )
-    if (place := cube.rio.grid_mapping) in coords:  # so that NetCDF says whose CRS it is
+    found.encoding["grid_mapping"] = place = cube.rio.grid_mapping
+    found = with_place(found, scene.grid)  # as the cube may have been sliced
+    if place in found.coords:  # so that NetCDF says whose CRS it is
         found.encoding["grid_mapping"] = found.confidence.encoding["grid_mapping"] = place
     return found
 

@@ -34,7 +34,13 @@ def build_cube(values: Any, *, bands: Bands, numbers: NDArray[np.int64], grid: G
     if bands.fwhm_nm is not None:
         coords[FWHM_NM] = ("band", list(bands.fwhm_nm))
     coords |= _pixel_centres(grid)
-    cube = xr.DataArray(values, dims=("band", "y", "x"), coords=coords, name=name)
+    return with_place(xr.DataArray(values, dims=("band", "y", "x"), coords=coords, name=name), grid)
+
+
+def with_place(cube: xr.DataArray, grid: Grid) -> xr.DataArray:
+    """Write where pixels lie as rioxarray has it, which knows nothing of slices; x and y stay as they are."""
+    if _has_axes(cube, "col", "row"):
+        cube = cube.assign_coords(row=("y", np.arange(grid.height)), col=("x", np.arange(grid.width)))
     if grid.crs is not None:
         cube = _rio(cube).write_crs(grid.crs)
     if grid.gcps:
