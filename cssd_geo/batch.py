@@ -17,8 +17,16 @@ from cssd_geo.files.side_files import BESIDE
 from cssd_geo.maps.layer import MODEL_TAG, PRECISION_TAG, SCENE_TAG
 from cssd_geo.maps.pam import side_path
 from cssd_geo.messages import one_line, printable
-from cssd_geo.model import Model
-from cssd_geo.options import BATCH_ON_ERROR, require_choice
+from cssd_geo.model import Model, load_model
+from cssd_geo.options import (
+    BATCH_ON_ERROR,
+    DEVICES,
+    PRECISIONS,
+    require_choice,
+    require_kind,
+    true_or_false,
+    whole_number,
+)
 from cssd_geo.products import open_scene
 from cssd_geo.runs.identity import SceneIdentity
 from cssd_geo.runs.layers import Outputs
@@ -74,9 +82,17 @@ class BatchOptions:
     follow_links: bool = False
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.layers) - set(LAYERS))
-        if unknown:
-            raise InputError(f"{unknown[0]!r} is no layer; choose from {', '.join(LAYERS)}")
+        layers = (self.layers,) if isinstance(self.layers, str) else tuple(self.layers)
+        object.__setattr__(self, "layers", layers)  # what can be gone through once only would be gone
+        for layer in layers:
+            require_choice("layer", layer, LAYERS)
+        for name in ("overwrite", "restart", "follow_links"):
+            true_or_false(name, getattr(self, name))
+        for name in ("tile_size", "memory"):
+            if getattr(self, name) is not None:
+                whole_number(name, getattr(self, name))
+        require_choice("device", self.device, DEVICES)
+        require_choice("precision", self.precision, PRECISIONS)
 
     def open(self, path: str) -> Scene:
         """Open a scene as all are opened; raises as `open_scene` does."""
@@ -93,7 +109,7 @@ class BatchOptions:
 
 def classify_batch(
     scenes: Sequence[ListedScene],
-    model: Model,
+    model: str | Path | Model,
     folder: str | Path,
     *,
     options: BatchOptions | None = None,
@@ -107,11 +123,12 @@ def classify_batch(
 
     Each outcome is a line of JSON in the folder's manifest (manifest.jsonl, or manifest-I-of-N.jsonl for a
     shard), on the disk before the next scene begins. A scene is skipped if all that is asked for is there: of the
-    same content, read in the same way, and by this model.
+    same content, read in the same way, and by this model. Nothing is done before the outcomes are asked for, one
+    after the other, as `for outcome in classify_batch(...)` does.
 
     Args:
         scenes: from `find_scenes`.
-        model: what to classify with.
+        model: what to classify with, or the path of its file.
         folder: where outputs go; made if it is not there.
         options: how to classify.
         shard: which of the scenes are this job's; all if None.
@@ -124,14 +141,20 @@ def classify_batch(
         The outcome of each scene, when it is known.
 
     Raises:
-        InputError: if an option cannot be used.
+        InputError: if an argument cannot be used.
+        ModelFileError: if the model cannot be read.
         OutputError: if the folder or the manifest cannot be written.
         CssdGeoError: what stopped a scene, with on_error="stop".
         BatchError: at the end, if scenes failed, with on_error="continue".
     """
     require_choice("on_error", on_error, BATCH_ON_ERROR)
-    options = options or BatchOptions()
-    scenes = list(scenes)
+    options, scenes = BatchOptions() if options is None else options, list(scenes)
+    require_kind("options", options, BatchOptions, "BatchOptions(...)")
+    for scene in scenes:
+        require_kind("each scene", scene, ListedScene, "one that find_scenes found")
+    if shard is not None:
+        require_kind("shard", shard, Shard, 'a Shard, such as Shard.parse("2/8")')
+    ready = model if isinstance(model, Model) else load_model(model)
     chosen = scenes if shard is None else shard.pick(scenes)
     name = "manifest.jsonl" if shard is None else f"manifest-{shard.number}-of-{shard.of}.jsonl"
     place, failed = Path(folder), 0
@@ -140,7 +163,7 @@ def classify_batch(
     _require_no_scene_replaced(scenes, place, options)
     _make(place)
     for scene in chosen:
-        outcome, error = _classify_one(scene, model, place, options, run)
+        outcome, error = _classify_one(scene, ready, place, options, run)
         _record(outcome, manifest)
         if error is not None and on_error == "stop":
             raise error

@@ -1,6 +1,5 @@
 """Compare a class map with a reference that it was not trained on."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,11 @@ from cssd_geo.files.locations import is_there
 from cssd_geo.maps.class_rasters import Strays, bounded_cache, classes_of, open_class_map
 from cssd_geo.maps.layer import LABELS_TAG, MODEL_TAG
 from cssd_geo.messages import listed
-from cssd_geo.options import whole_number
+from cssd_geo.options import true_or_false, whole_number
 from cssd_geo.reference import Pairs, read_reference
 from cssd_geo.stratified import estimate_areas, require_apart, require_sample, unlabelled_notes
 from cssd_geo.vectors.class_fields import MAP_ID_FIELD, MAP_NAME_FIELD
-from cssd_geo.vectors.remapping import Remapping, read_remapping
+from cssd_geo.vectors.remapping import Remapping, rules_of
 from cssd_geo.vectors.vector_files import field_names, is_vector, require_vector
 
 
@@ -79,17 +78,18 @@ def evaluate(
         LabelError: if the reference cannot be read, has no pixel or no class in common with the map, has only
             names where the map has only numbers, or is no sample of it although `stratified` says so; then also if
             the map has several classes with one name.
-        InputError: if `buffer` is negative or above 10,000, `exclude` is given with `stratified`, `exclude_layer`
-            or `buffer` without `exclude`, a layer or field of what is no vector, or `remap` cannot be read or
-            leaves classes of a stratified sample out.
+        InputError: if an argument is of another kind, `buffer` is negative or above 10,000, `exclude` is given
+            with `stratified`, `exclude_layer` or `buffer` without `exclude`, a layer or field of what is no
+            vector, or `remap` cannot be read or leaves classes of a stratified sample out.
     """
+    stratified = true_or_false("stratified", stratified)
     buffer = None if buffer is None else whole_number("buffer", buffer)
     _require_options(exclude, exclude_layer, buffer, stratified=stratified)
-    _require_paths(reference, exclude)
+    _require_paths(*((reference,) if exclude is None else (reference, exclude)))
     require_vector("--class-field", reference, value=class_field)
     require_vector("--layer", reference, value=layer)
     dataset = _open_map(class_map, reference)
-    rules = read_remapping(remap) if isinstance(remap, str | Path) else remap
+    rules = rules_of(remap)
     drawn = require_sample(dataset, reference, layer, rules) if stratified else 0
     found = read_reference(dataset, reference, class_field=class_field, layer=layer, remap=rules)
     mapped = classes_of(dataset)
@@ -137,7 +137,7 @@ def _is_our_map(path: str | Path) -> bool:
 
 def _require_paths(*given: Any) -> None:
     for each in given:
-        if not isinstance(each, str | os.PathLike | None):
+        if not isinstance(each, str | Path):
             raise InputError(
                 f"a reference and what is excluded are paths, not {type(each).__name__}: write it to a file "
                 "first, such as a GeoPackage"

@@ -119,7 +119,8 @@ def load_model(path: str | Path) -> Model:
     """
     if not isinstance(path, str | os.PathLike):
         raise ModelFileError(f"a model is a Model, or the path of its file, not {type(path).__name__}")
-    if not Path(path).is_file():
+    path = Path(path)
+    if not path.is_file():
         raise ModelFileError(f"{path} does not exist or is no file: give a model that `cssd-geo train` wrote")
     try:
         header, weights = _read(path)
@@ -132,7 +133,7 @@ def load_model(path: str | Path) -> Model:
         raise ModelFileError(f"{path} is a damaged model, or not one of cssd-geo's: {error}") from error
 
 
-def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     with safe_open(str(path), framework="pt") as file:
         text = (file.metadata() or {}).get(_HEADER_KEY)
         if text is None:

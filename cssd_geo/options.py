@@ -2,9 +2,11 @@
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+import numpy as np
 
 from cssd_geo.errors import InputError
 
@@ -34,11 +36,6 @@ SAMPLE_STANDARD_ERROR = 0.01
 """Standard error of the overall accuracy that a sample is sized for, as in the example of Olofsson et al. 2014."""
 SAMPLE_USERS_ACCURACY = 0.9
 """User's accuracy expected of each class: the sample has the right size if the map is that good."""
-_KINDS: dict[type, tuple[Any, str]] = {
-    float: (numbers.Real, "a number"),
-    str: (str, "a text"),
-    bool: (bool, "true or false"),
-}
 
 
 def _option(
@@ -124,8 +121,7 @@ class TrainingOptions:
             value = getattr(self, item.name)
             if value is not None or item.default is not None:
                 kind: type[Any] = int if item.default is None else type(item.default)
-                _check(item.name, value, kind, item.metadata)
-                object.__setattr__(self, item.name, kind(value))  # numpy's numbers become Python's
+                object.__setattr__(self, item.name, _checked(item.name, value, kind, item.metadata))
         if self.published and self.whitening == "always":
             raise InputError(
                 "published and whitening 'always' exclude each other, as the published network learns in plain "
@@ -133,19 +129,15 @@ class TrainingOptions:
             )
 
 
-def _check(name: str, value: Any, kind: type, limits: Mapping[str, Any]) -> None:
-    if kind is int:
-        value = whole_number(name, value)
-    else:
-        expected, description = _KINDS[kind]
-        if not isinstance(value, expected) or (isinstance(value, bool) and kind is not bool):
-            raise InputError(f"{name} must be {description}, not {value!r}")
+def _checked(name: str, value: Any, kind: type, limits: Mapping[str, Any]) -> Any:
+    value = _READ[kind](name, value)
     if limits["choices"]:
         require_choice(name, value, limits["choices"])
     if kind in (int, float) and not (limits["least"] <= value <= limits["most"] and math.isfinite(value)):
         least, most = limits["least"], limits["most"]
         allowed = f"at least {least}" if most == math.inf else f"from {least} to {most}"
         raise InputError(f"{name} must be {allowed}, not {value}")
+    return value
 
 
 def require_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -158,6 +150,16 @@ def require_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise InputError(f"{name} {value!r} is unknown; choose from {', '.join(choices)}")
 
 
+def require_kind(name: str, value: Any, kind: type, made: str) -> None:
+    """Check an argument that must be an object of ours; `made` says what it is, and how to come by it.
+
+    Raises:
+        InputError: if it is another one.
+    """
+    if not isinstance(value, kind):
+        raise InputError(f"{name} must be {made}, not {type(value).__name__}")
+
+
 def whole_number(name: str, value: Any) -> int:
     """Return an argument as Python's whole number, whatever it was computed with.
 
@@ -168,3 +170,39 @@ def whole_number(name: str, value: Any) -> int:
     if not whole or isinstance(value, bool):
         raise InputError(f"{name} must be a whole number, not {value!r}")
     return int(value)
+
+
+def number(name: str, value: Any) -> float:
+    """Return an argument as Python's number with a decimal point, whatever it was computed with.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise InputError(f"{name} must be a number, not {value!r}")
+    return float(value)
+
+
+def true_or_false(name: str, value: Any) -> bool:
+    """Return an argument as Python's True or False. Nothing else counts: a text such as "no" would be true.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise InputError(f"{name} must be true or false, not {value!r}")
+    return bool(value)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be a text, not {value!r}")
+    return value
+
+
+_READ: dict[type, Callable[[str, Any], Any]] = {
+    int: whole_number,
+    float: number,
+    bool: true_or_false,
+    str: _text,
+}

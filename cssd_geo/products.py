@@ -10,6 +10,7 @@ import numpy as np
 from cssd_geo.errors import InputError, SceneError
 from cssd_geo.files.locations import is_there, local_path
 from cssd_geo.formats import cf, desis, emit, enmap, neon, prisma
+from cssd_geo.options import true_or_false
 from cssd_geo.scenes.cube import usable_scale
 from cssd_geo.scenes.masks import open_aoi, open_valid_mask
 from cssd_geo.scenes.raster_scenes import scene_of_raster
@@ -58,14 +59,21 @@ def open_scene(
             product that is damaged or incomplete, or a NetCDF, HDF5 or Zarr store without wavelengths; if a band's
             scale cannot be used and `scale` gives none; or if `valid_mask` or `aoi` cannot be read or do not
             belong to it.
-        InputError: if `path` is none, `bands` is no choice of its bands, or `aoi_layer` is given without `aoi`.
+        InputError: if `path`, `valid_mask` or `aoi` is no path, `bands` is no choice of its bands, `aoi_layer` is
+            given without `aoi`, or `scale` or `follow_links` is of another kind.
     """
     if not isinstance(path, str | Path) or not str(path):
         given = "an empty one" if isinstance(path, str) else f"a {type(path).__name__}"
         raise InputError(f"a scene is opened by its path, not {given}; scene_of_array takes a DataArray")
     if aoi_layer is not None and aoi is None:
         raise InputError(f"a layer ({aoi_layer!r}) of which area of interest? Name its file too (--aoi)")
-    scene = _open(str(path), follow_links=follow_links)
+    for file in (valid_mask, aoi):
+        if not isinstance(file, str | Path | None):
+            raise InputError(
+                f"a mask and an area of interest are given by their paths, not as {type(file).__name__}: write it "
+                "to a file first, such as a GeoTIFF or a GeoPackage"
+            )
+    scene = _open(str(path), follow_links=true_or_false("follow_links", follow_links))
     if bands is not None:
         scene = _with_bands(scene, bands)
     if valid_mask is not None:

@@ -35,7 +35,15 @@ from cssd_geo.maps.class_rasters import (
     reading_plan,
     require_map_path,
 )
-from cssd_geo.options import LARGEST_SEED, SAMPLE_LEAST, SAMPLE_STANDARD_ERROR, SAMPLE_USERS_ACCURACY, whole_number
+from cssd_geo.options import (
+    LARGEST_SEED,
+    SAMPLE_LEAST,
+    SAMPLE_STANDARD_ERROR,
+    SAMPLE_USERS_ACCURACY,
+    number,
+    true_or_false,
+    whole_number,
+)
 from cssd_geo.vectors.choices import with_choices
 from cssd_geo.vectors.class_fields import CLASS_FIELD, MAP_ID_FIELD, MAP_NAME_FIELD
 
@@ -102,6 +110,11 @@ def sample(
     target = Path(output)
     seed, per_class_least = whole_number("seed", seed), whole_number("per_class_least", per_class_least)
     size = None if size is None else whole_number("size", size)
+    standard_error, users_accuracy = (
+        number("standard_error", standard_error),
+        number("users_accuracy", users_accuracy),
+    )
+    overwrite = true_or_false("overwrite", overwrite)
     _require_options(size, standard_error, users_accuracy, seed)
     check_target(target, overwrite=overwrite, suffixes=(".gpkg",), inputs=[class_map])
     _require_closed(target)

@@ -32,10 +32,10 @@ from cssd_geo.learning.validation import HoldOut, Predictions, judge
 from cssd_geo.messages import listed
 from cssd_geo.model import Model
 from cssd_geo.network import NetworkConfig
-from cssd_geo.options import TrainingOptions
+from cssd_geo.options import TrainingOptions, require_kind, true_or_false
 from cssd_geo.products import open_scene
 from cssd_geo.scenes.scene import Scene
-from cssd_geo.vectors.remapping import Remapping, read_remapping
+from cssd_geo.vectors.remapping import Remapping, rules_of
 from cssd_geo.vectors.vector_files import require_vector
 
 Pair = tuple[str | Path | Scene, str | Path | Labels]
@@ -93,11 +93,13 @@ def train(
     Raises:
         SceneError: if a scene cannot be read, or has other bands than the first.
         LabelError: if labels cannot be read or do not suffice.
-        InputError: if an option cannot be used, as one for vectors where all labels are rasters, or the learning
-            rate makes the training diverge.
+        InputError: if an argument cannot be used, as an option for vectors where all labels are rasters, or the
+            learning rate makes the training diverge.
         OutputError: if the model file cannot be written.
     """
-    options = options or TrainingOptions()
+    options = TrainingOptions() if options is None else options
+    require_kind("options", options, TrainingOptions, "TrainingOptions(...)")
+    all_touched = true_or_false("all_touched", all_touched)
     if output is not None:
         check_target(Path(output), overwrite=True, suffixes=(".safetensors",))
     place = choose_device(device)
@@ -106,7 +108,7 @@ def train(
     require_vector("--class-field", *files, value=class_field)
     require_vector("--layer", *files, value=layer)
     require_vector("--all-touched", *files, value=all_touched)
-    rules = read_remapping(remap) if isinstance(remap, str | Path) else remap
+    rules = rules_of(remap)
     if rules is not None and len(pairs) > 1:
         rules = replace(rules, may_be_idle=True)
     read = partial(read_labels, class_field=class_field, layer=layer, all_touched=all_touched, remap=rules)
@@ -139,7 +141,7 @@ def _pairs(scene: str | Path | Scene | Iterable[Pair], labels: str | Path | Labe
         if labels is None:
             raise InputError(f"{scene if isinstance(scene, str | Path) else scene.name} has no labels: give some")
         return [(scene, labels)]
-    pairs = list(scene)
+    pairs = list(scene) if isinstance(scene, Iterable) else []
     if labels is not None or not pairs or not all(isinstance(p, tuple | list) and len(p) == 2 for p in pairs):  # noqa: PLR2004
         raise InputError(
             "a scene is a path, or what open_scene or scene_of_array gives; several are given as "

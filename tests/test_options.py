@@ -54,9 +54,9 @@ def test_whole_numbers_may_be_floats() -> None:
 
 
 def test_numpys_numbers_become_pythons() -> None:
-    numbers: dict[str, Any] = {"window": np.int64(8), "learning_rate": np.float32(0.5), "shots": np.int16(5)}
+    numbers: dict[str, Any] = {"window": np.int64(8), "learning_rate": np.float32(0.5), "baseline": np.False_}
     chosen = TrainingOptions(**numbers)
-    assert [type(value) for value in (chosen.window, chosen.learning_rate, chosen.shots)] == [int, float, int]
+    assert [type(value) for value in (chosen.window, chosen.learning_rate, chosen.baseline)] == [int, float, bool]
 
 
 @pytest.mark.parametrize(

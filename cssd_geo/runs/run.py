@@ -32,7 +32,7 @@ from cssd_geo.files.outputs import GEOTIFF, check_target
 from cssd_geo.files.side_files import in_the_way
 from cssd_geo.maps.layer import SCENE_TAG, Layer
 from cssd_geo.maps.raster_writer import RasterWriter
-from cssd_geo.options import ON_ERROR, require_choice
+from cssd_geo.options import ON_ERROR, require_choice, true_or_false
 from cssd_geo.runs.identity import SceneIdentity, SceneWatch
 from cssd_geo.runs.job import Job
 from cssd_geo.runs.layers import room_for
@@ -55,6 +55,8 @@ class RunOptions:
     on_error: str = "stop"
 
     def __post_init__(self) -> None:
+        for name in ("overwrite", "restart"):
+            true_or_false(name, getattr(self, name))
         require_choice("on_error", self.on_error, ON_ERROR)
 
 

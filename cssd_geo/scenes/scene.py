@@ -15,6 +15,7 @@ from cssd_geo.bands import Bands
 from cssd_geo.errors import InputError
 from cssd_geo.files.locations import file_name, local_path
 from cssd_geo.grid import Grid
+from cssd_geo.options import number
 from cssd_geo.scenes.cube import (
     build_cube,
     take_bands,
@@ -175,9 +176,9 @@ class Scene:
         """Return the scene with reflectance = factor * stored value in every band, whatever its metadata say.
 
         Raises:
-            InputError: if the factor is not positive and finite.
+            InputError: if the factor is no number, or not positive and finite.
         """
-        if not 0 < factor < float("inf"):
+        if not 0 < number("scale", factor) < float("inf"):
             raise InputError(f"the scale of {self.name} must be positive and finite, not {factor:g}")
         scale, offset = np.full(len(self.bands), float(factor)), np.zeros(len(self.bands))
         array = self._changed_array(with_scale, scale, offset)

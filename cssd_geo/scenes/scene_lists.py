@@ -14,7 +14,7 @@ from cssd_geo.files.outputs import GEOTIFF
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.maps.layer import MODEL_TAG
 from cssd_geo.messages import listed
-from cssd_geo.options import whole_number
+from cssd_geo.options import true_or_false, whole_number
 from cssd_geo.scenes.stac import ListedScene, is_stac, read_items
 
 _BESIDE_A_SCENE = (".hdr", ".aux.xml", ".ovr", ".msk", ".tfw", ".prj", ".enp")
@@ -77,6 +77,7 @@ def find_scenes(
         InputError: if nothing is found, or two scenes would have outputs of the same name.
         SceneError: if a list or an item cannot be read.
     """
+    true_or_false("follow_links", follow_links)
     note = on_note or (lambda _: None)
     several = [given] if isinstance(given, str | Path) else given
     scenes: dict[str, ListedScene] = {}

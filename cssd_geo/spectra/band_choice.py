@@ -32,6 +32,8 @@ def choose_bands(choice: str | Sequence[int], bands: Bands) -> NDArray[np.intp]:
     """
     if isinstance(choice, str):
         parts = [_indexes(part.strip(), bands) for part in choice.split(",")]
+    elif not isinstance(choice, Iterable):
+        raise InputError(f"bands are chosen by numbers from 1 or by a text, {_EXAMPLE}, not by {choice!r}")
     else:
         numbers = [whole_number("each of bands", number) for number in choice]
         parts = [_counted(str(number), number, number, bands) for number in numbers]

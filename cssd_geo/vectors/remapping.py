@@ -122,6 +122,11 @@ def _merged(old: Entry, new: Entry | None) -> Entry | None:
     return Entry(name=new.name, id=old.id if new.id is None else new.id, colour=new.colour or old.colour)
 
 
+def rules_of(remap: str | Path | Remapping | None) -> Remapping | None:
+    """Return rules that were read already, or read them; raises as `read_remapping` does."""
+    return remap if remap is None or isinstance(remap, Remapping) else read_remapping(remap)
+
+
 def read_remapping(path: str | Path) -> Remapping:
     """Read rules from a CSV (from,to[,id][,colour]; comma, semicolon or tab) or a YAML.
 
@@ -129,8 +134,12 @@ def read_remapping(path: str | Path) -> Remapping:
     name is empty is left out.
 
     Raises:
-        InputError: if the file cannot be read, is too large, or is no such table.
+        InputError: if the file cannot be read, is too large, or is no such table; or if `path` is no path.
     """
+    if not isinstance(path, str | Path):
+        raise InputError(
+            f"classes are remapped by a .csv or .yaml file, not a {type(path).__name__}: write one, {_EXAMPLE}"
+        )
     suffix, name = Path(path).suffix.lower(), Path(path).name
     if suffix not in {".csv", ".tsv", ".txt", ".yaml", ".yml"}:
         raise InputError(f"{path}: classes are remapped by a .csv or .yaml file, {_EXAMPLE}")
