@@ -585,6 +585,17 @@ def test_scales_that_rioxarray_lists_stay_with_their_bands(order: Any) -> None:
         np.testing.assert_array_equal(scene.offset, np.array(offsets)[order])
 
 
+def test_a_crs_that_stayed_behind_in_a_dataset_is_told(tmp_path: Path) -> None:
+    open_scene(write_raster(tmp_path / "s.tif", _cube())).cube.to_netcdf(tmp_path / "s.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "s.nc", engine="h5netcdf") as opened:
+        scene = scene_of_array(opened["s"])
+    assert scene.grid.crs is None
+    assert "it is in the variable spatial_ref, without which" in scene.notes[0]
+    with xr.open_dataset(tmp_path / "s.nc", engine="h5netcdf", decode_coords="all") as opened:
+        scene = scene_of_array(opened["s"])
+    assert (scene.grid.crs, scene.notes) == (UTM, ())
+
+
 def test_bands_without_numbers_count_from_one() -> None:
     assert scene_of_array(xr.DataArray(_cube(), dims=("band", "y", "x"))).band_numbers[0] == 1
 

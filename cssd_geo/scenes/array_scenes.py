@@ -1,9 +1,12 @@
 """Arrays of xarray as scenes: what `Scene.cube` or rioxarray made, whole, sliced or lazy."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import xarray as xr
 
 from cssd_geo.errors import InputError, SceneError
+from cssd_geo.grid import Grid
 from cssd_geo.scenes.array_bands import bands_of, numbers_of_bands
 from cssd_geo.scenes.array_source import ArraySource
 from cssd_geo.scenes.cube import grid_of, nodata_of, scale_of
@@ -63,5 +66,15 @@ def scene_of_array(array: xr.DataArray) -> Scene:
         scale=scale,
         offset=offset,
         source=source,
-        notes=found.notes,
+        notes=(*found.notes, *_lost_crs(array, grid)),
     )
+
+
+def _lost_crs(array: xr.DataArray, grid: Grid) -> Iterator[str]:
+    """Tell of a CRS that stayed behind in a Dataset: xarray takes its variable for data unless told otherwise."""
+    name = array.encoding.get("grid_mapping", array.attrs.get("grid_mapping"))
+    if grid.crs is None and isinstance(name, str) and name not in array.coords:
+        yield (
+            f"No CRS is known: it is in the variable {name}, without which the array was taken. Open its file "
+            'with xarray.open_dataset(..., decode_coords="all").'
+        )
