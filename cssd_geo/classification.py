@@ -20,7 +20,7 @@ from cssd_geo.runs.job import plan_job
 from cssd_geo.runs.layers import Outputs, provenance_tags
 from cssd_geo.runs.run import Run, RunOptions
 from cssd_geo.scenes.array_scenes import scene_of_array
-from cssd_geo.scenes.fill_checks import empty_band_notes
+from cssd_geo.scenes.fill_checks import empty_band_notes, fill_notes
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import TilePlan, Window
 from cssd_geo.value_scale import recognise_scale
@@ -201,9 +201,11 @@ def _lazy_map(
 
     given = scene_of_array(array)
     scene = recognise_scale(given, model)
+    classifier = TileClassifier(model, scene, here.device, here.precision)
+    for note in fill_notes(scene, classifier.bands):
+        scene = scene.noting(note)
     for note in scene.notes[len(given.notes) :]:  # nobody looks into attributes in time
         warnings.warn(note, stacklevel=3)
-    classifier = TileClassifier(model, scene, here.device, here.precision)
     tags = provenance_tags(scene, model, precision_name(here.precision))
     return classify_array(scene, classifier, classifier.plan(scene, tile_size, memory), tags)
 

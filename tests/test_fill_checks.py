@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import xarray as xr
 from numpy.typing import NDArray
 from scenes import pixel_box, random_model, write_polygons, write_raster, write_two_fields
 
@@ -130,6 +131,15 @@ def test_what_is_dear_to_read_is_not_looked_at(tmp_path: Path, monkeypatch: pyte
     assert fill_notes(open_scene(whole), BANDS) == ()
     monkeypatch.setattr(Scene, "read", _refuse)
     assert fill_notes(scene_of_array(scene.cube), BANDS) == (), "it would be computed"
+
+
+def test_a_lazy_map_of_an_array_in_memory_tells_too() -> None:
+    """An array of numpy has lost what the file said; one of dask would be computed."""
+    array = xr.DataArray(mosaic(-9999), dims=("band", "y", "x"))
+    with pytest.warns(UserWarning, match="are -9999 in every band, and that is not declared as nodata"):
+        lazy = classify(array, model())
+    assert "array.rio.write_nodata(-9999)" in lazy.attrs["comment"]
+    assert "comment" not in classify(array.rio.write_nodata(-9999), model()).attrs
 
 
 def _refuse(*_: Any) -> None:

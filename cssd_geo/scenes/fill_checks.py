@@ -68,15 +68,16 @@ def share_of(count: int, pixels: int) -> str:
 def remedy(value: str) -> str:
     """What to do about pixels of this value."""
     return (
-        f"If there is no data, declare it (gdal_edit.py -a_nodata {value}, or data ignore value in an ENVI "
-        "header) or exclude them (--valid-mask)."
+        f"If there is no data, declare it (gdal_edit.py -a_nodata {value}, data ignore value in an ENVI header, "
+        f"or array.rio.write_nodata({value}) in Python) or exclude them (--valid-mask)."
     )
 
 
 def fill_notes(scene: Scene, bands: NDArray[np.intp]) -> tuple[str, ...]:
     """Tell of nodata that was not declared, as a few small windows show it at a scene's corners and edges.
 
-    Only files on a disk are looked at, and fewer windows, or none, where large blocks make them dear.
+    Files on a disk and arrays without dask are looked at, in fewer windows, or none, where large blocks make them
+    dear.
     """
     values = _at_edges(scene, bands)
     found = suspect_fill(values, values.shape[1])
@@ -122,7 +123,7 @@ def _at_edges(scene: Scene, bands: NDArray[np.intp]) -> NDArray[Any]:
 
 
 def _edge_windows(scene: Scene) -> list[Window]:
-    if scene.path is None:  # reading may compute, or ask a server
+    if scene.path is None and (scene.array is None or scene.array.chunks is not None):  # on a server, or computed
         return []
     grid, blocks = scene.grid, scene.source.blocks
     height, width = min(_SIDE, grid.height), min(_SIDE, grid.width)
