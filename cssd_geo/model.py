@@ -29,7 +29,7 @@ MODEL_VARIABLE = "CSSD_GEO_MODEL"
 """Environment variable with the path of the model to use where none is given."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Model:
     """Everything that classifying a scene needs."""
 
@@ -57,6 +57,9 @@ class Model:
             raise InputError(f"model: {len(self.classes)} classes, {config.classes} outputs")
         if not (np.isfinite(self.mean).all() and np.isfinite(self.std).all() and (self.std > 0).all()):
             raise InputError("model: band statistics must be finite, deviations positive")
+
+    def __repr__(self) -> str:
+        return f"<Model of {len(self.classes)} classes: {listed(self.classes.names)}; {self.bands.summary()}>"
 
     def normalisation(
         self, alignment: Alignment, scale: NDArray[np.float64], offset: NDArray[np.float64]

@@ -67,6 +67,12 @@ def weights_of(model: Model) -> dict[str, torch.Tensor]:
 # ---- whole and exact ----------------------------------------------------------------------------------------
 
 
+def test_a_model_shows_itself_in_one_line() -> None:
+    assert repr(random_model(bands=5, classes=2)) == (
+        "<Model of 2 classes: class 0, class 1; 5 bands, 5 good, wavelengths unknown>"
+    )
+
+
 def test_models_that_make_other_maps_have_other_digests() -> None:
     model = random_model(bands=7)
     renamed = ClassTable.from_names([f"new {name}" for name in model.classes.names])

@@ -327,6 +327,15 @@ def test_a_mask_counts_beside_nodata(tmp_path: Path, nodata: int | None, *, inte
     )
 
 
+def test_a_scene_shows_itself_in_one_line(holed: Path) -> None:
+    scene = open_scene(holed)
+    size = f"{HEIGHT} x {WIDTH} pixels of {scene.dtype}"
+    assert (
+        repr(scene)
+        == f"<Scene {scene.name}: {size}, {BANDS} bands, {BANDS} good, wavelengths unknown, EPSG:32633>"
+    )
+
+
 def test_scenes_can_be_looked_for_in_lists_and_be_keys(holed: Path) -> None:
     one, other = open_scene(holed), open_scene(holed)
     assert one in [other, one]

@@ -32,7 +32,7 @@ _CHUNK_PIXELS = 512 * 512
 """Pixels of a dask chunk at most; chunks follow the file's blocks."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Scene:
     """A hyperspectral scene: lazy values and what is known of them."""
 
@@ -67,6 +67,11 @@ class Scene:
     """Whether the analyst has set the scale: then nothing else may."""
     lookup: GeometryLookup | None = None
     """Of a scene in sensor geometry, which `grid` then is: the map that labels and results belong to."""
+
+    def __repr__(self) -> str:
+        height, width = self.grid.shape
+        crs = "no CRS" if self.grid.crs is None else self.grid.crs.to_string()
+        return f"<Scene {self.name}: {height} x {width} pixels of {self.dtype}, {self.bands.summary()}, {crs}>"
 
     @property
     def map_grid(self) -> Grid:
