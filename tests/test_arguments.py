@@ -56,6 +56,10 @@ def _batch(folder: Path, **options: Any) -> Any:
     return list(cssd_geo.classify_batch(given.pop("scenes"), given.pop("model"), folder / "maps", **given))
 
 
+def _find(_: Path, **options: Any) -> Any:
+    return cssd_geo.find_scenes(**options)
+
+
 def _batch_options(_: Path, **options: Any) -> Any:
     return cssd_geo.BatchOptions(**options)
 
@@ -104,6 +108,8 @@ def test_a_text_is_neither_true_nor_false(call: Call, name: str, folder: Path) -
         (_batch, {"scenes": ["scene.tif"]}, "each scene must be one that find_scenes found, not str"),
         (_batch, {"options": {"memory": 5}}, r"options must be BatchOptions\(...\), not dict"),
         (_batch, {"shard": "1/2"}, r'shard must be a Shard, such as Shard.parse\("2/8"\), not str'),
+        (_find, {"given": None}, "given by their paths, not as NoneType"),
+        (_find, {"given": ["a.tif", 5]}, "given by their paths, not as int"),
         (_batch_options, {"layers": ["map"]}, "layer 'map' is unknown; choose from confidence"),
         (_batch_options, {"memory": "2GB"}, "memory must be a whole number, not '2GB'"),
         (_batch_options, {"device": "gpu"}, "device 'gpu' is unknown; choose from auto"),

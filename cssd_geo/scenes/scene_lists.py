@@ -74,14 +74,14 @@ def find_scenes(
         on_note: called with a sentence for the analyst, where something was left out.
 
     Raises:
-        InputError: if nothing is found, or two scenes would have outputs of the same name.
+        InputError: if nothing is found, two scenes would have outputs of the same name, or something given is no
+            path.
         SceneError: if a list or an item cannot be read.
     """
     true_or_false("follow_links", follow_links)
     note = on_note or (lambda _: None)
-    several = [given] if isinstance(given, str | Path) else given
     scenes: dict[str, ListedScene] = {}
-    for path in _paths(map(str, several), note):
+    for path in _paths(_texts(given), note):
         for scene in _scenes_of(path, asset=asset, follow_links=follow_links):
             scenes.setdefault(_place(scene.path), scene)
     found = sorted(scenes.values(), key=lambda scene: (scene.name, scene.path))
@@ -95,6 +95,14 @@ def find_scenes(
             "apart, each into a folder of its own"
         )
     return found
+
+
+def _texts(given: str | Path | Iterable[str | Path]) -> Iterator[str]:
+    several = given if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    for path in several:
+        if not isinstance(path, str | Path):
+            raise InputError(f"scenes of a batch are given by their paths, not as {type(path).__name__}")
+        yield str(path)
 
 
 def _place(path: str) -> str:

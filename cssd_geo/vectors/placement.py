@@ -24,7 +24,7 @@ _ONE_SIZE = 1.0
 """Metres by which ellipsoids of one size differ at most."""
 _GEOREFERENCE = (
     "georeference the scene first (gdalwarp, with -rpc or -geoloc where it has these; gdal_translate with "
-    "-a_srs and -a_ullr where you know its corners)"
+    "-a_srs and -a_ullr where you know its corners; .rio.write_crs of an array)"
 )
 
 
