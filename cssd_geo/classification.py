@@ -143,6 +143,7 @@ def classify(
         ModelFileError: if the model cannot be read.
         OutputError: if an output exists and `overwrite` is false, or cannot be written; or if an unfinished run to
             it was of another scene, model or options and `restart` is false.
+        ClusterError: if the workers of `client` cannot do it, or none is left.
     """
     ready = model if isinstance(model, Model) else load_model(model)
     layers = {"confidence": confidence, "disagreement": disagreement, "probabilities": probabilities}

@@ -118,7 +118,7 @@ def load_model(path: str | Path) -> Model:
     """Read a model file. Nothing in it is executed: numbers and text only.
 
     Raises:
-        ModelFileError: if it is missing, damaged, not a model of this package, or of a newer version.
+        ModelFileError: if it is missing, damaged, not a model of this package, or of another version.
     """
     if not isinstance(path, str | os.PathLike):
         raise ModelFileError(f"a model is a Model, or the path of its file, not {type(path).__name__}")

@@ -46,7 +46,7 @@ def _option(
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """How to train; what the paper has is said where it differs. Each field's metadata holds its description."""
+    """How to train; what the paper has is said where it differs."""
 
     epochs: int = _option(50, "Passes over the training windows.", least=1)
     batch_size: int = _option(16, "Windows per step.", least=2)
@@ -127,6 +127,14 @@ class TrainingOptions:
                 "published and whitening 'always' exclude each other, as the published network learns in plain "
                 "bands: leave one of them out"
             )
+
+
+TrainingOptions.__doc__ = "\n".join(
+    [
+        f"{TrainingOptions.__doc__}\n\nArgs:",
+        *(f"    {i.name}: {i.metadata['help']}" for i in fields(TrainingOptions)),
+    ]
+)
 
 
 def _checked(name: str, value: Any, kind: type, limits: Mapping[str, Any]) -> Any:

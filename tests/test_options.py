@@ -27,6 +27,7 @@ def test_the_receptive_field_is_that_of_the_default_window() -> None:
 @pytest.mark.parametrize("item", fields(TrainingOptions), ids=lambda item: str(item.name))
 def test_each_option_has_a_text_and_a_default_within_its_limits(item: Any) -> None:
     assert item.metadata["help"].endswith(".")
+    assert f"    {item.name}: {item.metadata['help']}" in (TrainingOptions.__doc__ or "")
     TrainingOptions(**{item.name: item.default})
 
 

@@ -26,7 +26,7 @@ def scene_of_array(array: xr.DataArray) -> Scene:
     itself: `.rename(wavelength="band")`, if its `units` or names say so.
 
     Raises:
-        InputError: if it is no DataArray.
+        InputError: if it is no DataArray, or its wavelength_nm or fwhm_nm are not positive.
         SceneError: if a dimension is missing, pixels are not evenly spaced, values are no real numbers or have
             more than 8 bytes, or there are none.
     """
