@@ -700,7 +700,11 @@ def test_an_axis_that_may_be_wavelengths_is_told(axis: list[float]) -> None:
         f"The coordinate band runs from {axis[0]:g} to {axis[1]:g}, without a unit"
     ]
     assert scene_of_array(array.assign_coords(wavelength_nm=("band", [500.0, 600.0]))).notes == ()
-    for plain in (array.assign_coords(band=[400, 401]), array.drop_vars("band")):
+    for plain in (
+        array.assign_coords(band=[400, 401]),
+        array.assign_coords(band=[1.0, 2.0]),
+        array.drop_vars("band"),
+    ):
         assert scene_of_array(plain).notes == ()
 
 

@@ -88,6 +88,8 @@ def _names_of_bands(cube: xr.DataArray) -> list[Any]:
 def _unused_notes(cube: xr.DataArray) -> Iterator[str]:
     """Tell of numbers in the coordinate `band` that are none of bands, and do not say what else they are."""
     values = cube["band"].values if "band" in cube.coords else np.empty(0, np.object_)
+    if np.array_equal(values, np.arange(1, len(values) + 1)):  # GDAL's numbers of a NetCDF's bands are floats
+        return
     if values.dtype.kind == "f" or (values.dtype.kind in "iu" and values.max() > _LARGEST_NUMBER):
         span = f"from {values.min():g} to {values.max():g}"
         yield (
