@@ -193,7 +193,11 @@ def test_a_file_is_closed_with_its_scene(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stated", [True, False])
 def test_coordinates_are_kept_as_they_run(tmp_path: Path, transform: Affine, *, stated: bool) -> None:
     stated_as = {"GeoTransform": " ".join(map(str, transform.to_gdal()))} if stated else {}
-    scene = open_scene(save(dataset(transform=transform, mapping=MAPPING | stated_as), tmp_path / "s.nc"))
+    data = dataset(transform=transform, mapping=MAPPING | stated_as)
+    for name in ("lat", "lon"):  # a table of places would be sensor geometry, were there no grid
+        data[name] = (("y", "x"), np.zeros((HEIGHT, WIDTH)))
+    scene = open_scene(save(data, tmp_path / "s.nc"))
+    assert scene.lookup is None
     assert scene.grid.transform is not None
     assert scene.grid.transform.almost_equals(transform, 1e-9)
     assert not scene.notes
@@ -205,6 +209,41 @@ def test_coordinates_win_over_a_geotransform_that_contradicts_them(tmp_path: Pat
     scene = open_scene(save(dataset(transform=SOUTH_UP, mapping=MAPPING | wrong), tmp_path / "s.nc"))
     assert scene.grid.transform == SOUTH_UP
     assert "contradicts the coordinates" in scene.notes[0]
+
+
+@pytest.mark.parametrize(("of_crs", "of_axes"), [("m", "km"), ("km", "km"), ("m", "m"), ("m", None)])
+def test_coordinates_in_kilometres_are_brought_to_the_unit_of_the_crs(
+    tmp_path: Path, of_crs: str, of_axes: str | None
+) -> None:
+    crs = CRS.from_user_input(f"+proj=utm +zone=33 +datum=WGS84 +units={of_crs}")
+    data = dataset(mapping={"crs_wkt": crs.to_wkt()})
+    told = {} if of_axes is None else {"units": of_axes}
+    for axis in ("y", "x"):
+        data[axis] = (axis, data[axis].values / (1000 if of_axes == "km" else 1), told)
+    grid = open_scene(save(data, tmp_path / "s.nc")).grid
+    expected = open_scene(save(dataset(), tmp_path / "metres.nc")).grid
+    assert grid.degrees == pytest.approx(expected.degrees)
+    assert grid.crs == crs
+
+
+@pytest.mark.parametrize("length", [0, 1])
+def test_a_single_row_needs_the_size_of_its_pixels(tmp_path: Path, length: int) -> None:
+    """Half of them lies north of its centre; without it nothing is known."""
+    mapping = [{}, {"GeoTransform": " ".join(map(str, NORTH_UP.to_gdal()))}][length]
+    scene = open_scene(save(dataset(mapping=MAPPING | mapping).isel(y=[0]), tmp_path / "s.nc"))
+    assert (scene.grid.transform, scene.grid.crs) == [(None, None), (NORTH_UP, UTM)][length]
+    np.testing.assert_array_equal(scene.read(replace(WHOLE, height=1), EVERY)[0], CUBE[:, :1])
+
+
+@pytest.mark.parametrize("named", ["zone", "zone: y x", None])
+def test_of_several_grid_mappings_the_one_counts_that_is_named(tmp_path: Path, named: str | None) -> None:
+    data = dataset().rename(crs="zone")
+    data["time"] = ((), 7.0, {"units": "s"})
+    del data.refl.attrs["grid_mapping"]
+    if named is not None:
+        data["crs"] = ((), 0, {"crs_wkt": CRS.from_epsg(32733).to_wkt()})
+        data["refl"].attrs["grid_mapping"] = named
+    assert open_scene(save(data, tmp_path / "s.nc")).grid.crs == UTM
 
 
 def test_coordinates_of_32_bits_take_their_digits_from_the_geotransform(tmp_path: Path) -> None:
@@ -235,12 +274,15 @@ def test_crs_of_cf_parameters_of_degrees_and_of_rioxarray(tmp_path: Path) -> Non
     crs = open_scene(save(dataset(mapping=parameters), tmp_path / "laea.nc")).grid.crs
     assert crs is not None
     assert "Lambert_Azimuthal_Equal_Area" in crs.to_wkt()
-    east = Affine(0.25, 0.0, 350.0, 0.0, -0.25, 5.0)
-    data = dataset(("lat", "lon", "wl"), transform=east).drop_vars("crs")
-    scene = open_scene(save(data, tmp_path / "degrees.nc"))
-    assert scene.grid.crs == CRS.from_epsg(4326)
-    assert scene.grid.transform == Affine.translation(-360, 0) * east
-    assert "names no CRS" in scene.notes[0]
+    for names, west in ((("lat", "lon"), 350.0), (("y", "x"), 180.0)):
+        east = Affine(0.25, 0.0, west, 0.0, -0.25, 5.0)
+        data = dataset((*names, "wl"), transform=east).drop_vars("crs")
+        for name, unit in zip(names, ("degrees_north", "degrees_east"), strict=True):
+            data[name].attrs |= {"units": unit} if name in "yx" else {}
+        scene = open_scene(save(data, tmp_path / f"degrees-{west}.nc"))
+        assert scene.grid.crs == CRS.from_epsg(4326)
+        assert scene.grid.transform == Affine.translation(-360, 0) * east
+        assert "names no CRS" in scene.notes[0]
     plain = (
         xr.DataArray(CUBE, dims=("band", "y", "x"), name="cube").rio.write_crs(UTM).rio.write_transform(NORTH_UP)
     )
@@ -345,8 +387,8 @@ def test_widths_in_another_unit_than_the_wavelengths(
 
 def test_names_of_variables_tell_their_unit(tmp_path: Path) -> None:
     data = dataset().drop_vars("wavelength")
-    data["wavelength_um"] = ("wavelength", np.array(NM) / 1000)
-    data["fwhm_nm"] = ("wavelength", np.full(BANDS, 6.5))
+    data["Wavelength_UM"] = ("wavelength", np.array(NM) / 1000)
+    data["FWHM_nm"] = ("wavelength", np.full(BANDS, 6.5))
     scene = open_scene(save(data, tmp_path / "s.nc"))
     assert (scene.bands.wavelength_nm, scene.bands.fwhm_nm) == (NM, (6.5,) * BANDS)
     assert scene.notes == ()

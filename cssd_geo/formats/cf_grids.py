@@ -20,6 +20,8 @@ from cssd_geo.grid import UNEVEN, Grid, regular_axis
 _MAPPINGS = ("spatial_ref", "crs", "projection", "transverse_mercator")
 _CRS_ATTRIBUTES = ("crs_wkt", "spatial_ref", "grid_mapping_name")
 _KILOMETRES = {"km", "kilometer", "kilometers", "kilometre", "kilometres"}
+_METRES = 1000
+"""In a kilometre."""
 _ELEMENTS = 6
 """Numbers of a GeoTransform."""
 _HALF_TURN = 180
@@ -46,7 +48,7 @@ def grid_of_variable(store: Store, cube: SpectralVariable) -> tuple[Grid, list[s
     transform = stored
     if down is not None and across is not None and (stored is None or stored.b == stored.d == 0):
         y, x = (
-            _step(store, axis, single)
+            _step(store, axis, crs, single)
             for axis, single in ((down, stored and stored.e), (across, stored and stored.a))
         )
         actual = None if y is None or x is None else Affine(x[0], 0.0, x[1], 0.0, y[0], y[1])
@@ -142,11 +144,11 @@ def _in_degrees(axis: xr.Variable | None) -> bool:
     return any(word.startswith(("degree", "lat", "lon")) for word in about)
 
 
-def _step(store: Store, axis: xr.Variable, single: float | None) -> tuple[float, float] | None:
-    """Step, and where the first pixel begins, in metres or degrees; the size of a single pixel must be given."""
+def _step(store: Store, axis: xr.Variable, crs: CRS | None, single: float | None) -> tuple[float, float] | None:
+    """Step, and where the first pixel begins, in units of the CRS; the size of a single pixel must be given."""
     centres = np.asarray(values_of(axis), np.float64)
-    if text(axis.attrs.get("units", "")).lower() in _KILOMETRES:
-        centres = centres * 1000
+    if text(axis.attrs.get("units", "")).lower() in _KILOMETRES and not _is_in_kilometres(crs):
+        centres = centres * _METRES
     if len(centres) == 1:
         return None if single is None else (single, float(centres[0]) - single / 2)
     found = regular_axis(centres)
@@ -155,3 +157,7 @@ def _step(store: Store, axis: xr.Variable, single: float | None) -> tuple[float,
             f"{store.name}: pixels are not evenly spaced along {axis.dims[0]}: warp it to a regular grid first"
         )
     return found
+
+
+def _is_in_kilometres(crs: CRS | None) -> bool:
+    return crs is not None and crs.is_projected and crs.linear_units_factor[1] == _METRES

@@ -56,7 +56,7 @@ def no_data_of(store: Store, cube: SpectralVariable) -> tuple[NoData, tuple[str,
             notes.append(f"The nodata value {value:g} cannot occur in {dtype} data: no pixel has it.")
     least, most, remarks = _valid_range(store, cube)
     if not known and dtype.kind != "f":  # a value beyond the range then stands for all of them
-        known = [value for value in (least - 1, most + 1) if can_hold(dtype, value)][:1]
+        known = [value for value in (least - 1, most + 1) if can_hold(dtype, value)]
         least, most = (least, most) if known else (np.nan, np.nan)
     value, also = [*known, np.nan, np.nan][:2]
     return NoData(value=value, also=also, least=least, most=most), (*notes, *remarks)
