@@ -466,6 +466,22 @@ def test_any_window_of_any_bands_equals_numpys(stored: Path, data: st.DataObject
     np.testing.assert_array_equal(out, whole[bands][:, *window.slices])
 
 
+@pytest.mark.parametrize("kind", ["deflated", "shuffled"])
+def test_a_chunk_that_is_decoded_here_has_the_values_that_hdf5_gives(
+    stored: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where that failed, HDF5 would stand in, and nobody notice."""
+    monkeypatch.setattr(hdf5_chunks, "WORTH_A_THREAD", 0)
+    with h5py.File(stored) as file:
+        for axes in AXES:
+            dataset = file[f"{axes} {kind}"]
+            decoder = hdf5_chunks.ChunkDecoder.of(dataset)
+            assert decoder is not None
+            _, chunk = dataset.id.read_direct_chunk((0, 0, 0))
+            inside = tuple(slice(length) for length in dataset.chunks)
+            np.testing.assert_array_equal(decoder.decode(chunk), dataset[inside])
+
+
 def test_threads_share_a_source_and_processes_get_their_own(neon: Path) -> None:
     scene = open_scene(neon)
     windows = [Window(row=r, col=c, height=3, width=4) for r in range(6) for c in range(10)] * 4

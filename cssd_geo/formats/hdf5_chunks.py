@@ -49,8 +49,6 @@ class ChunkDecoder:
             zlib.error, ValueError: if it is damaged.
         """
         values = zlib.decompress(stored, bufsize=self.nbytes)
-        if len(values) != self.nbytes:
-            raise ValueError(f"a chunk has {len(values)} bytes, not {self.nbytes}")
         if self.shuffled:
             planes = np.frombuffer(values, np.uint8).reshape(self.dtype.itemsize, -1)
             return _interleaved(planes).view(self.dtype).reshape(self.shape)
