@@ -22,6 +22,7 @@ from cssd_geo.errors import OutputError, SceneError
 from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.products import open_scene
+from cssd_geo.runs import identity
 from cssd_geo.runs.identity import SceneIdentity, SceneWatch
 from cssd_geo.scenes.array_scenes import scene_of_array
 from cssd_geo.scenes.scene import Scene
@@ -76,6 +77,14 @@ def test_what_changes_how_values_are_read_counts(scene: Scene) -> None:
     keys = [str(scene_key(each)) for each in (scene, *others)]
     assert len(set(keys)) == len(keys)
     assert scene_key(replace(scene, notes=("a note",), sensor="EnMAP")) == scene_key(scene)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 200, 61 * 83])
+def test_each_pixel_of_a_mask_counts(scene: Scene, monkeypatch: pytest.MonkeyPatch, at_a_time: int) -> None:
+    monkeypatch.setattr(identity, "_MASK_PIXELS", at_a_time)
+    spots = [(), *(((row, col),) for row in (0, 1, 2, 59, 60) for col in (0, 82))]
+    keys = {str(scene_key(replace(scene, masks=(Spots(spot),)))) for spot in spots}
+    assert len(keys) == len(spots)
 
 
 def test_what_cannot_be_told_from_its_like_is_known_by_nothing(scene: Scene) -> None:

@@ -2,19 +2,22 @@
 
 import json
 import os
+import shutil
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cssd_geo.errors import OutputError, SceneError, SceneOutOfReachError
 from cssd_geo.runs import journal, unfinished
 from cssd_geo.runs.raw_layers import RawLayer
+from cssd_geo.runs.records import head_of
 from cssd_geo.runs.unfinished import Unfinished, folder_of
 from cssd_geo.tiles import Halo, TilePlan, Window
 
@@ -22,6 +25,7 @@ HEIGHT, WIDTH, BANDS = 13, 17, 3
 PLAN = TilePlan(height=HEIGHT, width=WIDTH, tile_height=4, tile_width=6, halo=Halo(before=2, after=1))
 WHOLE = Window(row=0, col=0, height=HEIGHT, width=WIDTH)
 KEY = {"the model": "0" * 64, "the precision": "float32"}
+HEAD = head_of(KEY, PLAN, {})
 HERE = [HealthCheck.function_scoped_fixture]
 
 Parts = dict[str, NDArray[Any]]
@@ -54,13 +58,25 @@ class Stopped(Exception):  # noqa: N818 - no error
     """The end that a test wants."""
 
 
-def put_and_stop(folder: Path, tiles: list[int], plan: TilePlan = PLAN) -> Stopped:
+def put_and_stop(folder: Path, tiles: list[int]) -> Stopped:
     with pytest.raises(Stopped) as caught, make(folder) as run:  # noqa: PT012 - the end of the `with` is the point
-        run.begin(KEY, plan)
+        run.begin(KEY, PLAN)
         for index in tiles:
-            run.put(plan[index], part_of(results(), plan[index].core))
+            run.put(PLAN[index], part_of(results(), PLAN[index].core))
         raise Stopped
     return caught.value
+
+
+def put_and_be_killed(folder: Path, key: dict[str, str] | None, values: Parts) -> None:
+    """Leave what a program leaves that is killed once all of its tiles are recorded."""
+    with make(folder) as run:
+        run.begin(key, PLAN)
+        for tile in PLAN:
+            run.put(tile, part_of(values, tile.core))
+        run.commit()
+        shutil.copytree(run.folder, folder / "as it was")
+        run.remove()
+    (folder / "as it was").rename(run.folder)
 
 
 # ---- journal
@@ -111,6 +127,7 @@ def test_lines_that_are_no_table_do_not_count(text: str, tmp_path: Path) -> None
     assert head == {"tile": 1}
     assert found[-1] == {"tile": 1}
     assert len(found) <= 2
+    assert all(isinstance(entry, dict) for entry in found)
 
 
 # ---- tiles
@@ -173,10 +190,10 @@ def test_the_system_may_take_and_give_a_few_bytes_at_a_time(
 
 def test_an_unfinished_run_keeps_its_own_plan(tmp_path: Path) -> None:
     put_and_stop(tmp_path, [2, 3])
-    other = TilePlan(height=HEIGHT, width=WIDTH, tile_height=9, tile_width=9, halo=PLAN.halo)
+    other = TilePlan(height=HEIGHT, width=WIDTH, tile_height=9, tile_width=9, halo=PLAN.halo, at_once=3)
     with make(tmp_path) as run:
         run.begin(KEY, other)
-        assert run.plan == PLAN
+        assert run.plan == replace(PLAN, at_once=3), "how many are read at a time is for this machine to say"
 
 
 def test_without_a_key_nothing_is_kept(tmp_path: Path) -> None:
@@ -185,6 +202,19 @@ def test_without_a_key_nothing_is_kept(tmp_path: Path) -> None:
         run.put(PLAN[0], part_of(results(), PLAN[0].core))
         raise Stopped
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("key", [None, KEY])
+def test_nothing_is_taken_from_a_run_that_is_not_gone_on_with(
+    tmp_path: Path, key: dict[str, str] | None, *, restart: bool
+) -> None:
+    """Tiles of zeros are what a new file holds as well, so that their checksums would fit."""
+    zeros = {name: np.zeros_like(values) for name, values in results().items()}
+    put_and_be_killed(tmp_path, key, zeros)
+    with make(tmp_path) as run:
+        run.begin(key, PLAN, restart=restart)
+        assert len(run.done) == (12 if key and not restart else 0)
 
 
 def test_another_run_is_refused_and_stays(tmp_path: Path) -> None:
@@ -278,6 +308,32 @@ def test_tiles_that_come_quickly_wait_for_the_disk_together(
             assert tile.index in run.done
 
 
+def test_a_tile_is_recorded_once_its_pixels_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noted(call: str) -> Any:
+        original = getattr(os, call)
+
+        def note(file: int, *rest: Any) -> Any:
+            calls.append(f"{call} {Path(f'/proc/self/fd/{file}').readlink().name}")
+            return original(file, *rest)
+
+        return note
+
+    calls: list[str] = []
+    with make(tmp_path) as run:
+        run.begin(KEY, PLAN)
+        for call in ("pwrite", "write", "fsync"):
+            monkeypatch.setattr(os, call, noted(call))
+        run.put(PLAN[0], part_of(results(), PLAN[0].core))
+        run.commit()
+        monkeypatch.undo()
+    *pixels, line, synced = calls
+    assert (line, synced) == ("write journal", "fsync journal")
+    for name in ("class_map.raw", "p.raw"):
+        assert pixels.index(f"fsync {name}") > pixels.index(f"pwrite {name}")
+
+
 # ---- journals of others
 
 numbers = st.integers(-2, 20) | st.booleans() | st.none() | st.floats(-9, 9) | st.text(max_size=2)
@@ -300,7 +356,13 @@ heads = st.fixed_dictionaries(
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=HERE)
-@given(head=heads | entries, after=st.lists(lines, max_size=4))
+@given(head=st.just(HEAD) | heads | entries, after=st.lists(lines, max_size=4))
+@example(
+    head=HEAD,
+    after=[{"tile": index, "checksums": {}, "unreadable": []} for index in (-1, len(PLAN), None)]
+    + [{"tile": 0, "checksums": {}, "unreadable": blocks} for blocks in (3, [[0, 0, 0, 4]], [[-1, 0, 4, 4]])],
+)
+@example(head=HEAD | {"plan": HEAD["plan"] | {"tile_width": 0}}, after=[{"tile": 0}])
 def test_a_journal_that_somebody_made_up_claims_no_tile(
     head: journal.Entry, after: list[journal.Entry], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -50,9 +50,9 @@ _LISTED = 100
 class RunOptions:
     """How it goes about what is there, and what cannot be read; see `classify`."""
 
-    overwrite: bool = False
-    restart: bool = False
-    on_error: str = "stop"
+    overwrite: bool
+    restart: bool
+    on_error: str
 
     def __post_init__(self) -> None:
         for name in ("overwrite", "restart"):

@@ -234,10 +234,9 @@ class Unfinished:
         identities = [_identity(file) for file in files]
         with self.failures("written"):
             self._journal.append([{"publishes": identities}])
-        self._published += identities
 
     def owns(self, path: Path) -> bool:
-        """Whether a file that is there was published by this very run."""
+        """Whether a file that is there was published by this very run, before it was ended."""
         try:
             return _identity(path) in self._published
         except OSError:  # a link that leads nowhere
