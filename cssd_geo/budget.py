@@ -96,8 +96,6 @@ def plan_within(memory: int, needs: Needs, blocks: Blocks, *, height: int, width
         return _one_by_one(budget, needs, blocks, height=height, width=width, halo=halo)
 
     plan = planned(memory)
-    if plan.cols == 1:
-        return plan
     wanted = (plan.cols - 1) * needs.kept(plan)
     with suppress(InputError):
         smaller = planned(memory - min(wanted, memory // _KEPT_SHARE))

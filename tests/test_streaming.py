@@ -172,6 +172,22 @@ def test_tiles_that_are_skipped_change_no_other(
     assert left == sorted(set(range(len(plan))) - skip)
 
 
+def test_of_a_tile_no_more_is_kept_than_others_share_with_it(
+    scenes: dict[str, Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def noted(values: NDArray[Any], valid: NDArray[np.bool_]) -> _Part:
+        kept.append(valid.shape)
+        return copy(values, valid)
+
+    kept: list[tuple[int, ...]] = []
+    copy = _Part.of
+    monkeypatch.setattr(_Part, "of", noted)
+    halo = Halo(before=3, after=2)
+    plan = TilePlan(height=HEIGHT, width=WIDTH, tile_height=16, tile_width=16, halo=halo, abreast=3)
+    assert len(list(read_tiles(scenes["tiles"], plan, USED))) * 2 == len(kept)
+    assert {min(shape) for shape in kept} == {halo.total}
+
+
 # One ahead
 
 

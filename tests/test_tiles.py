@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cssd_geo.errors import InputError
@@ -162,6 +162,8 @@ def test_slices_in_another_window_are_those_of_the_pixels_of_both(window: Window
 
 
 @given(window=windows, height=sizes, width=sizes)
+@example(window=Window(row=5, col=0, height=3, width=4), height=5, width=9)  # they touch
+@example(window=Window(row=0, col=-4, height=3, width=4), height=5, width=9)
 def test_clip_keeps_exactly_the_pixels_within_the_scene(window: Window, height: int, width: int) -> None:
     canvas = np.zeros((200, 200), bool)
     shifted = window.relative_to(Window(row=-60, col=-60, height=1, width=1))
@@ -190,6 +192,8 @@ def test_a_size_below_one_is_named(name: str) -> None:
 def test_impossible_halos_windows_and_tiles_are_refused() -> None:
     with pytest.raises(InputError, match="before=-1, after=2"):
         Halo(before=-1, after=2)
+    with pytest.raises(InputError, match="before=2, after=-1"):
+        Halo(before=2, after=-1)
     with pytest.raises(InputError, match="height=3, width=0"):
         Window(row=0, col=0, height=3, width=0)
     plan = TilePlan(height=5, width=7, tile_height=2, tile_width=3, halo=Halo(before=1, after=0))

@@ -182,9 +182,9 @@ def _steps(plan: TilePlan, skip: Collection[int]) -> Iterator[_Step]:
             continue
         window = tile.padded
         over, rows, cols = above.pop(window.col, None), 0, 0
-        if over is not None and over.width == window.width:
+        if over is not None:
             rows = max(0, over.row + over.height - window.row)
-        if left is not None and (left.row, left.height) == (window.row, window.height):
+        if left is not None and left.row == window.row:
             cols = max(0, left.col + left.width - window.col)
         _keep(above, window.col, window, plan.abreast)
         left = window
