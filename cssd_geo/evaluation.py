@@ -167,12 +167,11 @@ def _compare(
     """The confusion matrix, and how many labelled pixels were left out of it."""
     confusion, left = np.zeros((len(matching.names), len(matching.names) + 1), np.int64), 0
     for pair in pairs:
-        truth = matching.reference_indexes(pair.reference)
-        labelled = truth >= 0
-        counted = labelled if excluded is None else labelled & ~excluded.near[pair.rows, pair.cols]
+        counted = slice(None) if excluded is None else ~excluded.near[pair.rows, pair.cols]
+        truth = matching.reference_indexes(pair.reference[counted])
         mapped = matching.map_indexes(strays.sift(pair.mapped[counted], pair.known[counted]))
-        confusion += confusion_matrix(truth[counted], mapped, len(matching.names))
-        left += int(labelled.sum() - counted.sum())
+        confusion += confusion_matrix(truth, mapped, len(matching.names))
+        left += len(pair.reference) - len(truth)
     return confusion, left
 
 
