@@ -20,6 +20,7 @@ STYLES: dict[str, Callable[[int, float], str]] = {
     "greek letter": lambda i, nm: f"B{i}: {nm / 1000:.4f}\N{GREEK SMALL LETTER MU}m",
     "sensor": lambda i, nm: f"EnMAP L2A SWIR band {i}, {nm:.1f} nanometres",
     "wrong unit": lambda _, nm: f"{nm / 1000:.4f} nm",
+    "index and dash": lambda i, nm: f"{i} - {nm:.1f} nm",
     "R": lambda _, nm: f"X{nm:.6f}.Nanometers",
     "underscore": lambda i, nm: f"reflectance_{i}_{nm:.1f}_nm",
     "unit in brackets": lambda i, nm: f"Band {i} {nm:.1f} (nm)",
@@ -56,6 +57,9 @@ def test_widths_are_found_beside_wavelengths(tenths: list[int], width: int) -> N
         assert found is not None
         assert [value for value, _ in found] == pytest.approx([tenth / 10 for tenth in tenths])
         assert {each for _, each in found} == {width / 10}
+    found = read_names([f"{tenth / 10_000:.5f} um (FWHM {width / 10_000:.5f} um)" for tenth in tenths])
+    assert found is not None
+    assert [each for _, each in found] == pytest.approx([width / 10] * len(tenths))
 
 
 days = st.dates(date(1970, 1, 1), date(2099, 12, 31))

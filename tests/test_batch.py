@@ -27,6 +27,7 @@ from cssd_geo.cli import main
 from cssd_geo.errors import BatchError, InputError, OutputError, SceneError
 from cssd_geo.model import Model, load_model
 from cssd_geo.products import open_scene
+from cssd_geo.scenes import stac
 from cssd_geo.scenes.scene_lists import Shard, find_scenes
 from cssd_geo.scenes.stac import ListedScene, read_items
 
@@ -485,6 +486,24 @@ def test_links_of_the_file_system_do_not_lead_out_either(flights: Path, tmp_path
     (folder / "item.json").write_text(json.dumps(item("inside/day0/line0.tif")))
     with pytest.raises(SceneError, match="outside of its folder"):
         read_items(str(folder / "item.json"))
+
+
+@pytest.mark.parametrize(
+    ("text", "largest", "says"),
+    [
+        ("{", 100, "cannot be read as a STAC item: "),
+        ("[" * 100_000, 200_000, "cannot be read as a STAC item: "),
+        ('{"type": "Feature"}', 18, "has more than 0 MB: split it into smaller collections"),
+        ('{"type": "Feature"}', 19, "is no STAC item: it needs a type, an id and assets"),
+    ],
+)
+def test_a_file_that_is_no_json_or_too_large_holds_no_items(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, largest: int, says: str
+) -> None:
+    monkeypatch.setattr(stac, "_LARGEST", largest)
+    (tmp_path / "item.json").write_text(text)
+    with pytest.raises(SceneError, match=rf"item\.json {says}"):
+        read_items(str(tmp_path / "item.json"))
 
 
 JSON = st.recursive(

@@ -23,7 +23,7 @@ from cssd_geo.errors import InputError, LabelError, OutputError, SceneError
 from cssd_geo.evaluation import evaluate
 from cssd_geo.learning import fitting, trainer
 from cssd_geo.learning.discriminant import Discriminant
-from cssd_geo.learning.fitting import Epoch, _pace, fit
+from cssd_geo.learning.fitting import Epoch, _batches, _is_finite, _pace, fit
 from cssd_geo.learning.whitening import Whitening, choose_whitening
 from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.options import TrainingOptions
@@ -180,6 +180,7 @@ def test_epochs_are_told(tmp_path: Path) -> None:
         mine = [epoch for epoch in told if epoch.run == run]
         assert [epoch.number for epoch in mine] == list(range(1, 7))
         assert mine[-1].loss < mine[0].loss
+        assert 0.5 < mine[-1].accuracy <= 1
     assert {epoch.windows for epoch in told} == {24}, "12 of each class"
 
 
@@ -232,6 +233,27 @@ def test_an_interrupted_training_ends_the_others(tmp_path: Path) -> None:
         train(made.scene, made.labels, options=replace(QUICK, epochs=1000), on_epoch=interrupt)
     run_side_by_side(lambda _: meet.wait(60), range(4), at_once=4)  # once all of the threads are free again
     assert len(told) == 1
+
+
+@given(windows=st.integers(1, 60), size=st.integers(1, 20))
+def test_batches_have_the_size_asked_for_but_none_is_a_single_rest(windows: int, size: int) -> None:
+    drawn = torch.arange(windows)
+    sizes = [len(batch) for batch in _batches(drawn, size)]
+    assert torch.equal(torch.cat(_batches(drawn, size)), drawn)
+    whole, rest = divmod(windows, size)
+    joined = rest == 1 and whole > 0
+    if size > 1:
+        assert sizes == [size] * (whole - joined) + ([size + 1] if joined else [rest] if rest else [])
+
+
+def test_a_single_weight_that_is_no_number_is_noticed() -> None:
+    network = CSSD(NetworkConfig(bands=9, classes=2, window=4))
+    assert _is_finite(network)
+    for weight in network.parameters():
+        with torch.no_grad():
+            was, weight.view(-1)[-1] = weight.view(-1)[-1].item(), torch.nan
+            assert not _is_finite(network)
+            weight.view(-1)[-1] = was
 
 
 @pytest.mark.parametrize("steps", [1, 2, 9, 10, 11, 250])

@@ -158,7 +158,8 @@ def test_the_report_for_a_terminal_has_the_same_figures() -> None:
 
 def test_the_report_says_so_where_a_baseline_is_better_or_a_figure_has_no_value() -> None:
     lone = predictions(0, n=40, polygons=1)
-    lone = replace(lone, classes=np.zeros_like(lone.classes), baselines={"dice": np.zeros_like(lone.classes)})
+    zeros, sure = np.zeros_like(lone.classes), 9 * np.eye(3)[np.zeros_like(lone.classes)]
+    lone = replace(lone, classes=zeros, baselines={"dice": zeros}, main=sure, spectral=sure)
     text = judge(lone, TABLE, "how").to_text()
     assert re.search(r"^OA, 95 % interval +-    it takes two polygons or more$", text, re.MULTILINE)
     assert re.search(r"^dice +100.0 +100.0 +- +40$", text, re.MULTILINE)

@@ -36,7 +36,7 @@ _WITHOUT_UNIT = re.compile(
 def read_names(names: Sequence[str | None]) -> list[Named] | None:
     """Return wavelength and FWHM of each band; None where not all names tell them beyond doubt."""
     given = [name for name in names if name]
-    if not given or len(given) < len(names):
+    if len(given) < len(names):
         return None
     return _of_all(given, _with_unit) or _unless_years(_of_all(given, _without_unit))
 
