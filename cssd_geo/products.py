@@ -43,7 +43,7 @@ def open_scene(
     scale: float | None = None,
     follow_links: bool = False,
 ) -> Scene:
-    """Open a scene: a sensor product, or any raster that GDAL reads (GeoTIFF, ENVI and others). Reads no pixel.
+    """Open a scene: a sensor product, or a raster of any usual format (GeoTIFF, ENVI and others). Reads no pixel.
 
     Args:
         path: of the scene.

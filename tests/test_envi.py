@@ -110,7 +110,7 @@ EXPECTED: dict[str, Opens | str] = {
     "gdal_ehdr/float32.bil": _gdal((1, 20, 20), "float32", transform=EHDR, epsg=26711),
     "gdal_ehdr/float32.prj": "cut short: its header promises 1,600 bytes, it has 423",
     "gdal_ehdr/int16_rat.bil": _gdal((1, 20, 20), "int16", transform=EHDR, epsg=None, notes=(UNNAMED,)),
-    "gdal_ehdr/int16_rat.clr": "not a raster that GDAL can read",
+    "gdal_ehdr/int16_rat.clr": "not a raster that can be read",
     "gdal_ehdr/truncated.bin": "cut short: its header promises 400 bytes, it has 399: copy it again",
 }  # fmt: skip
 """What opens and how, or a part of the reason why not. Every file that is no header."""
@@ -297,7 +297,7 @@ def made(tmp_path: Path) -> Made:
         ({"samples": "5e0"}, None),
         ({"lines": "4e1"}, "lines = 4e1, and GDAL takes it for 4"),
         ({"header_offset": "nan"}, "header offset = nan"),
-        ({"file_type": "ENVI Spectral Library"}, "not a raster that GDAL can read: .* Spectral Libr"),
+        ({"file_type": "ENVI Spectral Library"}, "not a raster that can be read: .* Spectral Libr"),
         ({"file_type": "envi classification"}, "is a class map, no scene"),
         ({"data_type": "1"}, None),  # the file is longer by 60 bytes, which a note says
         ({"lines": "3", "header_offset": None}, "promises 90 bytes; it has 120: correct samples"),
@@ -369,7 +369,7 @@ COMPRESSED = gzip.compress(np.random.default_rng(0).integers(1, 9999, (3, 400, 5
         (lambda data: data[: len(data) // 2], "break off after"),
         (lambda data: data[:500_000] + b"\x00\xff" + data[500_002:], "break off after|is damaged"),
         (lambda data: gzip.compress(gzip.decompress(data)[:-2]), "promises 1,200,000 bytes, it has 1,199,998"),
-        (gzip.decompress, "not a raster that GDAL can read"),
+        (gzip.decompress, "not a raster that can be read"),
     ],
 )
 def test_compressed_data_are_whole_or_refused(

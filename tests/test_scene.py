@@ -785,7 +785,7 @@ def test_what_cannot_be_opened_is_said_in_one_line(tmp_path: Path) -> None:
         file["cube"] = np.zeros((3, 4, 5))
     for path, message in (
         (tmp_path / "missing.tif", "does not exist"),
-        (text, "not a raster that GDAL can read"),
+        (text, "not a raster that can be read"),
         (arrays, r"holds arrays of MATLAB, .* write them to a GeoTIFF first \(docs/formats\.md"),
         (tmp_path, "is a folder, and no sensor product that is known"),
     ):
@@ -804,6 +804,7 @@ def test_what_cannot_be_opened_is_said_in_one_line(tmp_path: Path) -> None:
         ("scene.tif", b"", "is empty: copy it again"),
         ("scene.IMG", b"values", r"its ENVI header is missing: it belongs beside it, as scene\.hdr"),
         ("flight_rd_rf", b"values", r"as flight_rd_rf\.hdr"),
+        ("scene.rsw", b"RSW\0values", r"rarer format, make a GeoTIFF of it first \(gdal_translate\)"),
     ],
 )
 def test_files_that_are_no_rasters_as_they_are_say_what_to_do(
@@ -811,14 +812,14 @@ def test_files_that_are_no_rasters_as_they_are_say_what_to_do(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(
-        SceneError, match=rf"not a raster that GDAL can read: .* supported file format\. .*{message}"
+        SceneError, match=rf"not a raster that can be read: .* supported file format\. .*{message}"
     ):
         open_scene(tmp_path / name)
 
 
 @pytest.mark.parametrize("path", ["/proc/self/clear_refs", "a" * 300 + ".tif", f"/{'a' * 300}"])
 def test_what_the_system_does_not_let_us_read_is_an_error_of_ours(path: str) -> None:
-    with pytest.raises(SceneError, match=r"does not exist: |is not a raster that GDAL can read: "):
+    with pytest.raises(SceneError, match=r"does not exist: |is not a raster that can be read: "):
         open_scene(path)
 
 

@@ -65,7 +65,7 @@ def command(
     restart: bool,
     overwrite: bool,
 ) -> None:
-    """Classify SCENE, any raster that GDAL reads, into a class map on the same grid.
+    """Classify SCENE, a raster of any usual format, into a class map on the same grid.
 
     The map is a cloud-optimised GeoTIFF with colours and class names, and 0 where there is no data. If a run is
     stopped or killed, give the same command again: it resumes with the tiles that are left.

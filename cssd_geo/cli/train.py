@@ -45,7 +45,7 @@ def command(
     overwrite: bool,
     **settings: Any,
 ) -> None:
-    """Train a model on SCENE, any raster that GDAL reads, and LABELS.
+    """Train a model on SCENE, a raster of any usual format, and LABELS.
 
     LABELS is a vector in any CRS with a class attribute, or a raster of class ids on the scene's grid. Several
     scenes of one sensor, each followed by its labels, train one model. The model that is saved is trained on all

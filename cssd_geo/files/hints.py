@@ -10,12 +10,13 @@ _KINDS = {
     b"\x0e\x03\x13\x01": "of HDF4, which this GDAL lacks: convert it to GeoTIFF or ENVI elsewhere, as in QGIS",
 }
 """By the bytes that a file begins with: where such files are of use as scenes, but not as they are."""
+_RARE = " If it is of a rarer format, make a GeoTIFF of it first (gdal_translate)"
 _RAW = ("", ".img", ".dat", ".raw", ".bin", ".bsq", ".bil", ".bip", ".hyspex")
 _ENVI = b"ENVI"
 
 
 def hint(path: Path) -> str:
-    """Return a sentence that begins with a blank; nothing where nothing is plain to see."""
+    """Return a sentence that begins with a blank; nothing of what is no file or cannot be read."""
     try:
         if not path.is_file():
             return ""
@@ -26,7 +27,7 @@ def hint(path: Path) -> str:
         kind = next((kind for magic, kind in _KINDS.items() if start.startswith(magic)), None)
         if kind is not None:
             return f" It is {kind}"
-        return _of_raw(path) if path.suffix.lower() in _RAW else ""
+        return (path.suffix.lower() in _RAW and _of_raw(path)) or _RARE
     except OSError:
         return ""
 

@@ -76,7 +76,7 @@ def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
         with unplaced(), rasterio.Env(**patience()):
             dataset = _open_file(Path(path)) if local else rasterio.open(path)
     except RasterioError as error:  # not the cause of what is raised: it cannot be sent between processes
-        raise SceneError(f"{path} is not a raster that GDAL can read: {cause(error)}{hint(Path(path))}") from None
+        raise SceneError(f"{path} is not a raster that can be read: {cause(error)}{hint(Path(path))}") from None
     except (UnicodeEncodeError, UnicodeDecodeError) as error:
         raise SceneError(_not_utf_8(path, error)) from error
     if local and not follow_links:

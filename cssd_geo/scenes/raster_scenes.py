@@ -11,7 +11,7 @@ from cssd_geo.scenes.sources import RasterSource
 
 
 def scene_of_raster(path: str | Path, *, follow_links: bool = False) -> Scene:
-    """Open a raster that GDAL reads (GeoTIFF, ENVI and others) as a scene; reads no pixel.
+    """Open a raster of any usual format (GeoTIFF, ENVI and others) as a scene; reads no pixel.
 
     Args:
         path: of the raster, of the header of a raw file, or an address that GDAL knows: https://, s3://, /vsizip/.
