@@ -17,7 +17,7 @@ from cssd_geo.files.side_files import BESIDE
 from cssd_geo.maps.layer import MODEL_TAG, PRECISION_TAG, SCENE_TAG
 from cssd_geo.maps.pam import side_path
 from cssd_geo.messages import one_line, printable
-from cssd_geo.model import Model, load_model
+from cssd_geo.model import Model, model_of
 from cssd_geo.options import (
     BATCH_ON_ERROR,
     DEVICES,
@@ -154,7 +154,7 @@ def classify_batch(
         require_kind("each scene", scene, ListedScene, "one that find_scenes found")
     if shard is not None:
         require_kind("shard", shard, Shard, 'a Shard, such as Shard.parse("2/8")')
-    ready = model if isinstance(model, Model) else load_model(model)
+    ready = model_of(model)
     chosen = scenes if shard is None else shard.pick(scenes)
     name = "manifest.jsonl" if shard is None else f"manifest-{shard.number}-of-{shard.of}.jsonl"
     place, failed = Path(folder), 0

@@ -14,7 +14,7 @@ from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.engine.streaming import ThisMachine, this_machine
 from cssd_geo.errors import InputError
 from cssd_geo.messages import listed
-from cssd_geo.model import Model, load_model
+from cssd_geo.model import Model, model_of
 from cssd_geo.products import open_scene
 from cssd_geo.runs.job import plan_job
 from cssd_geo.runs.layers import Outputs, provenance_tags
@@ -145,7 +145,7 @@ def classify(
             it was of another scene, model or options and `restart` is false.
         ClusterError: if the workers of `client` cannot do it, or none is left.
     """
-    ready = model if isinstance(model, Model) else load_model(model)
+    ready = model_of(model)
     layers = {"confidence": confidence, "disagreement": disagreement, "probabilities": probabilities}
     if isinstance(scene, xr.DataArray):
         _refuse_of_runs(

@@ -85,7 +85,7 @@ def evaluate(
     stratified = true_or_false("stratified", stratified)
     buffer = None if buffer is None else whole_number("buffer", buffer)
     _require_options(exclude, exclude_layer, buffer, stratified=stratified)
-    _require_paths(*((reference,) if exclude is None else (reference, exclude)))
+    _require_paths(reference, *([] if exclude is None else [exclude]))
     require_vector("--class-field", reference, value=class_field)
     require_vector("--layer", reference, value=layer)
     dataset = _open_map(class_map, reference)

@@ -114,6 +114,11 @@ class Model:
         write_whole(Path(path), data)
 
 
+def model_of(given: str | Path | Model) -> Model:
+    """Return a model that was loaded already, or load it; raises as `load_model` does."""
+    return given if isinstance(given, Model) else load_model(given)
+
+
 def load_model(path: str | Path) -> Model:
     """Read a model file. Nothing in it is executed: numbers and text only.
 

@@ -110,10 +110,8 @@ def sample(
     target = Path(output)
     seed, per_class_least = whole_number("seed", seed), whole_number("per_class_least", per_class_least)
     size = None if size is None else whole_number("size", size)
-    standard_error, users_accuracy = (
-        number("standard_error", standard_error),
-        number("users_accuracy", users_accuracy),
-    )
+    standard_error = number("standard_error", standard_error)
+    users_accuracy = number("users_accuracy", users_accuracy)
     overwrite = true_or_false("overwrite", overwrite)
     _require_options(size, standard_error, users_accuracy, seed)
     check_target(target, overwrite=overwrite, suffixes=(".gpkg",), inputs=[class_map])
