@@ -522,6 +522,7 @@ def _learned_in_whitened_bands(scene: Path, labels: Path, options: TrainingOptio
     assert why in trained.notes
     assert why.startswith("Bands were whitened" if not same else "Bands were not whitened")
     assert (" (as asked)" in why) is (options.whitening != "auto"), "the variation decided nothing"
+    assert ("choose --whitening always" in why) is (options.whitening == "auto" and same)
     usual = NetworkConfig(bands=network.config.bands, classes=network.config.classes, window=network.config.window)
     assert network.config == (usual.for_plain_bands() if same else usual)
     return not same

@@ -81,4 +81,6 @@ def choose_whitening(
         f"whitening pays up to {MOST_VARIATION:g}"
     )
     told = f"{done}{stages}: {why}." if choice == "auto" else f"{done}{stages}. {why[0].upper()}{why[1:]}."
+    if choice == "auto" and variation > MOST_VARIATION:
+        told += " It does so too where every field that is mapped has labels: then choose --whitening always."
     return Whitening.of(discriminant, spectra) if whiten else None, told
