@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -741,6 +742,26 @@ def test_a_real_terminal_sees_the_same(tmp_path: Path) -> None:
     assert done.stderr.startswith("Error: ")
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+def test_what_a_terminal_would_obey_is_shown_instead(inside: Path, tmp_path: Path) -> None:
+    scene = write_raster(tmp_path / "scene.img", np.ones((2, 3, 4), np.int16), driver="ENVI")
+    with scene.with_suffix(".hdr").open("a", encoding="utf-8") as header:
+        header.write("sensor type = \x1b]0;title\x07\x9b31mred\n")
+    model = replace(load_model(inside / "m.safetensors"), provenance={"options": {"\x1b[2J": 1}})
+    model.save(tmp_path / "m.safetensors")
+    for words in (("info", scene), ("info", scene, "--json"), ("info", tmp_path / "m.safetensors")):
+        said = CliRunner().invoke(main, [*map(str, words)], color=True).output  # as to a terminal
+        assert r"\u001b" in said
+        assert not re.search(r"[^\n -~\xa0-\uffff]", said)
+    assert r"\u009b31mred" in call("info", scene).output
+
+
+def test_an_interrupt_after_the_end_is_no_traceback() -> None:
+    late = "import atexit, os, signal; atexit.register(os.kill, os.getpid(), signal.SIGINT)"
+    command = [sys.executable, "-c", f"{late}; from cssd_geo.cli import main; main(['info', 'no.tif'])"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (-signal.SIGINT, 1)
 
 
 def test_a_full_disk_to_which_it_prints_is_one_line(

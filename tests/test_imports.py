@@ -87,6 +87,7 @@ demo      layout spectra
 demo      landscape
 demo      files
 demo      run
+cli       terminal
 cli       clients forecast interrupts model_facts options progress
 cli       train
 cli       batch bench classify demo evaluate info sample
@@ -108,7 +109,7 @@ WITHOUT_TORCH = [
     *(name for name, level in LEVEL.items() if level < LEVEL["compute.kernels"]),
     *("calibration", "learning.sampling", "learning.validation", "learning.baselines"),
     *("pictures", "evaluation", "reference", "reference_sample"),
-    *("cli", "cli.options", "cli.progress", "cli.interrupts"),
+    *("cli", "cli.options", "cli.progress", "cli.interrupts", "cli.terminal"),
 ]
 
 

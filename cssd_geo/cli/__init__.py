@@ -12,6 +12,7 @@ import click
 
 from cssd_geo import __version__
 from cssd_geo.cli.interrupts import Interrupted, interruptible
+from cssd_geo.cli.terminal import say
 from cssd_geo.errors import CssdGeoError, OutputError
 from cssd_geo.machine import cpu_quota, processors
 
@@ -49,22 +50,18 @@ class _Commands(click.Group):
             with interruptible():
                 return super().invoke(ctx)
         except CssdGeoError as error:
-            click.echo(f"Error: {_line(error)}", err=True)
+            say(f"Error: {_line(error)}", err=True)
             ctx.exit(error.exit_code)
         except MemoryError as error:
-            click.echo(
-                f"Error: out of memory: end other programs, or give less --memory. {_line(error)}", err=True
-            )
+            say(f"Error: out of memory: end other programs, or give less --memory. {_line(error)}", err=True)
             ctx.exit(CssdGeoError.exit_code)
         except Interrupted as error:
-            click.echo(f"Stopped by {_line(error)}", err=True)
+            say(f"Stopped by {_line(error)}", err=True)
             ctx.exit(error.exit_code)
         except OSError as error:
             if error.errno != errno.ENOSPC:  # of a pipe that was closed click makes a quiet end
                 raise
-            click.echo(
-                f"Error: what is printed cannot be written: {error.strerror}. What is in files is whole", err=True
-            )
+            say(f"Error: what is printed cannot be written: {error.strerror}. What is in files is whole", err=True)
             ctx.exit(OutputError.exit_code)
 
 

@@ -8,6 +8,7 @@ import click
 from cssd_geo.cli import options
 from cssd_geo.cli.clients import client_of
 from cssd_geo.cli.progress import PixelProgress
+from cssd_geo.cli.terminal import say
 from cssd_geo.messages import printable
 from cssd_geo.options import BATCH_ON_ERROR
 
@@ -102,13 +103,13 @@ def command(
         )
         for outcome in outcomes:
             progress.restart()
-            click.echo(printable(_line(outcome)))
+            say(printable(_line(outcome)))
             for note in outcome.notes:
-                click.echo(f"Note on {outcome.scene}: {note}", err=True)
+                say(f"Note on {outcome.scene}: {note}", err=True)
 
 
 def _note(note: str) -> None:
-    click.echo(f"Note: {note}", err=True)
+    say(f"Note: {note}", err=True)
 
 
 def _line(outcome: "Outcome") -> str:

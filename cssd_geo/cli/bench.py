@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cssd_geo.cli import options
+from cssd_geo.cli.terminal import say
 from cssd_geo.options import BENCH_LAYOUTS
 
 if TYPE_CHECKING:
@@ -90,19 +91,19 @@ def command(
 
     place = choose_device(device)
     shared: dict[str, Any] = {"device": place, "precision": choose_precision(precision, place), "repeats": repeats}
-    say = (lambda _: None) if as_json else click.echo
+    tell = (lambda _: None) if as_json else say
     here, setting = machine_facts(place), {"device": place.type, "repeats": repeats}
-    say(", ".join(f"{name} {value}" for name, value in (here | setting).items()))
+    tell(", ".join(f"{name} {value}" for name, value in (here | setting).items()))
     networks, files = [], []
     for b, k in product(bands, classes):
         networks.append(network_rates(folder, bands=b, classes=k, **shared))
-        say(_network_table(networks[-1]))
-        say(_FILE_HEADING)
+        tell(_network_table(networks[-1]))
+        tell(_FILE_HEADING)
         for n, name in product(size, layout):
             with tempfile.TemporaryDirectory(dir=folder) as where:
                 rates = file_rates(Path(where), name, size=n, bands=b, classes=k, memory=memory, **shared)
             files.append(rates)
-            say(_file_row(rates))
+            tell(_file_row(rates))
     if as_json:
         facts = {
             "machine": here,
@@ -110,7 +111,7 @@ def command(
             "networks": [asdict(row) | {"limit": row.limit} for row in networks],
             "files": [asdict(row) | {"share": row.share} for row in files],
         }
-        click.echo(json.dumps(facts, indent=2))
+        say(json.dumps(facts, indent=2))
 
 
 def _network_table(rates: "NetworkRates") -> str:

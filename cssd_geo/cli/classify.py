@@ -9,6 +9,7 @@ from cssd_geo.cli import options
 from cssd_geo.cli.clients import client_of
 from cssd_geo.cli.forecast import show
 from cssd_geo.cli.progress import PixelProgress
+from cssd_geo.cli.terminal import say
 from cssd_geo.errors import InputError, SceneError
 from cssd_geo.messages import column, padded
 from cssd_geo.options import ON_ERROR
@@ -113,8 +114,8 @@ def command(
 
 
 def _show_scene_and_model(scene: "Scene", model: "Model", path: Path) -> None:
-    click.echo(f"scene   {scene.name}: {scene.grid.height} x {scene.grid.width} pixels, {scene.bands.summary()}")
-    click.echo(f"model   {path}: {len(model.mean)} bands, {len(model.classes)} classes")
+    say(f"scene   {scene.name}: {scene.grid.height} x {scene.grid.width} pixels, {scene.bands.summary()}")
+    say(f"model   {path}: {len(model.mean)} bands, {len(model.classes)} classes")
 
 
 def _show(done: "Classification") -> None:
@@ -122,22 +123,22 @@ def _show(done: "Classification") -> None:
     total = sum(done.pixels.values())
     width = column(done.pixels)
     for name, count in done.pixels.items():
-        click.echo(f"{padded(name, width)} {count:>12,} pixels {100 * count / total:6.2f} %")
+        say(f"{padded(name, width)} {count:>12,} pixels {100 * count / total:6.2f} %")
     stages = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in done.busy.items())
-    click.echo(f"{done.output} written: {total:,} pixels in {done.seconds:.1f} s ({stages} of the time)")
+    say(f"{done.output} written: {total:,} pixels in {done.seconds:.1f} s ({stages} of the time)")
     if done.pixels["unclassified"] == total:
-        click.echo("Warning: no pixel of the scene is valid in all of the model's bands.", err=True)
+        say("Warning: no pixel of the scene is valid in all of the model's bands.", err=True)
 
 
 def _warn(notes: tuple[str, ...]) -> None:
     for note in notes:
-        click.echo(f"Note: {note}", err=True)
+        say(f"Note: {note}", err=True)
 
 
 def _warn_of(unreadable: tuple["Window", ...]) -> None:
     pixels = sum(block.pixels for block in unreadable)
-    click.echo(f"Warning: {len(unreadable)} blocks of the scene ({pixels:,} pixels) could not be read:", err=True)
+    say(f"Warning: {len(unreadable)} blocks of the scene ({pixels:,} pixels) could not be read:", err=True)
     for block in unreadable[:_LISTED]:
-        click.echo(f"  row {block.row}, column {block.col}: {block.height} x {block.width} pixels", err=True)
+        say(f"  row {block.row}, column {block.col}: {block.height} x {block.width} pixels", err=True)
     if len(unreadable) > _LISTED:
-        click.echo(f"  and {len(unreadable) - _LISTED} more", err=True)
+        say(f"  and {len(unreadable) - _LISTED} more", err=True)

@@ -7,6 +7,7 @@ import click
 
 from cssd_geo.cli import options
 from cssd_geo.cli.progress import EpochProgress
+from cssd_geo.cli.terminal import say
 from cssd_geo.options import DEMO_EPOCHS, TrainingOptions
 
 
@@ -40,19 +41,15 @@ def command(*, output: Path, epochs: int, seed: int, device: str) -> None:
             output,
             options=TrainingOptions(epochs=epochs, seed=seed),
             device=device,
-            say=click.echo,
+            say=say,
             on_epoch=progress,
         )
     for note in demo.training.notes:
-        click.echo(f"* {note}")
-    click.echo(
-        f"\nThe map against the truth away from the labelled polygons\n\n{demo.evaluation.accuracy.to_text()}\n"
-    )
+        say(f"* {note}")
+    say(f"\nThe map against the truth away from the labelled polygons\n\n{demo.evaluation.accuracy.to_text()}\n")
     if demo.training.hold_out is not None:
         held = demo.training.hold_out
         others = [f"{name} {100 * one.overall_accuracy:.1f} %" for name, one in held.baselines.items()]
         mine = f"Held-out polygons: OA {100 * held.map.overall_accuracy:.1f} %"
-        click.echo("; ".join([mine, *others]))
-    click.echo(
-        f"All in {time.monotonic() - started:.0f} s. Look at {demo.picture}; open {output}/map.tif in QGIS."
-    )
+        say("; ".join([mine, *others]))
+    say(f"All in {time.monotonic() - started:.0f} s. Look at {demo.picture}; open {output}/map.tif in QGIS.")

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from cssd_geo.cli import options
+from cssd_geo.cli.terminal import say
 
 _COUNTS = "Counts of the sample, not weighted by area"
 """What the first figures are if a stratified sample gives weighted ones as well."""
@@ -88,12 +89,12 @@ def command(
         facts = found.accuracy.to_json() | {"notes": list(found.notes)}
         if found.areas is not None:
             facts = {"description": f"{_COUNTS}: see stratified"} | facts | {"stratified": found.areas.to_json()}
-        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        say(json.dumps(facts, indent=2, ensure_ascii=False))
         return
     for note in found.notes:
-        click.echo(f"* {note}")
+        say(f"* {note}")
     if found.areas is not None:
-        click.echo(f"{_COUNTS}\n")
-    click.echo(found.accuracy.to_text())
+        say(f"{_COUNTS}\n")
+    say(found.accuracy.to_text())
     if found.areas is not None:
-        click.echo(f"\n{found.areas.to_text()}")
+        say(f"\n{found.areas.to_text()}")

@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-import click
-
 from cssd_geo.budget import shown
+from cssd_geo.cli.terminal import say
 
 if TYPE_CHECKING:
     from cssd_geo.forecast import Forecast, Trial
@@ -17,25 +16,25 @@ def show(forecast: "Forecast", *, overwrite: bool = False) -> None:
     """Print a forecast, a line for each matter; `overwrite`: whether outputs that exist would be replaced."""
     plan, trial = forecast.plan, forecast.trial
     shape = f"{plan.rows} down, {plan.cols} across, each {plan.tile_height} x {plan.tile_width}"
-    click.echo(f"plan    tiles: {len(plan)} ({shape}), halo {plan.halo.before} before, {plan.halo.after} after")
+    say(f"plan    tiles: {len(plan)} ({shape}), halo {plan.halo.before} before, {plan.halo.after} after")
     overlap = plan.pixels_read / (plan.height * plan.width)
-    click.echo(f"reads   {forecast.bytes_read / 1e6:,.1f} MB, halos included ({overlap:.2f} times the pixels)")
-    click.echo(f"memory  {shown(forecast.memory)} at most, on top of the program itself")
+    say(f"reads   {forecast.bytes_read / 1e6:,.1f} MB, halos included ({overlap:.2f} times the pixels)")
+    say(f"memory  {shown(forecast.memory)} at most, on top of the program itself")
     if forecast.gpu_free is not None and trial.gpu_bytes is not None:
         free = shown(forecast.gpu_free, down=True)
-        click.echo(f"gpu     {shown(trial.gpu_bytes)} of its memory in the trial, {free} are free")
-    click.echo(f"disk    {_room(forecast.room)}")
-    click.echo(f"time    {_time(trial)}")
+        say(f"gpu     {shown(trial.gpu_bytes)} of its memory in the trial, {free} are free")
+    say(f"disk    {_room(forecast.room)}")
+    say(f"time    {_time(trial)}")
     if forecast.tiles_done:
-        click.echo(
+        say(
             f"output  {forecast.tiles_done} tiles of an unfinished run are done: the command that it was begun "
             "with goes on with the others, any other one will be refused without --restart"
         )
     if forecast.in_the_way and not overwrite:
         there = ", ".join(map(str, forecast.in_the_way))
-        click.echo(f"output  {there}: there already, so the run will be refused without --overwrite")
+        say(f"output  {there}: there already, so the run will be refused without --overwrite")
     tried = "1 tile was" if trial.tiles == 1 else f"{trial.tiles} tiles were"
-    click.echo(f"{tried} read and classified on trial, nothing was written (--dry-run).")
+    say(f"{tried} read and classified on trial, nothing was written (--dry-run).")
 
 
 def _room(room: "DiskSpace") -> str:

@@ -12,6 +12,7 @@ import click
 from cssd_geo.classes import UNCLASSIFIED_NAME
 from cssd_geo.cli import options
 from cssd_geo.cli.model_facts import formula, lines_of
+from cssd_geo.cli.terminal import say
 from cssd_geo.errors import InputError
 from cssd_geo.messages import column, padded
 
@@ -61,7 +62,7 @@ def command(
     else:
         facts = _of_scene(path, choice, model, quicklook, overwrite=overwrite)
         lines = list(_scene_lines(facts))
-    click.echo(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) if as_json else "\n".join(lines))
+    say(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) if as_json else "\n".join(lines))
 
 
 def _of_scene(

@@ -1,5 +1,6 @@
 """Signals that ask a command to stop become an exception, so that it stops as it would after an error."""
 
+import atexit
 import signal
 import threading
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only there can a signal be handled
         yield
         return
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # Python's own end would print a traceback
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def interrupt(number: int, _: FrameType | None) -> NoReturn:

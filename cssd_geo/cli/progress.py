@@ -4,8 +4,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-import click
 from tqdm import tqdm
+
+from cssd_geo.cli.terminal import say
 
 if TYPE_CHECKING:
     from cssd_geo.learning.fitting import Epoch
@@ -48,9 +49,7 @@ class PixelProgress(_Progress):
     def go_on(self, tiles: int, total: int) -> None:
         """Say that so many of all tiles were done before."""
         then = f", {_OUTPUTS}" if tiles == total else ""
-        click.echo(
-            f"{self._what} goes on with an unfinished run: {tiles} of {total} tiles are done{then}", err=True
-        )
+        say(f"{self._what} goes on with an unfinished run: {tiles} of {total} tiles are done{then}", err=True)
         self._before = None
 
     def __call__(self, done: int, total: int) -> None:
@@ -61,7 +60,7 @@ class PixelProgress(_Progress):
         if _on_a_terminal():
             self._draw(done, total)
         elif done == total and self._said > self._started:
-            click.echo(f"{self._what}: 100 %, {_OUTPUTS}", err=True)
+            say(f"{self._what}: 100 %, {_OUTPUTS}", err=True)
         elif time.monotonic() - self._said >= _LOG_SECONDS:
             self._say(done, total)
 
@@ -83,7 +82,7 @@ class PixelProgress(_Progress):
         self._said = time.monotonic()
         rate = (done - (self._before or 0)) / (self._said - self._started)
         left = (total - done) / rate
-        click.echo(f"{self._what}: {100 * done / total:.0f} %, {rate:,.0f} pixels/s, {left:.0f} s left", err=True)
+        say(f"{self._what}: {100 * done / total:.0f} %, {rate:,.0f} pixels/s, {left:.0f} s left", err=True)
 
 
 class EpochProgress(_Progress):
@@ -102,7 +101,7 @@ class EpochProgress(_Progress):
         elif begins_or_ends or time.monotonic() - self._said >= _LOG_SECONDS:
             self._say(epoch)
         if epoch.runs > 1 and self._epochs == epoch.runs * epoch.epochs:
-            click.echo(_TESTS, err=True)
+            say(_TESTS, err=True)
 
     def _draw(self, epoch: "Epoch") -> None:
         if self._bar is None:
@@ -121,7 +120,7 @@ class EpochProgress(_Progress):
         which = "all labels" if epoch.run == 1 else f"fold {epoch.run - 1}/{epoch.runs - 1}"
         number = f"epoch {epoch.number:>3}/{epoch.epochs}"
         state = f"loss {epoch.loss:.3f}, {100 * epoch.accuracy:.1f} % of training windows right"
-        click.echo(f"{which:<10}  {number}  {state}, {self._rate():.0f} windows/s, {left:.0f} s left", err=True)
+        say(f"{which:<10}  {number}  {state}, {self._rate():.0f} windows/s, {left:.0f} s left", err=True)
 
     def _rate(self) -> float:
         """Windows per second, of all trainings together."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cssd_geo.cli import options
+from cssd_geo.cli.terminal import say
 from cssd_geo.messages import column, padded
 from cssd_geo.options import SAMPLE_LEAST, SAMPLE_STANDARD_ERROR, SAMPLE_USERS_ACCURACY
 
@@ -73,10 +74,10 @@ def command(
         overwrite=overwrite,
     )
     for note in drawn.notes:
-        click.echo(f"* {note}")
+        say(f"* {note}")
     _show(drawn)
-    click.echo("Hide map_id and map_name, fill in the field class_name of each point, then run:\n")
-    click.echo(f"  {shlex.join(['cssd-geo', 'evaluate', str(class_map), str(output), '--stratified'])}")
+    say("Hide map_id and map_name, fill in the field class_name of each point, then run:\n")
+    say(f"  {shlex.join(['cssd-geo', 'evaluate', str(class_map), str(output), '--stratified'])}")
 
 
 def _show(drawn: "ReferenceSample") -> None:
@@ -84,5 +85,5 @@ def _show(drawn: "ReferenceSample") -> None:
     total = drawn.mapped_pixels.sum()
     for name, pixels, samples in zip(drawn.classes.names, drawn.mapped_pixels, drawn.samples, strict=True):
         share = 100 * pixels / total
-        click.echo(f"{padded(name, width)} {pixels:>14,} pixels {share:6.2f} %  {samples:>6,} drawn")
-    click.echo(f"{drawn.output} written: {drawn.samples.sum():,} points, in random order")
+        say(f"{padded(name, width)} {pixels:>14,} pixels {share:6.2f} %  {samples:>6,} drawn")
+    say(f"{drawn.output} written: {drawn.samples.sum():,} points, in random order")

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from cssd_geo.cli import options
 from cssd_geo.cli.progress import EpochProgress
+from cssd_geo.cli.terminal import say
 from cssd_geo.errors import InputError
 from cssd_geo.options import TrainingOptions
 
@@ -81,8 +82,8 @@ def command(
         )
     held = training.hold_out
     if held is not None:
-        click.echo(f"\nAccuracy of the map on held-out pixels\n\n{held.to_text()}")
-    click.echo(f"\nModel written to {output}")
+        say(f"\nAccuracy of the map on held-out pixels\n\n{held.to_text()}")
+    say(f"\nModel written to {output}")
     if held is not None and report is not None:
         write_whole(report, json.dumps(held.to_json(), indent=2, allow_nan=False).encode())
     if held is not None and reliability is not None:
@@ -101,4 +102,4 @@ def _pairs(paths: tuple[str | Path, ...]) -> list[tuple[str | Path, str | Path]]
 def _tell(note: str) -> None:
     """Print a note at once, above the bar where there is one."""
     with tqdm.external_write_mode():
-        click.echo(f"* {note}")
+        say(f"* {note}")
