@@ -724,6 +724,14 @@ def test_a_disk_that_is_too_small_is_refused_at_once(scene: Path, tmp_path: Path
         run(scene, disk)
 
 
+def test_a_disk_without_any_room_is_refused_with_how_much_is_missing(scene: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path, 700) as disk:
+        fill(disk)
+        with pytest.raises(OutputError, match=r"0 MB are free .*make room for 1 MB more"):
+            run(scene, disk)
+        assert hidden(disk) == []
+
+
 def test_what_does_not_fit_is_never_as_much_as_there_is_room(scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     room = DiskSpace(unfinished=5_000_500_000, finished=0, free=4_999_500_000)
     monkeypatch.setattr("cssd_geo.runs.run.room_for", lambda _: room)

@@ -78,6 +78,8 @@ class Run:
         self._unfinished = Unfinished(self._target, self._raw, guard=self._watch.check)
         self._identity = SceneIdentity(key=None, digest=None)
         self._tolerant = Tolerant(job.scene) if options.on_error == "skip" else None
+        if not there:  # what is there takes a part of the room that is needed
+            self._require_room()
         self.pixels: dict[str, int] = {}
         """Of each class by name, once the map is assembled; all others under "unclassified"."""
         self.busy = Busy()
