@@ -25,6 +25,8 @@ from cssd_geo.spectra.alignment import Alignment
 
 FORMAT_VERSION = 2
 _HEADER_KEY = "cssd_geo"
+_DEEPEST = 32
+"""Lists in lists, or tables in tables, of a header: more than this only breaks what walks through it."""
 MODEL_VARIABLE = "CSSD_GEO_MODEL"
 """Environment variable with the path of the model to use where none is given."""
 
@@ -154,7 +156,14 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
                 f"its format is version {version!r}, this program reads {FORMAT_VERSION}: update cssd-geo, "
                 "or train anew"
             )
+        if _depth(header) > _DEEPEST:
+            raise InputError(f"its header is nested more than {_DEEPEST} deep")
         return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+
+
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inner), default=0)
 
 
 def _assemble(header: dict[str, Any], weights: dict[str, torch.Tensor]) -> Model:

@@ -274,7 +274,7 @@ def test_a_header_that_is_none_is_refused(text: str, model: Model, tmp_path: Pat
         ("classes", []), ("classes", CLASSES), ("classes", [{"id": float("inf")}]), ("classes", {"id": 1}),
         ("calibration", {}), ("calibration.main", 10**400), ("calibration.main", float("nan")),
         ("calibration.pixels", float("inf")), ("provenance", [1]), ("provenance", {"scene": "x"}),
-        ("provenance.options", {"seed": "\ud800"}),
+        ("provenance.options", {"seed": "\ud800"}), ("provenance.options", json.loads("[" * 900 + "]" * 900)),
     ],
 )  # fmt: skip
 def test_a_header_with_a_bad_value_is_refused(key: str, value: Any, model: Model, tmp_path: Path) -> None:
