@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,14 @@ from scenes import NORTH_UP, ROTATED, UTM, control_points, coordinate_cube, writ
 from scipy.io import netcdf_file
 
 from cssd_geo.budget import Blocks
-from cssd_geo.errors import InputError, SceneError
+from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.grid import Grid
 from cssd_geo.products import open_scene
 from cssd_geo.scenes.array_scenes import scene_of_array
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.validity import usable, valid_pixels
 from cssd_geo.tiles import Window
+from cssd_geo.vectors.vector_files import is_vector
 
 BANDS, HEIGHT, WIDTH = 4, 21, 34
 EVERY = np.arange(BANDS)
@@ -819,8 +821,19 @@ def test_files_that_are_no_rasters_as_they_are_say_what_to_do(
 
 @pytest.mark.parametrize("path", ["/proc/self/clear_refs", "a" * 300 + ".tif", f"/{'a' * 300}"])
 def test_what_the_system_does_not_let_us_read_is_an_error_of_ours(path: str) -> None:
-    with pytest.raises(SceneError, match=r"does not exist: |is not a raster that can be read: "):
+    with pytest.raises(SceneError, match=r"does not exist or is no file: |is not a raster that can be read: "):
         open_scene(path)
+
+
+@pytest.mark.parametrize("name", ["scene.tif", "scene.h5", "scene.img", "fields.gpkg"])
+def test_a_pipe_is_no_file_and_nobody_waits_for_its_writer(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    os.mkfifo(path)
+    writers = threading.Thread(target=lambda: [path.write_bytes(b"") for _ in range(99)], daemon=True)
+    writers.start()  # so that who waits all the same does not wait for ever
+    for read in (open_scene, is_vector):
+        with pytest.raises((SceneError, LabelError), match=rf"{name} does not exist or is no file: check"):
+            read(path)
 
 
 def test_a_header_with_something_before_its_first_word_is_named(tmp_path: Path) -> None:

@@ -24,8 +24,11 @@ def is_address(place: str | Path) -> bool:
 
 
 def is_there(path: str | Path) -> bool:
-    """Whether there is a file or folder of that name, as far as we may know: a folder may be closed to us."""
-    return os.path.exists(path)  # noqa: PTH110 - which raises nothing, also where a name is too long for a disk
+    """Whether there is a file or folder of that name, as far as we may know: a folder may be closed to us.
+
+    A pipe is neither: whoever opens one waits for its writer.
+    """
+    return os.path.isfile(path) or os.path.isdir(path)  # noqa: PTH112, PTH113 - raise nothing, whatever the name
 
 
 def named_file(place: str | Path) -> Path | None:

@@ -63,7 +63,7 @@ def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
     """
     local, named = is_there(path), named_file(path)
     if not (local or is_address(path)) and (":" not in str(path) or Path(path).is_absolute()):
-        raise SceneError(f"{path} does not exist: check the path")
+        raise SceneError(f"{path} does not exist or is no file: check the path")
     if (program := _ARRAYS.get(Path(path).suffix.lower())) is not None:
         raise SceneError(
             f"{path} holds arrays of {program}, which do not say what is a row, a column or a band, nor where it "

@@ -78,7 +78,7 @@ def is_vector(path: str | Path) -> bool:
             with a path that pyogrio does not take as it is.
     """
     if not is_there(path):
-        raise LabelError(f"{path} does not exist: check the path")
+        raise LabelError(f"{path} does not exist or is no file: check the path")
     try:
         _places(path)
     except _UNREADABLE:
