@@ -68,7 +68,7 @@ def to_pixels(geometries: NDArray[Any], crs: str | None, grid: Grid, name: str) 
     elif grid.transform is not None:
         with np.errstate(invalid="ignore"):  # infinite where there is no place
             x, y = ~grid.transform * (x, y)
-    elif len(y) and y.max() <= 0:  # as QGIS shows a raster without georeference: below zero
+    elif len(y) and y.max() <= -y.min():  # mostly below zero, where QGIS shows a raster without georeference
         y = -y
     return _with_coordinates(geometries, np.column_stack([x, y]))
 
