@@ -929,7 +929,8 @@ def test_clipped_pixels_are_not_valid_in_files_and_arrays(tmp_path: Path) -> Non
     cube = _cube("uint16")
     cube[2, 4, 5] = 65535
     scene = open_scene(write_raster(tmp_path / "s.tif", cube))
-    for each in (scene, scene_of_array(scene.cube)):
+    masked = scene.cube.assign_coords(valid=(("y", "x"), np.ones(scene.grid.shape, np.bool_)))  # becomes float
+    for each in (scene, scene_of_array(scene.cube), scene_of_array(masked)):
         assert np.argwhere(~each.read(WHOLE, EVERY)[1]).tolist() == [[4, 5]]
 
 

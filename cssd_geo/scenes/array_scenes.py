@@ -11,6 +11,7 @@ from cssd_geo.scenes.array_bands import bands_of, numbers_of_bands
 from cssd_geo.scenes.array_source import ArraySource
 from cssd_geo.scenes.cube import grid_of, nodata_of, scale_of
 from cssd_geo.scenes.scene import Scene
+from cssd_geo.scenes.validity import clipped
 
 _REAL = "uif"
 """Kinds of numpy's types that hold real numbers."""
@@ -53,7 +54,7 @@ def scene_of_array(array: xr.DataArray) -> Scene:
     scale, offset = scale_of(array)
     nodata = nodata_of(array)
     if "valid" in array.coords:
-        stored = array = array.where(array.coords["valid"])  # becomes float, with NaN where the mask says no
+        stored = array = _masked(array)
     source, found, numbers = ArraySource(stored), bands_of(array), numbers_of_bands(array)
     return Scene(
         name=str(array.name or "array"),
@@ -68,6 +69,12 @@ def scene_of_array(array: xr.DataArray) -> Scene:
         source=source,
         notes=(*found.notes, *_lost_crs(array, grid)),
     )
+
+
+def _masked(array: xr.DataArray) -> xr.DataArray:
+    """As float, with NaN where its mask says no, and where a number is not data in its own type alone."""
+    allowed, largest = array.coords["valid"], clipped(array.dtype)
+    return array.where(allowed if largest is None else allowed & (array != largest))
 
 
 def _lost_crs(array: xr.DataArray, grid: Grid) -> Iterator[str]:

@@ -38,10 +38,15 @@ def usable(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool
         measured &= values != _fill_to_compare(fill)
         return measured
     valid = _unlike(values, nodata)
-    largest = np.iinfo(values.dtype).max
-    if values.dtype.itemsize == _CLIPPED_BYTES and values.size and values.max() == largest:
+    largest = clipped(values.dtype)
+    if largest is not None and values.size and values.max() == largest:
         valid &= values != largest
     return valid
+
+
+def clipped(dtype: np.dtype[Any]) -> int | None:
+    """The largest number of a 16-bit integer type, which is no measurement; None for other types."""
+    return int(np.iinfo(dtype).max) if dtype.kind != "f" and dtype.itemsize == _CLIPPED_BYTES else None
 
 
 def _rounded(numbers: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
