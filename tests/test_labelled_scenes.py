@@ -193,10 +193,11 @@ def test_bands_with_one_value_at_nearly_all_labelled_pixels_are_dropped(tmp_path
     assert kept.bands.good == (True, False, True, True)
     assert spectra.shape == (360, 3)
     holed = np.where(random.random((12, 30)) < 0.6, -1, cube)  # most pixels are nodata
+    holed = np.concatenate([holed, np.full((1, 12, 30), 5)])
     scene = open_scene(write_raster(tmp_path / "h.tif", holed.astype(np.int16), nodata=-1))
     kept, _, again = read_labelled_pixels(unite(_members([scene], labels))[0])
-    assert again[0] == notes[0]
-    assert kept.bands.good == (True, False, True, True)
+    assert again[:2] == ("Bands with one value at all labelled pixels were dropped: 5.", notes[0])
+    assert kept.bands.good == (True, False, True, True, False)
     only = open_scene(write_raster(tmp_path / "o.tif", cube[1:2].astype(np.int16)))
     kept, _, notes = read_labelled_pixels(unite(_members([only], labels))[0])
     assert notes == (), "better than no band at all"

@@ -74,6 +74,7 @@ def test_designs_that_cannot_be(pixels: list[int], size: int, least: int, messag
     [
         (1.0, 0.01, "user's accuracy is a fraction above 0 and below 1, not 1"),
         (math.nan, 0.01, "user's accuracy is a fraction"),
+        (np.array([0.9, 0.9, 1.0, 0.9]), 0.01, "user's accuracy is a fraction"),
         (0.9, 0.0, "standard error to aim at is a fraction above 0 and below 1, not 0"),
         (0.9, math.nan, "standard error to aim at is a fraction"),
     ],

@@ -23,11 +23,13 @@ from cssd_geo.errors import InputError, LabelError, OutputError, SceneError
 from cssd_geo.evaluation import evaluate
 from cssd_geo.learning import fitting, trainer
 from cssd_geo.learning.discriminant import Discriminant
-from cssd_geo.learning.fitting import Epoch, _batches, _is_finite, _pace, fit
+from cssd_geo.learning.fitting import Epoch, _batches, _draw, _is_finite, _pace, fit
 from cssd_geo.learning.whitening import Whitening, choose_whitening
+from cssd_geo.learning.windows import TrainingWindows
 from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
+from cssd_geo.tiles import Halo
 from cssd_geo.training import train
 
 QUICK = TrainingOptions(epochs=6, batch_size=16, window=4, windows_per_class=24, baseline=False)
@@ -244,6 +246,37 @@ def test_batches_have_the_size_asked_for_but_none_is_a_single_rest(windows: int,
     joined = rest == 1 and whole > 0
     if size > 1:
         assert sizes == [size] * (whole - joined) + ([size + 1] if joined else [rest] if rest else [])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    pixels=st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=40),
+    most=st.integers(1, 12),
+    seed=st.integers(0, 99),
+)
+def test_an_epoch_draws_windows_of_each_class_whose_centre_is_valid(
+    pixels: list[tuple[int, bool]], most: int, seed: int
+) -> None:
+    classes, valid = (np.array(column) for column in zip(*pixels, strict=True))
+    rows = torch.from_numpy(np.where(valid, np.arange(1, len(pixels) + 1), 0))
+    table = torch.zeros(len(pixels) + 1, 1)
+    windows = TrainingWindows(pixels=table, lookup=rows[:, None, None], halo=Halo(before=0, after=0))
+    options, random = replace(QUICK, windows_per_class=most), torch.Generator().manual_seed(seed)
+    drawn = _draw(windows, torch.from_numpy(classes), options, random).numpy()
+    assert valid[drawn].all()
+    assert len(set(drawn.tolist())) == len(drawn), "each once"
+    of_each = np.minimum(np.bincount(classes[valid], minlength=4), most)
+    assert np.bincount(classes[drawn], minlength=4).tolist() == of_each.tolist()
+
+
+def test_epochs_draw_other_windows_in_another_order() -> None:
+    windows = TrainingWindows(
+        pixels=torch.zeros(301, 1), lookup=torch.arange(1, 301)[:, None, None], halo=Halo(before=0, after=0)
+    )
+    classes, random = torch.arange(300) % 3, torch.Generator().manual_seed(0)
+    first, second = (_draw(windows, classes, replace(QUICK, windows_per_class=10), random) for _ in range(2))
+    assert set(first.tolist()) != set(second.tolist())
+    assert len(set(classes[first][:10].tolist())) == 3, "classes are mixed, not one after the other"
 
 
 def test_a_single_weight_that_is_no_number_is_noticed() -> None:
