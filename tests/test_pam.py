@@ -48,8 +48,10 @@ def test_category_names_reach_from_zero_to_the_largest_id() -> None:
 
 def test_counts_beyond_32_bits_are_kept() -> None:
     root = ET.fromstring(pam.serialise(TABLE, COUNTS))  # noqa: S314 - our own
-    rows = root.findall("PAMRasterBand/GDALRasterAttributeTable/Row")
-    assert [row.findall("F")[-1].text for row in rows] == ["5", "10", "20", str(2**40)]
+    fields, rows = (root.findall(f"PAMRasterBand/GDALRasterAttributeTable/{tag}") for tag in ("FieldDefn", "Row"))
+    count = [field.findtext("Name") for field in fields].index("Count")
+    assert fields[count].findtext("Type") == "1", "real: whole numbers have 32 bits there"
+    assert [row.findall("F")[count].text for row in rows] == ["5", "10", "20", str(2**40)]
 
 
 def test_what_gdal_had_to_say_is_kept(tmp_path: Path) -> None:

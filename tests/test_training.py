@@ -553,8 +553,9 @@ def _learned_in_whitened_bands(scene: Path, labels: Path, options: TrainingOptio
     pairs = zip(network.spectral.parameters(), untrained.spectral.parameters(), strict=True)
     same = all(torch.allclose(after, before, atol=1e-6) for after, before in pairs)
     assert why in trained.notes
-    assert why.startswith("Bands were whitened" if not same else "Bands were not whitened")
-    assert (" (as asked)" in why) is (options.whitening != "auto"), "the variation decided nothing"
+    done, stages = ("not whitened", ", the network's stages are as published") if same else ("whitened", "")
+    asked, reason = ("", ": labelled") if options.whitening == "auto" else (" (as asked)", ". Labelled")
+    assert why.startswith(f"Bands were {done}{asked}{stages}{reason} pixels of a class vary")
     assert ("choose --whitening always" in why) is (options.whitening == "auto" and same)
     usual = NetworkConfig(bands=network.config.bands, classes=network.config.classes, window=network.config.window)
     assert network.config == (usual.for_plain_bands() if same else usual)
@@ -572,6 +573,7 @@ def test_whitening_evens_out_what_varies_within_classes() -> None:
     residual = white - np.stack([white[classes == k].mean(0) for k in range(4)])[classes]
     deviations = residual.std(0)
     assert deviations.max() / deviations.min() < 3, "from 333 before"
+    assert white.std() == pytest.approx(1), "inputs are of the size that the optimiser is set for"
 
 
 @pytest.mark.shared_data
