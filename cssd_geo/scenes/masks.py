@@ -108,7 +108,7 @@ def open_aoi(path: str | Path, grid: Grid, layer: str | None = None) -> tuple[Sh
     if not meeting.any():
         raise SceneError(f"{path} lies elsewhere than the scene, {_apart(pixels, grid)}: check its CRS")
     note = f"Pixels count only inside of {path}: {meeting.sum()} of its {len(pixels)} polygons meet the scene"
-    lost = int((~np.isfinite(shapely.bounds(pixels)).all(axis=1)).sum())
+    lost = int(shapely.is_missing(pixels).sum())
     if lost:
         note += f", {lost} cannot be brought to its CRS and do not count"
     return ShapeMask(pixels[meeting]), " ".join([f"{note}.", *doubts])
@@ -136,8 +136,8 @@ def _polygons(geometries: NDArray[Any]) -> NDArray[Any]:
 def _meet(pixels: NDArray[Any], grid: Grid) -> NDArray[np.bool_]:
     """Tell which polygons in pixel coordinates share more than an edge with the scene."""
     left, top, right, bottom = shapely.bounds(pixels).T
-    beside = (right <= 0) | (bottom <= 0) | (left >= grid.width) | (top >= grid.height)
-    near: NDArray[np.bool_] = np.isfinite(left + top + right + bottom) & ~beside
+    # False without a place, as bounds are NaN then
+    near: NDArray[np.bool_] = (right > 0) & (bottom > 0) & (left < grid.width) & (top < grid.height)
     near[near] = shapely.intersects(pixels[near], shapely.box(0, 0, grid.width, grid.height))
     return near
 
