@@ -276,12 +276,13 @@ def test_a_part_that_the_scenes_crs_cannot_hold_takes_no_other_part_with_it(tmp_
 
 def test_points_are_called_points_where_the_scenes_crs_cannot_hold_one(tmp_path: Path) -> None:
     away = pyproj.Transformer.from_crs("EPSG:32633", "EPSG:4326", always_xy=True)
-    places = ((4.2, 3.2), (4.8, 3.8), (30.5, 20.5))
+    places = ((4.2, 3.2), (4.8, 3.8), (7.3, 7.5), (30.5, 20.5), (7.4, 7.5))
     points = [shapely.Point(away.transform(*(NORTH_UP * place))) for place in places]
-    path = _write(tmp_path / "l.gpkg", [*points, shapely.Point(105, 0)], "EPSG:4326", k=["a", "a", "b", "b"])
+    path = _write(tmp_path / "l.gpkg", [*points, shapely.Point(105, 0)], "EPSG:4326", k=[*"aaa", *"bbb"])
     assert read_labels(path, _grid()).notes == (
-        "1 of 4 points lie outside of the scene.",
-        "3 points lie in 2 pixels: each pixel counts once.",
+        "1 of 6 points lie outside of the scene.",
+        "5 points lie in 3 pixels: each pixel counts once.",
+        "1 pixels claimed by two classes were left out.",
     )
 
 

@@ -175,7 +175,7 @@ def test_points_label_the_sensor_pixel_that_the_map_shows_there(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("middle", "turn"), [((13.0, 52.0), 0.4), ((179.95, -30.0), 2.0), ((0.0, 0.0), 0.0), ((-100.0, 65.0), -1.0)]
+    ("middle", "turn"), [((13.0, 52.0), 0.4), ((-179.8, -30.0), 2.0), ((0.0, 0.0), 0.0), ((-100.0, 65.0), -1.0)]
 )
 def test_a_swath_without_a_table_shows_the_nearest_pixel(middle: tuple[float, float], turn: float) -> None:
     """Also over the date line."""
@@ -189,6 +189,7 @@ def test_a_swath_without_a_table_shows_the_nearest_pixel(middle: tuple[float, fl
     row, col = np.mgrid[:40, :25].astype(np.float64)
     longitude, latitude = place * (col, row)
     longitude = (longitude + 180) % 360 - 180
+    assert (np.ptp(longitude) > 300) == (middle[0] == -179.8), "one swath lies over the date line"
     longitude[3, 4], latitude[20, 7] = -32767, 95
     lookup = GeometryLookup.of_places(longitude, latitude)
     transform = lookup.grid.transform

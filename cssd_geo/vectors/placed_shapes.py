@@ -36,7 +36,7 @@ class PlacedShapes:
         kept = lookup[shapes.classes] >= 0
         parts, owners = single_geometries(shapes.geometries[kept])
         self._classes = lookup[shapes.classes[kept]][owners]
-        self._are_points = bool(len(parts)) and not shapely.get_dimensions(parts).any()
+        self._are_points = not shapely.get_dimensions(parts).any()
         self._parts, self._all_touched = to_pixels(parts, shapes.crs, grid, name), all_touched
         self._extents = extents(self._parts)
         self._outside = ~near(self._extents, grid.window)

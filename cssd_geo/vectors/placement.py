@@ -105,9 +105,9 @@ def _are_unrelated(ours: pyproj.CRS, theirs: pyproj.CRS) -> bool:
 
 def _missing_grid_notes(ours: pyproj.CRS, theirs: pyproj.CRS, grid: Grid, name: str) -> tuple[str, ...]:
     """Tell of a file that PROJ lacks, where pixels are known to be so small that it matters."""
-    if grid.pixel_area is None or grid.transform is None:
+    if grid.pixel_area is None:
         return ()
-    middle = grid.transform * (grid.width / 2, grid.height / 2)
+    middle = middle_of(grid)
     try:
         found = _accuracy(ours, theirs, middle)
         if found <= math.sqrt(grid.pixel_area) / 2:
