@@ -116,10 +116,8 @@ class Remapping:
 
 
 def _merged(old: Entry, new: Entry | None) -> Entry | None:
-    """The new name, with what the file does not say taken from the old class."""
-    if new is None:
-        return None
-    return Entry(name=new.name, id=old.id if new.id is None else new.id, colour=new.colour or old.colour)
+    """The new name, and the new colour where the file gives one; what it says of ids holds for all of a class."""
+    return None if new is None else replace(old, name=new.name, colour=new.colour or old.colour)
 
 
 def rules_of(remap: str | Path | Remapping | None) -> Remapping | None:
