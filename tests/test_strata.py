@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from cssd_geo.accuracy.strata import allocate, sample_size
 from cssd_geo.errors import InputError
@@ -79,6 +80,6 @@ def test_designs_that_cannot_be(pixels: list[int], size: int, least: int, messag
         (0.9, math.nan, "standard error to aim at is a fraction"),
     ],
 )
-def test_aims_that_cannot_be(accuracy: float, error: float, message: str) -> None:
+def test_aims_that_cannot_be(accuracy: float | NDArray[np.float64], error: float, message: str) -> None:
     with pytest.raises(InputError, match=message):
         sample_size(PIXELS, users_accuracy=accuracy, standard_error=error)
