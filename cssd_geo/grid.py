@@ -110,6 +110,11 @@ class Grid:
         return self.transform is not None or bool(self.gcps)
 
     @property
+    def is_local(self) -> bool:
+        """Whether its CRS is no place on the Earth, as what ENVI calls Arbitrary."""
+        return self.crs is not None and pyproj.CRS.from_wkt(self.crs.to_wkt()).is_engineering
+
+    @property
     def pixel_area(self) -> float | None:
         """Square metres of a pixel by the units of the CRS; None where that is not projected, or with points."""
         if self.transform is None or self.gcps or self.crs is None or not self.crs.is_projected:

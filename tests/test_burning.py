@@ -160,10 +160,21 @@ def test_shapes_drawn_over_a_scene_without_georeference_in_qgis_or_by_its_rows(t
         assert found.sum() == 5 * (bottom - max(top, 0))
 
 
+LOCAL = 'LOCAL_CS["a building",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]'
+
+
 def test_a_crs_that_cannot_be_related_is_an_error() -> None:
-    local = 'LOCAL_CS["a building",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]'
     with pytest.raises(LabelError, match="its CRS cannot be used with the scene's"):
-        to_pixels(np.array([shapely.box(0, 0, 1, 1)]), local, _grid(), "l.gpkg")
+        to_pixels(np.array([shapely.box(0, 0, 1, 1)]), LOCAL, _grid(), "l.gpkg")
+
+
+@pytest.mark.parametrize("crs", [None, LOCAL])
+def test_shapes_without_a_crs_are_drawn_over_a_scene_whose_own_is_no_place_on_the_earth(crs: str | None) -> None:
+    """ENVI calls it Arbitrary, and then GIS programs know none."""
+    grid = _grid(crs=CRS.from_wkt(LOCAL))
+    found = _burnt([_placed(shapely.box(3, 4, 9, 8), grid.transform)], crs, grid)
+    assert np.argwhere(found).min(0).tolist() == [4, 3]
+    assert found.sum() == 24
 
 
 def test_a_scene_with_a_crs_but_no_transform_has_no_place() -> None:

@@ -121,8 +121,9 @@ def test_a_scene_without_georeference_has_none(tmp_path: Path) -> None:
 def test_a_local_crs_has_no_place_on_the_earth(tmp_path: Path) -> None:
     local = CRS.from_wkt('LOCAL_CS["Arbitrary",UNIT["metre",1]]')  # as GDAL reads ENVI's "Arbitrary"
     path = write_raster(tmp_path / "lab.tif", coordinate_cube(3, 4, 5), crs=local)
-    place = describe_scene(open_scene(path))["place"]
-    assert (place["crs_name"], place["degrees"]) == ("Arbitrary", None)
+    facts = describe_scene(open_scene(path))
+    assert (facts["place"]["crs_name"], facts["place"]["degrees"]) == ("Arbitrary", None)
+    assert "in the scene's own coordinates" in facts["warnings"][0]
 
 
 def test_control_points_are_counted(tmp_path: Path) -> None:

@@ -78,6 +78,10 @@ def warnings_of(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> l
 
 def _of_header(scene: Scene) -> list[str]:
     grid, centres, found = scene.map_grid, scene.bands.wavelength_nm, list[str]()
+    if grid.is_local:
+        found.append(
+            "The CRS is local, no place on the Earth: polygons can only be given in the scene's own coordinates."
+        )
     if grid.crs is None:
         how = (
             "in the scene's own coordinates"
