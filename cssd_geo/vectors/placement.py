@@ -32,8 +32,8 @@ def to_pixels(geometries: NDArray[Any], crs: str | None, grid: Grid, name: str) 
     """Bring geometries into the scene's pixel coordinates (x = column, y = row): any CRS, rotation or GCPs.
 
     Coordinates are taken as GIS files hold them, longitude or easting first, whatever order the authority of the
-    CRS has; heights do not matter. Where the scene's CRS is local, those without one are in it. Where the scene has
-    no georeference they are pixels already: y is the row, or minus the row as in QGIS.
+    CRS has; heights do not matter. Where the scene's CRS is local, those without one are in it. Where the scene
+    has no georeference they are pixels already: y is the row, or minus the row as in QGIS.
 
     Args:
         geometries: (n,) shapely geometries.
