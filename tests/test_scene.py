@@ -5,7 +5,9 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -829,11 +831,30 @@ def test_what_the_system_does_not_let_us_read_is_an_error_of_ours(path: str) -> 
 def test_a_pipe_is_no_file_and_nobody_waits_for_its_writer(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     os.mkfifo(path)
-    writers = threading.Thread(target=lambda: [path.write_bytes(b"") for _ in range(99)], daemon=True)
-    writers.start()  # so that who waits all the same does not wait for ever
-    for read in (open_scene, is_vector):
-        with pytest.raises((SceneError, LabelError), match=rf"{name} does not exist or is no file: check"):
-            read(path)
+    with _written_to(path):
+        for read in (open_scene, is_vector):
+            with pytest.raises((SceneError, LabelError), match=rf"{name} does not exist or is no file: check"):
+                read(path)
+
+
+@contextmanager
+def _written_to(pipe: Path) -> Iterator[None]:
+    """Write nothing to a pipe, again and again, so that who waits for it all the same does not do so for ever."""
+    over = threading.Event()
+
+    def write() -> None:
+        while not over.is_set():
+            pipe.write_bytes(b"")
+
+    with ThreadPoolExecutor(1) as thread:
+        writing = thread.submit(write)
+        try:
+            yield
+        finally:
+            over.set()
+            reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # for which the last writer waits
+            writing.result()
+            os.close(reader)
 
 
 def test_a_header_with_something_before_its_first_word_is_named(tmp_path: Path) -> None:
