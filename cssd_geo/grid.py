@@ -110,6 +110,15 @@ class Grid:
         return self.transform is not None or bool(self.gcps)
 
     @property
+    def middle(self) -> tuple[float, float]:
+        """Map coordinates x, y of the middle, where a transform or ground control points tell them."""
+        if self.transform is None or self.gcps:
+            x, y = np.mean([(point.x, point.y) for point in self.gcps], axis=0)
+            return float(x), float(y)
+        middle: tuple[float, float] = self.transform * (self.width / 2, self.height / 2)
+        return middle
+
+    @property
     def is_local(self) -> bool:
         """Whether its CRS is no place on the Earth, as what ENVI calls Arbitrary."""
         return self.crs is not None and pyproj.CRS.from_wkt(self.crs.to_wkt()).is_engineering
@@ -125,13 +134,13 @@ class Grid:
     @property
     def areal_scale(self) -> float:
         """How many times larger the projection shows areas in the middle of the raster; NaN if not known."""
-        if self.pixel_area is None or self.crs is None or self.transform is None:
+        if self.pixel_area is None or self.crs is None:
             return float("nan")
         crs = pyproj.CRS.from_wkt(self.crs.to_wkt())
         try:
             geographic = pyproj.CRS.from_user_input(crs.geodetic_crs)
             to_geographic = pyproj.Transformer.from_crs(crs, geographic, always_xy=True)
-            middle = to_geographic.transform(*(self.transform * (self.width / 2, self.height / 2)))
+            middle = to_geographic.transform(*self.middle)
             radians = geographic.axis_info[0].unit_conversion_factor  # of a degree, or of a grad in France
             return float(pyproj.Proj(crs).get_factors(*np.degrees(middle) * radians).areal_scale)
         except ProjError:

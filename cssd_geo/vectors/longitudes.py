@@ -5,8 +5,6 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 
-from cssd_geo.grid import Grid
-
 Longitudes = NDArray[np.float64]
 
 _HALF = 0.5
@@ -17,15 +15,6 @@ _EARTH = 1e-9
 def turn_of(crs: pyproj.CRS) -> float | None:
     """A whole turn in the units of a geographic CRS, which may be degrees or grads; None for any other CRS."""
     return 2 * np.pi / crs.axis_info[0].unit_conversion_factor if crs.is_geographic else None
-
-
-def middle_of(grid: Grid) -> tuple[float, float]:
-    """Map coordinates x, y of the middle of a grid that has a transform or ground control points."""
-    if grid.transform is None or grid.gcps:
-        x, y = np.mean([(point.x, point.y) for point in grid.gcps], axis=0)
-        return float(x), float(y)
-    middle: tuple[float, float] = grid.transform * (grid.width / 2, grid.height / 2)
-    return middle
 
 
 def in_one_piece(x: Longitudes, owner: NDArray[np.int64], turn: float, near: float) -> Longitudes:

@@ -18,7 +18,7 @@ from rasterio.transform import GCPTransformer
 from cssd_geo.errors import LabelError
 from cssd_geo.grid import Grid
 from cssd_geo.messages import listed
-from cssd_geo.vectors.longitudes import in_one_piece, middle_of, on_the_turn, turn_of
+from cssd_geo.vectors.longitudes import in_one_piece, on_the_turn, turn_of
 
 _ONE_SIZE = 1.0
 """Metres by which ellipsoids of one size differ at most."""
@@ -61,7 +61,7 @@ def to_pixels(geometries: NDArray[Any], crs: str | None, grid: Grid, name: str) 
         ours = pyproj.CRS(grid.crs.to_wkt())
         x, y = _to_crs(x, y, pyproj.CRS(crs), ours, name)
         if (turn := turn_of(ours)) is not None:
-            near = middle_of(grid)[0]
+            near = grid.middle[0]
             x = on_the_turn(in_one_piece(x, owner, turn, near), owner, turn, near)
     if grid.gcps:
         y, x = GCPTransformer(list(grid.gcps)).rowcol(x, y, op=np.asarray)
@@ -107,7 +107,7 @@ def _missing_grid_notes(ours: pyproj.CRS, theirs: pyproj.CRS, grid: Grid, name: 
     """Tell of a file that PROJ lacks, where pixels are known to be so small that it matters."""
     if grid.pixel_area is None:
         return ()
-    middle = middle_of(grid)
+    middle = grid.middle
     try:
         found = _accuracy(ours, theirs, middle)
         if found <= math.sqrt(grid.pixel_area) / 2:
