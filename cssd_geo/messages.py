@@ -7,6 +7,8 @@ from collections.abc import Iterable
 _MOST_LISTED = 10
 _WIDEST = 40
 """Places of a column of names, with which the figures beside it end within a terminal's 80."""
+_COMMANDS = r"\x00-\x08\x0b-\x1f\x7f-\x9f"
+"""Characters that a terminal may take for a command: to clear, to colour, to write its title."""
 
 
 def listed(items: Iterable[object]) -> str:
@@ -49,6 +51,11 @@ def printable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
+def without_commands(text: str) -> str:
+    r"""A text with what files of strangers say in it: of an escape, \u001b is shown, as in JSON."""
+    return re.sub(f"[{_COMMANDS}]", lambda found: rf"\u{ord(found[0]):04x}", text)
+
+
 def has_control_characters(name: str) -> bool:
-    """Whether a name holds what a terminal, on which names end up, may take for a command."""
-    return re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", name) is not None
+    """Whether a name, which ends up on a terminal, holds a command, goes beyond one line, or is no text."""
+    return re.search(rf"[{_COMMANDS}\t\n\ud800-\udfff]", name) is not None
