@@ -4,7 +4,11 @@ The public names are imported when they are first used, so that `import cssd_geo
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+if os.name == "nt":  # no locks of whole files, no writes at a position, no folders that can be synced
+    raise ImportError("cssd-geo runs on Linux and macOS: on Windows use it in WSL 2 or in a Docker container")
 
 if TYPE_CHECKING:
     from cssd_geo.batch import BatchOptions, classify_batch

@@ -197,6 +197,13 @@ def test_scenes_maps_and_accuracy_work_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_windows_is_told_where_it_runs() -> None:
+    code = "import importlib, typing, os; os.name = 'nt'; import cssd_geo"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "on Windows use it in WSL 2" in done.stderr.splitlines()[-1]
+
+
 def test_classifying_on_this_machine_does_without_what_it_does_not_need(tmp_path: Path) -> None:
     """Torch's compiler alone takes a second to import, and nothing here is compiled."""
     scene = write_raster(tmp_path / "s.tif", coordinate_cube(4, 9, 8))
