@@ -114,7 +114,7 @@ def made(folder: Path, bands: int, size: int) -> tuple[Path, Path]:
             noise = random.normal(0, 300, (bands, field, field))
             values = levels[i % CLASSES][:, None, None] + noise
             dataset.write(values.astype(np.int16), window=Window(col * field, row * field, field, field))
-            left, top = transform * (col * field, row * field)
+            left, top = transform @ (col * field, row * field)
             shapes.append(shapely.box(left, top - 4 * LABELLED, left + 4 * LABELLED, top))
             classes.append(i % CLASSES + 1)
     few = 2 * CLASSES

@@ -38,7 +38,7 @@ from cssd_geo.value_scale import recognise_scale
 
 LAYERS = tuple(part.name for part in fields(Outputs) if part.name != "class_map")
 """What may be written beside each class map."""
-_Tags = Callable[[], Mapping[str, str | None]]
+_Tags = Callable[[], Mapping[str, str]]
 """Returns the tags that outputs of a scene by a model have; a function, because that reads files."""
 
 
@@ -270,7 +270,7 @@ def _require_no_other_layers(scene: ListedScene, expected: _Tags, folder: Path, 
         raise OutputError(f"{doubts[0]}, and would lie beside the new map: ask for it as well, or move it away")
 
 
-def _expected_tags(scene: Scene, model: Model) -> dict[str, str | None]:
+def _expected_tags(scene: Scene, model: Model) -> dict[str, str]:
     return {MODEL_TAG: model.digest(), SCENE_TAG: SceneIdentity.of(recognise_scale(scene, model)).digest}
 
 
@@ -279,7 +279,7 @@ def _doubts(paths: Iterable[Path], expected: _Tags, precision: str) -> list[str]
     return [doubt for path in paths if (doubt := _doubt(path, expected(), precision)) is not None]
 
 
-def _doubt(path: Path, expected: Mapping[str, str | None], precision: str) -> str | None:
+def _doubt(path: Path, expected: Mapping[str, str], precision: str) -> str | None:
     """Say why an output is not what would come out; None if it is."""
     try:
         with open_raster(path) as dataset:
@@ -288,7 +288,7 @@ def _doubt(path: Path, expected: Mapping[str, str | None], precision: str) -> st
         return f"{path} is there, but is no raster"
     if tags.get(MODEL_TAG) != expected[MODEL_TAG]:
         return f"{path} is there, but by another model"
-    if expected[SCENE_TAG] is None or tags.get(SCENE_TAG) != expected[SCENE_TAG]:
+    if tags.get(SCENE_TAG) != expected[SCENE_TAG]:
         return f"{path} is there, but of another scene, or its files, bands, scale or masks have changed"
     if precision not in ("auto", tags.get(PRECISION_TAG)):
         return f"{path} is there, but was computed in {tags.get(PRECISION_TAG)}"

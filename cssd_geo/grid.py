@@ -61,8 +61,8 @@ class Grid:
             return False
         if self.transform is None or other.transform is None:
             return self.transform is other.transform
-        shift = ~self.transform * other.transform
-        moved = [(shift * corner, corner) for corner in self.corners]
+        shift = ~self.transform @ other.transform
+        moved = [(shift @ corner, corner) for corner in self.corners]
         return all(abs(x - u) + abs(y - v) < tolerance for (x, y), (u, v) in moved)
 
     def differences(self, other: "Grid") -> list[str]:
@@ -115,7 +115,7 @@ class Grid:
         if self.transform is None or self.gcps:
             x, y = np.mean([(point.x, point.y) for point in self.gcps], axis=0)
             return float(x), float(y)
-        middle: tuple[float, float] = self.transform * (self.width / 2, self.height / 2)
+        middle: tuple[float, float] = self.transform @ (self.width / 2, self.height / 2)
         return middle
 
     @property
@@ -164,7 +164,7 @@ class Grid:
         """West, south, east and north; None where they are not known."""
         if self.crs is None or self.transform is None:
             return None
-        x, y = np.transpose([self.transform * corner for corner in self.corners])
+        x, y = np.transpose([self.transform @ corner for corner in self.corners])
         try:
             to_degrees = pyproj.Transformer.from_crs(self.crs.to_wkt(), "EPSG:4326", always_xy=True)
             bounds = to_degrees.transform_bounds(x.min(), y.min(), x.max(), y.max())

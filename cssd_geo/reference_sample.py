@@ -237,7 +237,7 @@ def _centres(grid: Grid, rows: Ids, cols: Ids, name: str) -> tuple[NDArray[np.fl
         )
     if not grid.gcps:
         as_qgis_shows_it = Affine.scale(1, -1)  # where there is no georeference
-        x, y = (grid.transform or as_qgis_shows_it) * (cols + 0.5, rows + 0.5)
+        x, y = (grid.transform or as_qgis_shows_it) @ (cols + 0.5, rows + 0.5)
         return x, y
     points = GCPTransformer(list(grid.gcps))
     x, y = (np.asarray(values) for values in points.xy(rows, cols))

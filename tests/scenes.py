@@ -25,7 +25,7 @@ from cssd_geo.network import CSSD, NetworkConfig
 
 UTM = CRS.from_epsg(32633)
 NORTH_UP = Affine(30.0, 0.0, 400_000.5, 0.0, -30.0, 5_800_000.25)
-ROTATED = NORTH_UP * Affine.rotation(27.0)
+ROTATED = NORTH_UP @ Affine.rotation(27.0)
 
 
 def coordinate_cube(bands: int, height: int, width: int) -> NDArray[np.int32]:
@@ -92,13 +92,13 @@ def write_polygons(
 def pixel_box(row: int, col: int, height: int, width: int, transform: Affine = NORTH_UP) -> shapely.Polygon:
     """A rectangle of whole pixels, in map coordinates."""
     corners = [(col, row), (col + width, row), (col + width, row + height), (col, row + height)]
-    return shapely.Polygon([transform * corner for corner in corners])
+    return shapely.Polygon([transform @ corner for corner in corners])
 
 
 def control_points(transform: Affine, height: int, width: int) -> list[GroundControlPoint]:
     """Ground control points that say the same as a transform."""
     points = [(0, 0), (0, width), (height, 0), (height, width), (height // 2, width // 3)]
-    places = [(row, col, *(transform * (col, row))) for row, col in points]
+    places = [(row, col, *(transform @ (col, row))) for row, col in points]
     return [GroundControlPoint(row=row, col=col, x=x, y=y, z=0.0) for row, col, x, y in places]
 
 

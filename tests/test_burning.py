@@ -63,7 +63,7 @@ def _grid(**changes: Any) -> Grid:
 
 
 def _placed(geometry: Any, transform: Any) -> Any:
-    return shapely.transform(geometry, lambda x, y: transform * (x, y), interleaved=False)
+    return shapely.transform(geometry, lambda x, y: transform @ (x, y), interleaved=False)
 
 
 def _mask(geometry: Any, transform: Any, *, all_touched: bool) -> NDArray[np.bool_]:
@@ -89,7 +89,7 @@ def test_any_geometry_in_any_crs_burns_what_rasterio_burns(
     home = pyproj.Transformer.from_crs(CRSS[name], UTM.to_wkt(), always_xy=True).transform
     there = shapely.transform(_placed(geometry, transform), away, interleaved=False)
     back = shapely.transform(there, home, interleaved=False)
-    expected = _mask(_placed(back, ~transform), NORTH_UP * ~NORTH_UP, all_touched=all_touched)
+    expected = _mask(_placed(back, ~transform), NORTH_UP @ ~NORTH_UP, all_touched=all_touched)
     found = _burnt([there], CRSS[name], _grid(transform=transform), all_touched=all_touched)
     np.testing.assert_array_equal(found, expected)
 
@@ -115,8 +115,8 @@ def test_files_in_any_crs_label_what_rasterio_burns(
     crs = pyproj.CRS(CRSS[name]).to_wkt() if CRSS[name].startswith("+") else CRSS[name]
     kinds = [np.array(["a"] * len(shapes), object)]
     pyogrio.raw.write(path, shapely.to_wkb(there), kinds, ["k"], geometry_type="Polygon", crs=crs, **options)
-    clear = [_mask(s.buffer(0.02), NORTH_UP * ~NORTH_UP, all_touched=False) for s in shapes]
-    sure = [_mask(s.buffer(-0.02), NORTH_UP * ~NORTH_UP, all_touched=False) for s in shapes]
+    clear = [_mask(s.buffer(0.02), NORTH_UP @ ~NORTH_UP, all_touched=False) for s in shapes]
+    sure = [_mask(s.buffer(-0.02), NORTH_UP @ ~NORTH_UP, all_touched=False) for s in shapes]
     if not np.any(sure):
         return
     labels = read_labels(path, _grid(), class_field="k")

@@ -323,7 +323,7 @@ def test_a_map_tells_which_pixels_it_was_classified_with(step: float, tmp_path: 
     with rasterio.open(tmp_path / "map.tif") as dataset:
         window, shape = rasterio.windows.Window(7, 5, 9, 12), (round(12 / step), round(9 / step))
         part = dataset.read(window=window, out_shape=(1, *shape))
-        place = dataset.window_transform(window) * Affine.scale(step)
+        place = dataset.window_transform(window) @ Affine.scale(step)
         changed = write_raster(tmp_path / "part.tif", part, transform=place, nodata=0)
         with rasterio.open(changed, "r+") as other:
             other.update_tags(**dataset.tags())

@@ -83,7 +83,7 @@ EXPECTED: dict[str, Opens | str] = {
     "derived_from_berlin/offset512.bsq": Opens(),
     "derived_from_berlin/refpixel_center.bsq": Opens(),
     "derived_from_berlin/rotated30.bsq": Opens(
-        transform=Affine.translation(383472.37, 5818302.35) * Affine.rotation(30) * Affine.scale(PIXEL, -PIXEL)
+        transform=Affine.translation(383472.37, 5818302.35) @ Affine.rotation(30) @ Affine.scale(PIXEL, -PIXEL)
     ),
     "derived_from_berlin/units_unknown.bsq": Opens(
         notes=('gives the unit "Unknown" for wavelengths from 0.46 to 2.409: read as micrometres',)
@@ -101,8 +101,8 @@ EXPECTED: dict[str, Opens | str] = {
                            notes=("has 25 bytes, its header promises 24", UNPLACED)),
     "gdal/envistat.sta": "ENVI statistics file",
     "gdal/rotation.img": _gdal((1, 1, 1), "uint8", epsg=32612, notes=LONGER,
-                               transform=Affine.translation(736600.089, 4078126.75) * Affine.rotation(-66)
-                               * Affine.scale(2.7, -2.7)),
+                               transform=Affine.translation(736600.089, 4078126.75) @ Affine.rotation(-66)
+                               @ Affine.scale(2.7, -2.7)),
     "gdal/testenviclasses": r"is a class map, no scene \(file type = ENVI Classification\)",
     "gdal/uint16_envi_bigendian.dat": _gdal((1, 20, 20), "uint16", transform=EHDR, epsg=26711),
     "gdal_ehdr/ehdr10.bil": _gdal((1, 2, 321), "float32", transform=CELLS, epsg=None, notes=(UNNAMED,)),

@@ -128,8 +128,8 @@ def test_a_vector_and_its_raster_say_the_same(tmp_path: Path) -> None:
     ("crs", "transform"),
     [
         (4326, Affine(0.00031, 0.0, 13.5275, 0.0, -0.00019, 52.345)),
-        (32633, NORTH_UP * Affine.translation(-3.3, 2.6) * Affine.scale(0.71, 1.3)),
-        (32633, ROTATED * Affine.translation(-9.2, -11.7) * Affine.scale(0.9)),
+        (32633, NORTH_UP @ Affine.translation(-3.3, 2.6) @ Affine.scale(0.71, 1.3)),
+        (32633, ROTATED @ Affine.translation(-9.2, -11.7) @ Affine.scale(0.9)),
         (3857, Affine(47.0, 0.0, 1_506_088.9, 0.0, 51.0, 6_859_851.0)),
     ],
 )
@@ -140,9 +140,9 @@ def test_on_another_grid_each_pixel_meets_the_nearest_one(tmp_path: Path, crs: i
     reference = write_raster(tmp_path / "truth.tif", truth[None], crs=CRS.from_epsg(crs), transform=transform)
     rows, cols = np.mgrid[:HEIGHT, :WIDTH]
     there = pyproj.Transformer.from_crs(32633, crs, always_xy=True).transform(
-        *(NORTH_UP * (cols + 0.5, rows + 0.5))
+        *(NORTH_UP @ (cols + 0.5, rows + 0.5))
     )
-    col, row = (np.floor(v).astype(int) for v in ~transform * there)
+    col, row = (np.floor(v).astype(int) for v in ~transform @ there)
     inside = (row >= 0) & (row < 70) & (col >= 0) & (col < 90)
     nearest = np.where(inside, truth[row.clip(0, 69), col.clip(0, 89)], 0)
     assert inside.mean() > 0.2
@@ -187,7 +187,7 @@ def test_nothing_in_common_is_an_error_that_lists_both_sides(tmp_path: Path) -> 
     )
     with pytest.raises(LabelError, match=r"no class in common with .*: hops, oats against Wheat, maize, rape"):
         evaluate(class_map, reference)
-    far = write_raster(tmp_path / "far.tif", _ids(2)[None], transform=NORTH_UP * Affine.translation(500, 0))
+    far = write_raster(tmp_path / "far.tif", _ids(2)[None], transform=NORTH_UP @ Affine.translation(500, 0))
     with pytest.raises(LabelError, match="has no pixel to compare"):
         evaluate(class_map, far)
 
@@ -273,7 +273,7 @@ def test_a_cropped_map_leaves_out_what_the_whole_one_does(
     """Polygons just outside the crop once left nothing out."""
     folder, (top, left) = tmp_path_factory.mktemp("crop"), crop
     part = _ids(1)[top:, left:]
-    place: dict[str, Any] = {"transform": NORTH_UP * Affine.translation(left, top)}
+    place: dict[str, Any] = {"transform": NORTH_UP @ Affine.translation(left, top)}
     if points:
         place = {"transform": None, "gcps": control_points(place["transform"], *part.shape)}
     class_map = write_raster(folder / "map.tif", part[None], nodata=0, **place)
@@ -290,14 +290,14 @@ def test_a_cropped_map_leaves_out_what_the_whole_one_does(
 @pytest.mark.parametrize(
     ("crs", "transform", "stands_for"),
     [
-        (UTM, NORTH_UP * Affine.scale(1 / 3), 52),
-        (UTM, NORTH_UP * Affine.translation(3.3, -7.8) * Affine.scale(0.37), 47),
-        (UTM, ROTATED * Affine.translation(-15, -25) * Affine.scale(0.8, 0.5), 47),
-        (UTM, NORTH_UP * Affine.translation(-9.3, -11.6) * Affine.rotation(30), 25),
+        (UTM, NORTH_UP @ Affine.scale(1 / 3), 52),
+        (UTM, NORTH_UP @ Affine.translation(3.3, -7.8) @ Affine.scale(0.37), 47),
+        (UTM, ROTATED @ Affine.translation(-15, -25) @ Affine.scale(0.8, 0.5), 47),
+        (UTM, NORTH_UP @ Affine.translation(-9.3, -11.6) @ Affine.rotation(30), 25),
         (CRS.from_epsg(4326), Affine(0.0003, 0.0, 13.5275, 0.0, -0.00019, 52.345), 27),
         (CRS.from_epsg(3857), Affine(30.0, 0.0, 1_506_088.9, 0.0, -30.0, 6_862_201.0), 30),
-        (UTM, NORTH_UP * Affine.scale(1.0005), None),
-        (UTM, NORTH_UP * Affine.scale(1.3), None),
+        (UTM, NORTH_UP @ Affine.scale(1.0005), None),
+        (UTM, NORTH_UP @ Affine.scale(1.3), None),
     ],
 )
 @pytest.mark.parametrize("corner", [(17, 25), (-9, -6), (30, WIDTH + 4)])
@@ -342,7 +342,7 @@ def test_a_map_whose_pixels_are_not_what_they_were_in_ways_unknown_is_told_of(tm
         found = evaluate(class_map, class_map, exclude=trained)
         np.testing.assert_array_equal(found.accuracy.confusion, untold.accuracy.confusion)
         assert found.notes == (*told, *untold.notes)
-    huge = Grid(height=9, width=9, transform=NORTH_UP * Affine.scale(1000), crs=UTM)
+    huge = Grid(height=9, width=9, transform=NORTH_UP @ Affine.scale(1000), crs=UTM)
     with rasterio.open(class_map, "r+") as dataset:
         dataset.update_tags(**reach_tags(16, huge))
     message = r"map\.tif has other pixels .*, and 17 of those are 17001 of its own: give the map as it was classif"
@@ -627,7 +627,7 @@ def test_the_classes_of_a_reference_are_remapped(tmp_path: Path) -> None:
     by_number.write_text("1: {name: cereals, id: 5}\n2: cereals\n4:\n9:\n3: {name: rape, id: 8}\n")
     for grid_shift in (0, 3):  # also looked up on another grid
         padded = np.pad(truth, ((grid_shift, 0), (0, 0)))
-        transform = NORTH_UP * Affine.translation(0, -grid_shift)
+        transform = NORTH_UP @ Affine.translation(0, -grid_shift)
         raster = write_raster(tmp_path / "t.tif", padded[None], nodata=0, transform=transform)
         found = evaluate(class_map, raster, remap=by_number)
         np.testing.assert_array_equal(found.accuracy.confusion, vector.accuracy.confusion)

@@ -281,7 +281,7 @@ def test_crs_of_cf_parameters_of_degrees_and_of_rioxarray(tmp_path: Path) -> Non
             data[name].attrs |= {"units": unit} if name in "yx" else {}
         scene = open_scene(save(data, tmp_path / f"degrees-{west}.nc"))
         assert scene.grid.crs == CRS.from_epsg(4326)
-        assert scene.grid.transform == Affine.translation(-360, 0) * east
+        assert scene.grid.transform == Affine.translation(-360, 0) @ east
         assert "names no CRS" in scene.notes[0]
     plain = (
         xr.DataArray(CUBE, dims=("band", "y", "x"), name="cube").rio.write_crs(UTM).rio.write_transform(NORTH_UP)
@@ -699,8 +699,8 @@ def test_aviris3(tmp_path: Path) -> None:
 
 def test_pace_level_2_lies_where_its_places_say(tmp_path: Path) -> None:
     row, col = np.mgrid[:HEIGHT, :WIDTH].astype(np.float64)
-    turned = Affine.translation(-75, 38) * Affine.rotation(12) * Affine.scale(0.01)
-    longitude, latitude = turned * (col, row)
+    turned = Affine.translation(-75, 38) @ Affine.rotation(12) @ Affine.scale(0.01)
+    longitude, latitude = turned @ (col, row)
     rhos = np.moveaxis(CUBE // 200, 0, 2)
     scene = open_scene(write_pace_l2(tmp_path / "PACE_OCI.L2.SFREFL.nc", rhos, longitude, latitude))
     assert scene.sensor == "PACE OCI L2"

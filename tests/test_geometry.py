@@ -31,7 +31,7 @@ def places(draw: st.DrawFn) -> tuple[Affine, CRS]:
     across, down = draw(st.floats(0.5, 60)), draw(st.floats(0.5, 60))
     turned = Affine.rotation(draw(st.one_of(st.sampled_from([0.0, 90.0, 180.0, 270.0]), st.floats(0, 360))))
     up = draw(st.sampled_from([-1, 1]))
-    transform = Affine.translation(left, top) * turned * Affine.scale(across * unit, up * down * unit)
+    transform = Affine.translation(left, top) @ turned @ Affine.scale(across * unit, up * down * unit)
     return transform, LONGLAT if degrees else UTM
 
 

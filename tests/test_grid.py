@@ -27,7 +27,7 @@ def test_grids_are_the_same_where_no_corner_lies_elsewhere(transform: Affine, ab
     assume(abs(farthest / about - 1) > 1e-3)
     change = Affine(*(np.eye(3)[:2] + by).ravel().tolist())
     one, two = (
-        Grid(height=height, width=width, transform=each, crs=UTM) for each in (transform, transform * change)
+        Grid(height=height, width=width, transform=each, crs=UTM) for each in (transform, transform @ change)
     )
     assert one.same_as(two) == (farthest < 1e-6)
     assert (one.differences(two) == []) == (farthest < 0.01)
@@ -45,7 +45,7 @@ def _shown_larger(grid: Grid) -> float:
         np.concatenate([side, 1 + 0 * side, 1 - side, 0 * side]),
         np.concatenate([0 * side, side, 1 + 0 * side, 1 - side]),
     )
-    places = grid.transform * (outline[0] * grid.width, outline[1] * grid.height)
+    places = grid.transform @ (outline[0] * grid.width, outline[1] * grid.height)
     to_degrees = pyproj.Transformer.from_crs(crs, 4326, always_xy=True)
     area, _ = pyproj.Geod(ellps="WGS84").polygon_area_perimeter(*to_degrees.transform(*places))
     return grid.pixel_area * grid.height * grid.width / abs(area)

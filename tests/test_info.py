@@ -139,7 +139,7 @@ def test_a_rotated_scene_shows_its_whole_transform(tmp_path: Path) -> None:
     assert place["transform"] == pytest.approx(list(ROTATED)[:6])
     assert place["pixel_size"] == pytest.approx([30, 30])
     assert place["rotation_degrees"] == pytest.approx(-27)
-    assert place["corners"]["lower_left"] == pytest.approx(list(ROTATED * (0, 2)))
+    assert place["corners"]["lower_left"] == pytest.approx(list(ROTATED @ (0, 2)))
     assert not place["mirrored"]
     assert "rotated by -27 degrees" in printed(path)
 

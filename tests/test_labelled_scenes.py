@@ -42,7 +42,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> list[Scene]:
     for i, (height, width) in enumerate(SIZES):
         cube = coordinate_cube(2, height, width) + 100_000 * i
         cube[:, 2, 1:3] = -i - 1
-        place = NORTH_UP * Affine.translation(1000 * i, 0)
+        place = NORTH_UP @ Affine.translation(1000 * i, 0)
         path = write_raster(folder / f"s{i}.tif", cube, nodata=-i - 1, transform=place)
         with rasterio.open(path, "r+") as dataset:
             dataset.scales, dataset.offsets = (0.5 + i, 0.5 + i), (10.0 * i, 10.0 * i)
@@ -408,7 +408,7 @@ def apart(tmp_path: Path) -> tuple[TwoFields, Path, Path]:
     with rasterio.open(made.scene) as dataset:
         cube = dataset.read()
     stored = np.where(cube == -9999, 65535, 2 * cube.astype(np.int32) + 500).astype(np.uint16)
-    transform = NORTH_UP * Affine.translation(1000, 0)
+    transform = NORTH_UP @ Affine.translation(1000, 0)
     other = write_raster(tmp_path / "other.tif", stored, nodata=65535, transform=transform)
     with rasterio.open(other, "r+") as dataset:
         dataset.scales, dataset.offsets = (0.5,) * 12, (-250.0,) * 12

@@ -61,7 +61,7 @@ def _star(seed: int, transform: Affine = NORTH_UP) -> shapely.Polygon:
     radii = random.uniform(2, 12, 9)
     col, row = random.uniform(0, WIDTH), random.uniform(0, HEIGHT)
     corners = np.column_stack([col + radii * np.cos(angles), row + radii * np.sin(angles)])
-    return shapely.make_valid(shapely.Polygon([transform * tuple(corner) for corner in corners]))
+    return shapely.make_valid(shapely.Polygon([transform @ tuple(corner) for corner in corners]))
 
 
 def _write(path: Path, geometries: list[Any], crs: str | None = "EPSG:32633", **fields: list[Any]) -> Path:
@@ -120,7 +120,7 @@ def test_a_pixel_is_labelled_where_the_polygon_covers_its_centre(tmp_path: Path,
     star = _star(5, transform)
     labels = read_labels(_write(tmp_path / "l.gpkg", [star], k=["a"]), _grid(transform), class_field="k")
     rows, cols = np.mgrid[:HEIGHT, :WIDTH]
-    x, y = transform * (cols + 0.5, rows + 0.5)
+    x, y = transform @ (cols + 0.5, rows + 0.5)
     np.testing.assert_array_equal(_table(labels) == 0, shapely.contains_xy(star, x, y))
 
 
@@ -162,8 +162,8 @@ def test_formats_agree(tmp_path: Path, suffix: str) -> None:
 
 def test_points_and_lines_label_pixels_too(tmp_path: Path) -> None:
     point, line = (
-        shapely.Point(NORTH_UP * (4.5, 3.5)),
-        shapely.LineString([NORTH_UP * (9.5, 9.5), NORTH_UP * (19.5, 9.5)]),
+        shapely.Point(NORTH_UP @ (4.5, 3.5)),
+        shapely.LineString([NORTH_UP @ (9.5, 9.5), NORTH_UP @ (19.5, 9.5)]),
     )
     names = _names(read_labels(_write(tmp_path / "l.gpkg", [point, line], k=["p", "l"]), _grid()))
     assert np.argwhere(names == "p").tolist() == [[3, 4]]
@@ -226,14 +226,14 @@ def test_where_parts_of_a_multipolygon_overlap_they_label_all_the_same(tmp_path:
 
 
 def test_a_polygon_that_fell_flat_still_labels_as_the_line_that_it_is(tmp_path: Path) -> None:
-    flat = shapely.Polygon([NORTH_UP * at for at in ((4.5, 3.5), (12.5, 3.5), (4.5, 3.5))])
+    flat = shapely.Polygon([NORTH_UP @ at for at in ((4.5, 3.5), (12.5, 3.5), (4.5, 3.5))])
     names = _names(read_labels(_write(tmp_path / "l.gpkg", [flat, B], k=["a", "b"]), _grid()))
     assert np.argwhere(names == "a").tolist() == [[3, col] for col in range(4, 13)]
 
 
 def test_a_bowtie_is_repaired_and_noted(tmp_path: Path) -> None:
     corners = [(5, 5), (25, 25), (25, 5), (5, 25)]
-    bowtie = shapely.Polygon([NORTH_UP * c for c in corners])
+    bowtie = shapely.Polygon([NORTH_UP @ c for c in corners])
     assert not bowtie.is_valid
     labels = read_labels(_write(tmp_path / "l.gpkg", [bowtie, B], k=["a", "b"]), _grid())
     np.testing.assert_array_equal(_names(labels) == "a", _burnt(shapely.make_valid(bowtie), NORTH_UP))
@@ -277,7 +277,7 @@ def test_a_part_that_the_scenes_crs_cannot_hold_takes_no_other_part_with_it(tmp_
 def test_points_are_called_points_where_the_scenes_crs_cannot_hold_one(tmp_path: Path) -> None:
     away = pyproj.Transformer.from_crs("EPSG:32633", "EPSG:4326", always_xy=True)
     places = ((4.2, 3.2), (4.8, 3.8), (7.3, 7.5), (30.5, 20.5), (7.4, 7.5))
-    points = [shapely.Point(away.transform(*(NORTH_UP * place))) for place in places]
+    points = [shapely.Point(away.transform(*(NORTH_UP @ place))) for place in places]
     path = _write(tmp_path / "l.gpkg", [*points, shapely.Point(105, 0)], "EPSG:4326", k=[*"aaa", *"bbb"])
     assert read_labels(path, _grid()).notes == (
         "1 of 6 points lie outside of the scene.",
@@ -591,7 +591,7 @@ def test_a_value_0_beside_nodata_is_told(tmp_path: Path) -> None:
 
 def test_a_label_raster_may_lie_beside_the_scene_by_what_cannot_matter(tmp_path: Path) -> None:
     for shift, fits in ((0.004, True), (0.02, False)):
-        moved = NORTH_UP * Affine.translation(shift, 0)
+        moved = NORTH_UP @ Affine.translation(shift, 0)
         path = write_raster(tmp_path / "l.tif", _ids()[None], transform=moved, nodata=255)
         if fits:
             assert len(read_labels(path, _grid()))
@@ -604,7 +604,7 @@ def test_a_label_raster_may_lie_beside_the_scene_by_what_cannot_matter(tmp_path:
 
 def test_label_rasters_elsewhere_or_of_other_types_are_refused(tmp_path: Path) -> None:
     ids = _ids()[None]
-    for cube, transform in ((ids, ROTATED), (ids, NORTH_UP * Affine.translation(1, 0)), (ids[:, :-1], NORTH_UP)):
+    for cube, transform in ((ids, ROTATED), (ids, NORTH_UP @ Affine.translation(1, 0)), (ids[:, :-1], NORTH_UP)):
         path = write_raster(tmp_path / "l.tif", cube, transform=transform)
         with pytest.raises(LabelError, match="is not on the scene's grid"):
             read_labels(path, _grid())

@@ -132,7 +132,7 @@ def test_an_area_of_interest_over_the_date_line(tmp_path: Path, how: str, crs: s
         transform = Affine(300, 0, 175_000, 0, -300, 8_000_000)
         grid = Grid(height=HEIGHT, width=WIDTH, transform=transform, crs=CRS.from_user_input(crs))
         to_degrees = pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
-        corner, other = transform * (4, 17), transform * (26, 3)
+        corner, other = transform @ (4, 17), transform @ (26, 3)
         box = shapely.transform(
             shapely.box(*corner, *other), lambda places: np.column_stack(to_degrees.transform(*places.T))
         )

@@ -143,8 +143,8 @@ def test_the_sensors_grid_on_the_map_is_turned_as_the_table_is(turns: float) -> 
     steps = np.array([[found.transform.a, found.transform.b], [found.transform.d, found.transform.e]]) / 0.001
     np.testing.assert_allclose(np.abs(np.linalg.det(steps)), 1, rtol=0.02)
     np.testing.assert_allclose(steps @ steps.T, np.eye(2), atol=0.1)
-    x, y = MAP * (rows_and_cols[1] + 0.5, rows_and_cols[0] + 0.5)
-    col, row = ~found.transform * (x, y)
+    x, y = MAP @ (rows_and_cols[1] + 0.5, rows_and_cols[0] + 0.5)
+    col, row = ~found.transform @ (x, y)
     middle = np.mean(lookup.rows[rows_and_cols]), np.mean(lookup.cols[rows_and_cols])
     np.testing.assert_allclose((row.mean() - 0.5, col.mean() - 0.5), middle, atol=1e-6)
     assert np.abs(np.floor(row) - lookup.rows[rows_and_cols]).max() <= 1
@@ -182,12 +182,12 @@ def test_a_swath_without_a_table_shows_the_nearest_pixel(middle: tuple[float, fl
     squeeze = np.cos(np.radians(middle[1]))
     place = (
         Affine.translation(*middle)
-        * Affine.scale(1 / squeeze, 1)
-        * Affine.rotation(np.degrees(turn))
-        * Affine.scale(0.01)
+        @ Affine.scale(1 / squeeze, 1)
+        @ Affine.rotation(np.degrees(turn))
+        @ Affine.scale(0.01)
     )
     row, col = np.mgrid[:40, :25].astype(np.float64)
-    longitude, latitude = place * (col, row)
+    longitude, latitude = place @ (col, row)
     longitude = (longitude + 180) % 360 - 180
     assert (np.ptp(longitude) > 300) == (middle[0] == -179.8), "one swath lies over the date line"
     longitude[3, 4], latitude[20, 7] = -32767, 95
@@ -195,7 +195,7 @@ def test_a_swath_without_a_table_shows_the_nearest_pixel(middle: tuple[float, fl
     transform = lookup.grid.transform
     assert transform is not None
     assert lookup.grid.crs == CRS.from_epsg(4326)
-    x, y = transform * tuple(np.indices((lookup.grid.width, lookup.grid.height)) + 0.5)
+    x, y = transform @ tuple(np.indices((lookup.grid.width, lookup.grid.height)) + 0.5)
     placed = np.flatnonzero((longitude != -32767) & (latitude != 95))
     east = ((longitude.ravel()[placed] - middle[0] + 180) % 360 - 180) * squeeze
     across = ((x.T[..., None] - middle[0] + 180) % 360 - 180) * squeeze - east

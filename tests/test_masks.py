@@ -115,7 +115,7 @@ def test_straight_lines_of_another_crs_are_curves_here(tmp_path: Path, *, by_poi
     grid = Grid(height=300, width=900, transform=Affine(500, 0, 290_000, 0, -500, 5_900_000), crs=UTM)
     to_degrees = pyproj.Transformer.from_crs(32633, 4326, always_xy=True).transform
     rows, cols = np.mgrid[:300, :900]
-    lon, lat = to_degrees(*(grid.transform * (cols + 0.5, rows + 0.5)))  # type: ignore[operator]
+    lon, lat = to_degrees(*(grid.transform @ (cols + 0.5, rows + 0.5)))  # type: ignore[operator]
     expected = (lon > 12) & (lon < 18) & (lat > 52) & (lat < 53)
     if by_points:
         grid = replace(grid, transform=None, gcps=tuple(control_points(grid.transform, 300, 900)))
@@ -169,7 +169,7 @@ def test_areas_along_the_border_meet_the_scene_from_inside_alone(tmp_path: Path)
 
 def _line(folder: Path) -> Path:
     path = folder / "line.gpkg"
-    wkb = shapely.to_wkb(np.array([shapely.LineString([NORTH_UP * (1, 1), NORTH_UP * (5, 5)])]))
+    wkb = shapely.to_wkb(np.array([shapely.LineString([NORTH_UP @ (1, 1), NORTH_UP @ (5, 5)])]))
     pyogrio.raw.write(path, wkb, [np.arange(1)], ["k"], geometry_type="LineString", crs="EPSG:32633")
     return path
 
@@ -303,7 +303,7 @@ def test_a_block_of_a_mask_that_cannot_be_read_cannot_be_read_a_second_time(tmp_
             "not on the scene's grid: EPSG:32632 against EPSG:32633. Resample",
         ),
         (
-            lambda f: write_mask(f / "m.tif", ONES, transform=NORTH_UP * Affine.translation(0.5, 0)),
+            lambda f: write_mask(f / "m.tif", ONES, transform=NORTH_UP @ Affine.translation(0.5, 0)),
             r"transform \(400015.5, 30.0, .* against \(400000.5, 30.0",
         ),
         (lambda f: write_mask(f / "m.tif", ONES, transform=None, crs=None), "no CRS against EPSG:32633; "),
@@ -341,7 +341,7 @@ def test_other_crss_are_others_however_alike(other: str) -> None:
 
 def test_a_mask_may_lie_a_hundredth_of_a_pixel_beside_the_scene(tmp_path: Path) -> None:
     for shift, fits in ((0.004, True), (0.02, False)):
-        path = write_mask(tmp_path / "m.tif", ONES, transform=NORTH_UP * Affine.translation(shift, 0))
+        path = write_mask(tmp_path / "m.tif", ONES, transform=NORTH_UP @ Affine.translation(shift, 0))
         if fits:
             assert open_valid_mask(path, GRID)[0].read(WHOLE).all()
         else:

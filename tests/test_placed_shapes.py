@@ -35,7 +35,7 @@ POINT = CORNER.map(shapely.Point)
 
 
 def _placed(shapes: list[Any]) -> PlacedShapes:
-    geometries = shapely.transform(np.array(shapes, object), lambda x, y: NORTH_UP * (x, y), interleaved=False)
+    geometries = shapely.transform(np.array(shapes, object), lambda x, y: NORTH_UP @ (x, y), interleaved=False)
     found = Shapes(
         geometries=geometries,
         classes=np.arange(len(shapes)) % 3,

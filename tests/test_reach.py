@@ -35,7 +35,7 @@ def _across(path: Path, before: Grid, **now: Any) -> float | None:
         return pixels_across(dataset)
 
 
-@pytest.mark.parametrize("transform", [NORTH_UP, ROTATED, NORTH_UP * Affine.shear(20, 5)])
+@pytest.mark.parametrize("transform", [NORTH_UP, ROTATED, NORTH_UP @ Affine.shear(20, 5)])
 def test_pixels_of_one_crs_are_as_many_as_their_size_says(tmp_path: Path, transform: Affine) -> None:
     for change, expected in (
         (Affine.identity(), 1),
@@ -47,7 +47,7 @@ def test_pixels_of_one_crs_are_as_many_as_their_size_says(tmp_path: Path, transf
         (Affine.scale(2, 0.25), 4),
         (Affine.rotation(45), np.sqrt(2)),
     ):
-        found = _across(tmp_path / "map.tif", _grid(transform=transform), transform=transform * change)
+        found = _across(tmp_path / "map.tif", _grid(transform=transform), transform=transform @ change)
         assert found == pytest.approx(expected)
 
 
@@ -59,7 +59,7 @@ def test_reprojected_pixels_are_as_many_as_on_the_ground(tmp_path: Path, epsg: i
     transform, width, height = calculate_default_transform(UTM, crs, WIDTH, HEIGHT, *bounds)
     columns, rows = np.array([0, 1, 0]) + width // 2, np.array([0, 0, 1]) + height // 2
     to_degrees = pyproj.Transformer.from_crs(epsg, 4326, always_xy=True)
-    x, y = to_degrees.transform(*(transform * (columns, rows)))
+    x, y = to_degrees.transform(*(transform @ (columns, rows)))
     sizes = pyproj.Geod(ellps="WGS84").inv(x[[0, 0]], y[[0, 0]], x[1:], y[1:])[2]
     turn = np.radians(pyproj.Geod(ellps="WGS84").inv(x[0], y[0], x[2], y[2])[0] - 180)
     turn -= np.radians(pyproj.Proj(32633).get_factors(x[0], y[0]).meridian_convergence)

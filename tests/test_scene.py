@@ -42,7 +42,7 @@ BANDS, HEIGHT, WIDTH = 4, 21, 34
 EVERY = np.arange(BANDS)
 WHOLE = Window(row=0, col=0, height=HEIGHT, width=WIDTH)
 SOUTH_UP = Affine(30.0, 0.0, 400_000.5, 0.0, 30.0, 5_800_000.25)
-QUARTER_TURN = NORTH_UP * Affine.rotation(90)
+QUARTER_TURN = NORTH_UP @ Affine.rotation(90)
 DEGREES = Affine(5e-6, 2e-6, 13.4, 1.5e-6, -4e-6, 52.5)
 GRIDS = {
     "north up": NORTH_UP,
@@ -502,7 +502,7 @@ def test_a_sliced_cube_knows_where_its_pixels_lie(
     values = cut[0].to_numpy()
     for row, col in ((0, 0), (values.shape[0] - 1, values.shape[1] - 1)):
         stored_row, stored_col = divmod(int(values[row, col]), 1000)
-        expected = transform * (stored_col + 0.5, stored_row + 0.5)
+        expected = transform @ (stored_col + 0.5, stored_row + 0.5)
         size = abs(transform.a) + abs(transform.b)
         assert np.abs(np.subtract(pixel * (col + 0.5, row + 0.5), expected)).max() < 1e-5 * size
 

@@ -106,7 +106,7 @@ def _write_labels(landscape: Landscape, path: Path, transform: Affine) -> None:
     for suffix in _SHAPEFILE:
         path.with_suffix(suffix).unlink(missing_ok=True)
     pixels = np.array([polygon.geometry for polygon in landscape.polygons])
-    placed = shapely.transform(pixels, lambda x, y: transform * (x, y), interleaved=False)
+    placed = shapely.transform(pixels, lambda x, y: transform @ (x, y), interleaved=False)
     names = np.array([polygon.class_name for polygon in landscape.polygons], object)
     table = landscape.classes
     hexes = dict(zip(table.names, map(to_hex, table.colours), strict=True))

@@ -58,7 +58,7 @@ def grid_of_variable(store: Store, cube: SpectralVariable) -> tuple[Grid, list[s
                 notes.append("The GeoTransform contradicts the coordinates, which are used.")
             transform = actual
     if transform is not None and crs is not None and crs.is_geographic and transform.c >= _HALF_TURN:
-        transform = Affine.translation(-2 * _HALF_TURN, 0) * transform
+        transform = Affine.translation(-2 * _HALF_TURN, 0) @ transform
     return Grid(height=height, width=width, transform=transform, crs=crs if transform is not None else None), notes
 
 

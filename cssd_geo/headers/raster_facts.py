@@ -203,7 +203,7 @@ def _turned_notes(dataset: Any) -> tuple[str, ...]:
     if info is None:
         return ()
     col, row, x, y = (float(number) for number in info.groups())
-    beside = math.dist(dataset.transform * (col - 1, row - 1), (x, y))
+    beside = math.dist(dataset.transform @ (col - 1, row - 1), (x, y))
     if beside < _NEAR * math.sqrt(abs(dataset.transform.determinant)):
         return ()
     note = (

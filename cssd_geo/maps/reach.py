@@ -81,7 +81,7 @@ def _steps_in(crs: CRS | None, grid: Grid) -> NDArray[np.float64] | None:
     places = middle[:, None] + [[0, 1, 0], [0, 0, 1]]  # and its neighbours
     try:
         to_crs = pyproj.Transformer.from_crs(grid.crs.to_wkt(), crs.to_wkt(), always_xy=True)
-        points = np.array(to_crs.transform(*(grid.transform * places)))
+        points = np.array(to_crs.transform(*(grid.transform @ places)))
     except ProjError:
         return None
     return np.asarray(points[:, 1:] - points[:, :1]) if np.isfinite(points).all() else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from affine import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
@@ -30,14 +31,14 @@ _MASK_PIXELS = 1 << 24
 
 @dataclass(frozen=True, kw_only=True)
 class SceneIdentity:
-    """What tells a scene from others; nothing where something in it cannot be told from its like."""
+    """What tells a scene from others."""
 
     key: dict[str, str] | None
     """By names for the analyst; None for one that is not in files on this machine.
 
     The time of a file's last change does not count, so that a copy is the same scene.
     """
-    digest: str | None
+    digest: str
     """SHA-256 of the key; of a scene that is not in files on this machine, of its name and how it is read."""
 
     @classmethod
@@ -48,8 +49,6 @@ class SceneIdentity:
             SceneError: if a file or a mask cannot be read, or is gone.
         """
         reading = _reading(scene)
-        if reading is None:
-            return cls(key=None, digest=None)
         if scene.path is None:
             return cls(key=None, digest=_digest({"name": scene.name} | reading))
         key = _contents(scene, files or SceneFiles.of(scene)) | reading
@@ -132,13 +131,10 @@ def _content(path: Path, scene: str, *, copied: bool = False) -> str | None:
         raise SceneError(f"{scene} cannot be read: {error}") from error
 
 
-def _reading(scene: Scene) -> dict[str, str] | None:
-    """How values become reflectance and which pixels count; None where something cannot be told from its like."""
-    try:
-        names = [item.name for item in fields(scene) if item.name not in _NOT_CONTENT]
-        facts = _digest({name: getattr(scene, name) for name in names})
-    except TypeError:
-        return None
+def _reading(scene: Scene) -> dict[str, str]:
+    """How values become reflectance and which pixels count."""
+    names = [item.name for item in fields(scene) if item.name not in _NOT_CONTENT]
+    facts = _digest({name: getattr(scene, name) for name in names})
     masks = {f"mask {number}": _mask_digest(mask, scene) for number, mask in enumerate(scene.masks, 1)}
     return {"the scene's bands, place, nodata or scale": facts} | masks
 
@@ -175,7 +171,7 @@ def _pieces(value: Any) -> Iterator[bytes]:
             yield from _pieces([value.row, value.col, value.x, value.y])
         case Mapping():
             yield from _pieces(list(value.items()))
-        case list() | tuple():
+        case list() | tuple() | Affine():
             yield str(len(value)).encode()
             for item in value:
                 yield from _pieces(item)
@@ -183,4 +179,5 @@ def _pieces(value: Any) -> Iterator[bytes]:
             for item in fields(value):
                 yield from _pieces(getattr(value, item.name))
         case _:
-            raise TypeError(type(value).__name__)
+            kind = f"{type(value).__name__}{' of objects' if isinstance(value, np.ndarray) else ''}"
+            raise TypeError(f"{kind} cannot be told from its like")

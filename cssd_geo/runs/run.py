@@ -76,7 +76,7 @@ class Run:
         self._raw = job.raw
         self._watch = SceneWatch(job.scene, job.files)
         self._unfinished = Unfinished(self._target, self._raw, guard=self._watch.check)
-        self._identity = SceneIdentity(key=None, digest=None)
+        self._identity: SceneIdentity  # known once it is entered: files are read for it
         self._tolerant = Tolerant(job.scene) if options.on_error == "skip" else None
         if not there:  # what is there takes a part of the room that is needed
             self._require_room()
@@ -205,7 +205,7 @@ class Run:
 
     def _tagged(self, layer: Layer) -> Layer:
         """Say in the raster's tags which scene it is of, and what could not be read."""
-        known = {} if self._identity.digest is None else {SCENE_TAG: self._identity.digest}
+        known = {SCENE_TAG: self._identity.digest}
         return replace(layer, tags={**layer.tags, **known, **self._unreadable_tags()})
 
     def _unreadable_tags(self) -> dict[str, str]:

@@ -127,7 +127,7 @@ def grid_of(cube: xr.DataArray) -> Grid:
     rotated = abs(stored.b) + abs(stored.d) > 0  # False for NaN, which rioxarray makes of coordinates that are NaN
     points = tuple(_rio(cube).get_gcps() or ())
     if _has_axes(cube, "col", "row"):
-        cut = Affine.translation(0.5, 0.5) * _from_centres(cube, "col", "row", Affine.identity())
+        cut = Affine.translation(0.5, 0.5) @ _from_centres(cube, "col", "row", Affine.identity())
         stored = stored if stored.is_identity else stored * cut
         points = tuple(_moved(point, ~cut) for point in points)
     elif _has_axes(cube, "x", "y") and not rotated:
@@ -192,7 +192,7 @@ def _axis(cube: xr.DataArray, name: str, single: float) -> tuple[float, float]:
 
 def _moved(point: GroundControlPoint, shift: Affine) -> GroundControlPoint:
     """The same place on the Earth in other pixel coordinates."""
-    col, row = shift * (point.col, point.row)
+    col, row = shift @ (point.col, point.row)
     return GroundControlPoint(row=row, col=col, x=point.x, y=point.y, z=point.z, id=point.id, info=point.info)
 
 

@@ -136,8 +136,8 @@ class GeometryLookup:
         shown = np.column_stack(np.divmod(seen, self.grid.width)[::-1]) + 0.5
         middles = sensor.mean(axis=0), shown.mean(axis=0)
         (a, d), (b, e) = np.linalg.lstsq(sensor - middles[0], shown - middles[1], rcond=None)[0].tolist()
-        on_map = Affine.translation(*middles[1]) * Affine(a, b, 0, d, e, 0) * Affine.translation(*-middles[0])
-        transform = (self.grid.transform or Affine.identity()) * on_map
+        on_map = Affine.translation(*middles[1]) @ Affine(a, b, 0, d, e, 0) @ Affine.translation(*-middles[0])
+        transform = (self.grid.transform or Affine.identity()) @ on_map
         return Grid(height=self.height, width=self.width, transform=transform, crs=self.grid.crs)
 
     def take(
@@ -230,5 +230,5 @@ def _centres(grid: Grid, row: int) -> tuple[NDArray[np.float64], NDArray[np.floa
     """Map x and y of the pixels of a row."""
     cols = np.arange(grid.width) + 0.5
     transform = grid.transform or Affine.identity()
-    x, y = transform * (cols, np.full_like(cols, row + 0.5))
+    x, y = transform @ (cols, np.full_like(cols, row + 0.5))
     return np.asarray(x, np.float64), np.asarray(y, np.float64)

@@ -45,7 +45,7 @@ def place_of(grid: Grid) -> dict[str, Any]:
     if transform is None or grid.gcps:
         return facts
     names = ("upper_left", "upper_right", "lower_right", "lower_left")
-    corners = {name: list(transform * corner) for name, corner in zip(names, grid.corners, strict=True)}
+    corners = {name: list(transform @ corner) for name, corner in zip(names, grid.corners, strict=True)}
     degrees = grid.degrees
     return facts | {
         "pixel_size": [math.hypot(transform.a, transform.d), math.hypot(transform.b, transform.e)],

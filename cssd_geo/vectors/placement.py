@@ -67,7 +67,7 @@ def to_pixels(geometries: NDArray[Any], crs: str | None, grid: Grid, name: str) 
         y, x = GCPTransformer(list(grid.gcps)).rowcol(x, y, op=np.asarray)
     elif grid.transform is not None:
         with np.errstate(invalid="ignore"):  # infinite where there is no place
-            x, y = ~grid.transform * (x, y)
+            x, y = ~grid.transform @ (x, y)
     elif len(y) and y.max() <= -y.min():  # mostly below zero, where QGIS shows a raster without georeference
         y = -y
     return _with_coordinates(geometries, np.column_stack([x, y]))
