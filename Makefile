@@ -9,7 +9,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check clean
+.PHONY: demo test check test-oldest test-newest clean
 
 demo: $(READY)
 	$(BIN)/cssd-geo demo --output demo
@@ -22,6 +22,24 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# What users may have instead of the versions of constraints.txt: the oldest ones that pyproject.toml admits (but for torch),
+# and the newest that there are.
+OLDEST := import tomllib; \
+	needed = tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]; \
+	print(*(each.replace(">=", "==") for each in needed if not each.startswith("torch")))
+
+test-oldest:
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet "$(TORCH)" $$($(PYTHON) -c '$(OLDEST)')
+	.venv-oldest/bin/python -m pip install --quiet --editable ".[dev]"
+	.venv-oldest/bin/python -m pytest -n auto
+
+test-newest:
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet "$(TORCH)"
+	.venv-newest/bin/python -m pip install --quiet --editable ".[dev]"
+	.venv-newest/bin/python -m pytest -n auto
+
 # torch comes first and alone: whatever asks for it later finds it there and fetches no other build.
 $(READY): pyproject.toml setup.py cssd_geo/compute/kernels.cpp constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cssd-geo needs Python 3.11 or newer: make PYTHON=...")'
@@ -31,4 +49,4 @@ $(READY): pyproject.toml setup.py cssd_geo/compute/kernels.cpp constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf .venv demo build *.egg-info cssd_geo/compute/_kernels.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-newest demo build *.egg-info cssd_geo/compute/_kernels.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -26,7 +26,7 @@ def number_patches(rows: Indexes, cols: Indexes, classes: Indexes) -> Indexes:
     klass = classes[first]
     upper, lower = _meetings(rows[first], cols[first], cols[last])
     same = klass[upper] == klass[lower]
-    edges = upper[same], lower[same]
+    edges = upper[same].astype(np.int32), lower[same].astype(np.int32)  # scipy 1.11 counts nothing with others
     graph = coo_array((np.ones(len(edges[0]), np.bool_), edges), shape=(len(first), len(first)))
     _, patch = connected_components(graph, directed=False)
     begin = np.unique(patch, return_index=True)[1]  # the first run of each patch
