@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
 
 from cssd_geo.errors import SceneError
 from cssd_geo.files.hdf5_links import DAMAGED
@@ -51,6 +53,11 @@ def reading_hdf5(path: str | Path) -> Iterator[Any]:
             raise SceneError(f"{path} is damaged: {one_line(error)}. Download it again") from error
 
 
+def refuse(file: Any, reason: str) -> NoReturn:
+    """Raise a SceneError that says what is wrong with the open file of a product, and what to do."""
+    raise SceneError(f"{file.filename}: {reason}: download it again")
+
+
 def dataset_of(file: Any, name: str) -> Any:
     """Return a dataset that is there and lies in this file.
 
@@ -59,12 +66,9 @@ def dataset_of(file: Any, name: str) -> Any:
     """
     found = file.get(name)
     if not isinstance(found, h5py.Dataset):
-        raise SceneError(
-            f"{file.filename} has no dataset {name}: it is incomplete, or no product of this kind; "
-            "download it again"
-        )
+        refuse(file, f"it has no dataset {name}, so it is incomplete or no product of this kind")
     if found.file.filename != file.filename or found.external or found.is_virtual:
-        raise SceneError(f"{file.filename}: {name} lies in another file, and such links are not followed")
+        refuse(file, f"{name} lies in another file, and such links are not followed")
     return found
 
 
@@ -79,13 +83,11 @@ def cube_of(file: Any, name: str, axes: str) -> tuple[int, int, int]:
     """
     dataset = dataset_of(file, name)
     if dataset.ndim != len(axes) or dataset.dtype.kind not in _REAL or 0 in dataset.shape:
-        raise SceneError(
-            f"{file.filename}: {name} has {dataset.dtype} values of shape {dataset.shape}; a cube has real "
-            f"numbers and {len(axes)} dimensions, none of them 0"
-        )
+        held = f"{dataset.dtype} values of shape {dataset.shape}"
+        refuse(file, f"{name} has {held}; a cube has real numbers and {len(axes)} dimensions, none of them 0")
     sizes = dict(zip(axes, dataset.shape, strict=True))
     if any(sizes[axis] > MOST[axis] for axis in axes):
-        raise SceneError(f"{file.filename}: {name} is damaged: it claims a shape of {dataset.shape}")
+        refuse(file, f"{name} claims a shape of {dataset.shape}")
     return sizes["b"], sizes["y"], sizes["x"]
 
 
@@ -96,14 +98,11 @@ def numbers_of(file: Any, item: Any, name: str) -> NDArray[np.float64]:
         SceneError: if it is missing or holds something else.
     """
     try:
-        value = item.attrs[name]
-        numbers = np.atleast_1d(np.asarray(value, np.float64)).ravel()
-    except DAMAGED as error:
-        raise SceneError(
-            f"{file.filename}: the attribute {name} of {item.name} is missing or no number"
-        ) from error
+        numbers = np.ravel(np.asarray(item.attrs[name], np.float64))
+    except DAMAGED:
+        refuse(file, f"the attribute {name} of {item.name} is missing or no number")
     if not numbers.size or not np.isfinite(numbers).all():
-        raise SceneError(f"{file.filename}: the attribute {name} of {item.name} is not finite or empty")
+        refuse(file, f"the attribute {name} of {item.name} is not finite or empty")
     return numbers
 
 
@@ -120,6 +119,14 @@ def text_of(file: Any, name: str) -> str:
     """
     dataset = dataset_of(file, name)
     if dataset.size != 1:
-        raise SceneError(f"{file.filename}: {name} has the shape {dataset.shape}, and must be one text")
+        refuse(file, f"{name} has the shape {dataset.shape}, and must be one text")
     (text,) = np.asarray(dataset[()]).ravel().tolist()
     return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+
+
+def crs_of_code(file: Any, name: str, code: str | int) -> CRS:
+    """Return the CRS of an EPSG code that stands under a name; raises a SceneError if there is none."""
+    try:
+        return CRS.from_epsg(int(code))
+    except (CRSError, ValueError, OverflowError):
+        refuse(file, f"{name} is {code!r}, which is no known CRS")

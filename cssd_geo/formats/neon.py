@@ -13,14 +13,20 @@ import h5py
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.crs import CRS
-from rasterio.errors import CRSError
 
 from cssd_geo.bands import Bands
-from cssd_geo.errors import SceneError
 from cssd_geo.files.hdf5_links import is_hdf5
 from cssd_geo.formats.hdf5 import Hdf5Source, Part
-from cssd_geo.formats.hdf5_files import cube_of, dataset_of, number_of, numbers_of, reading_hdf5, text_of
+from cssd_geo.formats.hdf5_files import (
+    crs_of_code,
+    cube_of,
+    dataset_of,
+    number_of,
+    numbers_of,
+    reading_hdf5,
+    refuse,
+    text_of,
+)
 from cssd_geo.formats.stores import text
 from cssd_geo.grid import Grid
 from cssd_geo.headers.wavelengths import resolve_wavelengths
@@ -59,10 +65,7 @@ def open_product(path: str) -> Scene:
     with reading_hdf5(path) as file:
         sites = _sites(file)
         if len(sites) != 1:
-            raise SceneError(
-                f"{path} has {len(sites)} sites with {_CUBE} and must have one: it is incomplete, or no "
-                "reflectance of NEON's; download it again"
-            )
+            refuse(file, f"it has {len(sites)} sites with {_CUBE} and must have one")
         (site,) = sites
         cube = f"{site}/{_CUBE}"
         count, height, width = cube_of(file, cube, _AXES)
@@ -71,7 +74,7 @@ def open_product(path: str) -> Scene:
         nodata = number_of(file, dataset_of(file, cube), "Data_Ignore_Value")
         factor = number_of(file, dataset_of(file, cube), "Scale_Factor")
         if factor <= 0:
-            raise SceneError(f"{path}: Scale_Factor is {factor:g} and must be more than 0")
+            refuse(file, f"Scale_Factor is {factor:g} and must be more than 0")
         source = Hdf5Source(path, [Part(dataset=cube, axes=_AXES, bands=tuple(range(count)))])
         return scene_of_source(
             source,
@@ -100,10 +103,7 @@ def _read_bands(file: Any, site: str, count: int) -> tuple[Bands, tuple[str, ...
     known = resolve_wavelengths(wavelengths, widths, units or _UNITS, width_units=width_units)
     wavelength, fwhm = known.wavelength_nm, known.fwhm_nm
     if wavelength is None or fwhm is None:
-        raise SceneError(
-            f"{file.filename}: Wavelength or FWHM has values that are not positive and finite, or no lengths of "
-            "optical bands"
-        )
+        refuse(file, "Wavelength or FWHM has values that are not positive and finite, or not of optical bands")
     bad, centre = np.zeros(count, np.bool_), np.array(wavelength)
     group = file[f"{site}/Reflectance"]
     for name in _WINDOWS:
@@ -122,9 +122,7 @@ def _list(file: Any, name: str, count: int) -> NDArray[np.float64]:
     """(count,) a dataset with a number a band."""
     dataset = dataset_of(file, name)
     if dataset.shape != (count,) or dataset.dtype.kind not in "uif":
-        raise SceneError(
-            f"{file.filename}: {name} has {dataset.dtype} values of shape {dataset.shape} for {count} bands"
-        )
+        refuse(file, f"{name} has {dataset.dtype} values of shape {dataset.shape} for {count} bands")
     values: NDArray[np.float64] = dataset[()].astype(np.float64)
     return values
 
@@ -135,15 +133,11 @@ def _read_grid(file: Any, site: str, height: int, width: int) -> Grid:
     parts = [part.strip() for part in info.split(",")]
     try:
         column, row, left, top, across, down = map(float, parts[1:_PLACES])
-    except ValueError as error:
-        raise SceneError(f"{file.filename}: Map_Info is {info!r}, which does not say where pixels lie") from error
+    except ValueError:
+        refuse(file, f"Map_Info is {info!r}, which does not say where pixels lie")
     finite = np.isfinite([column, row, left, top, across, down]).all()
     if not finite or across <= 0 or down <= 0 or _TURNED.search(parts[-1]) is not None:
-        raise SceneError(f"{file.filename}: Map_Info is {info!r}; a product of NEON's has north at the top")
-    code = text_of(file, f"{place}/EPSG Code")
-    try:
-        crs = CRS.from_epsg(int(code))
-    except (CRSError, ValueError, OverflowError) as error:
-        raise SceneError(f"{file.filename}: EPSG Code is {code!r}, which is no known CRS") from error
+        refuse(file, f"Map_Info is {info!r}; a product of NEON's has north at the top")
+    crs = crs_of_code(file, "EPSG Code", text_of(file, f"{place}/EPSG Code"))
     transform = Affine(across, 0.0, left - (column - 1) * across, 0.0, -down, top + (row - 1) * down)
     return Grid(height=height, width=width, transform=transform, crs=crs)

@@ -18,13 +18,19 @@ from typing import Any
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.crs import CRS
-from rasterio.errors import CRSError
 
 from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
 from cssd_geo.formats.hdf5 import Hdf5Source, Part
-from cssd_geo.formats.hdf5_files import cube_of, dataset_of, number_of, numbers_of, reading_hdf5
+from cssd_geo.formats.hdf5_files import (
+    crs_of_code,
+    cube_of,
+    dataset_of,
+    number_of,
+    numbers_of,
+    reading_hdf5,
+    refuse,
+)
 from cssd_geo.grid import Grid
 from cssd_geo.scenes.scene import Scene, scene_of_source
 
@@ -90,17 +96,17 @@ def _read_cube(file: Any, name: str) -> tuple[Part, NDArray[np.float64]]:
     dataset = f"{_FIELDS}/{name.upper()}_Cube"
     count, height, width = cube_of(file, dataset, _AXES)
     if dataset_of(file, dataset).dtype.newbyteorder("=") != np.uint16:
-        raise SceneError(f"{file.filename}: {dataset} does not hold whole numbers of 16 bits")
+        refuse(file, f"{dataset} does not hold whole numbers of 16 bits")
     wavelength, fwhm = (_band_list(file, f"List_{kind}_{name}", count) for kind in ("Cw", "Fwhm"))
     acquired = np.flatnonzero(wavelength > 0)
     if not acquired.size or (fwhm[acquired] <= 0).any():
-        raise SceneError(f"{file.filename}: List_Cw_{name} and List_Fwhm_{name} do not say what the bands are")
+        refuse(file, f"List_Cw_{name} and List_Fwhm_{name} do not say what the bands are")
     low, high = (number_of(file, file, f"L2Scale{name}{end}") for end in ("Min", "Max"))
     if high <= low:
-        raise SceneError(f"{file.filename}: L2Scale{name}Max is {high:g}, not more than L2Scale{name}Min, {low:g}")
+        refuse(file, f"L2Scale{name}Max is {high:g}, not more than L2Scale{name}Min, {low:g}")
     flags = f"{_FIELDS}/{name.upper()}_PIXEL_L2_ERR_MATRIX"
     if cube_of(file, flags, _AXES) != (count, height, width) or dataset_of(file, flags).dtype.kind not in "ui":
-        raise SceneError(f"{file.filename}: {flags} does not fit the cube: download the product again")
+        refuse(file, f"{flags} does not fit the cube")
     part = Part(dataset=dataset, axes=_AXES, bands=tuple(acquired.tolist()), flags=flags, bad_flags=_UNUSABLE)
     scale = np.full(len(acquired), (high - low) / _LARGEST)
     return part, np.stack([wavelength[acquired], fwhm[acquired], scale, np.full(len(acquired), low)])
@@ -110,7 +116,7 @@ def _band_list(file: Any, name: str, count: int) -> NDArray[np.float64]:
     """(count,) a list of the root's attributes; zeros after the last band stand for no band."""
     values = numbers_of(file, file, name)
     if len(values) < count or values[count:].any():
-        raise SceneError(f"{file.filename}: {name} has {len(values)} values for {count} bands")
+        refuse(file, f"{name} has {len(values)} values for {count} bands")
     return values[:count]
 
 
@@ -118,7 +124,7 @@ def _shape(file: Any) -> tuple[int, int]:
     """Height and width of both cubes."""
     shapes = {cube_of(file, f"{_FIELDS}/{name}_Cube", _AXES)[1:] for name in ("VNIR", "SWIR")}
     if len(shapes) > 1:
-        raise SceneError(f"{file.filename}: its VNIR and SWIR cubes differ in size: download the product again")
+        refuse(file, "its VNIR and SWIR cubes differ in size")
     return shapes.pop()
 
 
@@ -127,7 +133,7 @@ def _find_swath(file: Any, height: int, width: int) -> str | None:
     if _SUN not in file:
         return None
     if dataset_of(file, _SUN).shape != (height, width):
-        raise SceneError(f"{file.filename}: {_SUN} has another size than the cubes: download the product again")
+        refuse(file, f"{_SUN} has another size than the cubes")
     return _SUN
 
 
@@ -140,14 +146,8 @@ def _read_grid(file: Any, height: int, width: int) -> Grid:
     bottom, top = min(corners["northing"]), max(corners["northing"])
     centres = (right - left) / _STEP + 1, (top - bottom) / _STEP + 1
     if np.abs(np.subtract(centres, (width, height))).max() > _TOLERANCE:
-        raise SceneError(
-            f"{file.filename}: its corners are {right - left:g} m x {top - bottom:g} m apart, which does not fit "
-            f"{width} x {height} pixels of {_STEP:g} m: where they lie is not known"
-        )
-    code = int(number_of(file, file, "Epsg_Code"))
-    try:
-        crs = CRS.from_epsg(code)
-    except (CRSError, ValueError, OverflowError) as error:
-        raise SceneError(f"{file.filename}: Epsg_Code is {code}, which is no known CRS") from error
+        apart = f"its corners are {right - left:g} m x {top - bottom:g} m apart"
+        refuse(file, f"{apart}, which does not fit {width} x {height} pixels of {_STEP:g} m")
+    crs = crs_of_code(file, "Epsg_Code", int(number_of(file, file, "Epsg_Code")))
     transform = Affine(_STEP, 0.0, left - _STEP / 2, 0.0, -_STEP, top + _STEP / 2)
     return Grid(height=height, width=width, transform=transform, crs=crs)
