@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable
 from cssd_geo.errors import LabelError, SceneError
-from cssd_geo.files.rasters import is_whole, open_raster, read_valid, read_window
+from cssd_geo.files.rasters import is_whole, open_raster, read_known
 from cssd_geo.grid import Grid
 from cssd_geo.labels import Labels
 from cssd_geo.maps.class_rasters import AS_WHOLE, bounded_cache, note_of_zeros, reading_plan, require_class_raster
@@ -191,7 +191,7 @@ def _read_ids(dataset: Any) -> Iterator[tuple[Window, NDArray[Any], int]]:
     """Ids (y, x), part by part, 0 where there is nodata; and how many are 0 where another value means nodata."""
     for tile in reading_plan(Grid.of(dataset)):
         try:
-            ids, valid = read_window(dataset, tile.core), read_valid(dataset, tile.core)
+            ids, valid = read_known(dataset, tile.core)
         except SceneError as error:
             raise LabelError(str(error)) from error
         zeros = 0 if dataset.nodata in (None, UNCLASSIFIED) else int((valid & (ids == UNCLASSIFIED)).sum())

@@ -14,10 +14,10 @@ from rasterio.vrt import WarpedVRT
 from cssd_geo.accuracy.matching import Ids, look_up
 from cssd_geo.classes import UNCLASSIFIED, ClassTable
 from cssd_geo.errors import LabelError, SceneError
-from cssd_geo.files.rasters import open_raster
+from cssd_geo.files.rasters import open_raster, read_known
 from cssd_geo.grid import Grid
 from cssd_geo.label_files import place_shapes, remap_table
-from cssd_geo.maps.class_rasters import Strays, classes_of, read_known, reading_plan, require_class_raster
+from cssd_geo.maps.class_rasters import Strays, classes_of, reading_plan, require_class_raster
 from cssd_geo.maps.layer import MODEL_TAG
 from cssd_geo.vectors.placed_shapes import PlacedShapes
 from cssd_geo.vectors.remapping import Remapping

@@ -678,7 +678,7 @@ def test_gdal_keeps_a_bounded_part_of_the_rasters_unless_the_user_says_how_much(
         kept.append(get_gdal_config("GDAL_CACHEMAX"))
         return read_window(dataset, window)
 
-    monkeypatch.setattr(class_rasters, "read_window", read)
+    monkeypatch.setattr("cssd_geo.files.rasters.read_window", read)
     path = write_raster(tmp_path / "map.tif", np.ones((1, 5, 7), np.uint8))
     evaluate(path, path)
     assert set(kept) == {512_000_000}

@@ -510,7 +510,7 @@ def test_label_rasters_are_read_part_by_part(tmp_path: Path, monkeypatch: pytest
         parts.append(window.pixels)
         return read_window(dataset, window)
 
-    monkeypatch.setattr("cssd_geo.label_files.read_window", read)
+    monkeypatch.setattr("cssd_geo.files.rasters.read_window", read)
     labels = read_labels(path, _grid())
     for name in ("rows", "cols", "classes", "polygons"):
         np.testing.assert_array_equal(getattr(labels, name), getattr(whole, name))

@@ -144,6 +144,12 @@ def read_valid(dataset: Any, window: Window) -> NDArray[np.bool_]:
     return mask
 
 
+def read_known(dataset: Any, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Read the values (y, x) of band 1, and (y, x) False where that is nodata or NaN; raises as `read_window`."""
+    values = read_window(dataset, window)
+    return values, read_valid(dataset, window) & np.isfinite(values)
+
+
 def to_rasterio(window: Window) -> RasterioWindow:
     """Return a window as rasterio's own."""
     return RasterioWindow(window.col, window.row, window.width, window.height)

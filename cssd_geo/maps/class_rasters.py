@@ -15,7 +15,7 @@ from rasterio.enums import ColorInterp
 from cssd_geo.classes import MAX_CLASS_ID, UNCLASSIFIED, ClassTable
 from cssd_geo.errors import InputError, SceneError
 from cssd_geo.files.locations import is_there
-from cssd_geo.files.rasters import is_whole, open_raster, read_valid, read_window
+from cssd_geo.files.rasters import is_whole, open_raster, read_known
 from cssd_geo.grid import Grid
 from cssd_geo.headers.raw_files import check_length
 from cssd_geo.maps.class_tables import read_classes
@@ -124,12 +124,6 @@ def _table_of_ids(dataset: Any) -> ClassTable:
     if not ids:
         raise SceneError(f"{dataset.name} holds no class ids ({allowed}): its values are all 0 or no data")
     return ClassTable.from_names([str(i) for i in ids], ids)
-
-
-def read_known(dataset: Any, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Values (y, x) of the first band, and (y, x) False where that is nodata or NaN."""
-    values = read_window(dataset, window)
-    return values, read_valid(dataset, window) & np.isfinite(values)
 
 
 def read_ids(dataset: Any, window: Window) -> NDArray[Any]:

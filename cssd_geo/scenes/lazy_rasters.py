@@ -31,9 +31,7 @@ class LazyRaster:
         rows, cols = range(self.shape[1])[down], range(self.shape[2])[across]
         if not (len(bands) and len(rows) and len(cols)):
             return np.empty((len(bands), len(rows), len(cols)), self.dtype)
-        top, left = min(rows[0], rows[-1]), min(cols[0], cols[-1])
-        window = Window(row=top, col=left, height=abs(rows[-1] - rows[0]) + 1, width=abs(cols[-1] - cols[0]) + 1)
-        return self._read(window, bands)[:, :: rows.step, :: cols.step]
+        return self._read(Window.around(np.array(rows), np.array(cols)), bands)[:, :: rows.step, :: cols.step]
 
     def _read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
         out = np.empty((len(bands), *window.shape), self.dtype)

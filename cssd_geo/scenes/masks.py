@@ -11,7 +11,7 @@ from pyproj.enums import TransformDirection
 
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.files.locations import is_there
-from cssd_geo.files.rasters import read_valid, read_window
+from cssd_geo.files.rasters import read_known
 from cssd_geo.grid import Grid
 from cssd_geo.headers.raw_files import check_length
 from cssd_geo.scenes.sources import RasterSource
@@ -41,8 +41,8 @@ class RasterMask:
             SceneError: if the file cannot be read there.
         """
         with self._source.reading() as dataset:
-            values, known = read_window(dataset, window), read_valid(dataset, window)
-        told: NDArray[np.bool_] = np.isfinite(values) & (values != 0) & known
+            values, known = read_known(dataset, window)
+        told: NDArray[np.bool_] = known & (values != 0)
         return told
 
 

@@ -155,10 +155,7 @@ def every_nth(scene: Scene, bands: NDArray[np.intp], most: int) -> tuple[NDArray
     with rasterio.Env(GDAL_CACHEMAX=scene.source.cache_bytes):
         for down in _runs(rows, tall * max(1, _ROWS // step // tall)):
             for across in _runs(cols, blocks.width * max(1, _COLUMNS // blocks.width)):
-                top, left = int(rows[down][0]), int(cols[across][0])
-                height, width = int(rows[down][-1]) - top + 1, int(cols[across][-1]) - left + 1
-                window = Window(row=top, col=left, height=height, width=width)
-                read, usable_here = scene.read(window, bands)
+                read, usable_here = scene.read(Window.around(rows[down], cols[across]), bands)
                 values[:, down, across] = read[:, ::step, ::step]
                 valid[down, across] = usable_here[::step, ::step]
     return values, valid

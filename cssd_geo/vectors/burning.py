@@ -153,9 +153,7 @@ def _may_meet(parts: NDArray[Any], window: Window) -> NDArray[np.bool_]:
 
 def _around(extents: Indexes, window: Window) -> Window:
     """The part of a window that extents (n, 4), each of which meets it, reach over."""
-    (left, top), (right, bottom) = extents[:, :2].min(axis=0).tolist(), extents[:, 2:].max(axis=0).tolist()
-    whole = Window(row=top, col=left, height=bottom - top + 1, width=right - left + 1)
-    return whole.common(window) or window
+    return Window.around(extents[:, 1::2], extents[:, ::2]).common(window) or window
 
 
 def _is_quick(parts: NDArray[Any], window: Window) -> bool:
