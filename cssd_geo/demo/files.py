@@ -1,6 +1,5 @@
 """The made-up landscape as an analyst would get it: a GeoTIFF, a shapefile of polygons, and the full truth."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,15 @@ import shapely
 from affine import Affine
 from pyogrio.util import vsi_path
 from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
 
 from cssd_geo.classes import to_hex
 from cssd_geo.demo.landscape import Landscape
 from cssd_geo.errors import OutputError
-from cssd_geo.files.outputs import free_space
-from cssd_geo.files.rasters import cause
+from cssd_geo.files.outputs import write_whole
 from cssd_geo.grid import Grid
 from cssd_geo.maps.layer import class_map_layer
+from cssd_geo.maps.pam import side_path
 from cssd_geo.maps.raster_writer import RasterWriter
 from cssd_geo.vectors.class_fields import CLASS_FIELD
 
@@ -77,17 +77,11 @@ def _write_cube(landscape: Landscape, path: Path, transform: Affine) -> None:
         "predictor": 2,
         "zlevel": 3,
     }
-    partial = path.with_name(f".{path.stem}.partial.tif")
-    try:
-        with rasterio.open(partial, "w", **profile) as dataset:
+    with MemoryFile() as memory:
+        with memory.open(**profile) as dataset:
             _fill_cube(dataset, landscape)
-        partial.replace(path)
-    except (RasterioError, OSError) as error:
-        raise OutputError(f"{path} cannot be written: {cause(error)} ({free_space(path.parent)})") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
-    path.with_name(f"{path.name}.aux.xml").unlink(missing_ok=True)  # statistics of an older scene
+        write_whole(path, memory.read())
+    side_path(path).unlink(missing_ok=True)  # statistics of an older scene
 
 
 def _fill_cube(dataset: Any, landscape: Landscape) -> None:
