@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from cssd_geo.classification import Classification, classify
 from cssd_geo.errors import BatchError, CssdGeoError, InputError, OutputError, SceneError
-from cssd_geo.files.outputs import free_space
+from cssd_geo.files.outputs import free_space, make_folder
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.files.side_files import BESIDE
 from cssd_geo.maps.layer import MODEL_TAG, PRECISION_TAG, SCENE_TAG
@@ -161,7 +161,7 @@ def classify_batch(
     manifest = place / name
     run: Callable[..., Any] = partial(classify, client=client, on_resume=on_resume, on_tile=on_tile)
     _require_no_scene_replaced(scenes, place, options)
-    _make(place)
+    make_folder(place)
     for scene in chosen:
         outcome, error = _classify_one(scene, ready, place, options, run)
         _record(outcome, manifest)
@@ -297,14 +297,6 @@ def _doubt(path: Path, expected: Mapping[str, str], precision: str) -> str | Non
 
 def _joined(article: str, parts: Iterable[str]) -> str:
     return " and ".join(f"{article} {part.replace('_', ' ')}" for part in parts)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = "it is a file" if folder.is_file() else error.strerror
-        raise OutputError(f"the folder {folder} cannot be made: {reason}") from error
 
 
 def _record(outcome: Outcome, manifest: Path) -> None:

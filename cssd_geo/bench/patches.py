@@ -21,7 +21,7 @@ def classify_bare_windows(network: CSSD, windows: Tensor) -> Tensor:
     the spectral stage is one matrix product. At the edges of the window there are zeros.
 
     Args:
-        network: a network with the default spectral stage.
+        network: a network with the default stages; it may pool as published.
         windows: (B, w, w, S) normalised.
 
     Returns:
@@ -30,14 +30,13 @@ def classify_bare_windows(network: CSSD, windows: Tensor) -> Tensor:
     config = network.config
     weight, bias = (part.to(windows) for part in network.spectral_affine())
     features = functional.linear(windows, weight, bias)  # (B,w,w,C)
-    features = functional.gelu(features) if config.activation else features
+    features = functional.gelu(features)
     attended = features * torch.sigmoid(network.refine.attention(features))
     padded = functional.pad(attended, (0, 0, 1, 1, 1, 1)).permute(0, 3, 1, 2)
     refined = torch.empty_like(attended).permute(0, 3, 1, 2)
     dilate(padded, torch.sigmoid(network.refine.element), refined)
     weight, bias = (part.to(windows) for part in network.spatial_affine())
-    spatial = functional.conv2d(refined, weight, bias, padding=1)
-    spatial = functional.gelu(spatial) if config.activation else spatial
+    spatial = functional.gelu(functional.conv2d(refined, weight, bias, padding=1))
     logits = functional.conv2d(spatial, network.classifier.weight, network.classifier.bias, padding=1)
     unit = functional.normalize(features, dim=3).flatten(1, 2)  # (B,w*w,C)
     centre = unit[:, config.window // 2 * config.window + config.window // 2]

@@ -10,15 +10,14 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from cssd_geo.classes import ClassTable
-from cssd_geo.classification import Classification, classify
+from cssd_geo.classes import UNCLASSIFIED, ClassTable
+from cssd_geo.classification import classify
 from cssd_geo.demo.files import DemoFiles, is_made_up, write_scene
-from cssd_geo.demo.landscape import make_landscape
+from cssd_geo.demo.landscape import CLASSES, make_landscape
 from cssd_geo.errors import OutputError
 from cssd_geo.evaluation import Evaluation, evaluate
-from cssd_geo.files.outputs import GEOTIFF, check_target, write_whole
+from cssd_geo.files.outputs import GEOTIFF, check_target, make_folder, write_whole
 from cssd_geo.learning.fitting import Epoch
-from cssd_geo.maps.class_tables import read_classes
 from cssd_geo.options import TrainingOptions
 from cssd_geo.pictures import (
     Panel,
@@ -42,9 +41,7 @@ _FILES = (
 class Demo:
     """What the demo made."""
 
-    files: DemoFiles
     training: Training
-    classification: Classification
     evaluation: Evaluation
     """Of the map on the full truth, without the training polygons and their surroundings."""
     picture: Path
@@ -78,7 +75,8 @@ def run_demo(
     """
     options = options or TrainingOptions()
     folder = Path(folder)
-    _prepare_folder(folder)
+    make_folder(folder)
+    _require_own(folder)
     say(f"1/5 make a scene of {height} x {width} pixels and {bands} bands, its labels and its truth")
     files = write_scene(make_landscape(height=height, width=width, bands=bands, seed=options.seed), folder)
     say("2/5 train on all labelled polygons, and without some of them to test")
@@ -86,7 +84,7 @@ def run_demo(
         files.scene, files.labels, folder / "model.safetensors", options=options, device=device, on_epoch=on_epoch
     )
     say("3/5 classify the scene")
-    classification = classify(
+    classify(
         files.scene,
         training.model,
         folder / "map.tif",
@@ -99,17 +97,11 @@ def run_demo(
     _write_accuracy(folder, training, evaluation)
     say("5/5 draw")
     picture = _draw(folder, files, training, evaluation)
-    return Demo(
-        files=files, training=training, classification=classification, evaluation=evaluation, picture=picture
-    )
+    return Demo(training=training, evaluation=evaluation, picture=picture)
 
 
-def _prepare_folder(folder: Path) -> None:
-    """Make the folder; refuse one with an analyst's own files, which a demo must not replace."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made: {error.strerror}") from error
+def _require_own(folder: Path) -> None:
+    """Refuse a folder with an analyst's own files, which a demo must not replace."""
     check_target(folder / "scene.tif", overwrite=True, suffixes=GEOTIFF)
     found = [name for name in _FILES if (folder / name).exists()]
     if found and not is_made_up(folder / "scene.tif"):
@@ -132,13 +124,12 @@ def _write_accuracy(folder: Path, training: Training, evaluation: Evaluation) ->
 
 
 def _draw(folder: Path, files: DemoFiles, training: Training, evaluation: Evaluation) -> Path:
-    layers, tables = {}, {}
+    layers = {}
     for name in ("truth", "map", "confidence"):
         with rasterio.open(folder / f"{name}.tif") as dataset:
             layers[name] = dataset.read(1)
-            tables[name] = read_classes(dataset)
     classes = training.model.classes
-    truth = _in_ids_of(classes, layers["truth"], tables["truth"])
+    truth = _in_ids_of(classes, layers["truth"])
     panels = [
         Panel(title="scene (860, 650, 550 nm)", image=false_colour(open_scene(files.scene))),
         Panel(title="truth", image=paint_classes(truth, classes)),
@@ -154,11 +145,8 @@ def _draw(folder: Path, files: DemoFiles, training: Training, evaluation: Evalua
     return folder / "demo.png"
 
 
-def _in_ids_of(classes: ClassTable, values: NDArray[Any], its_classes: ClassTable | None) -> NDArray[Any]:
-    """Translate class ids (y, x) by name: the map numbers classes by their labels, the truth in its own way."""
+def _in_ids_of(classes: ClassTable, truth: NDArray[np.uint8]) -> NDArray[Any]:
+    """Translate ids (y, x) of the truth by name: the map numbers classes by their labels."""
     ids = dict(zip(classes.names, classes.ids, strict=True))
-    lookup = np.zeros(int(values.max(initial=0)) + 1, classes.dtype)
-    for value, name in [] if its_classes is None else zip(its_classes.ids, its_classes.names, strict=True):
-        if value < len(lookup):
-            lookup[value] = ids.get(name, 0)
-    return np.asarray(lookup[values])
+    lookup = np.array([UNCLASSIFIED, *(ids.get(name, UNCLASSIFIED) for name in CLASSES.names)], classes.dtype)
+    return np.asarray(lookup[truth])

@@ -49,6 +49,19 @@ def check_target(
         raise OutputError(f"{path} cannot be written: {path.parent} takes no new file ({error})") from error
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder for outputs, and those that it lies in, where they are not there.
+
+    Raises:
+        OutputError: if it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "it is a file" if folder.is_file() else error.strerror
+        raise OutputError(f"the folder {folder} cannot be made: {reason}; choose another one") from error
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file that appears whole or not at all; an older one stays until then.
 
