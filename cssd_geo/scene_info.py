@@ -16,7 +16,7 @@ from cssd_geo.scenes.fill_checks import empty_band_notes
 from cssd_geo.scenes.previews import PixelSample, sample_pixels
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.scene_checks import place_of, quantiles, warnings_of
-from cssd_geo.scenes.sources import raster_behind
+from cssd_geo.scenes.sources import RasterSource
 from cssd_geo.spectra.band_choice import ranges
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ def describe_scene(scene: str | Path | Scene, model: "Model | None" = None) -> d
 
 def _dataset(scene: Scene) -> Any | None:
     """The open raster of a scene that is one."""
-    source = raster_behind(scene.source)
-    return None if source is None else source.dataset()
+    return scene.source.dataset() if isinstance(scene.source, RasterSource) else None
 
 
 def _file(scene: Scene) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def scene_of_array(array: xr.DataArray) -> Scene:
         scale=scale,
         offset=offset,
         source=source,
+        source_bands=np.arange(array.sizes["band"]),
         notes=(*found.notes, *_lost_crs(array, grid)),
     )
 

@@ -19,12 +19,15 @@ class LazyRaster:
 
     ndim = 3
 
-    def __init__(self, source: Source, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
-        self._source, self.shape, self.dtype = source, shape, dtype
+    def __init__(
+        self, source: Source, bands: NDArray[np.intp], size: tuple[int, int], dtype: np.dtype[Any]
+    ) -> None:
+        self._source, self._bands = source, bands
+        self.shape, self.dtype = (len(bands), *size), dtype
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         parts = [slice(part, part + 1) if isinstance(part, Integral) else part for part in index]
-        values = self._slice(np.arange(self.shape[0])[parts[0]], *parts[1:])
+        values = self._slice(self._bands[parts[0]], *parts[1:])
         return values[tuple(0 if isinstance(part, Integral) else slice(None) for part in index)]
 
     def _slice(self, bands: NDArray[np.intp], down: slice, across: slice) -> NDArray[Any]:
@@ -42,8 +45,9 @@ class LazyRaster:
 class LazyMask(LazyRaster):
     """The same for a mask, (1, y, x), by what reads a window (y, x) of it."""
 
-    def __init__(self, read: Callable[[Window], Any], height: int, width: int) -> None:
-        self._read_mask, self.shape, self.dtype = read, (1, height, width), np.dtype(np.bool_)
+    def __init__(self, read: Callable[[Window], Any], size: tuple[int, int]) -> None:
+        self._read_mask, self._bands = read, np.arange(1)
+        self.shape, self.dtype = (1, *size), np.dtype(np.bool_)
 
     def _read(self, window: Window, bands: NDArray[np.intp]) -> NDArray[Any]:
         mask: NDArray[np.bool_] = self._read_mask(window)

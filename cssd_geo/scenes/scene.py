@@ -24,7 +24,7 @@ from cssd_geo.scenes.cube import (
 )
 from cssd_geo.scenes.lazy_rasters import LazyMask, LazyRaster, lazy
 from cssd_geo.scenes.lookup import GeometryLookup, SensorMask
-from cssd_geo.scenes.sources import ChosenBands, Source
+from cssd_geo.scenes.sources import Source
 from cssd_geo.scenes.validity import Mask, valid_pixels
 from cssd_geo.tiles import Window
 
@@ -51,6 +51,8 @@ class Scene:
     offset: NDArray[np.float64]
     """(band,) see `scale`."""
     source: Source
+    source_bands: NDArray[np.intp]
+    """(band,) index from 0 of each band among those of the source."""
     array: xr.DataArray | None = None
     """What it was made of, if that was an array."""
     path: Path | None = None
@@ -133,7 +135,7 @@ class Scene:
         unmasked = self.unmasked(inside)
         if not unmasked.any():
             return
-        self.source.read(inside, bands, stored)
+        self.source.read(inside, self.source_bands[bands], stored)
         valid[rows, cols] = valid_pixels(stored, self.nodata[bands]) & unmasked
 
     def unmasked(self, window: Window) -> NDArray[np.bool_]:
@@ -169,7 +171,7 @@ class Scene:
             nodata=self.nodata[indexes],
             scale=self.scale[indexes],
             offset=self.offset[indexes],
-            source=ChosenBands(self.source, indexes),
+            source_bands=self.source_bands[indexes],
             notes=(*self.notes, note),
         )
 
@@ -233,6 +235,7 @@ def scene_of_source(
         scale=scale,
         offset=offset,
         source=source,
+        source_bands=np.arange(len(bands)),
         path=local_path(place),
         sensor=sensor,
         notes=notes,
@@ -242,7 +245,7 @@ def scene_of_source(
 
 def _lazy_cube(scene: Scene) -> xr.DataArray:
     """The cube of a scene that is read from files, in chunks of whole blocks."""
-    raster = LazyRaster(scene.source, (len(scene.bands), *scene.grid.shape), scene.dtype)
+    raster = LazyRaster(scene.source, scene.source_bands, scene.grid.shape, scene.dtype)
     cube = build_cube(
         lazy(raster, scene.block_shape),
         bands=scene.bands,
@@ -259,7 +262,7 @@ def _with_valid(cube: xr.DataArray, scene: Scene, *masks: Callable[[Window], Any
     """Say in a cube of a scene which pixels masks leave, lazily, as its coordinate `valid`."""
     if not masks:
         return cube
-    seen = [lazy(LazyMask(mask, *scene.grid.shape), scene.block_shape)[0] for mask in masks]
+    seen = [lazy(LazyMask(mask, scene.grid.shape), scene.block_shape)[0] for mask in masks]
     if "valid" in cube.coords:
         seen.append(cube.coords["valid"].data)
     return cube.assign_coords(valid=(("y", "x"), reduce(and_, seen)))

@@ -7,7 +7,7 @@ from typing import Self
 from cssd_geo.errors import SceneError
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.scenes.scene import Scene
-from cssd_geo.scenes.sources import raster_behind
+from cssd_geo.scenes.sources import RasterSource
 
 _OVERVIEWS = {".ovr"}
 """Side files that no pixel is read from."""
@@ -36,7 +36,7 @@ class SceneFiles:
 
 def _own_files(scene: Scene) -> tuple[Path, ...]:
     """GDAL is not asked about files that others read: it crashes at numbers of 16 bits in NetCDF, for one."""
-    if scene.path is not None and raster_behind(scene.source) is None:
+    if scene.path is not None and not isinstance(scene.source, RasterSource):
         return (scene.path,)
     return _files_of(scene.path)
 

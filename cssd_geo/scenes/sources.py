@@ -212,54 +212,6 @@ class RasterSource:
             raise
 
 
-class ChosenBands:
-    """Some bands of another source, in an order of their own."""
-
-    def __init__(self, whole: Source, indexes: NDArray[np.intp]) -> None:
-        """Choose by indexes in `whole` from 0, none twice; a choice from a choice refers to the first source."""
-        chosen = whole if isinstance(whole, ChosenBands) else None
-        self.whole: Source = whole if chosen is None else chosen.whole
-        self._indexes: NDArray[np.intp] = indexes if chosen is None else chosen._indexes[indexes]  # noqa: SLF001
-
-    @property
-    def blocks(self) -> Blocks:
-        """See `Source`."""
-        return self.whole.blocks
-
-    @property
-    def bands_last(self) -> bool:
-        """See `Source`."""
-        return self.whole.bands_last
-
-    @property
-    def cache_bytes(self) -> int:
-        """See `Source`."""
-        return self.whole.cache_bytes
-
-    @property
-    def decoding_bytes(self) -> int:
-        """See `Source`."""
-        return self.whole.decoding_bytes
-
-    def read(self, window: Window, bands: NDArray[np.intp], out: NDArray[Any]) -> None:
-        """See `Source`."""
-        self.whole.read(window, self._indexes[bands], out)
-
-    def mask(self, window: Window) -> NDArray[np.bool_] | None:
-        """See `Source`."""
-        return self.whole.mask(window)
-
-    def has_mask(self) -> bool:
-        """See `Source`."""
-        return self.whole.has_mask()
-
-
-def raster_behind(source: Source) -> RasterSource | None:
-    """Return what GDAL reads a scene with; None where others do."""
-    whole = source.whole if isinstance(source, ChosenBands) else source
-    return whole if isinstance(whole, RasterSource) else None
-
-
 def decoders(block: int) -> int:
     """Threads that decode blocks of so many bytes: as processors and memory allow, and as is worth their while."""
     if block < WORTH_A_THREAD:
