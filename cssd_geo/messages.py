@@ -1,5 +1,6 @@
-"""How names and lists are shown in a message or a picture."""
+"""How names, lists and figures are shown in a message or a picture."""
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -39,6 +40,11 @@ def _places(text: str) -> int:
         0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1
         for each in text
     )
+
+
+def figure(value: float, digits: int, width: int = 0) -> str:
+    """A number with so many decimals, in a column of so many places; "-" where it is NaN."""
+    return f"{'-' if math.isnan(value) else format(value, f',.{digits}f'):>{width}}"
 
 
 def one_line(error: BaseException) -> str:

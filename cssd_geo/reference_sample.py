@@ -126,7 +126,8 @@ def sample(
         size = max(needed, int(np.minimum(mapped, per_class_least).sum()))
     samples = allocate(mapped, size, least=per_class_least)
     random = np.random.default_rng(seed)
-    rows, cols, classes = _find(dataset, table, _ranks(mapped, samples, random))
+    found = _find(dataset, table, _ranks(mapped, samples, random))
+    rows, cols, classes = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = random.permutation(len(rows))
     rows, cols, classes = rows[order], cols[order], classes[order]
     x, y = _centres(Grid.of(dataset), rows, cols, str(class_map))
@@ -170,14 +171,8 @@ def _ranks(mapped: Ids, samples: Ids, random: np.random.Generator) -> list[Ids]:
     return [np.sort(random.choice(pixels, size=drawn, replace=False, shuffle=False)) for pixels, drawn in pairs]
 
 
-def _find(dataset: Any, table: ClassTable, ranks: list[Ids]) -> tuple[Ids, Ids, Ids]:
-    """Rows, columns and class indexes (n,) of the pixels with these ranks within their class."""
-    found = list(_found(dataset, table, ranks))
-    rows, cols, classes = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return rows, cols, classes
-
-
-def _found(dataset: Any, table: ClassTable, ranks: list[Ids]) -> Iterator[tuple[Ids, Ids, Ids]]:
+def _find(dataset: Any, table: ClassTable, ranks: list[Ids]) -> Iterator[tuple[Ids, Ids, Ids]]:
+    """Rows, columns and class indexes (n,) of the pixels with these ranks within their class, part by part."""
     seen = np.zeros(len(table), np.int64)
     for tile in reading_plan(Grid.of(dataset)):
         ids = read_ids(dataset, tile.core)

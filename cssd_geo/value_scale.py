@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cssd_geo.grid import Grid
 from cssd_geo.model import Model
-from cssd_geo.scenes.previews import EVEN_STEPS, readable_pixels, some_of
+from cssd_geo.scenes.previews import EVEN_STEPS, SIDE, readable_pixels, some_of
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.scene_checks import NO_SCALE
 from cssd_geo.spectra.alignment import align
@@ -36,10 +36,6 @@ _MOST_BANDS_SHARE = 0.9
 """... and so many of the bands are within `_NEAR_EACH` of it. A fifth of the bands is in visible light."""
 _SOME_SHARE = 0.05
 """Share of the pixels: fewer that are evenly bright do not stand for a scene."""
-_BANDS = 24
-"""Bands of the model that are compared, evenly spread: the rest of a spectrum follows from them."""
-_SIDE = 16
-"""Side length of a window in pixels."""
 _FEW_WINDOWS, _ENOUGH_WINDOWS = 3, 9
 """Windows with data: a few suffice where values are like the model's, otherwise more are read."""
 _MOST_WINDOWS = 64
@@ -88,7 +84,7 @@ def _ratio(scene: Scene, model: Model) -> Floats:
     positive = np.flatnonzero(model.mean > 0)
     if not positive.size:
         return np.empty(0)
-    chosen = some_of(positive, _BANDS)
+    chosen = some_of(positive)
     alignment = align(scene.bands, model.bands, scene.name, scene.band_numbers)
     weights = alignment.weights[chosen]
     used = (weights > 0).any(axis=0)
@@ -109,7 +105,7 @@ def _ratio(scene: Scene, model: Model) -> Floats:
 
 def _windows(grid: Grid) -> Iterator[Window]:
     """Small windows spread over a scene, the same ones each time."""
-    height, width = min(_SIDE, grid.height), min(_SIDE, grid.width)
+    height, width = min(SIDE, grid.height), min(SIDE, grid.width)
     room = np.array([grid.height - height + 1, grid.width - width + 1])
     for i in range(_MOST_WINDOWS):
         row, col = ((0.5 + i * np.array(EVEN_STEPS)) % 1 * room).astype(int).tolist()

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from cssd_geo.accuracy.metrics import Accuracy
 from cssd_geo.errors import InputError
 from cssd_geo.files.json_values import json_ready
-from cssd_geo.messages import column, listed, padded
+from cssd_geo.messages import column, figure, listed, padded
 
 Z_95 = 1.96
 """Standard errors on either side that make the 95 % confidence interval, as in the paper."""
@@ -225,6 +225,7 @@ class AreaEstimates:
         head = f"{'class':<{width}}  {'n':>5}  {mapped:>14}  {area:>14} {'±':>12}  "
         head += "  ".join(f"{name:>6} {'±':>5}" for name in ("UA %", "PA %"))
         overall = self.overall_accuracy.scaled(100)
+        share, margin = figure(float(overall.value), 1, 6), figure(float(overall.half_width), 1)
         return "\n".join(
             [
                 "Accuracy of the map, by area, from a stratified random sample (Olofsson et al. 2014)",
@@ -233,7 +234,7 @@ class AreaEstimates:
                 head,
                 *(self._row(index, width) for index in range(len(self.accuracy.names))),
                 "",
-                f"overall accuracy (OA)  {_text(overall.value, 6, 1)} % ± {_text(overall.half_width, 0, 1)} %",
+                f"overall accuracy (OA)  {share} % ± {margin} %",
             ]
         )
 
@@ -241,20 +242,15 @@ class AreaEstimates:
         digits = 0 if self.unit == "pixels" else 2
         area, users, producers = self.area, self.users_accuracy.scaled(100), self.producers_accuracy.scaled(100)
         rates = "  ".join(
-            f"{_text(rate.value[index], 6, 1)} {_text(rate.half_width[index], 5, 1)}"
+            f"{figure(rate.value[index], 1, 6)} {figure(rate.half_width[index], 1, 5)}"
             for rate in (users, producers)
         )
         return (
             f"{padded(self.accuracy.names[index], width)}  {self.samples[index]:>5}  "
-            f"{_text(self.mapped_area[index], 14, digits)}  {_text(area.value[index], 14, digits)} "
-            f"{_text(area.half_width[index], 12, digits)}  {rates}"
+            f"{figure(self.mapped_area[index], digits, 14)}  {figure(area.value[index], digits, 14)} "
+            f"{figure(area.half_width[index], digits, 12)}  {rates}"
         )
 
 
 def _estimate(value: ArrayLike, variance: ArrayLike) -> Estimate:
     return Estimate(value=np.asarray(value, np.float64), standard_error=np.sqrt(np.asarray(variance, np.float64)))
-
-
-def _text(value: ArrayLike, width: int, digits: int) -> str:
-    number = float(np.asarray(value))
-    return f"{'-':>{width}}" if np.isnan(number) else f"{number:>{width},.{digits}f}"

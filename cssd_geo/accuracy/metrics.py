@@ -18,7 +18,7 @@ from scipy.special import betaincinv, stdtrit
 
 from cssd_geo.errors import InputError
 from cssd_geo.files.json_values import json_ready
-from cssd_geo.messages import column, padded
+from cssd_geo.messages import column, figure, padded
 
 UNCLASSIFIED_INDEX = -1
 """Class index of a pixel that the map left unclassified."""
@@ -134,7 +134,7 @@ class Accuracy:
     @property
     def kappa_text(self) -> str:
         """For a reader: "-" where it is NaN."""
-        return "-" if math.isnan(self.kappa) else format(self.kappa, ".3f")
+        return figure(self.kappa, 3)
 
     @cached_property
     def producers_accuracy(self) -> NDArray[np.float64]:
@@ -188,14 +188,14 @@ class Accuracy:
         if self.unclassified:
             body.append(f"{'unclassified':<{width}}  {self.unclassified:>9}  of the pixels above; errors")
             if self.unclassified < self.total:
-                body[-1] += f" (of all others {_percent(self.accuracy_where_classified).strip()} % are right)"
+                body[-1] += f" (of all others {figure(100 * self.accuracy_where_classified, 1)} % are right)"
         return "\n".join([head, *body, "", *self._summary()])
 
     def _summary(self) -> list[str]:
         measured = f"over {(self.n > 0).sum()} of {len(self.names)} classes"
         return [
-            f"overall accuracy (OA)  {_percent(self.overall_accuracy)} %",
-            f"average accuracy (AA)  {_percent(self.average_accuracy)} %  {measured}",
+            f"overall accuracy (OA)  {figure(100 * self.overall_accuracy, 1, 6)} %",
+            f"average accuracy (AA)  {figure(100 * self.average_accuracy, 1, 6)} %  {measured}",
             f"kappa                  {self.kappa_text:>6}",
             f"reference pixels (n)   {self.total:>6}",
         ]
@@ -267,10 +267,7 @@ def _ratio(part: ArrayLike, whole: ArrayLike) -> NDArray[np.float64]:
     return quotient
 
 
-def _percent(value: float) -> str:
-    return f"{'-':>6}" if math.isnan(value) else f"{100 * value:>6.1f}"
-
-
 def _text_row(name: str, width: int, n: int, figures: tuple[float, ...]) -> str:
     note = "" if n else "  no reference pixel: not measured"
-    return f"{padded(name, width)}  {n:>9}  {'  '.join(map(_percent, figures))}{note}"
+    shares = "  ".join(figure(100 * share, 1, 6) for share in figures)
+    return f"{padded(name, width)}  {n:>9}  {shares}{note}"

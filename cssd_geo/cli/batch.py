@@ -8,7 +8,7 @@ import click
 from cssd_geo.cli import options
 from cssd_geo.cli.clients import client_of
 from cssd_geo.cli.progress import PixelProgress
-from cssd_geo.cli.terminal import say
+from cssd_geo.cli.terminal import say, say_note
 from cssd_geo.messages import printable
 from cssd_geo.options import BATCH_ON_ERROR
 
@@ -76,7 +76,7 @@ def command(
         scenes,
         asset=asset,
         follow_links=choice["follow_links"],
-        on_note=_note,
+        on_note=say_note,
     )
     asked = {"confidence": confidence, "disagreement": disagreement, "probabilities": probabilities}
     chosen = BatchOptions(
@@ -88,7 +88,7 @@ def command(
     )
     share = None if shard is None else Shard.parse(shard)
     if share is not None and not share.pick(found):
-        _note(f"shard {shard} has none of the {len(found)} scenes: nothing is left for this job.")
+        say_note(f"shard {shard} has none of the {len(found)} scenes: nothing is left for this job.")
     with client_of(scheduler, workers) as client, PixelProgress("scene") as progress:
         outcomes = classify_batch(
             found,
@@ -106,10 +106,6 @@ def command(
             say(printable(_line(outcome)))
             for note in outcome.notes:
                 say(f"Note on {outcome.scene}: {note}", err=True)
-
-
-def _note(note: str) -> None:
-    say(f"Note: {note}", err=True)
 
 
 def _line(outcome: "Outcome") -> str:

@@ -9,7 +9,7 @@ from cssd_geo.cli import options
 from cssd_geo.cli.clients import client_of
 from cssd_geo.cli.forecast import show
 from cssd_geo.cli.progress import PixelProgress
-from cssd_geo.cli.terminal import say
+from cssd_geo.cli.terminal import say, say_note
 from cssd_geo.errors import InputError, SceneError
 from cssd_geo.messages import column, padded
 from cssd_geo.options import ON_ERROR
@@ -91,7 +91,8 @@ def command(
         here = this_machine(computing.pop("device"), computing.pop("precision"))
         found = forecast(plan_job(opened, ready, outputs, here, **computing))
         _show_scene_and_model(opened, ready, path)
-        _warn(found.notes)
+        for note in found.notes:
+            say_note(note)
         show(found, overwrite=overwrite)
         return
     with client_of(scheduler, workers) as client, PixelProgress("classify") as progress:
@@ -119,7 +120,8 @@ def _show_scene_and_model(scene: "Scene", model: "Model", path: Path) -> None:
 
 
 def _show(done: "Classification") -> None:
-    _warn(done.notes)
+    for note in done.notes:
+        say_note(note)
     total = sum(done.pixels.values())
     width = column(done.pixels)
     for name, count in done.pixels.items():
@@ -128,11 +130,6 @@ def _show(done: "Classification") -> None:
     say(f"{done.output} written: {total:,} pixels in {done.seconds:.1f} s ({stages} of the time)")
     if done.pixels["unclassified"] == total:
         say("Warning: no pixel of the scene is valid in all of the model's bands.", err=True)
-
-
-def _warn(notes: tuple[str, ...]) -> None:
-    for note in notes:
-        say(f"Note: {note}", err=True)
 
 
 def _warn_of(unreadable: tuple["Window", ...]) -> None:

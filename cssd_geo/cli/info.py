@@ -5,7 +5,7 @@ import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -15,9 +15,6 @@ from cssd_geo.cli.model_facts import formula, lines_of
 from cssd_geo.cli.terminal import say
 from cssd_geo.errors import InputError
 from cssd_geo.messages import column, padded
-
-if TYPE_CHECKING:
-    from cssd_geo.model import Model
 
 _HEADING = 9
 """Characters for the name of a group, before its lines."""
@@ -75,8 +72,12 @@ def _of_scene(
     if quicklook is not None:
         inputs = (path, choice["valid_mask"], choice["aoi"])
         check_target(quicklook, overwrite=overwrite, suffixes=(".png",), inputs=inputs)
-    scene = open_scene(path, **choice)
-    facts = describe_scene(scene, None if model is None else _loaded(model))
+    scene, ready = open_scene(path, **choice), None
+    if model is not None:
+        from cssd_geo.model import load_model
+
+        ready = load_model(model)
+    facts = describe_scene(scene, ready)
     if quicklook is not None:
         from cssd_geo import pictures
 
@@ -86,12 +87,6 @@ def _of_scene(
             "bands": scene.band_numbers[pictures.shown_bands(scene.bands)].tolist(),
         }
     return facts
-
-
-def _loaded(path: Path) -> "Model":
-    from cssd_geo.model import load_model
-
-    return load_model(path)
 
 
 # ---- a scene, for a person ----------------------------------------------------------------------------------

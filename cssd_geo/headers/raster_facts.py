@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,12 +94,14 @@ def read_facts(dataset: Any) -> RasterFacts:
         scale=scale,
         offset=offset,
         sensor=None if header is None else header.sensor,
-        notes=length
-        + _alpha_notes(dataset)
-        + _mask_notes(dataset, indexes)
-        + found.notes
-        + doubts
-        + _place_notes(dataset),
+        notes=(
+            *length,
+            *_alpha_notes(dataset),
+            *_mask_notes(dataset, indexes),
+            *found.notes,
+            *doubts,
+            *_place_notes(dataset),
+        ),
     )
 
 
@@ -165,50 +168,45 @@ def can_hold(dtype: np.dtype[Any], value: float) -> bool:
     return value.is_integer() and limits.min <= value <= limits.max
 
 
-def _alpha_notes(dataset: Any) -> tuple[str, ...]:
-    alpha = ", ".join(map(str, alpha_indexes(dataset)))
-    note = f"Band {alpha} is transparency (alpha): it says which pixels are valid, and is no band."
-    return (note,) if alpha else ()
+def _alpha_notes(dataset: Any) -> Iterator[str]:
+    if alpha := ", ".join(map(str, alpha_indexes(dataset))):
+        yield f"Band {alpha} is transparency (alpha): it says which pixels are valid, and is no band."
 
 
-def _mask_notes(dataset: Any, indexes: list[int]) -> tuple[str, ...]:
+def _mask_notes(dataset: Any, indexes: list[int]) -> Iterator[str]:
     """Say that masks of single bands, which have no flag, are not used: the mask of a scene is for all of them."""
     flags = dataset.mask_flag_enums  # of all bands, asked once: it takes a while
-    masked = sum(not flags[index - 1] for index in indexes)
-    note = (
-        f"{masked} bands have masks of their own, which are not used: give one of the whole scene (--valid-mask), "
-        "or nodata values."
-    )
-    return (note,) if masked else ()
+    if masked := sum(not flags[index - 1] for index in indexes):
+        yield (
+            f"{masked} bands have masks of their own, which are not used: give one of the whole scene "
+            "(--valid-mask), or nodata values."
+        )
 
 
-def _place_notes(dataset: Any) -> tuple[str, ...]:
+def _place_notes(dataset: Any) -> Iterator[str]:
     """What is missing of the scene's place on the Earth."""
     if dataset.transform.is_identity and not dataset.gcps[0]:
         also = " but rational polynomials (RPC), which are not used" if dataset.rpcs else ""
-        return (f"The scene has no georeference{also}: its map will have none either.",)
-    if dataset.crs is None and dataset.gcps[1] is None:
-        return (
-            "The scene has a georeference without a coordinate system: labels must be in the same coordinates.",
-        )
-    return _turned_notes(dataset)
+        yield f"The scene has no georeference{also}: its map will have none either."
+    elif dataset.crs is None and dataset.gcps[1] is None:
+        yield "The scene has a georeference without a coordinate system: labels must be in the same coordinates."
+    else:
+        yield from _turned_notes(dataset)
 
 
-def _turned_notes(dataset: Any) -> tuple[str, ...]:
+def _turned_notes(dataset: Any) -> Iterator[str]:
     """ENVI turns a scene around the reference pixel of its map info, GDAL around the first pixel in any case."""
     header = next((Path(file) for file in dataset.files if file.lower().endswith(".hdr")), None)
     if dataset.driver != "ENVI" or dataset.transform.is_rectilinear or header is None or not header.is_file():
-        return ()
+        return
     info = _MAP_INFO.search(header.read_text(errors="replace"))
     if info is None:
-        return ()
+        return
     col, row, x, y = (float(number) for number in info.groups())
     beside = math.dist(dataset.transform @ (col - 1, row - 1), (x, y))
-    if beside < _NEAR * math.sqrt(abs(dataset.transform.determinant)):
-        return ()
-    note = (
-        f"By its map info pixel ({col:g}, {row:g}) lies at {x:.10g}, {y:.10g}; GDAL, and QGIS with it, turns the "
-        f"scene around its first pixel, {beside:.3g} units beside that. Labels drawn in QGIS fit, others do not: "
-        "write the place of pixel (1, 1) into the map info."
-    )
-    return (note,)
+    if beside >= _NEAR * math.sqrt(abs(dataset.transform.determinant)):
+        yield (
+            f"By its map info pixel ({col:g}, {row:g}) lies at {x:.10g}, {y:.10g}; GDAL, and QGIS with it, turns "
+            f"the scene around its first pixel, {beside:.3g} units beside that. Labels drawn in QGIS fit, others "
+            "do not: write the place of pixel (1, 1) into the map info."
+        )

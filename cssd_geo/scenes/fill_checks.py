@@ -10,7 +10,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from cssd_geo.errors import SceneError
-from cssd_geo.scenes.previews import readable_pixels, sample_pixels, some_of
+from cssd_geo.scenes.previews import SIDE, readable_pixels, sample_pixels, some_of
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.spectra.band_choice import ranges
 from cssd_geo.tiles import Window
@@ -21,10 +21,6 @@ _FEWEST_BANDS = 4
 """With fewer, pixels of one value in all bands are common."""
 _LEAST_PERCENT = 0.05
 """Least percentage that is not printed as 0.0 %."""
-_SIDE = 16
-"""Side length of a window in pixels."""
-_BANDS = 24
-"""Bands of a window that are read, evenly spread: enough to tell one value from a spectrum."""
 _PLACES = ((0, 0), (1, 1), (0, 1), (1, 0), (0, 0.5), (1, 0.5), (0.5, 0), (0.5, 1))
 """Corners and middles of the edges, (down, across), in the order in which they are looked at."""
 _CHEAP_VALUES = 16_000_000
@@ -116,7 +112,7 @@ def empty_band_notes(scene: Scene, bands: NDArray[np.intp]) -> tuple[str, ...]:
 
 def _at_edges(scene: Scene, bands: NDArray[np.intp]) -> NDArray[Any]:
     """Stored values (S, n) of valid pixels in some of the bands."""
-    some = some_of(bands, _BANDS)
+    some = some_of(bands)
     with rasterio.Env(GDAL_CACHEMAX=scene.source.cache_bytes):
         seen = list(readable_pixels(scene, _edge_windows(scene), some))
     return np.concatenate([np.empty((len(some), 0), scene.dtype), *seen], axis=1)
@@ -126,7 +122,7 @@ def _edge_windows(scene: Scene) -> list[Window]:
     if scene.path is None and (scene.array is None or scene.array.chunks is not None):  # on a server, or computed
         return []
     grid, blocks = scene.grid, scene.source.blocks
-    height, width = min(_SIDE, grid.height), min(_SIDE, grid.width)
+    height, width = min(SIDE, grid.height), min(SIDE, grid.width)
     decoded = (height, width) if blocks.divisible else (max(height, blocks.height), max(width, blocks.width))
     affordable = max(_CHEAP_VALUES, _CHEAP_SHARE * grid.window.pixels * len(scene.bands))
     count = int(affordable // (decoded[0] * decoded[1] * len(scene.bands)))

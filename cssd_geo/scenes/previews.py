@@ -26,6 +26,10 @@ _SECONDS = 10.0
 """Time after which no further window is read, however little was seen: for files on slow disks, or far away."""
 EVEN_STEPS = 0.7548776662466927, 0.5698402909980532
 """Multiples of these, less their whole parts, fill a square evenly, however many are taken (Roberts 2018, R2)."""
+SIDE = 16
+"""Side length of a small window in pixels: where a few pixels tell enough."""
+_SOME_BANDS = 24
+"""Bands of such a window that are read, evenly spread: the rest of a spectrum follows from them."""
 _ROWS, _COLUMNS = 64, 1024
 """Pixels that are read at once, where that costs little more than every n-th of them."""
 
@@ -90,10 +94,10 @@ def sample_pixels(scene: Scene, bands: NDArray[np.intp]) -> PixelSample:
     )
 
 
-def some_of(indexes: NDArray[np.intp], most: int) -> NDArray[np.intp]:
-    """Take so many at most, evenly spread."""
-    places = np.linspace(0, len(indexes) - 1, min(most, len(indexes))).round().astype(np.intp)
-    return np.asarray(indexes[places])
+def some_of(bands: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Take a few of many bands, evenly spread."""
+    places = np.linspace(0, len(bands) - 1, min(_SOME_BANDS, len(bands))).round().astype(np.intp)
+    return np.asarray(bands[places])
 
 
 def readable_pixels(scene: Scene, windows: Iterable[Window], bands: NDArray[np.intp]) -> Iterator[NDArray[Any]]:
