@@ -23,8 +23,8 @@ from cssd_geo.vectors.legend import entries_of, tabulate
 from cssd_geo.vectors.placed_shapes import PlacedShapes, clash_notes
 from cssd_geo.vectors.placement import to_pixels
 from cssd_geo.vectors.remapping import Remapping
+from cssd_geo.vectors.shapes import read_geometries, read_shapes
 from cssd_geo.vectors.vector_files import is_vector
-from cssd_geo.vectors.vectors import read_geometries, read_shapes
 
 Indexes = NDArray[np.int64]
 

@@ -35,7 +35,7 @@ spectra   alignment
 vectors   choices legend longitudes shapefiles
 vectors   burning placement
 vectors   class_fields remapping vector_files
-vectors   vectors
+vectors   shapes
 vectors   placed_shapes
 maps      layer pam patches
 maps      class_tables raster_writer reach

@@ -18,7 +18,7 @@ from cssd_geo.maps import class_rasters
 from cssd_geo.tiles import TilePlan, Window
 from cssd_geo.vectors.legend import Entry
 from cssd_geo.vectors.placed_shapes import PlacedShapes
-from cssd_geo.vectors.vectors import Shapes
+from cssd_geo.vectors.shapes import Shapes
 
 HEIGHT, WIDTH = 13, 17
 GRID = Grid(height=HEIGHT, width=WIDTH, transform=NORTH_UP, crs=UTM)

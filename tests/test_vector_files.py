@@ -11,8 +11,8 @@ import shapely
 from scenes import pixel_box, write_polygons, write_raster
 
 from cssd_geo.errors import LabelError
+from cssd_geo.vectors.shapes import read_geometries, read_shapes
 from cssd_geo.vectors.vector_files import field_names, is_vector, read_layer, read_layers
-from cssd_geo.vectors.vectors import read_geometries, read_shapes
 
 A, B = pixel_box(3, 4, 6, 9), pixel_box(20, 30, 8, 5)
 PARTS = (".shp", ".shx", ".dbf", ".prj", ".cpg")

@@ -19,8 +19,8 @@ from cssd_geo.tiles import Window
 from cssd_geo.vectors.burning import burn_mask, extents, near, single_geometries
 from cssd_geo.vectors.longitudes import turn_of, unwrapped
 from cssd_geo.vectors.placement import datum_notes, to_pixels, way
+from cssd_geo.vectors.shapes import read_geometries
 from cssd_geo.vectors.vector_files import is_vector
-from cssd_geo.vectors.vectors import read_geometries
 
 _SEGMENTS = 100
 """Pieces of an edge as long as all shapes, before it is brought to another CRS, where straight lines bend."""

@@ -11,7 +11,7 @@ from cssd_geo.vectors.burning import burn, extents, near, single_geometries
 from cssd_geo.vectors.legend import tabulate
 from cssd_geo.vectors.placement import datum_notes, to_pixels
 from cssd_geo.vectors.remapping import Remapping
-from cssd_geo.vectors.vectors import Shapes
+from cssd_geo.vectors.shapes import Shapes
 
 
 class PlacedShapes:

@@ -1,4 +1,4 @@
-"""Vectors in: geometries with one class each, repaired, whatever the format."""
+"""The shapes of a vector file: geometries with one class each, repaired, whatever the format."""
 
 from dataclasses import dataclass
 from pathlib import Path
