@@ -95,7 +95,7 @@ def wavelengths_elsewhere(store: Store) -> str:
 
 def _squeezed(variable: xr.Variable) -> xr.Variable | None:
     """Return a variable of real numbers without single times and the like, if three dimensions are left."""
-    single = [d for d, size in variable.sizes.items() if size == 1 and not _is_spatial(str(d))]
+    single = [d for d, size in variable.sizes.items() if size == 1 and axis_named([str(d)]) is None]
     surplus = max(0, variable.ndim - 3)
     squeezed = variable.isel(dict.fromkeys(single[:surplus], 0))
     return squeezed if squeezed.ndim == 3 and squeezed.dtype.kind in "uif" and squeezed.size else None  # noqa: PLR2004
@@ -173,11 +173,6 @@ def _axis(store: Store, group: str, dimension: str, size: int) -> str | None:
     for _, variable in along(store, group, dimension, size):
         names |= _names_of_axis(variable)
     return axis_named(names)
-
-
-def _is_spatial(dimension: str) -> bool:
-    """Whether a dimension is y or x by its name."""
-    return axis_named([dimension]) is not None
 
 
 def axis_told(variable: xr.Variable) -> str | None:

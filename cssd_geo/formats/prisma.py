@@ -67,12 +67,14 @@ def open_product(path: str) -> Scene:
             f"{path} is a PRISMA {found[1]} product, which has no map: use the L2D product of the scene"
         )
     with reading_hdf5(path) as file:
-        cubes = [_read_cube(file, name) for name in ("Vnir", "Swir")]
-        height, width = _shape(file)
+        parts, tables, sizes = zip(*(_read_cube(file, name) for name in ("Vnir", "Swir")), strict=True)
+        if sizes[0] != sizes[1]:
+            refuse(file, "its VNIR and SWIR cubes differ in size")
+        height, width = sizes[0]
         grid, swath = _read_grid(file, height, width), _find_swath(file, height, width)
         nodata = _ZERO if swath is None else _LARGEST
-        wavelength, fwhm, scale, offset = np.concatenate([table for _, table in cubes], axis=1)
-        source = Hdf5Source(path, [replace(part, fill=nodata) for part, _ in cubes], swath)
+        wavelength, fwhm, scale, offset = np.concatenate(tables, axis=1)
+        source = Hdf5Source(path, [replace(part, fill=nodata) for part in parts], swath)
         return scene_of_source(
             source,
             source.dtype,
@@ -91,8 +93,8 @@ def open_product(path: str) -> Scene:
         )
 
 
-def _read_cube(file: Any, name: str) -> tuple[Part, NDArray[np.float64]]:
-    """One spectrometer: the bands that were acquired; their wavelength, FWHM, scale and offset (4, band)."""
+def _read_cube(file: Any, name: str) -> tuple[Part, NDArray[np.float64], tuple[int, int]]:
+    """One spectrometer: acquired bands; their wavelength, FWHM, scale and offset (4, band); height and width."""
     dataset = f"{_FIELDS}/{name.upper()}_Cube"
     count, height, width = cube_of(file, dataset, _AXES)
     if dataset_of(file, dataset).dtype.newbyteorder("=") != np.uint16:
@@ -109,7 +111,8 @@ def _read_cube(file: Any, name: str) -> tuple[Part, NDArray[np.float64]]:
         refuse(file, f"{flags} does not fit the cube")
     part = Part(dataset=dataset, axes=_AXES, bands=tuple(acquired.tolist()), flags=flags, bad_flags=_UNUSABLE)
     scale = np.full(len(acquired), (high - low) / _LARGEST)
-    return part, np.stack([wavelength[acquired], fwhm[acquired], scale, np.full(len(acquired), low)])
+    table = np.stack([wavelength[acquired], fwhm[acquired], scale, np.full(len(acquired), low)])
+    return part, table, (height, width)
 
 
 def _band_list(file: Any, name: str, count: int) -> NDArray[np.float64]:
@@ -118,14 +121,6 @@ def _band_list(file: Any, name: str, count: int) -> NDArray[np.float64]:
     if len(values) < count or values[count:].any():
         refuse(file, f"{name} has {len(values)} values for {count} bands")
     return values[:count]
-
-
-def _shape(file: Any) -> tuple[int, int]:
-    """Height and width of both cubes."""
-    shapes = {cube_of(file, f"{_FIELDS}/{name}_Cube", _AXES)[1:] for name in ("VNIR", "SWIR")}
-    if len(shapes) > 1:
-        refuse(file, "its VNIR and SWIR cubes differ in size")
-    return shapes.pop()
 
 
 def _find_swath(file: Any, height: int, width: int) -> str | None:
