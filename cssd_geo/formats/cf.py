@@ -21,6 +21,7 @@ from cssd_geo.formats.hdf5_chunks import decodes
 from cssd_geo.formats.saved_cubes import as_saved, saved_cube
 from cssd_geo.formats.stores import Store, described, intact, is_store, open_store, text
 from cssd_geo.grid import Grid
+from cssd_geo.headers.raster_facts import SceneFacts
 from cssd_geo.scenes.array_source import ArraySource
 from cssd_geo.scenes.cube import grid_of
 from cssd_geo.scenes.lookup import GeometryLookup
@@ -104,19 +105,17 @@ def scene_of_variable(
             "not read here: store them as an unsigned type"
         )
     count = len(cube.bands)
-    return scene_of_source(
-        _source(store, cube, None if no_data.is_one_value else no_data.unify),
-        cube.variable.dtype.newbyteorder("="),
-        store.path,
+    facts = SceneFacts(
         bands=cube.bands,
-        grid=grid,
+        dtype=cube.variable.dtype.newbyteorder("="),
         nodata=np.full(count, no_data.value),
         scale=np.full(count, scale),
         offset=np.full(count, offset),
         sensor=sensor or _sensor(store),
         notes=(*notes, *cube.notes, *remarks),
-        lookup=lookup,
     )
+    source = _source(store, cube, None if no_data.is_one_value else no_data.unify)
+    return scene_of_source(source, facts, store.path, grid=grid, lookup=lookup)
 
 
 def _as_raster(store: Store) -> str:

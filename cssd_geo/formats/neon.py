@@ -29,6 +29,7 @@ from cssd_geo.formats.hdf5_files import (
 )
 from cssd_geo.formats.stores import text
 from cssd_geo.grid import Grid
+from cssd_geo.headers.raster_facts import SceneFacts
 from cssd_geo.headers.wavelengths import resolve_wavelengths
 from cssd_geo.scenes.scene import Scene, scene_of_source
 from cssd_geo.spectra.band_choice import ranges
@@ -76,18 +77,16 @@ def open_product(path: str) -> Scene:
         if factor <= 0:
             refuse(file, f"Scale_Factor is {factor:g} and must be more than 0")
         source = Hdf5Source(path, [Part(dataset=cube, axes=_AXES, bands=tuple(range(count)))])
-        return scene_of_source(
-            source,
-            source.dtype,
-            path,
+        facts = SceneFacts(
             bands=bands,
-            grid=grid,
+            dtype=source.dtype,
             nodata=np.full(count, nodata),
             scale=np.full(count, 1 / factor),
             offset=np.zeros(count),
             sensor="NEON AOP reflectance",
             notes=notes,
         )
+        return scene_of_source(source, facts, path, grid=grid)
 
 
 def _sites(file: Any) -> list[str]:

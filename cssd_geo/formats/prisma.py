@@ -32,6 +32,7 @@ from cssd_geo.formats.hdf5_files import (
     refuse,
 )
 from cssd_geo.grid import Grid
+from cssd_geo.headers.raster_facts import SceneFacts
 from cssd_geo.scenes.scene import Scene, scene_of_source
 
 _NAME = re.compile(r"PRS_(L\d\w?)_.+\.he5", re.IGNORECASE)
@@ -75,22 +76,20 @@ def open_product(path: str) -> Scene:
         nodata = _ZERO if swath is None else _LARGEST
         wavelength, fwhm, scale, offset = np.concatenate(tables, axis=1)
         source = Hdf5Source(path, [replace(part, fill=nodata) for part in parts], swath)
-        return scene_of_source(
-            source,
-            source.dtype,
-            path,
+        facts = SceneFacts(
             bands=Bands(
                 good=(True,) * len(wavelength),
                 wavelength_nm=tuple(wavelength.tolist()),
                 fwhm_nm=tuple(fwhm.tolist()),
             ),
-            grid=grid,
+            dtype=source.dtype,
             nodata=np.full(len(wavelength), float(nodata)),
             scale=scale,
             offset=offset,
             sensor="PRISMA L2D",
             notes=(_NOTES[nodata],),
         )
+        return scene_of_source(source, facts, path, grid=grid)
 
 
 def _read_cube(file: Any, name: str) -> tuple[Part, NDArray[np.float64], tuple[int, int]]:

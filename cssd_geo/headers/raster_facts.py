@@ -27,18 +27,20 @@ _NEAR = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class RasterFacts:
-    """What a raster says of its spectral bands."""
+class SceneFacts:
+    """What files say of the spectral bands of a scene."""
 
     bands: Bands
     dtype: np.dtype[Any]
+    """Of the values, as stored."""
     nodata: NDArray[np.float64]
-    """(band,) NaN where a band declares none."""
+    """(band,) value that means nodata, NaN where a band declares none."""
     scale: NDArray[np.float64]
     """(band,) reflectance (or radiance) = scale * value + offset."""
     offset: NDArray[np.float64]
     """(band,) see `scale`."""
     sensor: str | None
+    """Sensor and product, where the files say: "EnMAP L2A"."""
     notes: tuple[str, ...]
     """What was decided or is missing, for the analyst."""
 
@@ -69,7 +71,7 @@ def _require_no_classes(dataset: Any) -> None:
         raise SceneError(f"{dataset.name} is a class map, no scene (file type = {kind}): give the scene itself")
 
 
-def read_facts(dataset: Any) -> RasterFacts:
+def read_facts(dataset: Any) -> SceneFacts:
     """Read what an open rasterio dataset says, and check that its file is whole; reads no pixel.
 
     Raises:
@@ -87,7 +89,7 @@ def read_facts(dataset: Any) -> RasterFacts:
     nodata, doubts = _nodata(dataset, header, dtype, indexes)
     pairs = [(dataset.scales[i - 1], dataset.offsets[i - 1]) for i in indexes]
     scale, offset = np.array(read_scale(dataset.tags() | envi, *zip(*pairs, strict=True)), np.float64).T
-    return RasterFacts(
+    return SceneFacts(
         bands=found.bands,
         dtype=dtype,
         nodata=nodata,

@@ -1,5 +1,6 @@
 """Raster files as scenes: whatever GDAL opens."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from cssd_geo.files.locations import local_path
@@ -25,19 +26,8 @@ def scene_of_raster(path: str | Path, *, follow_links: bool = False) -> Scene:
     source = RasterSource(str(place), follow_links)
     dataset = source.dataset()
     facts = read_facts(dataset)
-    grid = Grid.of(dataset)
-    return scene_of_source(
-        source,
-        facts.dtype,
-        place,
-        bands=facts.bands,
-        grid=grid,
-        nodata=facts.nodata,
-        scale=facts.scale,
-        offset=facts.offset,
-        sensor=facts.sensor,
-        notes=opened + facts.notes,
-    )
+    facts = replace(facts, notes=opened + facts.notes)
+    return scene_of_source(source, facts, place, grid=Grid.of(dataset))
 
 
 def _data_file(path: str | Path) -> tuple[str | Path, tuple[str, ...]]:

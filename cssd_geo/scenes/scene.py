@@ -15,6 +15,7 @@ from cssd_geo.bands import Bands
 from cssd_geo.errors import InputError
 from cssd_geo.files.locations import file_name, local_path
 from cssd_geo.grid import Grid
+from cssd_geo.headers.raster_facts import SceneFacts
 from cssd_geo.options import number
 from cssd_geo.scenes.cube import (
     build_cube,
@@ -197,48 +198,31 @@ class Scene:
 
 
 def scene_of_source(
-    source: Source,
-    dtype: np.dtype[Any],
-    place: str | Path,
-    *,
-    bands: Bands,
-    grid: Grid,
-    nodata: NDArray[np.float64],
-    scale: NDArray[np.float64],
-    offset: NDArray[np.float64],
-    sensor: str | None,
-    notes: tuple[str, ...],
-    lookup: GeometryLookup | None = None,
+    source: Source, facts: SceneFacts, place: str | Path, *, grid: Grid, lookup: GeometryLookup | None = None
 ) -> Scene:
     """Make a scene of what a source reads from files; reads no pixel.
 
     Args:
         source: its values.
-        dtype: theirs.
+        facts: what is known of them, with a band for each of the source's.
         place: the file, or an address.
-        bands: one for each of the source's.
         grid: where the pixels lie.
-        nodata: (band,), see `Scene`.
-        scale: (band,) likewise.
-        offset: (band,) likewise.
-        sensor: sensor and product, where they are known.
-        notes: for the analyst.
         lookup: of a scene in sensor geometry.
     """
     return Scene(
         name=file_name(place),
-        dtype=dtype,
-        bands=bands,
-        band_numbers=np.arange(1, len(bands) + 1),
+        dtype=facts.dtype,
+        bands=facts.bands,
+        band_numbers=np.arange(1, len(facts.bands) + 1),
         grid=grid,
-        nodata=nodata,
-        scale=scale,
-        offset=offset,
+        nodata=facts.nodata,
+        scale=facts.scale,
+        offset=facts.offset,
         source=source,
-        source_bands=np.arange(len(bands)),
+        source_bands=np.arange(len(facts.bands)),
         path=local_path(place),
-        sensor=sensor,
-        notes=notes,
+        sensor=facts.sensor,
+        notes=facts.notes,
         lookup=lookup,
     )
 
