@@ -31,8 +31,9 @@ class Bands:
             values = getattr(self, name)
             if values is not None and len(values) != len(self.good):
                 raise InputError(f"bands: {len(values)} values of {name} for {len(self.good)} bands")
-            if values is not None and not all(np.isfinite(v) and v > 0 for v in values):
-                raise InputError(f"bands: {name} must be positive and finite")
+            wrong = [v for v in values or () if not (np.isfinite(v) and v > 0)]
+            if wrong:
+                raise InputError(f"bands: {name} must be positive and finite, not {wrong[0]}: correct or drop it")
 
     def __len__(self) -> int:
         return len(self.good)

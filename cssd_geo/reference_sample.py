@@ -120,7 +120,7 @@ def sample(
     table = classes_of(dataset)
     mapped, strays = count_pixels(dataset, table)
     if not mapped.any():
-        raise SceneError(f"{class_map} has no classified pixel to draw")
+        raise SceneError(f"{class_map} has no classified pixel to draw: give another map")
     if size is None:
         needed = sample_size(mapped, users_accuracy=users_accuracy, standard_error=standard_error)
         size = max(needed, int(np.minimum(mapped, per_class_least).sum()))

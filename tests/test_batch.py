@@ -418,7 +418,7 @@ def test_maps_beside_scenes_are_no_scenes(flights: Path, model: Model) -> None:
     assert "left out: " in notes[0]
     assert "line0_confidence.tif" in notes[0]
     assert "line0_map.tif" in notes[0]
-    with pytest.raises(InputError, match=r"names rasters that cssd-geo wrote .* and no scene"):
+    with pytest.raises(InputError, match=r"names rasters that cssd-geo wrote .* and no scene: name the scenes"):
         find_scenes([str(flights / "day0" / "*_map.tif")])
 
 

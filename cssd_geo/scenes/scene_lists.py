@@ -128,7 +128,9 @@ def _without_our_own(files: list[str], pattern: str, note: Callable[[str], None]
     """Leave out maps, confidences and so on that were written beside scenes."""
     ours = dict.fromkeys(path for path in files if _is_our_own(path))  # 10,000 at times, so no list
     if len(ours) == len(files):
-        raise InputError(f"{pattern!r} names rasters that cssd-geo wrote ({listed(ours)}), and no scene")
+        raise InputError(
+            f"{pattern!r} names rasters that cssd-geo wrote ({listed(ours)}), and no scene: name the scenes"
+        )
     if ours:
         note(f"Rasters that cssd-geo wrote are no scenes and were left out: {listed(ours)}.")
     return [path for path in files if path not in ours]
