@@ -549,6 +549,10 @@ BROKEN: dict[str, tuple[dict[str, Variable], str]] = {
     ),
     "maps only": ({"dem": (("y", "x"), np.zeros((3, 4)))}, r"It holds dem \(3 y, 4 x\)"),
     "nothing": ({}, "It holds no variable"),
+    "more cubes than a message lists": (
+        _small() | {f"c{i}": (("wl", "y", "x"), np.zeros((2, 3, 4))) for i in range(30)},
+        r"several variables with wavelengths: c .*, \.\.\. \(31 in all\)\. Make a file",
+    ),
     "another length": (
         {"c": (("k", "y", "x"), np.zeros((2, 3, 4))), "wavelength": (("n",), np.arange(1.0, 6.0))},
         r"Its wavelengths, wavelength \(5 n\), go with none of them",

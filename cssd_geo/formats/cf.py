@@ -22,6 +22,7 @@ from cssd_geo.formats.saved_cubes import as_saved, saved_cube
 from cssd_geo.formats.stores import Store, described, intact, is_store, open_store, text
 from cssd_geo.grid import Grid
 from cssd_geo.headers.raster_facts import SceneFacts
+from cssd_geo.messages import listed
 from cssd_geo.scenes.array_source import ArraySource
 from cssd_geo.scenes.cube import grid_of
 from cssd_geo.scenes.lookup import GeometryLookup
@@ -72,14 +73,14 @@ def find_cube(store: Store) -> tuple[SpectralVariable, list[str]]:
     ranks = [_rank(path) for path, _, _ in found]
     best = [each for each, rank in zip(found, ranks, strict=True) if rank == min(ranks)]
     if len(best) > 1:
-        listed = ", ".join(described(path, variable) for path, variable, _ in best)
+        several = listed(described(path, variable) for path, variable, _ in best)
         raise SceneError(
-            f"{store.name} has several variables with wavelengths: {listed}. Make a file with the one to "
+            f"{store.name} has several variables with wavelengths: {several}. Make a file with the one to "
             "classify, or open it in xarray and give the DataArray to `scene_of_array`"
         )
     path, variable, band = best[0]
     others = [other.lstrip("/") for other, _, _ in found if other != path]
-    notes = [f"Of several variables with wavelengths, {path.lstrip('/')} is used, not {', '.join(others)}."]
+    notes = [f"Of several variables with wavelengths, {path.lstrip('/')} is used, not {listed(others)}."]
     return spectral_variable(store, path, variable, band), notes if others else []
 
 

@@ -12,6 +12,7 @@ from cssd_geo.formats.stores import Store, described, group_of, text, values_of
 from cssd_geo.headers.axis_names import axis_named
 from cssd_geo.headers.band_tags import FoundBands
 from cssd_geo.headers.wavelengths import PLAUSIBLE_NM, resolve_wavelengths
+from cssd_geo.messages import listed
 
 _WAVELENGTHS = {
     "wavelength",
@@ -90,7 +91,7 @@ def along(store: Store, group: str, dimension: str, size: int) -> Iterator[tuple
 def wavelengths_elsewhere(store: Store) -> str:
     """One sentence on wavelengths that belong to no variable, for errors; empty if there are none."""
     found = [described(p, v) for p, v in store.variables() if v.ndim == 1 and _is_wavelength(p, v)]
-    return f" Its wavelengths, {', '.join(found)}, go with none of them." if found else ""
+    return f" Its wavelengths, {listed(found)}, go with none of them." if found else ""
 
 
 def _squeezed(variable: xr.Variable) -> xr.Variable | None:

@@ -18,7 +18,7 @@ from cssd_geo.errors import SceneError
 from cssd_geo.files.beginnings import read_start
 from cssd_geo.files.hdf5_links import DAMAGED, is_hdf5, require_own_values
 from cssd_geo.formats.hdf5_files import MOST
-from cssd_geo.messages import one_line
+from cssd_geo.messages import listed, one_line
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02")
 _WRITTEN_BY_NETCDF = "_NCProperties"
@@ -31,7 +31,6 @@ _DAMAGED = (*DAMAGED, AttributeError, NotImplementedError)
 """What readers raise at files that are cut off, damaged or foreign."""
 _UNNAMED = ("_ARRAY_DIMENSIONS", "dimension_names")
 """Where Zarr keeps the names of an array's dimensions, as xarray's errors say it."""
-_MOST_LISTED = 12
 _ELSEWHERE = re.compile(r"\s*(\w+://|/)")
 """How a text begins that GDAL would take for a server's address or a file, and read the CRS there."""
 
@@ -70,7 +69,7 @@ class Store:
         """
         group, name = group_of(path), path.rpartition("/")[2]
         if group not in self.groups:
-            there = ", ".join(each for each in self.groups if each != "/") or "none"
+            there = listed(each for each in self.groups if each != "/") or "none"
             raise SceneError(
                 f"{self.name} has no group {group.lstrip('/')}: it is incomplete. Its groups: {there}"
             )
@@ -98,9 +97,7 @@ class Store:
         """One sentence: the variables of three and more dimensions and their sizes, or all if there are none."""
         every = list(self.variables())
         shown = [(p, v) for p, v in every if v.ndim > 2] or every  # noqa: PLR2004 - maps have two
-        listed = [described(path, variable) for path, variable in shown[:_MOST_LISTED]]
-        more = f" and {len(shown) - _MOST_LISTED} more" if len(shown) > _MOST_LISTED else ""
-        return f"It holds {', '.join(listed)}{more}." if listed else "It holds no variable."
+        return f"It holds {listed(described(p, v) for p, v in shown) or 'no variable'}."
 
 
 def group_of(path: str) -> str:

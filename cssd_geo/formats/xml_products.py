@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cssd_geo.bands import Bands
 from cssd_geo.errors import SceneError
 from cssd_geo.files.xml_files import XmlError, read_xml
+from cssd_geo.messages import listed
 from cssd_geo.scenes.raster_scenes import scene_of_raster
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.spectra.band_choice import ranges
@@ -180,7 +181,7 @@ def _only(files: Iterable[Path], kind: re.Pattern[str], what: str, path: Path) -
     if not found:
         raise SceneError(f"{path} is part of a product of several files, but {what} is missing: download it again")
     if len(found) > 1:
-        names = ", ".join(each.name for each in found)
+        names = listed(each.name for each in found)
         raise SceneError(f"{path}: there are {len(found)} files to choose from ({names}): name one of them")
     return found[0]
 

@@ -15,6 +15,7 @@ from cssd_geo.files.beginnings import read_start
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.headers.band_tags import plain_keys
 from cssd_geo.headers.envi_header import EnviHeader, read_header
+from cssd_geo.messages import listed
 
 _DRIVERS = ("ENVI", "EHdr", "ISCE", "ROI_PAC", "GenBin")
 """Those of which the opened file holds nothing but values, perhaps after some bytes."""
@@ -81,7 +82,7 @@ def data_of_header(header: Path) -> Path:
     near = [path for path in beside if base in (path.name, path.stem) and path.is_file()]
     fitting = near if len(near) == 1 else [path for path in near if _fits_its_header(path)]
     if len(fitting) != 1:
-        found = ", ".join(path.name for path in fitting or near) or "none has its name"
+        found = listed(path.name for path in fitting or near) or "none has its name"
         how = "more than one file fits it" if fitting else "no file beside it fits it"
         raise SceneError(f"{header} is a header, and {how} ({found}): open the data file itself")
     return fitting[0]
