@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 
 from cssd_geo.errors import SceneError
-from cssd_geo.files.hdf5_links import is_hdf5
+from cssd_geo.files.hdf5_links import DAMAGED, is_hdf5
 from cssd_geo.formats.cf import find_cube, scene_of_variable
 from cssd_geo.formats.cf_grids import crs_of_mapping, transform_of_mapping
 from cssd_geo.formats.stores import Store, intact, open_store, text
@@ -30,7 +30,7 @@ def recognises(path: str) -> bool:
         with h5py.File(path) as file:
             says = [text(file.attrs.get(key, "")) for key in ("title", "instrument")]
             return any(each.startswith("EMIT") for each in says) and "downtrack" in file and "lon" not in file
-    except (OSError, RuntimeError, ValueError, KeyError):
+    except DAMAGED:
         return False
 
 

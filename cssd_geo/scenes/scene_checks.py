@@ -76,56 +76,50 @@ def warnings_of(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> l
     return [*_of_header(scene), *_of_pixels(scene, bands, sample)]
 
 
-def _of_header(scene: Scene) -> list[str]:
-    grid, centres, found = scene.map_grid, scene.bands.wavelength_nm, list[str]()
+def _of_header(scene: Scene) -> Iterator[str]:
+    grid, centres = scene.map_grid, scene.bands.wavelength_nm
+    own = "in the scene's own coordinates"
     if grid.is_local:
-        found.append(
-            "The CRS is local, no place on the Earth: polygons can only be given in the scene's own coordinates."
-        )
+        yield f"The CRS is local, no place on the Earth: polygons can only be given {own}."
     if grid.crs is None:
-        how = (
-            "in the scene's own coordinates"
-            if grid.is_placed
-            else "in pixels, drawn over the scene as QGIS shows it"
-        )
-        found.append(f"No CRS is known: polygons can only be given {how}.")
+        how = own if grid.is_placed else "in pixels, drawn over the scene as QGIS shows it"
+        yield f"No CRS is known: polygons can only be given {how}."
     if not grid.is_placed:
-        found.append("No georeference is known: maps will have none either.")
+        yield "No georeference is known: maps will have none either."
     if centres is None:
-        found.append(
+        yield (
             "Wavelengths are not known: bands are told apart by their order alone. docs/formats.md, Wavelengths, "
             "has the lines that write them into a file."
         )
     elif (turned := turns(centres)).any():
         back = ranges(scene.band_numbers[1:][turned])
-        found.append(f"Wavelengths turn back at band {back}, as where two detectors overlap.")
+        yield f"Wavelengths turn back at band {back}, as where two detectors overlap."
     if not any(scene.bands.good):
-        found.append("Every band is marked as bad: check the bad-band list (bbl) of the header.")
-    return found
+        yield "Every band is marked as bad: check the bad-band list (bbl) of the header."
 
 
-def _of_pixels(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> list[str]:
+def _of_pixels(scene: Scene, bands: NDArray[np.intp], sample: PixelSample) -> Iterator[str]:
     where = "" if sample.exact else " of those read"
     if not sample.unmasked.any():
-        return [f"Masks or the area of interest exclude every pixel{where}."]
+        yield f"Masks or the area of interest exclude every pixel{where}."
+        return
     if sample.empty.all():
-        return [f"There is no data in any pixel{where}."]
-    found = []
+        yield f"There is no data in any pixel{where}."
+        return
     if sample.empty.any():
         empty = ranges(scene.band_numbers[bands[sample.empty]])
-        found.append(f"Bands without data in any pixel{where}: {empty}. Training drops them.")
+        yield f"Bands without data in any pixel{where}: {empty}. Training drops them."
     if not sample.valid.any():
-        found.append(f"No pixel{where} has data in all of the other bands.")
-    found += _constant_pixels(sample, where)
-    found += scaled_twice(scene, bands[~sample.empty], sample.values[~sample.empty][:, sample.valid])
+        yield f"No pixel{where} has data in all of the other bands."
+    yield from _constant_pixels(sample, where)
+    yield from scaled_twice(scene, bands[~sample.empty], sample.values[~sample.empty][:, sample.valid])
     told = quantiles(scene, bands, sample)
     if told is not None and (scene.scale == 1).all() and told["98 %"] > _UNSCALED:
-        found.append(
+        yield (
             f"98 % of the values are up to {told['98 %']:,.0f}, and no scale is declared. If they are reflectance "
             "times 10,000, say so with --scale 0.0001, or in the file (gdal_edit.py -scale 0.0001 -offset 0): "
             "else a model and a scene that differ in this are compared, and the scale is guessed."
         )
-    return found
 
 
 def scaled_twice(scene: Scene, bands: NDArray[np.intp], stored: NDArray[Any]) -> Iterator[str]:
@@ -147,13 +141,12 @@ def scaled_twice(scene: Scene, bands: NDArray[np.intp], stored: NDArray[Any]) ->
         )
 
 
-def _constant_pixels(sample: PixelSample, where: str) -> list[str]:
+def _constant_pixels(sample: PixelSample, where: str) -> Iterator[str]:
     """Suspect nodata that nobody declared: pixels with one value in all bands, many with the same."""
     unmasked = int(sample.unmasked.sum())
     found = suspect_fill(sample.values[:, sample.valid][~sample.empty], unmasked)
-    if found is None:
-        return []
-    value, count = found
-    many = share_of(count, unmasked)
-    suspicion = f"{many} of the pixels{where} are {value} in every band, and that is not declared as nodata"
-    return [f"{suspicion}. {remedy(value)}"]
+    if found is not None:
+        value, count = found
+        many = share_of(count, unmasked)
+        suspicion = f"{many} of the pixels{where} are {value} in every band, and that is not declared as nodata"
+        yield f"{suspicion}. {remedy(value)}"
