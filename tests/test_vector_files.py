@@ -39,6 +39,20 @@ def _is_right(path: Path, layer: str | None = None) -> bool:
     return same and found.fields["class_name"].tolist() == ["a", "b"]
 
 
+@pytest.mark.parametrize("name", ["l.gpkg", "l.shp", "l.tif"])
+def test_a_file_that_may_not_be_read_is_refused_in_a_line(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_bytes(b"closed")
+
+    def closed(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", closed)
+    with pytest.raises(LabelError, match=rf"{name} cannot be read: Permission denied; allow yourself to read it"):
+        is_vector(tmp_path / name)
+
+
 @pytest.mark.parametrize("stem", ["l", "in/l", "in/er/l", "in é/two words"])
 @pytest.mark.parametrize("name", ["labels.zip", "LABELS.ZIP", "{odd} ünï.zip"])
 def test_a_zipped_shapefile_is_found_in_any_folder(tmp_path: Path, name: str, stem: str) -> None:

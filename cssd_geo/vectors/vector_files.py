@@ -74,8 +74,8 @@ def is_vector(path: str | Path) -> bool:
     """Whether a file is a vector that GDAL reads, or a zip with one.
 
     Raises:
-        LabelError: if it does not exist, or leads elsewhere: a virtual layer, a zip with paths out of it, a vector
-            with a path that pyogrio does not take as it is.
+        LabelError: if it does not exist or may not be read, or leads elsewhere: a virtual layer, a zip with paths
+            out of it, a vector with a path that pyogrio does not take as it is.
     """
     if not is_there(path):
         raise LabelError(f"{path} does not exist or is no file: check the path")
@@ -248,8 +248,16 @@ def _places(path: str | Path) -> dict[str, _Place]:
     """The layers of a file by the name that a user chooses them with.
 
     Raises:
-        LabelError: if it leads elsewhere, by what it holds or by its path.
+        LabelError: if it leads elsewhere, by what it holds or by its path, or may not be read.
     """
+    try:
+        return _layers_in(path)
+    except OSError as error:
+        place = error.filename or path
+        raise LabelError(f"{place} cannot be read: {error.strerror}; allow yourself to read it") from error
+
+
+def _layers_in(path: str | Path) -> dict[str, _Place]:
     if Path(path).is_file():
         with Path(path).open("rb") as file:
             _require_own(file.read(_LOOK), str(path))
