@@ -21,6 +21,7 @@ from cssd_geo.errors import SceneError
 from cssd_geo.products import open_scene
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+STRICT = ("-W", "error", "-W", "ignore:Use `@` matmul:PendingDeprecationWarning")  # as in pyproject.toml
 SMALL = {"EPOCHS": "1", "SIZE": "136 168", "PYTHON": sys.executable}
 
 
@@ -49,7 +50,7 @@ def test_the_command_line_on_an_envi_scene(tmp_path: Path) -> None:
 
 
 def test_the_notebook(tmp_path: Path) -> None:
-    text = run(sys.executable, "-W", "error", EXAMPLES / "api_notebook.py", tmp_path)
+    text = run(sys.executable, *STRICT, EXAMPLES / "api_notebook.py", tmp_path)
     assert "look at" in text.splitlines()[-1]
     assert (tmp_path / "notebook.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
