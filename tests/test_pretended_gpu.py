@@ -49,7 +49,7 @@ def test_a_recording_waits_for_nothing_and_has_the_results_of_the_cpu(
 
 
 @pytest.mark.parametrize("plain", [True, False])
-def test_training_on_a_gpu_is_that_on_the_cpu(*, plain: bool) -> None:
+def test_training_on_a_gpu_is_that_on_the_cpu_and_comes_back(*, plain: bool) -> None:
     config = NetworkConfig(bands=7, classes=3, window=4, spectral_features=64, spatial_features=6)
     config = config.for_plain_bands() if plain else config
     random, side = torch.Generator().manual_seed(0), 2 * config.halo.before + 1
@@ -66,6 +66,8 @@ def test_training_on_a_gpu_is_that_on_the_cpu(*, plain: bool) -> None:
         fit(on_gpu, windows, classes, options=options, device=GPU, on_epoch=told.append)
     assert gpu.waits
     assert [epoch.loss for epoch in told[2:]] == pytest.approx([epoch.loss for epoch in told[:2]], rel=1e-4)
+    assert {weight.device for weight in on_gpu.state_dict().values()} == {CPU}
+    assert not on_gpu.training
 
 
 @pytest.mark.parametrize(

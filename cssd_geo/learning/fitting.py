@@ -40,7 +40,7 @@ def fit(
     device: torch.device,
     on_epoch: Callable[[Epoch], None] | None,
 ) -> None:
-    """Train in place; the network ends on `device`, in evaluation mode.
+    """Train in place; the network comes back to the CPU, in evaluation mode.
 
     Args:
         network: with random weights.
@@ -88,7 +88,7 @@ def fit(
         if on_epoch is not None:
             n = len(drawn)
             on_epoch(Epoch(number=number, epochs=options.epochs, windows=n, loss=loss / n, accuracy=right / n))
-    network.eval()
+    network.eval().cpu()  # a model is for any machine, wherever it was trained
 
 
 def distillation_loss(

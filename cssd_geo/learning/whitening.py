@@ -53,8 +53,8 @@ class Whitening:
     @torch.no_grad()
     def fold_into(self, linear: nn.Linear) -> None:
         """Make a map of whitened bands one of bands."""
-        weight = linear.weight.double().cpu() @ torch.from_numpy(self.matrix)
-        bias = linear.bias.double().cpu() - weight @ torch.from_numpy(self.centre)
+        weight = linear.weight.double() @ torch.from_numpy(self.matrix)
+        bias = linear.bias.double() - weight @ torch.from_numpy(self.centre)
         linear.weight.copy_(weight)
         linear.bias.copy_(bias)
 
