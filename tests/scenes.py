@@ -142,7 +142,7 @@ def random_model(
 ) -> Model:
     """An untrained model whose normalisations are as odd as trained ones."""
     config = NetworkConfig(bands=bands, classes=classes, window=window, spectral_features=16, spatial_features=8)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = randomise(CSSD(config)).to(dtype).eval()
     random = np.random.default_rng(seed)

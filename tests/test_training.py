@@ -213,6 +213,18 @@ def test_models_trained_side_by_side_are_those_trained_one_by_one(
         assert all(torch.equal(weights[name], w) for name, w in trained.model.network.state_dict().items())
 
 
+def test_initial_weights_leave_gpus_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To ask a GPU for its random state takes memory on it, and what else is drawn there stays as it was."""
+    asked = list[str]()
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    for name in ("get_rng_state", "set_rng_state", "manual_seed_all"):
+        monkeypatch.setattr(f"torch.cuda.{name}", lambda *_, name=name: asked.append(name))
+    made, before = write_two_fields(tmp_path), torch.get_rng_state()
+    train(made.scene, made.labels, options=replace(QUICK, epochs=1, split="none"), device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not asked
+
+
 @pytest.mark.usefixtures("four_threads")
 def test_four_models_are_trained_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, told, meet = write_two_fields(tmp_path), list[Epoch](), Barrier(4)

@@ -144,8 +144,8 @@ class Trainer:
 
     def _untrained(self, config: NetworkConfig) -> CSSD:
         """Build a network with the random weights of the seed."""
-        with torch.random.fork_rng():
-            torch.manual_seed(self.options.seed)
+        with torch.random.fork_rng(devices=[]):  # else torch wakes every GPU, and warns of several
+            torch.default_generator.manual_seed(self.options.seed)
             return CSSD(config)
 
     def _fit(self, start: _Start, on_epoch: Callable[[Epoch], None]) -> Model:
