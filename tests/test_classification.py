@@ -617,6 +617,14 @@ def test_devices() -> None:
             choose_device("cuda")
 
 
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_the_gpu_is_that_of_the_caller_in_all_threads(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A thread that begins is on the first GPU, whatever `torch.cuda.set_device` chose in another."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 1)
+    assert choose_device(name) == torch.device("cuda", 1)
+
+
 def test_windows_beyond_the_scene_are_invalid_not_invented(tmp_path: Path) -> None:
     scene = open_scene(noisy_scene(tmp_path / "s.tif"))
     _, valid = scene.read(Window(row=-50, col=100, height=4, width=5), np.arange(5))

@@ -49,7 +49,8 @@ def _record(work: Callable[..., Results], inputs: list[Tensor]) -> tuple[Callabl
 
 
 def _record_on_gpu(work: Callable[..., Results], inputs: list[Tensor]) -> tuple[Callable[[], object], Results]:
-    now, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    device = inputs[0].device
+    now, aside = torch.cuda.current_stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     aside.wait_stream(now)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.stream(aside):

@@ -12,7 +12,7 @@ _BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of that name; `auto` is a GPU where torch sees one.
+    """Return the device of that name; `auto` is a GPU where torch sees one, of several the current one.
 
     Raises:
         InputError: if the name is unknown, or CUDA is asked for and not there.
@@ -20,7 +20,9 @@ def choose_device(name: str) -> torch.device:
     require_choice("device", name, DEVICES)
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError("device cuda was asked for, but torch sees no CUDA GPU: use --device cpu or auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())  # by number, as each thread has a current one
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
