@@ -21,7 +21,7 @@ from torch.nn import functional
 from cssd_geo.compute import kernels
 from cssd_geo.compute.dilation import dilate
 from cssd_geo.compute.pooling import BLOCK_COLUMNS, BLOCK_ROWS, Pooling
-from cssd_geo.compute.projection import project
+from cssd_geo.compute.projection import forbid_tf32, project
 from cssd_geo.compute.rows import Buffer, Rows
 from cssd_geo.compute.workers import run_side_by_side, threads_for
 from cssd_geo.network import CSSD, MARGIN, Logits
@@ -143,7 +143,7 @@ class DenseNetwork:
             alone: whether no other tile is computed meanwhile: then a narrow one gets all processors. Else all
                 tiles share the same threads, so that together they take the working memory of one.
         """
-        self._forbid_tf32()
+        forbid_tf32(self.device, self.dtype)
         while True:
             try:
                 return self._each_panel(stored, valid, take, alone=alone)
@@ -160,12 +160,8 @@ class DenseNetwork:
 
         Args and result are those of a call.
         """
-        self._forbid_tf32()
+        forbid_tf32(self.device, self.dtype)
         return self._classify_panel(stored, valid, _Flow(self.config.window), sys.maxsize)
-
-    def _forbid_tf32(self) -> None:
-        if self.device.type == "cuda" and self.dtype == torch.float32:
-            torch.backends.cudnn.allow_tf32 = False  # global, so never set back: other threads may convolve
 
     def _each_panel(
         self, stored: Tensor, valid: Tensor, take: Callable[[slice, Logits], None], *, alone: bool

@@ -49,7 +49,10 @@ def test_a_recording_waits_for_nothing_and_has_the_results_of_the_cpu(
 
 
 @pytest.mark.parametrize("plain", [True, False])
-def test_training_on_a_gpu_is_that_on_the_cpu_and_comes_back(*, plain: bool) -> None:
+def test_training_on_a_gpu_is_that_on_the_cpu_and_comes_back(
+    monkeypatch: pytest.MonkeyPatch, *, plain: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     config = NetworkConfig(bands=7, classes=3, window=4, spectral_features=64, spatial_features=6)
     config = config.for_plain_bands() if plain else config
     random, side = torch.Generator().manual_seed(0), 2 * config.halo.before + 1
@@ -65,6 +68,7 @@ def test_training_on_a_gpu_is_that_on_the_cpu_and_comes_back(*, plain: bool) -> 
     with PretendedGpu() as gpu:
         fit(on_gpu, windows, classes, options=options, device=GPU, on_epoch=told.append)
     assert gpu.waits
+    assert not torch.backends.cudnn.allow_tf32, "convolutions would take 10 of the 23 bits of float32"
     assert [epoch.loss for epoch in told[2:]] == pytest.approx([epoch.loss for epoch in told[:2]], rel=1e-4)
     assert {weight.device for weight in on_gpu.state_dict().values()} == {CPU}
     assert not on_gpu.training

@@ -2,7 +2,7 @@
 
 On x86, torch gives products of matrices to MKL, which takes two to three times as long on processors of AMD as
 oneDNN, to which convolutions go. On a single thread 1x1 convolutions go there only if they are dilated, which
-changes nothing with a single tap.
+changes nothing with a single tap. On a GPU products are torch's own.
 """
 
 import platform
@@ -37,3 +37,9 @@ def _on_onednn(rows: Tensor) -> bool:
 def _convolve(rows: Tensor, weight: Tensor, bias: Tensor | None, *, groups: int) -> Tensor:
     image, taps = rows[None].permute(0, 3, 1, 2), weight[:, :, None, None]
     return functional.conv2d(image, taps, bias, dilation=2, groups=groups).permute(0, 2, 3, 1)[0]
+
+
+def forbid_tf32(device: torch.device, dtype: torch.dtype) -> None:
+    """Let float32 have all of its 23 bits in convolutions on a GPU: unless told, torch takes 10."""
+    if device.type != "cpu" and dtype == torch.float32:
+        torch.backends.cudnn.allow_tf32 = False  # global, so never set back: other threads may convolve

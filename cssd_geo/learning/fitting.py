@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cssd_geo.compute.projection import forbid_tf32
 from cssd_geo.errors import InputError
 from cssd_geo.learning.windows import TrainingWindows
 from cssd_geo.network import CSSD, Logits
@@ -53,6 +54,7 @@ def fit(
     Raises:
         InputError: if the loss is no longer finite: the learning rate is too high.
     """
+    forbid_tf32(device, torch.float32)
     network.to(device).train()
     random = torch.Generator().manual_seed(options.seed)
     optimiser = torch.optim.AdamW(
