@@ -113,7 +113,10 @@ class TrainingOptions:
         "Also train a random forest and a support vector machine on the same pixels and report their accuracy.",
     )
     seed: int = _option(
-        0, "Random seed; the same seed gives the same model on the same machine.", least=0, most=LARGEST_SEED
+        0,
+        "Random seed; on a CPU the same seed gives the same model on the same machine.",
+        least=0,
+        most=LARGEST_SEED,
     )
 
     def __post_init__(self) -> None:
