@@ -625,6 +625,15 @@ def test_the_gpu_is_that_of_the_caller_in_all_threads(monkeypatch: pytest.Monkey
     assert choose_device(name) == torch.device("cuda", 1)
 
 
+def test_a_process_that_is_forked_off_leaves_the_gpu_to_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA does not survive a fork, but torch goes on seeing the GPU."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda._is_in_bad_fork", lambda: True)
+    assert choose_device("auto").type == "cpu"
+    with pytest.raises(InputError, match="forked off cannot use the GPU of its parent: use --device cpu or auto"):
+        choose_device("cuda")
+
+
 def test_windows_beyond_the_scene_are_invalid_not_invented(tmp_path: Path) -> None:
     scene = open_scene(noisy_scene(tmp_path / "s.tif"))
     _, valid = scene.read(Window(row=-50, col=100, height=4, width=5), np.arange(5))

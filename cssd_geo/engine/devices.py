@@ -18,11 +18,23 @@ def choose_device(name: str) -> torch.device:
         InputError: if the name is unknown, or CUDA is asked for and not there.
     """
     require_choice("device", name, DEVICES)
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device cuda was asked for, but torch sees no CUDA GPU: use --device cpu or auto")
-    if name == "cpu" or not torch.cuda.is_available():
+    if name == "cpu":
         return torch.device("cpu")
-    return torch.device("cuda", torch.cuda.current_device())  # by number, as each thread has a current one
+    missing = _missing_gpu()
+    if not missing:
+        return torch.device("cuda", torch.cuda.current_device())  # by number, as each thread has a current one
+    if name == "cuda":
+        raise InputError(f"device cuda was asked for, but {missing}: use --device cpu or auto")
+    return torch.device("cpu")
+
+
+def _missing_gpu() -> str:
+    """Why there is no GPU; empty where there is one."""
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA GPU"
+    if torch.cuda._is_in_bad_fork():  # noqa: SLF001 - nothing else tells
+        return "a process that is forked off cannot use the GPU of its parent"
+    return ""
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
