@@ -21,6 +21,8 @@ _SQUARE_METRES = 10_000
 """Square metres in a hectare."""
 _TRUE_AREA = 0.01
 """Share by which a projection may be off before hectares are called its own."""
+_AT_A_POLE = 90 - 1e-9
+"""Degrees of latitude."""
 UNEVEN = 0.1
 """Share of a pixel by which spacing may vary: rounding to 32 bits causes as much, a missing pixel causes more."""
 
@@ -171,6 +173,11 @@ class Grid:
         except ProjError:  # a CRS of a building, or of the moon
             return None
         return bounds if np.isfinite(bounds).all() else None
+
+    @property
+    def has_a_pole(self) -> bool:
+        """Whether it reaches to a pole, as far as its corners are known."""
+        return self.degrees is not None and max(map(abs, self.degrees[1::2])) > _AT_A_POLE
 
     def profile(self) -> dict[str, Any]:
         """Options for rasterio's `open(..., "w", **profile)` that reproduce this grid."""

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from scenes import control_points
 
+from cssd_geo.errors import LabelError
 from cssd_geo.grid import Grid
-from cssd_geo.label_files import read_mask
+from cssd_geo.label_files import read_labels, read_mask
 from cssd_geo.scenes.masks import open_aoi
 from cssd_geo.tiles import Window
 from cssd_geo.vectors.burning import burn_mask, single_geometries
@@ -149,3 +150,88 @@ def test_an_area_of_interest_over_the_date_line(tmp_path: Path, how: str, crs: s
     mask, _ = open_aoi(path, grid)
     np.testing.assert_array_equal(mask.read(WHOLE), expected)
     assert (read_mask(path, grid) & expected).sum() == expected.sum()
+
+
+def _centres(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    cols, rows = np.meshgrid(np.arange(grid.width) + 0.5, np.arange(grid.height) + 0.5)
+    assert grid.transform is not None
+    x, y = grid.transform * (cols, rows)
+    return x, y
+
+
+def _in_crs(shape: Any, crs: str, other: str) -> Any:
+    there = pyproj.Transformer.from_crs(crs, other, always_xy=True)
+    return shapely.transform(shape, lambda places: np.column_stack(there.transform(*places.T)))
+
+
+def _write(path: Path, shape: Any, crs: str) -> Path:
+    names = [np.array(["a"], object)]
+    pyogrio.raw.write(path, shapely.to_wkb([shape]), names, ["class_name"], geometry_type="Polygon", crs=crs)
+    return path
+
+
+def _disc(x: float, y: float, radius: float) -> Any:
+    return shapely.segmentize(shapely.Point(x, y).buffer(radius), radius / 100)
+
+
+OUTLINES = {
+    "around the pole": _disc(100_000, -50_000, 900_000),
+    "with a hole at the pole": _disc(0, 0, 1_500_000).difference(_disc(50_000, 0, 400_000)),
+    "across 180 degrees": _disc(-20_000, -1_300_000, 500_000),
+}
+"""In polar stereographic coordinates, as densely drawn as a coast."""
+
+
+@pytest.mark.parametrize("crs", ["EPSG:3031", "EPSG:4326"])
+@pytest.mark.parametrize("outline", OUTLINES)
+@pytest.mark.parametrize(
+    ("scene", "transform"),
+    [
+        ("EPSG:3031", Affine(80_000, 0, -1_600_000, 0, -80_000, 1_600_000)),
+        ("EPSG:3031", Affine(30_000, 0, 300_000, 0, -30_000, -200_000)),
+        ("EPSG:4326", Affine(0.2, 0, 174, 0, -0.2, -80)),
+        ("EPSG:4326", Affine(0.2, 0, -186, 0, -0.2, -75)),
+        ("EPSG:4326", Affine(0.2, 0, 100, 0, -0.2, -80)),
+    ],
+)
+def test_outlines_at_the_pole_and_over_the_date_line(
+    tmp_path: Path, scene: str, transform: Affine, outline: str, crs: str
+) -> None:
+    grid = Grid(height=50, width=40, transform=transform, crs=CRS.from_user_input(scene))
+    to_polar = pyproj.Transformer.from_crs(scene, "EPSG:3031", always_xy=True)
+    drawn = OUTLINES[outline]
+    expected = shapely.contains_xy(drawn, *to_polar.transform(*_centres(grid)))
+    path = _write(tmp_path / "a.gpkg", _in_crs(drawn, "EPSG:3031", crs), crs)
+    if not expected.any():
+        with pytest.raises(LabelError, match="lie outside of the scene"):
+            read_labels(path, grid)
+        return
+    labels, found = read_labels(path, grid), np.zeros(grid.shape, np.bool_)
+    found[labels.rows, labels.cols] = True
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(open_aoi(path, grid)[0].read(grid.window), expected)
+    assert labels.notes == ()
+
+
+def test_labels_far_from_a_scene_do_not_reach_around_the_earth_to_it(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.gpkg", OUTLINES["across 180 degrees"], "EPSG:3031")
+    grid = Grid(height=50, width=60, transform=Affine(0.2, 0, 20, 0, -0.2, -75), crs=CRS.from_epsg(4326))
+    with pytest.raises(LabelError, match="lie outside of the scene"):
+        read_labels(path, grid)
+
+
+@pytest.mark.parametrize("turned", [-360, 0])
+@pytest.mark.parametrize("west", [-180, 0])
+def test_the_whole_earth_covers_a_scene_over_the_date_line(west: float, turned: float) -> None:
+    box = shapely.box(west, -90, west + 360, 90)
+    for shape in (box, shapely.segmentize(box, 10)):
+        assert _burnt(shape, "EPSG:4326", _grid(WEST + turned)).all()
+
+
+def test_a_wrapped_outline_that_crosses_itself_too_is_repaired_where_it_lies(tmp_path: Path) -> None:
+    bowtie = shapely.Polygon([(179.9, 9.86), (180.1, 9.96), (180.1, 9.86), (179.9, 9.96)])
+    path = _write(tmp_path / "a.gpkg", _moved(bowtie, _wrapped), "EPSG:4326")
+    labels, found = read_labels(path, _grid(WEST)), np.zeros((HEIGHT, WIDTH), np.bool_)
+    found[labels.rows, labels.cols] = True
+    np.testing.assert_array_equal(found, shapely.contains_xy(shapely.make_valid(bowtie), *_centres(_grid(WEST))))
+    assert labels.notes == ("1 invalid geometries were repaired.",)

@@ -17,7 +17,7 @@ from cssd_geo.headers.raw_files import check_length
 from cssd_geo.scenes.sources import RasterSource
 from cssd_geo.tiles import Window
 from cssd_geo.vectors.burning import burn_mask, extents, near, single_geometries
-from cssd_geo.vectors.longitudes import turn_of, unwrapped
+from cssd_geo.vectors.longitudes import in_one_piece, turn_of
 from cssd_geo.vectors.placement import datum_notes, to_pixels, way
 from cssd_geo.vectors.shapes import read_geometries
 from cssd_geo.vectors.vector_files import is_vector
@@ -151,7 +151,7 @@ def _bendable(polygons: NDArray[Any], crs: str | None, grid: Grid) -> NDArray[An
         return polygons
     if (turn := turn_of(theirs)) is not None:
         near, _ = way(theirs, ours).transform(*grid.middle, direction=TransformDirection.INVERSE)
-        polygons = unwrapped(polygons, turn, near)
+        polygons = in_one_piece(polygons, turn, near, at_a_pole=grid.has_a_pole)
     left, bottom, right, top = shapely.total_bounds(polygons)
     return np.asarray(shapely.segmentize(polygons, max(right - left, top - bottom) / _SEGMENTS))
 

@@ -55,14 +55,15 @@ def to_pixels(geometries: NDArray[Any], crs: str | None, grid: Grid, name: str) 
         raise LabelError(
             f"the scene has a CRS but no transform, so that nothing says where {name} lies in it: {_GEOREFERENCE}"
         )
-    places, owner = shapely.get_coordinates(geometries, return_index=True)
-    x, y = places.T
+    shapes = geometries
     if crs is not None and grid.crs is not None:
-        ours = pyproj.CRS(grid.crs.to_wkt())
-        x, y = _to_crs(x, y, pyproj.CRS(crs), ours, name)
+        theirs, ours = pyproj.CRS(crs), pyproj.CRS(grid.crs.to_wkt())
+        shapes = _with_coordinates(shapes, _to_crs(shapely.get_coordinates(shapes), theirs, ours, name))
         if (turn := turn_of(ours)) is not None:
             near = grid.middle[0]
-            x = on_the_turn(in_one_piece(x, owner, turn, near), owner, turn, near)
+            drawn = near if theirs.is_geographic else turn / 2  # elsewhere no edge is drawn around the Earth
+            shapes = on_the_turn(in_one_piece(shapes, turn, drawn, at_a_pole=grid.has_a_pole), turn, near)
+    x, y = shapely.get_coordinates(shapes).T
     if grid.gcps:
         y, x = GCPTransformer(list(grid.gcps)).rowcol(x, y, op=np.asarray)
     elif grid.transform is not None:
@@ -70,7 +71,7 @@ def to_pixels(geometries: NDArray[Any], crs: str | None, grid: Grid, name: str) 
             x, y = ~grid.transform @ (x, y)
     elif len(y) and y.max() <= -y.min():  # mostly below zero, where QGIS shows a raster without georeference
         y = -y
-    return _with_coordinates(geometries, np.column_stack([x, y]))
+    return _with_coordinates(shapes, np.column_stack([x, y]))
 
 
 def datum_notes(crs: str | None, grid: Grid, name: str) -> tuple[str, ...]:
@@ -146,17 +147,14 @@ def _best_without_files(
     return best.accuracy, [file.short_name for file in best.grids if not file.available]
 
 
-def _to_crs(
-    x: NDArray[np.float64], y: NDArray[np.float64], theirs: pyproj.CRS, ours: pyproj.CRS, name: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _to_crs(places: NDArray[np.float64], theirs: pyproj.CRS, ours: pyproj.CRS, name: str) -> NDArray[np.float64]:
     try:
         if ours == theirs:  # PROJ relates no local CRS, not even to itself
-            return x, y
-        found = way(theirs, ours).transform(x, y)
+            return places
+        return np.column_stack(way(theirs, ours).transform(*places.T))
     except ProjError as error:
         reason = f"its CRS cannot be used with the scene's ({error})"
         raise LabelError(f"{name}: {reason}: save it in the scene's CRS in your GIS") from error
-    return found[0], found[1]
 
 
 @lru_cache(maxsize=16)

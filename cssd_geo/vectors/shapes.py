@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyproj
 import shapely
 from numpy.typing import NDArray
 
 from cssd_geo.errors import LabelError
 from cssd_geo.vectors.class_fields import read_class_column
 from cssd_geo.vectors.legend import Entry
+from cssd_geo.vectors.longitudes import goes_around, put_together, turn_of
 from cssd_geo.vectors.vector_files import LAYER_FIELD, read_layer, read_layers
 
 
@@ -52,7 +54,7 @@ def read_shapes(path: str | Path, *, layer: str | None, class_field: str | None)
         )
     column = read_class_column(found.fields, class_field, path=str(path), usable=usable)
     keep = column.classes >= 0
-    repaired, count = _repair(found.geometries[keep])
+    repaired, count = _repair(found.geometries[keep], found.crs)
     first = _first_of_each(repaired, column.classes[keep])
     notes = []
     if not keep.all():
@@ -77,7 +79,7 @@ def read_geometries(path: str | Path, layer: str | None) -> tuple[NDArray[Any], 
         LabelError: if there is no such layer or no geometry.
     """
     found = read_layer(path, layer)
-    return _repair(found.geometries[_usable(found.geometries)])[0], found.crs
+    return _repair(found.geometries[_usable(found.geometries)], found.crs)[0], found.crs
 
 
 def _usable(geometries: NDArray[Any]) -> NDArray[np.bool_]:
@@ -88,18 +90,23 @@ def _usable(geometries: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(finite, np.bool_)
 
 
-def _repair(geometries: NDArray[Any]) -> tuple[NDArray[Any], int]:
+def _repair(geometries: NDArray[Any], crs: str | None) -> tuple[NDArray[Any], int]:
     """Make geometries valid; of a repaired polygon only the areas stay, not the lines that it fell into.
 
-    What parts or loops of a polygon cover twice belongs to it; where nothing has an area, the lines stay.
+    What parts or loops of a polygon cover twice belongs to it; where nothing has an area, the lines stay. Outlines
+    that cross themselves only because longitudes jump, at the date line or around a pole, are put together.
     """
-    invalid = ~shapely.is_valid(geometries)
-    repaired = geometries.copy()
-    for i in np.flatnonzero(invalid):
-        whole = shapely.make_valid(geometries[i], method="structure", keep_collapsed=False)
+    repaired, turn = geometries.copy(), None if crs is None else turn_of(pyproj.CRS(crs))
+    invalid = np.flatnonzero(~shapely.is_valid(geometries))
+    if turn is not None:
+        around = np.array([goes_around(geometry, turn) for geometry in geometries[invalid]], np.bool_)
+        repaired[invalid] = [put_together(geometry, turn) for geometry in geometries[invalid]]
+        invalid = invalid[~(around | shapely.is_valid(repaired[invalid]))]
+    for i in invalid:
+        whole = shapely.make_valid(repaired[i], method="structure", keep_collapsed=False)
         areas = [part for part in shapely.get_parts(whole) if shapely.area(part) > 0]
-        repaired[i] = shapely.union_all(areas) if areas else shapely.make_valid(geometries[i])
-    return repaired, int(invalid.sum())
+        repaired[i] = shapely.union_all(areas) if areas else shapely.make_valid(repaired[i])
+    return repaired, len(invalid)
 
 
 def _first_of_each(geometries: NDArray[Any], classes: NDArray[np.int64]) -> NDArray[np.intp]:
