@@ -1,12 +1,14 @@
 """What a map is compared with: pixels of a vector or of another raster, beside the map's own, part by part."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyproj
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
@@ -19,12 +21,18 @@ from cssd_geo.grid import Grid
 from cssd_geo.label_files import place_shapes, remap_table
 from cssd_geo.maps.class_rasters import Strays, classes_of, reading_plan, require_class_raster
 from cssd_geo.maps.layer import MODEL_TAG
+from cssd_geo.tiles import Window
+from cssd_geo.vectors.longitudes import turn_of
 from cssd_geo.vectors.placed_shapes import PlacedShapes
 from cssd_geo.vectors.remapping import Remapping
 from cssd_geo.vectors.vector_files import is_vector
 
 _WARP_TOLERANCE = 1e-6
 """Pixels. With GDAL's default, 0.125, one pixel in 18 was compared with another than its nearest."""
+
+_HALF_A_TURN = 180
+_WHOLE_EDGES = {"SAMPLE_GRID": "YES", "SAMPLE_STEPS": "ALL"}
+"""What GDAL reads, it else finds out from 21 places of each edge: less than it needs, where longitudes jump."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,13 +95,13 @@ def read_reference(
     table, new_ids, notes = (own, None, ()) if remap is None else remap_table(own, remap)
     if MODEL_TAG in raster.tags() and MODEL_TAG not in dataset.tags():
         notes += (f"{Path(reference).name} is a map by cssd-geo: are the arguments swapped? MAP comes first.",)
+    strays, seen = Strays(own, raster.nodata), [raster]
     if not Grid.of(raster).same_as(grid):
-        raster = _nearest(raster, grid, str(reference))
+        seen = _nearest(raster, grid, str(reference))
         notes += (
             f"{Path(reference).name} is on another grid: each pixel of the map was compared with its nearest one.",
         )
-    strays = Strays(own, raster.nodata)
-    pairs = _pairs_of(dataset, raster, grid, strays, new_ids)
+    pairs = _pairs_of(dataset, seen, grid, strays, new_ids)
     return Reference(pairs=pairs, table=table, notes=lambda: (*notes, *strays.notes("reference pixels")))
 
 
@@ -106,33 +114,59 @@ def _blamed_on(reference: str | Path) -> Iterator[None]:
         raise LabelError(f"{reference} cannot be used as a reference: {error}") from error
 
 
-def _nearest(raster: Any, grid: Grid, name: str) -> WarpedVRT:
-    """A raster as the nearest pixels show it on the grid of the map."""
+def _nearest(raster: Any, grid: Grid, name: str) -> list[WarpedVRT]:
+    """A raster as the nearest pixels show it on the grid of the map, on each turn that this may see."""
     if grid.crs is None or raster.crs is None or grid.transform is None:
         raise LabelError(
             f"{name} is on another grid than the map, and one of them has no CRS or transform: assign it "
             "(gdal_edit.py -a_srs, -a_ullr), or give a vector"
         )
-    return WarpedVRT(
-        raster,
-        crs=grid.crs,
-        transform=grid.transform,
-        height=grid.height,
-        width=grid.width,
-        resampling=Resampling.nearest,
-        nodata=UNCLASSIFIED if raster.nodata is None else raster.nodata,
-        tolerance=_WARP_TOLERANCE,
-    )
+    return [
+        WarpedVRT(
+            raster,
+            **moved,
+            crs=grid.crs,
+            transform=grid.transform,
+            height=grid.height,
+            width=grid.width,
+            resampling=Resampling.nearest,
+            nodata=UNCLASSIFIED if raster.nodata is None else raster.nodata,
+            tolerance=_WARP_TOLERANCE,
+        )
+        for moved in _turns(raster, grid)
+    ]
 
 
-def _pairs_of(dataset: Any, reference: Any, grid: Grid, strays: Strays, new_ids: Ids | None) -> Iterator[Pairs]:
+def _turns(raster: Any, grid: Grid) -> list[dict[str, Any]]:
+    """How to move a raster in degrees, as it may end at the date line or lie on another turn than the map."""
+    turn, there = turn_of(pyproj.CRS(raster.crs.to_wkt())), Grid.of(raster)
+    if turn is None or there.transform is None or there.gcps or not (_jumps(grid) or _jumps(there)):
+        return [{}]
+    here = grid.middle[0] if grid.crs is not None and grid.crs.is_geographic else 0.0
+    nearest = round((here - there.middle[0]) / turn)
+    moves = [Affine.translation(turn * (nearest + more), 0) for more in (0, -1, 1)]
+    return [{"src_transform": move * there.transform, **_WHOLE_EDGES} for move in moves]
+
+
+def _jumps(grid: Grid) -> bool:
+    """Whether longitudes may jump within a grid, or between it and another one."""
+    if grid.degrees is None:
+        return True
+    west, _, east, _ = grid.degrees
+    return not -_HALF_A_TURN <= west < east <= _HALF_A_TURN
+
+
+def _pairs_of(
+    dataset: Any, seen: Sequence[Any], grid: Grid, strays: Strays, new_ids: Ids | None
+) -> Iterator[Pairs]:
     """All pixels of two rasters on one grid, part by part; those without a reference are left out.
 
+    The reference is the first of `seen` that has data there.
     `new_ids`, where there are any, is a lookup from ids of the reference to those that they were remapped to.
     """
     for tile in reading_plan(grid):
-        with _blamed_on(reference.name):
-            truth = strays.sift(*read_known(reference, tile.core))
+        with _blamed_on(seen[0].name):
+            truth = strays.sift(*_first_known(seen, tile.core))
         if new_ids is not None:
             truth = look_up(new_ids, truth, otherwise=UNCLASSIFIED)
         rows, cols = np.nonzero(truth)
@@ -144,6 +178,15 @@ def _pairs_of(dataset: Any, reference: Any, grid: Grid, strays: Strays, new_ids:
             known=known[rows, cols],
             reference=truth[rows, cols],
         )
+
+
+def _first_known(rasters: Sequence[Any], window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Read as `read_known` does, from the first of some rasters that has data."""
+    values, known = read_known(rasters[0], window)
+    for raster in rasters[1:]:
+        more, there = read_known(raster, window)
+        values, known = np.where(known, values, more), known | there
+    return values, known
 
 
 def pairs_within(dataset: Any, shapes: PlacedShapes) -> Iterator[Pairs]:

@@ -154,6 +154,37 @@ def test_on_another_grid_each_pixel_meets_the_nearest_one(tmp_path: Path, crs: i
     assert [note.split(",")[0] for note in found.notes[1:]] == ["Matched by id"]
 
 
+@pytest.mark.parametrize("west", [-180.0, 0.0, 179.7, -180.3])
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        (4326, Affine(0.01, 0, 179.85, 0, -0.01, 10.2)),
+        (4326, Affine(0.01, 0, -180.15, 0, -0.01, 10.2)),
+        (32660, Affine(900, 0, 810_000, 0, -900, 1_128_000)),
+        (3832, Affine(900, 0, 3_314_500, 0, -900, 1_128_000)),
+    ],
+)
+def test_a_reference_in_degrees_meets_all_of_a_map_over_the_date_line(
+    tmp_path: Path, crs: int, transform: Affine, west: float
+) -> None:
+    """As the reference ends there, lies on another turn, or is over it too."""
+    random, wide = np.random.default_rng(5), west in (-180, 0)
+    mapped, truth = random.choice([1, 2, 7], (HEIGHT, WIDTH)), random.choice([1, 2, 7], (70, 7200 if wide else 90))
+    class_map = write_raster(
+        tmp_path / "map.tif", mapped[None].astype("uint8"), crs=CRS.from_epsg(crs), transform=transform
+    )
+    place = Affine(0.05 if wide else 0.00773, 0, west, 0, -0.01073, 10.3)
+    write_raster(tmp_path / "truth.tif", truth[None].astype("uint8"), crs=CRS.from_epsg(4326), transform=place)
+    rows, cols = np.mgrid[:HEIGHT, :WIDTH]
+    x, y = transform * (cols + 0.5, rows + 0.5)
+    longitude, latitude = pyproj.Transformer.from_crs(crs, 4326, always_xy=True).transform(x, y)
+    col, row = ~place * ((longitude - west) % 360 + west, latitude)
+    expected = truth[np.floor(row).astype(int), np.floor(col).astype(int)]
+    assert len(np.unique(longitude > 0)) == 2 or np.abs(longitude).max() > 180
+    found = evaluate(class_map, tmp_path / "truth.tif")
+    np.testing.assert_array_equal(found.accuracy.confusion, _expected(expected, mapped, [1, 2, 7]))
+
+
 def test_classes_that_only_the_reference_has_are_errors(tmp_path: Path) -> None:
     class_map = _write_map(tmp_path / "map.tif", _ids(1, (1, 2)))
     shapes = [(pixel_box(2, 2, 10, 10), "wheat"), (pixel_box(20, 20, 5, 8), "hops")]
