@@ -47,6 +47,7 @@ class Outcome:
     """What became of a scene: a line of the manifest."""
 
     scene: str
+    """Its path; its address without what may be a secret."""
     output: str
     status: str
     """done, skipped (all that was asked for was there, of this scene and by this model) or failed."""
@@ -202,7 +203,7 @@ def _classify_one(
     started = time.monotonic()
     layers = {layer: folder / _file_name(scene, layer) for layer in options.layers}
     outputs = Outputs(class_map=folder / _file_name(scene, "map"), **layers)
-    blank = Outcome(scene=scene.path, output=str(outputs.class_map), status="failed")
+    blank = Outcome(scene=scene.shown, output=str(outputs.class_map), status="failed")
     try:
         opened = options.open(scene.path)
         expected = cache(partial(_expected_tags, opened, model))

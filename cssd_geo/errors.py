@@ -4,11 +4,17 @@ Each class is also the builtin that a Python programmer would expect to catch. T
 message on one line, without a traceback, and exits with `exit_code`.
 """
 
+from cssd_geo.messages import without_secrets
+
 
 class CssdGeoError(Exception):
     """Base of every error that this package raises on purpose."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        """Say what was wrong, without secrets: GDAL too names what it cannot read by its whole address."""
+        super().__init__(without_secrets(message))
 
 
 class InputError(CssdGeoError, ValueError):

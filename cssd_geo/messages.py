@@ -10,6 +10,9 @@ _WIDEST = 40
 """Places of a column of names, with which the figures beside it end within a terminal's 80."""
 _COMMANDS = r"\x00-\x08\x0b-\x1f\x7f-\x9f"
 """Characters that a terminal may take for a command: to clear, to colour, to write its title."""
+_PASSWORD = re.compile(r"(?<=://)[^\s/@]+(?=@)")
+_QUERY = re.compile(r"((?:://|/vsi)[^\s?]*\?|\S\?(?=[^\s?]*=))\S*?(?=[\"'`,;:.)]*(?:\s|$))")
+"""What follows the ? of an address, of which GDAL may name the last part alone; it may be a signature."""
 
 
 def listed(items: Iterable[object]) -> str:
@@ -60,6 +63,11 @@ def printable(text: str) -> str:
 def without_commands(text: str) -> str:
     r"""A text with what files of strangers say in it: of an escape, \u001b is shown, as in JSON."""
     return re.sub(f"[{_COMMANDS}]", lambda found: rf"\u{ord(found[0]):04x}", text)
+
+
+def without_secrets(text: str) -> str:
+    """A text with addresses in it as it may be kept or passed on, with ... for what may be a secret in them."""
+    return _QUERY.sub(r"\1...", _PASSWORD.sub("...", text))
 
 
 def has_control_characters(name: str) -> bool:

@@ -29,6 +29,7 @@ from cssd_geo.cli import main
 from cssd_geo.errors import SceneError
 from cssd_geo.files import rasters
 from cssd_geo.files.locations import file_name, is_address, local_path
+from cssd_geo.messages import without_secrets
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
 from cssd_geo.scene_info import describe_scene
@@ -429,6 +430,43 @@ def test_training_on_an_address_has_a_name_and_no_fingerprint(served: Served, tm
     quick = TrainingOptions(epochs=1, split="none", pixels_per_class=20)
     model = train(f"{base}/two.tif?key=secret", made.labels, options=quick, device="cpu").model
     assert model.provenance["scene"] == {"name": "two.tif", "fingerprint": None}
+
+
+def test_signatures_and_passwords_are_kept_nowhere_and_may_be_renewed(served: Served, tmp_path: Path) -> None:
+    base, folder, maps = served.address, served.folder, tmp_path / "maps"
+    cube = np.random.default_rng(0).integers(1, 9, (4, 20, 30)).astype(np.int16)
+    (folder / "torn.tif").write_bytes(write_raster(folder / "signed.tif", cube).read_bytes()[:3000])
+    write_raster(folder / "mask.tif", np.ones((1, 20, 30), np.uint8))
+    random_model(bands=4).save(tmp_path / "m.safetensors")
+    host = base.removeprefix("http://")
+    chosen = ["-m", tmp_path / "m.safetensors", "-o", maps, "--on-error", "continue"]
+    chosen += ["--valid-mask", f"{base}/mask.tif?sig=SECRET/4"]
+    for word, status in (("SECRET1", "done"), ("SECRET2", "skipped")):
+        scenes = [f"http://me:{word}@{host}/signed.tif?v=1&sig={word}", f"{base}/torn.tif?sig={word}"]
+        scenes.append(f"/vsicurl/{base}/gone.tif?sig={word}")
+        said = CliRunner().invoke(main, ["batch", *map(str, [*scenes, *chosen])])
+        assert said.exit_code == 7
+        written = (maps / "manifest.jsonl").read_text()
+        assert "SECRET" not in said.output + written
+        lines = {line["scene"]: line for line in map(json.loads, written.splitlines()[-3:])}
+        assert lines[f"http://...@{host}/signed.tif?..."]["status"] == status
+        assert "torn.tif?..., band 1: " in lines[f"{base}/torn.tif?..."]["error"]
+        assert "404" in lines[f"/vsicurl/{base}/gone.tif?..."]["error"]
+    assert not [path for path in maps.iterdir() if b"SECRET" in path.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://h/a.tif?sig=b/c=: gone", "https://h/a.tif?...: gone"),
+        ("'https://h/a?b' and a.tif?sig=b, band 1", "'https://h/a?...' and a.tif?..., band 1"),
+        ("/vsicurl?url=https%3A%2F%2Fh%2Fa%3Fsig%3Db is", "/vsicurl?... is"),
+        ("s3://b/a.tif: which layer? Give --layer=x", "s3://b/a.tif: which layer? Give --layer=x"),
+        ("https://me:word@h/a@b.tif", "https://...@h/a@b.tif"),
+    ],
+)
+def test_what_may_be_secret_in_an_address_is_not_shown(text: str, shown: str) -> None:
+    assert without_secrets(text) == str(SceneError(text)) == shown
 
 
 def test_raw_files_in_an_archive_say_that_their_length_is_not_known(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ import cssd_geo
 # Lowest first, a layer a line, after the package that it is of (`.`: none). A module imports from lines above its
 # own, never from its own or below; the lines of a package stand together, so that packages obey the same order.
 LAYERS = """
-.         errors messages
+.         messages
+.         errors
 .         bands classes options tiles
 .         labels
 .         budget machine

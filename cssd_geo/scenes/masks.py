@@ -14,6 +14,7 @@ from cssd_geo.files.locations import is_there
 from cssd_geo.files.rasters import read_known
 from cssd_geo.grid import Grid
 from cssd_geo.headers.raw_files import check_length
+from cssd_geo.messages import without_secrets
 from cssd_geo.scenes.sources import RasterSource
 from cssd_geo.tiles import Window
 from cssd_geo.vectors.burning import burn_mask, extents, near, single_geometries
@@ -79,7 +80,7 @@ def open_valid_mask(path: str | Path, grid: Grid, *, follow_links: bool = False)
             f"{path} is not on the scene's grid: {'; '.join(differences)}. Resample it (nearest) to the scene, "
             "or give polygons (--aoi)"
         )
-    return RasterMask(source), f"Pixels count only where {path} is neither 0 nor nodata."
+    return RasterMask(source), without_secrets(f"Pixels count only where {path} is neither 0 nor nodata.")
 
 
 def open_aoi(path: str | Path, grid: Grid, layer: str | None = None) -> tuple[ShapeMask, str]:

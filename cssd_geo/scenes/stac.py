@@ -9,7 +9,7 @@ from typing import Any
 
 from cssd_geo.errors import SceneError
 from cssd_geo.files.locations import is_address
-from cssd_geo.messages import listed
+from cssd_geo.messages import listed, without_secrets
 
 _RASTERS = (
     "image/tiff",
@@ -31,6 +31,11 @@ class ListedScene:
     """What its outputs are named after."""
     path: str
     """Or an address."""
+
+    @property
+    def shown(self) -> str:
+        """The path as it may be kept or passed on: an address may hold a signature or a password."""
+        return without_secrets(self.path) if is_address(self.path) else self.path
 
 
 def is_stac(path: str) -> bool:
