@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dask
@@ -25,7 +26,7 @@ from cssd_geo.classification import classify
 from cssd_geo.cli.clients import client_of
 from cssd_geo.engine import cluster, cluster_worker
 from cssd_geo.engine.cluster import Cluster, cluster_of, connected, threads_by_host
-from cssd_geo.engine.cluster_worker import answer
+from cssd_geo.engine.cluster_worker import Answer, answer
 from cssd_geo.engine.inference import TileClassifier
 from cssd_geo.errors import ClusterError, InputError, SceneError
 from cssd_geo.model import Model
@@ -403,6 +404,97 @@ def test_workers_keep_no_more_blocks_than_was_planned(
 def test_precision_and_threads_are_what_all_workers_have(client: Client, scene: Scene) -> None:
     assert cluster_of(client, scene, "auto", "bfloat16").precision == torch.bfloat16
     assert sum(threads_by_host(client).values()) == 2
+
+
+@pytest.mark.parametrize("first", [torch.float32, torch.bfloat16])
+def test_workers_that_differ_compute_in_float32(
+    client: Client, scene: Scene, monkeypatch: pytest.MonkeyPatch, first: torch.dtype
+) -> None:
+    other = torch.bfloat16 if first is torch.float32 else torch.float32
+    answers_alike(monkeypatch, ("cpu", first), ("cpu", other))
+    assert cluster_of(client, scene, "auto", "auto").precision == torch.float32
+
+
+def test_gpus_and_cpus_are_not_mixed(client: Client, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers_alike(monkeypatch, ("cpu", torch.float32), ("cuda", torch.float32))
+    with pytest.raises(ClusterError, match="some workers have a GPU and some have none: choose with --device cpu"):
+        cluster_of(client, scene, "auto", "float32")
+
+
+def answers_alike(monkeypatch: pytest.MonkeyPatch, *found: tuple[str, torch.dtype]) -> None:
+    """Let workers see the scene, and compute with these devices and precisions."""
+
+    def ask(_client: Client, _function: Any, paths: list[str], *_: Any) -> dict[str, Answer]:
+        contents = cluster_worker.contents_of(paths)
+        return {f"worker {i}": Answer(contents, device, precision) for i, (device, precision) in enumerate(found)}
+
+    monkeypatch.setattr(cluster, "_check_versions", lambda _: None)
+    monkeypatch.setattr(cluster, "_ask", ask)
+
+
+def test_workers_are_asked_for_the_mask_too(client: Client, scene: Scene, tmp_path: Path) -> None:
+    assert scene.path is not None
+    mask = write_raster(tmp_path / "mask.tif", np.ones((1, 50, 70), np.uint8))
+    masked = open_scene(scene.path, valid_mask=mask)
+    assert set(cluster_of(client, masked, "cpu", "float32").contents) == {str(scene.path), str(mask)}
+
+
+def test_all_workers_of_many_are_counted() -> None:
+    with (
+        LocalCluster(n_workers=7, threads_per_worker=2, processes=False, dashboard_address=":0") as local,
+        Client(local) as client,
+    ):
+        assert sum(threads_by_host(client).values()) == 14
+
+
+def test_tiles_that_are_done_are_not_computed_again(
+    client: Client, model: Model, scene: Scene, plan: TilePlan
+) -> None:
+    workers, classifier = cluster_of(client, scene, "cpu", "float32"), TileClassifier(model, scene, CPU)
+    left = {tile.index for tile, _ in workers.results(classifier, scene, plan, skip={0, 3, len(plan) - 1})}
+    assert left == set(range(len(plan))) - {0, 3, len(plan) - 1}
+
+
+def test_a_run_that_is_left_leaves_no_work_and_no_model_behind(
+    client: Client, model: Model, scene: Scene, plan: TilePlan
+) -> None:
+    workers = cluster_of(client, scene, "cpu", "float32")
+    results: Any = workers.results(TileClassifier(model, scene, CPU), scene, plan)
+    next(results)
+    assert len(our_plugins(client)) == 2
+    results.close()
+    assert our_plugins(client) == []
+    left = client.run_on_scheduler(lambda dask_scheduler: sorted(dask_scheduler.tasks))
+    assert not [key for key in left if "classify_there" in key]
+
+
+def our_plugins(client: Client) -> list[str]:
+    """Names of plugins of ours, of all workers."""
+    plugins = client.run(lambda dask_worker: list(dask_worker.plugins))
+    return [name for names in plugins.values() for name in names if name.startswith("cssd-geo")]
+
+
+def test_workers_that_come_back_in_time_end_the_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are some at these seconds, and none at all others."""
+    seconds = [0, 10, 50, 55, 60, 118, 121]
+
+    class Asked:
+        status = "running"
+
+        def nthreads(self) -> dict[str, int]:
+            return {"worker": 1} if seconds[0] in {0, 50, 55} else {}
+
+    monkeypatch.setattr(cluster, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    threads = cluster._Threads(Asked())
+    while seconds[0] < 121:
+        assert threads.count() == (seconds.pop(0) in {0, 50, 55})
+    with pytest.raises(ClusterError, match="has had no worker for 60 seconds"):
+        threads.count()
+
+
+def test_a_file_that_is_not_there_is_seen_as_nothing(tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone.tif")
+    assert cluster_worker.contents_of([gone]) == {gone: ""}
 
 
 def test_a_scene_that_is_no_file_cannot_be_sent(client: Client, scene: Scene) -> None:
