@@ -455,6 +455,23 @@ def test_tiles_that_are_done_are_not_computed_again(
     assert left == set(range(len(plan))) - {0, 3, len(plan) - 1}
 
 
+FAIL_ONCE = """
+from cssd_geo.engine.cluster_worker import Worker
+classify = Worker.classify
+def fail(*_):
+    Worker.classify = classify
+    raise RuntimeError("as once in a while")
+Worker.classify = fail
+"""
+
+
+def test_a_tile_that_fails_once_is_tried_again(client: Client, model: Model, scene: Scene, plan: TilePlan) -> None:
+    workers = cluster_of(client, scene, "cpu", "float32")
+    client.run(exec, FAIL_ONCE, {})
+    found = [tile.index for tile, _ in workers.results(TileClassifier(model, scene, CPU), scene, plan)]
+    assert sorted(found) == list(range(len(plan)))
+
+
 def test_a_run_that_is_left_leaves_no_work_and_no_model_behind(
     client: Client, model: Model, scene: Scene, plan: TilePlan
 ) -> None:
@@ -490,6 +507,10 @@ def test_workers_that_come_back_in_time_end_the_waiting(monkeypatch: pytest.Monk
         assert threads.count() == (seconds.pop(0) in {0, 50, 55})
     with pytest.raises(ClusterError, match="has had no worker for 60 seconds"):
         threads.count()
+
+
+def test_workers_here_leave_ctrl_c_to_the_command(client: Client) -> None:
+    assert set(client.run(signal.getsignal, signal.SIGINT).values()) == {signal.SIG_IGN}
 
 
 def test_a_file_that_is_not_there_is_seen_as_nothing(tmp_path: Path) -> None:

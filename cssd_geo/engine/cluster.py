@@ -51,6 +51,8 @@ _WAIT = 60
 """Seconds without any worker, at the start or later, after which it is an error."""
 _BACK = "10 minutes"
 """Time in which a worker process that was killed may be back. Dask's 15 s are too few for a busy machine."""
+_DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+"""What workers here do first: a terminal sends Ctrl-C to them too, and they would end in tracebacks."""
 _UNREAD_TASKS = "deserialization of the task graph"
 """What Dask says where its scheduler cannot import what tasks are made of."""
 
@@ -182,7 +184,9 @@ def connected(scheduler: str | None, workers: int | None) -> Iterator[Client]:
         try:
             if scheduler is None:
                 stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": _BACK}))
-                local = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
+                local = LocalCluster(
+                    n_workers=workers, threads_per_worker=1, preload=_DEAF, dashboard_address=":0"
+                )
                 client = Client(stack.enter_context(local))
             else:
                 where = {"scheduler_file": scheduler} if scheduler.endswith(".json") else {"address": scheduler}
