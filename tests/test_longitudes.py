@@ -213,6 +213,17 @@ def test_outlines_at_the_pole_and_over_the_date_line(
     assert labels.notes == ()
 
 
+def test_an_outline_around_the_pole_may_lie_in_a_collection(tmp_path: Path) -> None:
+    grid = Grid(height=50, width=40, transform=Affine(0.2, 0, 100, 0, -0.2, -80), crs=CRS.from_epsg(4326))
+    outline = _in_crs(OUTLINES["around the pole"], "EPSG:3031", "EPSG:4326")
+    several = shapely.GeometryCollection([shapely.Point(100, -79), shapely.MultiPolygon([outline]), outline])
+    alone = open_aoi(_write(tmp_path / "a.gpkg", outline, "EPSG:4326"), grid)[0].read(grid.window)
+    path = tmp_path / "several.gpkg"
+    pyogrio.raw.write(path, shapely.to_wkb([several]), [], [], geometry_type="Unknown", crs="EPSG:4326")
+    np.testing.assert_array_equal(open_aoi(path, grid)[0].read(grid.window), alone)
+    assert alone.any()
+
+
 def test_labels_far_from_a_scene_do_not_reach_around_the_earth_to_it(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.gpkg", OUTLINES["across 180 degrees"], "EPSG:3031")
     grid = Grid(height=50, width=60, transform=Affine(0.2, 0, 20, 0, -0.2, -75), crs=CRS.from_epsg(4326))

@@ -67,7 +67,7 @@ def put_together(shape: Any, turn: float) -> Any:
     if not goes_around(shape, turn):
         return shapely.set_coordinates(shape, _unwrapped(shapely.get_coordinates(shape), turn))
     if shapely.get_type_id(shape) != _POLYGON:
-        return shapely.multipolygons([put_together(part, turn) for part in shapely.get_parts(shape)])
+        return shapely.geometrycollections([put_together(part, turn) for part in shapely.get_parts(shape)])
     rings = [_over_the_pole(ring, turn) for ring in shapely.get_rings(shape)]
     outline, *holes = shapely.polygons(rings)
     if not shapely.is_valid([outline, *holes]).all():

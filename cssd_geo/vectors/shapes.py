@@ -96,9 +96,8 @@ def _repair(geometries: NDArray[Any], crs: str | None) -> tuple[NDArray[Any], in
     What parts or loops of a polygon cover twice belongs to it; where nothing has an area, the lines stay. Outlines
     that cross themselves only because longitudes jump, at the date line or around a pole, are put together.
     """
-    repaired, turn = geometries.copy(), None if crs is None else turn_of(pyproj.CRS(crs))
-    invalid = np.flatnonzero(~shapely.is_valid(geometries))
-    if turn is not None:
+    repaired, invalid = geometries.copy(), np.flatnonzero(~shapely.is_valid(geometries))
+    if len(invalid) and crs is not None and (turn := turn_of(pyproj.CRS(crs))) is not None:
         around = np.array([goes_around(geometry, turn) for geometry in geometries[invalid]], np.bool_)
         repaired[invalid] = [put_together(geometry, turn) for geometry in geometries[invalid]]
         invalid = invalid[~(around | shapely.is_valid(repaired[invalid]))]
