@@ -439,12 +439,27 @@ def test_workers_are_asked_for_the_mask_too(client: Client, scene: Scene, tmp_pa
     assert set(cluster_of(client, masked, "cpu", "float32").contents) == {str(scene.path), str(mask)}
 
 
-def test_all_workers_of_many_are_counted() -> None:
-    with (
-        LocalCluster(n_workers=7, threads_per_worker=2, processes=False, dashboard_address=":0") as local,
-        Client(local) as client,
-    ):
-        assert sum(threads_by_host(client).values()) == 14
+@pytest.mark.parametrize(
+    ("host", "threads", "share"), [("known", 2, 4), ("new", 8, 3), ("new", 1, 24), ("known", 48, 1)]
+)
+def test_workers_share_the_cores_of_their_machine(
+    model: Model, scene: Scene, monkeypatch: pytest.MonkeyPatch, *, host: str, threads: int, share: int
+) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(cluster_worker, "processors", lambda: 24)
+    monkeypatch.setattr("torch.set_num_threads", taken.append)
+    worker = cluster_worker.Worker(
+        TileClassifier(model, scene, CPU),
+        scene,
+        version=cssd_geo.__version__,
+        device=CPU,
+        contents={},
+        seen_by=(),
+        threads_by_host={"known": 6},
+        cache_bytes=0,
+    )
+    worker.setup(SimpleNamespace(address="tcp://a", ip=host, state=SimpleNamespace(nthreads=threads)))
+    assert taken == [share]
 
 
 def test_tiles_that_are_done_are_not_computed_again(
