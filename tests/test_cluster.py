@@ -487,7 +487,7 @@ def test_a_tile_that_fails_once_is_tried_again(client: Client, model: Model, sce
     assert sorted(found) == list(range(len(plan)))
 
 
-def test_a_run_that_is_left_leaves_no_work_and_no_model_behind(
+def test_a_run_that_is_left_leaves_no_model_behind(
     client: Client, model: Model, scene: Scene, plan: TilePlan
 ) -> None:
     workers = cluster_of(client, scene, "cpu", "float32")
@@ -496,8 +496,6 @@ def test_a_run_that_is_left_leaves_no_work_and_no_model_behind(
     assert len(our_plugins(client)) == 2
     results.close()
     assert our_plugins(client) == []
-    left = client.run_on_scheduler(lambda dask_scheduler: sorted(dask_scheduler.tasks))
-    assert not [key for key in left if "classify_there" in key]
 
 
 def our_plugins(client: Client) -> list[str]:
