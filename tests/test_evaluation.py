@@ -176,7 +176,7 @@ def test_a_reference_in_degrees_meets_all_of_a_map_over_the_date_line(
     place = Affine(0.05 if wide else 0.00773, 0, west, 0, -0.01073, 10.3)
     write_raster(tmp_path / "truth.tif", truth[None].astype("uint8"), crs=CRS.from_epsg(4326), transform=place)
     rows, cols = np.mgrid[:HEIGHT, :WIDTH]
-    x, y = transform * (cols + 0.5, rows + 0.5)
+    x, y = transform @ (cols + 0.5, rows + 0.5)
     longitude, latitude = pyproj.Transformer.from_crs(crs, 4326, always_xy=True).transform(x, y)
     col, row = ~place * ((longitude - west) % 360 + west, latitude)
     expected = truth[np.floor(row).astype(int), np.floor(col).astype(int)]

@@ -155,7 +155,7 @@ def test_an_area_of_interest_over_the_date_line(tmp_path: Path, how: str, crs: s
 def _centres(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     cols, rows = np.meshgrid(np.arange(grid.width) + 0.5, np.arange(grid.height) + 0.5)
     assert grid.transform is not None
-    x, y = grid.transform * (cols, rows)
+    x, y = grid.transform @ (cols, rows)
     return x, y
 
 
