@@ -145,7 +145,7 @@ def _turns(raster: Any, grid: Grid) -> list[dict[str, Any]]:
     here = grid.middle[0] if grid.crs is not None and grid.crs.is_geographic else 0.0
     nearest = round((here - there.middle[0]) / turn)
     moves = [Affine.translation(turn * (nearest + more), 0) for more in (0, -1, 1)]
-    return [{"src_transform": move * there.transform, **_WHOLE_EDGES} for move in moves]
+    return [{"src_transform": move @ there.transform, **_WHOLE_EDGES} for move in moves]
 
 
 def _jumps(grid: Grid) -> bool:
