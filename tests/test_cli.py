@@ -812,6 +812,7 @@ def test_epochs_on_a_terminal_are_a_bar(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "120")
     with EpochProgress() as progress:
         for epoch in epochs_of_two():
             progress(epoch)
