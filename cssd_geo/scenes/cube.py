@@ -128,12 +128,12 @@ def grid_of(cube: xr.DataArray) -> Grid:
     points = tuple(_rio(cube).get_gcps() or ())
     if _has_axes(cube, "col", "row"):
         cut = Affine.translation(0.5, 0.5) @ _from_centres(cube, "col", "row", Affine.identity())
-        stored = stored if stored.is_identity else stored * cut
+        stored = stored if stored.is_identity else stored @ cut
         points = tuple(_moved(point, ~cut) for point in points)
     elif _has_axes(cube, "x", "y") and not rotated:
         actual = _from_centres(cube, "x", "y", stored)
         corners = [(0, 0), (cube.sizes["x"], cube.sizes["y"])]
-        if not all(np.allclose(~actual * (stored * c), c, rtol=0, atol=1e-6) for c in corners):
+        if not all(np.allclose(~actual @ (stored @ c), c, rtol=0, atol=1e-6) for c in corners):
             stored = actual
     return Grid(
         height=cube.sizes["y"],
