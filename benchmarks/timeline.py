@@ -48,7 +48,8 @@ def main() -> None:
             runs.append(parts | {"reading alone": time.perf_counter() - started})
     for name in runs[0]:
         seconds = statistics.median(run[name] for run in runs[1:])
-        print(f"{name:<18} {seconds:7.2f} s {pixels / seconds / 1e6:9,.2f} million pixels/s")
+        rate = f"{pixels / seconds / 1e6:9,.2f} million pixels/s" if seconds else "     none"
+        print(f"{name:<18} {seconds:7.2f} s {rate}")
 
 
 def seconds_of_a_run(path: Path, model: Model, device: str) -> dict[str, float]:
