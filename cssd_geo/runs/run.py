@@ -218,7 +218,7 @@ class Run:
     # ---- what must hold before any tile is computed
 
     def _key(self) -> dict[str, str] | None:
-        """What the pixels depend on; None where the scene cannot be told from others."""
+        """What the pixels depend on; None where the scene is not in files on this machine."""
         scene, job, model = self._identity.key, self._job, self._job.classifier.model
         if scene is None:
             return None

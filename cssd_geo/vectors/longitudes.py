@@ -37,7 +37,7 @@ def in_one_piece(shapes: Shapes, turn: float, near: float, *, at_a_pole: bool) -
     """
     pieces = shapes.copy()
     beyond = abs((near + turn / 2) % turn - turn / 2) >= turn / 4
-    for i in np.flatnonzero(_jump(shapes, turn)) if beyond or at_a_pole else ():
+    for i in np.flatnonzero(_with_jumps(shapes, turn)) if beyond or at_a_pole else ():
         if beyond or goes_around(shapes[i], turn):
             pieces[i] = put_together(shapes[i], turn)
     return pieces
@@ -101,8 +101,8 @@ def _one(found: Any, otherwise: Any) -> Any:
     return found if shapely.get_type_id(found) == _POLYGON else otherwise
 
 
-def _jump(shapes: Shapes, turn: float) -> NDArray[np.bool_]:
-    """(n,) True: an edge of a shape may be one over the date line."""
+def _with_jumps(shapes: Shapes, turn: float) -> NDArray[np.bool_]:
+    """(n,) True: a shape has an edge that may be one over the date line."""
     places, owner = shapely.get_coordinates(shapes, return_index=True)
     inside = np.diff(owner, prepend=-1) == 0
     found = np.zeros(len(shapes), np.bool_)
