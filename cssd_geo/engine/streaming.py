@@ -3,7 +3,7 @@
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ from cssd_geo.engine.busy import Busy
 from cssd_geo.engine.devices import choose_device, choose_precision
 from cssd_geo.engine.inference import TileClassifier, TileResult
 from cssd_geo.scenes.unreadable import Readable
+from cssd_geo.threads import Threads
 from cssd_geo.tiles import Tile, TilePlan, Window
 
 T = TypeVar("T")
@@ -100,7 +101,7 @@ def _classified(
 
 def _beside(work: Callable[[], object], items: Generator[T]) -> Generator[T]:
     """Yield items, the first of which is made while some other work is done."""
-    with closing(items), ThreadPoolExecutor(1) as thread:
+    with closing(items), Threads(1) as thread:
         done = thread.submit(work)
         for item in items:
             done.result()
@@ -200,7 +201,7 @@ def _keep(above: dict[int, T], col: int, part: T, abreast: int) -> None:
 
 def side_by_side(work: Callable[[T], R], items: Iterator[T], at_once: int) -> Generator[R]:
     """Yield the results of items in their order; so many items are worked on at a time, each in its thread."""
-    with ThreadPoolExecutor(at_once) as threads:
+    with Threads(at_once) as threads:
         working: deque[Future[R]] = deque()
         for item in items:
             working.append(threads.submit(work, item))
@@ -213,7 +214,7 @@ def side_by_side(work: Callable[[T], R], items: Iterator[T], at_once: int) -> Ge
 
 def one_ahead(items: Iterator[T]) -> Generator[T]:
     """Yield items while the next one is being made in a thread. No more than one is ever waiting."""
-    with ThreadPoolExecutor(1) as thread:
+    with Threads(1) as thread:
         future = thread.submit(next, items, _END)
         while (item := future.result()) is not _END:
             future = thread.submit(next, items, _END)

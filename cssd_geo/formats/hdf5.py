@@ -3,7 +3,6 @@
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from cssd_geo.formats.hdf5_cubes import StoredCube
 from cssd_geo.formats.hdf5_files import dataset_of, open_hdf5
 from cssd_geo.messages import one_line
 from cssd_geo.scenes.sources import LEAST_CACHE, Change
+from cssd_geo.threads import Threads
 from cssd_geo.tiles import Window
 
 
@@ -125,7 +125,7 @@ class Hdf5Source:
             out[_as_slice(into[chosen]), rows, cols] = values
 
         cube = self._cube(part)
-        with ThreadPoolExecutor(cube.decoders) as threads:
+        with Threads(cube.decoders) as threads:
             deque(threads.map(put, cube.pieces(window, picks)), maxlen=0)
 
     def _values(self, part: Part, bands: slice, window: Window) -> NDArray[Any]:

@@ -11,7 +11,6 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,6 +37,7 @@ from cssd_geo.runs.job import Job
 from cssd_geo.runs.layers import room_for
 from cssd_geo.runs.unfinished import Unfinished, folder_of
 from cssd_geo.scenes.unreadable import Readable, Tolerant
+from cssd_geo.threads import Threads
 from cssd_geo.tiles import Tile, TilePlan, Window
 
 _FORMAT = "2"
@@ -172,7 +172,7 @@ class Run:
             }
             for writer in writers.values():
                 stack.enter_context(writer)
-            with ThreadPoolExecutor(len(writers)) as threads:
+            with Threads(len(writers)) as threads:
                 made = list(threads.map(self._made, writers, writers.values()))
             self.pixels = self._by_name(writers["class_map"].counts)
             self._require_free_targets()
