@@ -121,6 +121,7 @@ def _nearest(raster: Any, grid: Grid, name: str) -> list[WarpedVRT]:
             f"{name} is on another grid than the map, and one of them has no CRS or transform: assign it "
             "(gdal_edit.py -a_srs, -a_ullr), or give a vector"
         )
+    nodata = UNCLASSIFIED if raster.nodata is None else raster.nodata
     return [
         WarpedVRT(
             raster,
@@ -130,7 +131,8 @@ def _nearest(raster: Any, grid: Grid, name: str) -> list[WarpedVRT]:
             height=grid.height,
             width=grid.width,
             resampling=Resampling.nearest,
-            nodata=UNCLASSIFIED if raster.nodata is None else raster.nodata,
+            src_nodata=nodata,  # too, else GDAL 3.12 moves valid pixels of this value to another class
+            nodata=nodata,
             tolerance=_WARP_TOLERANCE,
         )
         for moved in _turns(raster, grid)
