@@ -16,7 +16,7 @@ from cssd_geo.errors import InputError
 from cssd_geo.messages import listed
 from cssd_geo.model import Model, model_of
 from cssd_geo.products import open_scene
-from cssd_geo.runs.job import plan_job
+from cssd_geo.runs.job import Job, plan_job
 from cssd_geo.runs.layers import Outputs, provenance_tags
 from cssd_geo.runs.run import Run, RunOptions
 from cssd_geo.scenes.array_scenes import scene_of_array
@@ -162,7 +162,16 @@ def classify(
     opened = scene if isinstance(scene, Scene) else open_scene(scene)
     where = this_machine(device, precision) if client is None else _cluster(client, opened, device, precision)
     job = plan_job(opened, ready, outputs, where, tile_size=tile_size, memory=memory)
+    return _carry_out(job, options, on_resume, on_tile)
 
+
+def _carry_out(
+    job: Job,
+    options: RunOptions,
+    on_resume: Callable[[int, int], None] | None,
+    on_tile: Callable[[int, int], None] | None,
+) -> Classification:
+    """Compute and write tile by tile what an earlier run has not, then put the outputs together."""
     started = time.monotonic()
     with Run(job, options) as run:
         if on_resume is not None and run.done:
@@ -173,9 +182,8 @@ def classify(
                 on_tile(run.pixels_done, run.plan.height * run.plan.width)
         run.assemble()
     seconds = time.monotonic() - started
-
     return Classification(
-        output=Path(output),
+        output=job.layers["class_map"].path,
         plan=run.plan,
         pixels=run.pixels,
         unreadable=run.unreadable,

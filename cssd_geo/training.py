@@ -104,23 +104,12 @@ def train(
         check_target(Path(output), overwrite=True, suffixes=(".safetensors",))
     place = choose_device(device)
     pairs = _pairs(scene, labels)
-    files = [own for _, own in pairs if isinstance(own, str | Path)]
-    require_vector("--class-field", *files, value=class_field)
-    require_vector("--layer", *files, value=layer)
-    require_vector("--all-touched", *files, value=all_touched)
-    rules = rules_of(remap)
-    if rules is not None and len(pairs) > 1:
-        rules = replace(rules, may_be_idle=True)
-    read = partial(read_labels, class_field=class_field, layer=layer, all_touched=all_touched, remap=rules)
-    members = [_read_pair(*pair, read) for pair in pairs]
-    scenes, united = unite(members)
-    require_trainable(scenes.labels, LEAST_PIXELS)
-    scenes, spectra, notes = read_labelled_pixels(scenes)
-    require_trainable(replace(scenes.labels, notes=notes), LEAST_PIXELS)
+    read = _label_reader(pairs, class_field=class_field, layer=layer, all_touched=all_touched, remap=remap)
+    scenes, spectra, notes = _usable([_read_pair(*pair, read) for pair in pairs])
     config = NetworkConfig(bands=sum(scenes.bands.good), classes=len(scenes.labels.table), window=options.window)
     config = config.as_published() if options.published else config
     sampling = draw(scenes.labels, options, config.receptive_field)
-    notes = (*_notes(members), *united, sampling.description, *notes)
+    notes = (*notes, sampling.description)
     _tell(on_note, notes)
     sources = [_source(member) for member in scenes.members]  # now: nothing is lost where a file goes meanwhile
     trainer = Trainer(scenes=scenes, config=config, options=options, device=place)
@@ -150,6 +139,25 @@ def _pairs(scene: str | Path | Scene | Iterable[Pair], labels: str | Path | Labe
     return pairs
 
 
+def _label_reader(
+    pairs: Sequence[Pair],
+    *,
+    class_field: str | None,
+    layer: str | None,
+    all_touched: bool,
+    remap: str | Path | Remapping | None,
+) -> Callable[..., Labels]:
+    """How to read the label files of all pairs: `read_labels` with these options, which some file must heed."""
+    files = [own for _, own in pairs if isinstance(own, str | Path)]
+    require_vector("--class-field", *files, value=class_field)
+    require_vector("--layer", *files, value=layer)
+    require_vector("--all-touched", *files, value=all_touched)
+    rules = rules_of(remap)
+    if rules is not None and len(pairs) > 1:
+        rules = replace(rules, may_be_idle=True)
+    return partial(read_labels, class_field=class_field, layer=layer, all_touched=all_touched, remap=rules)
+
+
 def _read_pair(
     scene: str | Path | Scene, labels: str | Path | Labels, read: Callable[..., Labels]
 ) -> LabelledScene:
@@ -164,6 +172,17 @@ def _read_pair(
         )
     found = read(labels, opened.grid, lookup=opened.lookup)
     return LabelledScene(scene=opened, labels=found, path=Path(labels))
+
+
+def _usable(
+    members: Sequence[LabelledScene],
+) -> tuple[LabelledScenes, Reflectances, tuple[str, ...]]:
+    """The labelled pixels that can train, their spectra (n, S), and what to tell of them."""
+    scenes, united = unite(members)
+    require_trainable(scenes.labels, LEAST_PIXELS)
+    scenes, spectra, left_out = read_labelled_pixels(scenes)
+    require_trainable(replace(scenes.labels, notes=left_out), LEAST_PIXELS)
+    return scenes, spectra, (*_notes(members), *united, *left_out)
 
 
 def _notes(members: Sequence[LabelledScene]) -> Iterator[str]:
