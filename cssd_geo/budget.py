@@ -214,5 +214,7 @@ def parse_size(text: str) -> int:
 def shown(size: int, *, down: bool = False) -> str:
     """Bytes for a reader, rounded up, so that what is enough stays enough; or down, for what is too little."""
     whole = math.floor if down else math.ceil
-    megabytes = whole(size / 1e6)
-    return f"{whole(megabytes / 10) / 100:.2f} GB" if megabytes >= 1000 else f"{megabytes} MB"  # noqa: PLR2004
+    for unit, factor in (("B", 1), ("kB", 1e3), ("MB", 1e6)):
+        if (count := whole(size / factor)) < 1000:  # noqa: PLR2004
+            return f"{count} {unit}"
+    return f"{whole(size / 1e7) / 100:.2f} GB"

@@ -151,7 +151,7 @@ def test_the_amount_that_the_error_names_suffices_for_very_many_classes() -> Non
 
 def test_the_error_is_one_clear_line() -> None:
     needs = Needs(fixed=150_000_000, pixel_in=401, pixel_out=240, tiles=3)
-    for memory, text in ((0, "0 MB"), (150_000_001, "150 MB")):
+    for memory, text in ((0, "0 B"), (150_000_001, "150 MB")):
         refused = planned(memory, needs, Blocks(height=1, width=900), (700, 900), halo_of(10))
         advice = "give at least 151 MB, better 595 MB: small tiles are slow"
         assert str(refused) == f"{text} of memory are too little for this scene and model: {advice}"
@@ -324,6 +324,18 @@ def test_a_size_of_very_many_digits_is_refused() -> None:
 def test_a_size_that_is_shown_can_be_given_back(size: int) -> None:
     back = parse_size(shown(size))
     assert size <= back <= size + (10**7 + 10**6 if size >= 999 * 10**6 else 10**6)
+
+
+def test_small_sizes_have_small_units() -> None:
+    assert [shown(size) for size in (0, 1, 999, 1000, 999_001, 10**6)] == [
+        "0 B",
+        "1 B",
+        "999 B",
+        "1 kB",
+        "1 MB",
+        "1 MB",
+    ]
+    assert [shown(size, down=True) for size in (1999, 999_999, 999_999_999)] == ["1 kB", "999 kB", "999 MB"]
 
 
 def test_a_size_just_below_a_gigabyte_can_be_given_back() -> None:

@@ -350,7 +350,9 @@ def test_scenes_can_be_looked_for_in_lists_and_be_keys(holed: Path) -> None:
 def test_a_damaged_file_says_where(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "s.tif", np.tile(_cube(), (1, 20, 20)), compress="deflate")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(SceneError, match=r"s.tif cannot be read at row 300, column 0 \(50 x 60 pixels\)"):
+    with pytest.raises(
+        SceneError, match=r"s.tif cannot be read at row 300, column 0 \(50 x 60 pixels\).*copy the file again"
+    ):
         open_scene(path).read(Window(row=300, col=0, height=50, width=60), EVERY)
 
 
@@ -808,6 +810,8 @@ def test_what_cannot_be_opened_is_said_in_one_line(tmp_path: Path) -> None:
         ("scene.tif", b"", "is empty: copy it again"),
         ("scene.IMG", b"values", r"its ENVI header is missing: it belongs beside it, as scene\.hdr"),
         ("flight_rd_rf", b"values", r"as flight_rd_rf\.hdr"),
+        ("scene.tif", b"<html>404", "is damaged, or not what its name says: copy it again"),
+        ("scene.nc", b"<html>404", "is damaged, or not what its name says: copy it again"),
         ("scene.rsw", b"RSW\0values", r"rarer format, make a GeoTIFF of it first \(gdal_translate\)"),
     ],
 )

@@ -52,7 +52,9 @@ def require_own_values(path: Path) -> dict[str, tuple[int, ...]]:
         raise
     except DAMAGED as error:
         reason = one_line(error)
-        raise SceneError(f"{path} cannot be opened: it is damaged or was not copied whole ({reason})") from error
+        raise SceneError(
+            f"{path} cannot be opened: it is damaged or was not copied whole ({reason}): copy it again"
+        ) from error
 
 
 def _own_dataset(file: Any, name: str) -> Any:

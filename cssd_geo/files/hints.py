@@ -11,6 +11,8 @@ _KINDS = {
 }
 """By the bytes that a file begins with: where such files are of use as scenes, but not as they are."""
 _RARE = " If it is of a rarer format, make a GeoTIFF of it first (gdal_translate)"
+_DAMAGED = " It is damaged, or not what its name says: copy it again"
+_READ_HERE = (".tif", ".tiff", ".h5", ".hdf5", ".he5", ".nc", ".nc4")
 _RAW = ("", ".img", ".dat", ".raw", ".bin", ".bsq", ".bil", ".bip", ".hyspex")
 _ENVI = b"ENVI"
 
@@ -27,7 +29,10 @@ def hint(path: Path) -> str:
         kind = next((kind for magic, kind in _KINDS.items() if start.startswith(magic)), None)
         if kind is not None:
             return f" It is {kind}"
-        return (path.suffix.lower() in _RAW and _of_raw(path)) or _RARE
+        suffix = path.suffix.lower()
+        if suffix in _READ_HERE:
+            return _DAMAGED
+        return (suffix in _RAW and _of_raw(path)) or _RARE
     except OSError:
         return ""
 

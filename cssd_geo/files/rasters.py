@@ -160,7 +160,8 @@ def _reading(dataset: Any, window: Window) -> Iterator[RasterioWindow]:
     try:
         yield to_rasterio(window)
     except RasterioError as error:
-        raise SceneError(f"{dataset.name} cannot be read at {window}: {cause(error)}") from None
+        advice = ". If that is damage, copy the file again" if Path(dataset.name).is_file() else ""
+        raise SceneError(f"{dataset.name} cannot be read at {window}: {cause(error)}{advice}") from None
 
 
 def is_whole(dtype: str) -> bool:

@@ -167,7 +167,9 @@ def intact(path: str) -> Iterator[None]:
                 f"{path} holds arrays whose dimensions have no names, so that nothing says which is which: open "
                 "it with zarr, make an xarray.Dataset of its arrays with their dimensions, and save that"
             ) from error
-        raise SceneError(f"{path} cannot be opened: it is damaged or was not copied whole ({reason})") from error
+        raise SceneError(
+            f"{path} cannot be opened: it is damaged or was not copied whole ({reason}): copy it again"
+        ) from error
 
 
 def text(value: Any) -> str:
