@@ -149,7 +149,8 @@ INLINE void dilate_back(const T *values, const T *best, const T *gradients, T *t
                     T *__restrict to_value = to_values + neighbour;
                     T *__restrict to_weight = to_element + (image * 9 + i) * features;
                     for (Size c = 0; c < features; c++) {
-                        const T share = value[c] * element[i] == won[c] ? gradient[c] : 0;
+                        const T whole = gradient[c];  // read anyhow: a branch is vectorised only where there are masks
+                        const T share = value[c] * element[i] == won[c] ? whole : 0;
                         to_value[c] += share * element[i];
                         to_weight[c] += share * value[c];
                     }
