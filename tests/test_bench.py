@@ -22,7 +22,7 @@ from scenes import randomise
 from cssd_geo.bench import rates
 from cssd_geo.bench.made import LAYOUTS, made_scene, untrained_model
 from cssd_geo.bench.patches import classify_as_toolboxes_do, classify_bare_windows
-from cssd_geo.bench.rates import operations, read_from_disk
+from cssd_geo.bench.rates import operations, processor_name, read_from_disk
 from cssd_geo.cli import main
 from cssd_geo.dense import DenseNetwork
 from cssd_geo.engine.inference import TileClassifier
@@ -178,6 +178,15 @@ def test_bench_prints_every_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert facts["repeats"] == 1
     assert facts["device"] in {"cpu", "cuda"}
     assert (facts["machine"]["gpu"] is not None) is (facts["device"] == "cuda")
+
+
+def test_a_processor_without_a_name_is_told_by_its_numbers(tmp_path: Path) -> None:
+    facts = tmp_path / "cpuinfo"
+    facts.write_text("processor\t: 0\nFeatures\t: fp bf16\nCPU implementer\t: 0x41\nCPU part\t: 0xd40\n\n")
+    assert processor_name(facts).endswith(", CPU implementer 0x41, CPU part 0xd40")
+    facts.write_text("processor\t: 0\nmodel name\t: AMD EPYC: 9R14\n\n")
+    assert processor_name(facts) == "AMD EPYC: 9R14"
+    assert processor_name(tmp_path / "none")
 
 
 def test_all_rates_of_a_network_are_of_the_chosen_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

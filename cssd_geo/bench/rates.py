@@ -261,18 +261,18 @@ def peak_of_a_run(words: Iterable[object]) -> int:
     return int(run.stdout.split()[-1])
 
 
-def _processor() -> str:
-    """The processor's name, which Python does not know on Linux."""
-    facts = Path("/proc/cpuinfo")
+def processor_name(facts: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name, which Python does not know on Linux; where Linux has none, as on ARM, its numbers."""
     lines = facts.read_text().splitlines() if facts.exists() else []
-    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    numbers = [f"{name} {told[name]}" for name in ("CPU implementer", "CPU part") if name in told]
+    return told.get("model name") or ", ".join([platform.processor() or platform.machine(), *numbers])
 
 
 def machine_facts(device: torch.device = _CPU) -> dict[str, Any]:
     """Where figures come from that are measured on a device."""
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "bfloat16": choose_precision("auto", device) is torch.bfloat16,
