@@ -3,7 +3,8 @@
 #
 # TORCH          what pip installs as torch: a version as in constraints.txt, or the path of a wheel.
 # PIP_FIND_LINKS a page of wheels, or a folder that the build can see, for pip to look into. On machines without an NVIDIA
-#                GPU, one with a CPU build of torch makes the image several GB smaller; pip's default carries CUDA.
+#                GPU, one with a CPU build of torch makes the image several GB smaller; pip's default carries CUDA, on
+#                linux/arm64 too.
 FROM python:3.11-slim AS build
 
 # The compiler stays behind: only the wheel that it helped to make goes on.

@@ -2,7 +2,8 @@
 
 On x86, torch gives products of matrices to MKL, which takes two to three times as long on processors of AMD as
 oneDNN, to which convolutions go. On a single thread 1x1 convolutions go there only if they are dilated, which
-changes nothing with a single tap. On a GPU products are torch's own.
+changes nothing with a single tap. On a GPU products are torch's own, and on ARM too, where oneDNN may have
+nothing but its slow reference for such convolutions in bfloat16.
 """
 
 import platform
