@@ -36,6 +36,11 @@ _PATIENCE = {
 }
 """Seconds to connect, and seconds with less than so many bytes each."""
 
+_WHOLE = {"GDAL_PAM_ENABLED": "YES", "GTIFF_IGNORE_READ_ERRORS": "NO"}
+"""Set otherwise for other programs, these cost what side files say and make data of broken blocks, silently."""
+_SEE_SIDE_FILES = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE"}
+"""Else masks, side files and headers count as missing where people spare servers the question."""
+
 _ARRAYS = {".mat": "MATLAB", ".npy": "NumPy", ".npz": "NumPy"}
 """Files of arrays and nothing else. GDAL opens some of MATLAB's, with rows and columns swapped."""
 
@@ -73,7 +78,7 @@ def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
         for other in files_led_to(named):
             _require_raster(str(other), other.stat().st_mtime_ns)
     try:
-        with unplaced(), rasterio.Env(**patience()):
+        with unplaced(), rasterio.Env(**settings(path)):
             dataset = _open_file(Path(path)) if local else rasterio.open(path)
     except RasterioError as error:  # not the cause of what is raised: it cannot be sent between processes
         raise SceneError(f"{path} is not a raster that can be read: {cause(error)}{hint(Path(path))}") from None
@@ -101,7 +106,7 @@ def _open_file(path: Path) -> Any:
 def _require_raster(path: str, _changed: int) -> None:
     """Check, once until it changes, what another raster leads to: GDAL would open it there in any format."""
     try:
-        with unplaced(), rasterio.Env(**patience()), _open_file(Path(path)) as dataset:
+        with unplaced(), rasterio.Env(**settings(path)), _open_file(Path(path)) as dataset:
             require_own_pixels(dataset)
             plain = not is_description(dataset)
     except (RasterioError, UnicodeError):
@@ -111,6 +116,11 @@ def _require_raster(path: str, _changed: int) -> None:
             f"{path}, to which another raster leads, is of no format that holds its pixels itself: remove it or, "
             f"{IF_TRUSTED}"
         )
+
+
+def settings(place: str | Path) -> dict[str, str]:
+    """GDAL's, to open, read and write with, whatever the environment says but of what a server is asked."""
+    return _WHOLE | patience() | ({} if is_address(place) else _SEE_SIDE_FILES)
 
 
 def patience() -> dict[str, str]:
@@ -158,7 +168,8 @@ def to_rasterio(window: Window) -> RasterioWindow:
 @contextmanager
 def _reading(dataset: Any, window: Window) -> Iterator[RasterioWindow]:
     try:
-        yield to_rasterio(window)
+        with rasterio.Env(**settings(dataset.name)):  # virtual rasters open their sources only now
+            yield to_rasterio(window)
     except RasterioError as error:
         advice = ". If that is damage, copy the file again" if Path(dataset.name).is_file() else ""
         raise SceneError(f"{dataset.name} cannot be read at {window}: {cause(error)}{advice}") from None

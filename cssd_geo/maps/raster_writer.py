@@ -25,7 +25,7 @@ from rasterio.errors import RasterioError
 from cssd_geo.classes import UNCLASSIFIED, ClassTable
 from cssd_geo.errors import InputError, OutputError
 from cssd_geo.files.outputs import free_space, sync
-from cssd_geo.files.rasters import to_rasterio, unplaced
+from cssd_geo.files.rasters import settings, to_rasterio, unplaced
 from cssd_geo.files.side_files import beside
 from cssd_geo.grid import Grid
 from cssd_geo.machine import processors
@@ -91,7 +91,7 @@ class RasterWriter:
 
     def __enter__(self) -> Self:
         try:
-            with self._failures("opened"), unplaced():
+            with self._failures("opened"), unplaced(), rasterio.Env(**settings(self._target)):
                 self._remove_temporaries()
                 self._open()
         except BaseException:
@@ -235,7 +235,10 @@ class RasterWriter:
     def _copy(self) -> None:
         layer, threads = self._layer, processors()
         options = {"overview_resampling": layer.overview, "predictor": layer.predictor, "num_threads": threads}
-        with rasterio.Env(GDAL_NUM_THREADS=str(threads)):  # for the overviews; the driver's option is for blocks
+        more = settings(self._target) | {
+            "GDAL_NUM_THREADS": str(threads)
+        }  # for overviews; the option is for blocks
+        with rasterio.Env(**more):
             rasterio.shutil.copy(self._partial, self._whole, **options, **_FINAL)
 
     def _verify(self) -> None:

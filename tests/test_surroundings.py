@@ -1,0 +1,83 @@
+"""What people set for other programs, in the environment or in a program around ours, changes no result.
+
+GDAL takes settings of an outer `rasterio.Env` as it takes environment variables, and forgets them afterwards.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.crs import CRS
+from scenes import NORTH_UP, coordinate_cube, write_raster, write_stack
+
+from cssd_geo.classes import ClassTable
+from cssd_geo.errors import SceneError
+from cssd_geo.grid import Grid
+from cssd_geo.maps.layer import class_map_layer
+from cssd_geo.maps.raster_writer import RasterWriter
+from cssd_geo.products import open_scene
+from cssd_geo.tiles import Window
+
+CUBE = coordinate_cube(2, 21, 34)
+WHOLE = Window(row=0, col=0, height=21, width=34)
+NO_SIDE_FILES = [{"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}, {"GDAL_PAM_ENABLED": "NO"}]
+
+
+def test_masks_beside_a_scene_count_though_servers_are_not_asked_for_them(tmp_path: Path) -> None:
+    path, allowed = write_raster(tmp_path / "scene.tif", CUBE), CUBE[0] % 7 > 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(allowed)
+    assert (tmp_path / "scene.tif.msk").exists()
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+        _, valid = open_scene(path).read(WHOLE, np.arange(2))
+    np.testing.assert_array_equal(valid, allowed)
+
+
+def test_an_envi_scene_has_its_header_though_servers_are_not_asked_for_side_files(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "scene.img", CUBE, driver="ENVI")
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+        values, _ = open_scene(path).read(WHOLE, np.arange(2))
+    np.testing.assert_array_equal(values, CUBE)
+
+
+@pytest.mark.parametrize("settings", NO_SIDE_FILES)
+def test_what_side_files_say_counts_whatever_gdal_is_told(tmp_path: Path, settings: dict[str, str]) -> None:
+    path = write_raster(tmp_path / "scene.tif", CUBE)
+    band = '<PAMRasterBand band="{}"><NoDataValue>1004</NoDataValue><Scale>0.5</Scale></PAMRasterBand>'
+    side = f"<PAMDataset>{band.format(1)}{band.format(2)}</PAMDataset>"
+    (tmp_path / "scene.tif.aux.xml").write_text(side)
+    with rasterio.Env(**settings):
+        scene = open_scene(path)
+        _, valid = scene.read(WHOLE, np.arange(2))
+    np.testing.assert_array_equal(valid, CUBE[0] != 1004)
+    assert scene.scale.tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("settings", NO_SIDE_FILES)
+def test_a_map_keeps_a_crs_for_which_a_tiff_has_no_room(tmp_path: Path, settings: dict[str, str]) -> None:
+    pole = "+proj=ob_tran +o_proj=longlat +o_lon_p=-162 +o_lat_p=39.25 +lon_0=180 +to_meter=0.0174532925"
+    grid = Grid(height=21, width=34, transform=NORTH_UP, crs=CRS.from_string(pole))
+    layer = class_map_layer(tmp_path / "map.tif", ClassTable.from_names(["wheat"]), {})
+    with rasterio.Env(**settings), RasterWriter(layer, grid) as writer:
+        writer.write(np.ones((21, 34), np.uint8), WHOLE)
+        writer.finalise()
+    with rasterio.open(layer.path) as dataset:
+        assert dataset.crs is not None
+
+
+@pytest.mark.parametrize("virtual", [False, True])
+def test_a_broken_block_is_an_error_though_gdal_is_told_to_make_data_of_it(
+    tmp_path: Path, *, virtual: bool
+) -> None:
+    path = tmp_path / "scene.tif"
+    write_raster(path, CUBE[:1], tiled=True, blockxsize=16, blockysize=16, compress="deflate")
+    with rasterio.open(path) as dataset:
+        start = int(dataset.get_tag_item("BLOCK_OFFSET_1_1", "TIFF", bidx=1))
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(b"\xff" * 20)
+    with rasterio.Env(GTIFF_IGNORE_READ_ERRORS=True):
+        scene = open_scene(write_stack(tmp_path / "stack.vrt", [path]) if virtual else path)
+        with pytest.raises(SceneError, match="cannot be read"):
+            scene.read(WHOLE, np.arange(1))
