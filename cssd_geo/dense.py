@@ -146,7 +146,8 @@ class DenseNetwork:
         forbid_tf32(self.device, self.dtype)
         while True:
             try:
-                return self._each_panel(stored, valid, take, alone=alone)
+                with torch.autocast(self.device.type, enabled=False):  # of a program around ours
+                    return self._each_panel(stored, valid, take, alone=alone)
             except torch.OutOfMemoryError:
                 smaller = min(self._strip_pixels, valid.numel()) // 2
                 if smaller < _FEWEST_PIXELS:

@@ -3,19 +3,25 @@
 GDAL takes settings of an outer `rasterio.Env` as it takes environment variables, and forgets them afterwards.
 """
 
+import random
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import torch
 from rasterio.crs import CRS
-from scenes import NORTH_UP, coordinate_cube, write_raster, write_stack
+from scenes import NORTH_UP, TwoFields, coordinate_cube, write_raster, write_stack, write_two_fields
 
+import cssd_geo
 from cssd_geo.classes import ClassTable
 from cssd_geo.errors import SceneError
 from cssd_geo.grid import Grid
 from cssd_geo.maps.layer import class_map_layer
 from cssd_geo.maps.raster_writer import RasterWriter
+from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
 from cssd_geo.tiles import Window
 
@@ -81,3 +87,56 @@ def test_a_broken_block_is_an_error_though_gdal_is_told_to_make_data_of_it(
         scene = open_scene(write_stack(tmp_path / "stack.vrt", [path]) if virtual else path)
         with pytest.raises(SceneError, match="cannot be read"):
             scene.read(WHOLE, np.arange(1))
+
+
+@pytest.fixture(scope="module")
+def fields(tmp_path_factory: pytest.TempPathFactory) -> TwoFields:
+    return write_two_fields(tmp_path_factory.mktemp("fields"))
+
+
+def digest(fields: TwoFields) -> str:
+    """Of a model, its calibration included."""
+    options = TrainingOptions(epochs=1, folds=2, windows_per_class=8, baseline=False)
+    return cssd_geo.train(fields.scene, fields.labels, options=options).model.digest()
+
+
+@pytest.fixture(scope="module")
+def trained_alone(fields: TwoFields) -> str:
+    return digest(fields)
+
+
+@contextmanager
+def in_float64() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        in_float64,
+        lambda: torch.device("meta"),  # stands for any that is not the CPU
+        torch.inference_mode,
+        torch.no_grad,
+        lambda: torch.autocast("cpu", torch.bfloat16),
+    ],
+    ids=["float64", "device", "inference", "no_grad", "autocast"],
+)
+def test_the_state_of_torch_around_a_training_changes_no_model(
+    fields: TwoFields, trained_alone: str, state: Callable[[], AbstractContextManager[None]]
+) -> None:
+    with state():
+        assert digest(fields) == trained_alone
+
+
+@pytest.mark.usefixtures("quick_baselines")
+def test_training_leaves_the_random_numbers_of_others_alone(fields: TwoFields) -> None:
+    def state() -> tuple[str, ...]:
+        return str(torch.get_rng_state().tolist()), str(np.random.get_state()), str(random.getstate())  # noqa: NPY002
+
+    before = state()
+    cssd_geo.train(fields.scene, fields.labels, options=TrainingOptions(epochs=1, folds=2, windows_per_class=8))
+    assert state() == before

@@ -113,12 +113,13 @@ class Pooling:
             if self._sharpness is not None:
                 yes, no = -self._sharpness, _NOT_IN_WINDOW - self._sharpness
             kind = torch.promote_types(self._dtype, torch.float32)
-            pattern = torch.full(inside.shape, no, dtype=kind).masked_fill_(inside, yes)
+            pattern = torch.full(inside.shape, no, dtype=kind, device=inside.device).masked_fill_(inside, yes)
             self._patterns[rows] = pattern.to(self._device)
         return self._patterns[rows]
 
 
 def _in_reach(centres: int, window: int) -> Tensor:
     """(centres + w - 1, centres): which neighbour along one axis lies in the window of which centre."""
-    neighbour, centre = torch.arange(centres + window - 1)[:, None], torch.arange(centres)
+    neighbour, centre = (torch.arange(n, device="cpu") for n in (centres + window - 1, centres))
+    neighbour = neighbour[:, None]
     return (neighbour >= centre) & (neighbour < centre + window)

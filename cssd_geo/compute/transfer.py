@@ -74,7 +74,7 @@ def _extended(tensor: Tensor, shape: tuple[int, int], *, pinned: bool) -> Tensor
     height, width = tensor.shape[-2:]
     bands_last = tensor.dim() > len(shape) and tensor.stride(0) == 1
     sizes = (*shape, len(tensor)) if bands_last else (*tensor.shape[:-2], *shape)
-    room = torch.empty(sizes, dtype=tensor.dtype, pin_memory=pinned)
+    room = torch.empty(sizes, dtype=tensor.dtype, pin_memory=pinned, device="cpu")
     room = room.permute(2, 0, 1) if bands_last else room
     room[..., :height, :width] = tensor
     room[..., height:, :].zero_()

@@ -94,7 +94,7 @@ class TileClassifier:
 
     def _move(self, device: torch.device) -> None:
         self.device = device
-        self._ids = torch.tensor(self.model.classes.ids, dtype=torch.int32).to(device)
+        self._ids = torch.tensor(self.model.classes.ids, dtype=torch.int32, device="cpu").to(device)
         self._recorded: dict[frozenset[str], Recorded] = {}
         self.network = DenseNetwork(self.model.network, *self._affine, dtype=self._dtype, device=device)
 

@@ -36,7 +36,7 @@ def support_vectors(train: Spectra, classes: Ids, test: Spectra | Reflectances, 
 
     A class with one pixel cannot be on both sides of a cross-validation, so the search leaves it out.
     """
-    machine = make_pipeline(StandardScaler(), SVC())
+    machine = make_pipeline(StandardScaler(), SVC(random_state=seed))
     random = np.random.default_rng(seed)
     order = random.permutation(len(classes))
     present, pixels = np.unique(classes, return_counts=True)

@@ -56,7 +56,7 @@ def fit(
     """
     forbid_tf32(device, torch.float32)
     network.to(device).train()
-    random = torch.Generator().manual_seed(options.seed)
+    random = torch.Generator("cpu").manual_seed(options.seed)
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
@@ -139,8 +139,8 @@ def _pace(step: int, steps: int) -> float:
 
 def _draw(windows: TrainingWindows, classes: Tensor, options: TrainingOptions, random: torch.Generator) -> Tensor:
     """At most `windows_per_class` windows of each class whose centre is valid, drawn and shuffled."""
-    order = torch.randperm(len(classes), generator=random)
+    order = torch.randperm(len(classes), generator=random, device="cpu")
     order = order[windows.centre_rows[order] > 0]
     drawn = [order[classes[order] == k][: options.windows_per_class] for k in range(int(classes.max()) + 1)]
     together = torch.cat(drawn)
-    return together[torch.randperm(len(together), generator=random)]
+    return together[torch.randperm(len(together), generator=random, device="cpu")]

@@ -66,6 +66,8 @@ class Trainer:
     options: TrainingOptions
     device: torch.device
 
+    @torch.inference_mode(mode=False)
+    @torch.enable_grad()
     def fit_all(
         self,
         parts: Sequence[Labels],
@@ -92,7 +94,7 @@ class Trainer:
         if on_note is not None:
             on_note(first.why)
         choice = "never" if first.whitening is None else "always"
-        with _one_at_a_time(on_epoch) as tell:
+        with torch.autocast(self.device.type, enabled=False), _one_at_a_time(on_epoch) as tell:
 
             def fit_part(i: int) -> Model:
                 start = self._prepare(parts[i], choice) if i else first
@@ -146,7 +148,8 @@ class Trainer:
         """Build a network with the random weights of the seed."""
         with torch.random.fork_rng(devices=[]):  # else torch wakes every GPU, and warns of several
             torch.default_generator.manual_seed(self.options.seed)
-            return CSSD(config)
+            with torch.device("cpu"):
+                return CSSD(config)
 
     def _fit(self, start: _Start, on_epoch: Callable[[Epoch], None]) -> Model:
         network = start.network

@@ -16,6 +16,8 @@ _OUTSIDE = 0
 """Row of the pixel table that stands for every pixel that is not valid or lies outside of the scene."""
 _MOST_PAIRS = 20_000
 """Pairs of neighbours that are compared, at most."""
+_DRAWN: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+"""What random numbers are, whatever a program around ours has made of torch's defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +81,10 @@ class TrainingWindows:
             not valid; R = receptive field.
         """
         windows = self.lookup[chosen]
-        flip = torch.rand(2, generator=random) < 0.5  # noqa: PLR2004 - heads or tails
+        flip = torch.rand(2, generator=random, **_DRAWN) < 0.5  # noqa: PLR2004 - heads or tails
         windows = windows.flip([axis + 1 for axis in range(2) if flip[axis]])
-        swap = torch.rand(len(windows), generator=random) < context_swap
-        other = windows[torch.randperm(len(windows), generator=random)]
+        swap = torch.rand(len(windows), generator=random, **_DRAWN) < context_swap
+        other = windows[torch.randperm(len(windows), generator=random, device="cpu")]
         near = slice(self.halo.before - 2, self.halo.before + 3)
         mixed = other.clone()
         mixed[:, near, near] = windows[:, near, near]
@@ -91,7 +93,7 @@ class TrainingWindows:
     def _gather(self, windows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
         side = self.halo.total + 1
         windows = windows[:, :side, :side]  # the centre is at index halo.before of the odd square, and stays there
-        used = torch.zeros(len(self.pixels), dtype=torch.bool)
+        used = torch.zeros(len(self.pixels), dtype=torch.bool, device="cpu")
         used[windows.flatten()] = True
         used[_OUTSIDE] = False
         position = used.cumsum(0) * used
