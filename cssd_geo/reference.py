@@ -10,6 +10,7 @@ import numpy as np
 import pyproj
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError  # no public name; WarpedVRT lets it out as it is
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
@@ -121,22 +122,29 @@ def _nearest(raster: Any, grid: Grid, name: str) -> list[WarpedVRT]:
             f"{name} is on another grid than the map, and one of them has no CRS or transform: assign it "
             "(gdal_edit.py -a_srs, -a_ullr), or give a vector"
         )
+    try:
+        return [_warped(raster, grid, moved) for moved in _turns(raster, grid)]
+    except CPLE_BaseError as error:  # GDAL quotes both CRSs, on a hundred lines
+        raise LabelError(
+            f"{name} has a CRS that PROJ cannot relate to that of the map: check both (gdalinfo), and assign "
+            "the right one (gdal_edit.py -a_srs), or give a vector in the CRS of the map"
+        ) from error
+
+
+def _warped(raster: Any, grid: Grid, moved: dict[str, Any]) -> WarpedVRT:
     nodata = UNCLASSIFIED if raster.nodata is None else raster.nodata
-    return [
-        WarpedVRT(
-            raster,
-            **moved,
-            crs=grid.crs,
-            transform=grid.transform,
-            height=grid.height,
-            width=grid.width,
-            resampling=Resampling.nearest,
-            src_nodata=nodata,  # too, else GDAL 3.12 moves valid pixels of this value to another class
-            nodata=nodata,
-            tolerance=_WARP_TOLERANCE,
-        )
-        for moved in _turns(raster, grid)
-    ]
+    return WarpedVRT(
+        raster,
+        **moved,
+        crs=grid.crs,
+        transform=grid.transform,
+        height=grid.height,
+        width=grid.width,
+        resampling=Resampling.nearest,
+        src_nodata=nodata,  # too, else GDAL 3.12 moves valid pixels of this value to another class
+        nodata=nodata,
+        tolerance=_WARP_TOLERANCE,
+    )
 
 
 def _turns(raster: Any, grid: Grid) -> list[dict[str, Any]]:

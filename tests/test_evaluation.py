@@ -154,6 +154,14 @@ def test_on_another_grid_each_pixel_meets_the_nearest_one(tmp_path: Path, crs: i
     assert [note.split(",")[0] for note in found.notes[1:]] == ["Matched by id"]
 
 
+def test_a_reference_on_another_planet_is_an_error(tmp_path: Path) -> None:
+    class_map = _write_map(tmp_path / "map.tif", _ids(1))
+    moon = CRS.from_user_input("IAU_2015:30100")
+    reference = write_raster(tmp_path / "moon.tif", _ids(1)[None], crs=moon)
+    with pytest.raises(LabelError, match=r"moon\.tif has a CRS that PROJ cannot relate to that of the map"):
+        evaluate(class_map, reference)
+
+
 @pytest.mark.parametrize("west", [-180.0, 0.0, 179.7, -180.3])
 @pytest.mark.parametrize(
     ("crs", "transform"),

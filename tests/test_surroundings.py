@@ -3,27 +3,35 @@
 GDAL takes settings of an outer `rasterio.Env` as it takes environment variables, and forgets them afterwards.
 """
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
+import pyproj
 import pytest
 import rasterio
+import shapely
 import torch
+from numpy.typing import NDArray
+from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
-from scenes import NORTH_UP, TwoFields, coordinate_cube, write_raster, write_stack, write_two_fields
+from scenes import NORTH_UP, UTM, TwoFields, coordinate_cube, write_raster, write_stack, write_two_fields
 
 import cssd_geo
 from cssd_geo.classes import ClassTable
-from cssd_geo.errors import SceneError
+from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.grid import Grid
 from cssd_geo.maps.layer import class_map_layer
 from cssd_geo.maps.raster_writer import RasterWriter
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
 from cssd_geo.tiles import Window
+from cssd_geo.vectors import placement
 
 CUBE = coordinate_cube(2, 21, 34)
 WHOLE = Window(row=0, col=0, height=21, width=34)
@@ -87,6 +95,36 @@ def test_a_broken_block_is_an_error_though_gdal_is_told_to_make_data_of_it(
         scene = open_scene(write_stack(tmp_path / "stack.vrt", [path]) if virtual else path)
         with pytest.raises(SceneError, match="cannot be read"):
             scene.read(WHOLE, np.arange(1))
+
+
+def test_a_database_of_coordinate_systems_of_another_program_is_named(tmp_path: Path) -> None:
+    """PROJ_DATA, as QGIS and others set it, counts when rasterio is imported: maps had no EPSG code then."""
+    write_raster(tmp_path / "scene.tif", CUBE)
+    code = "import sys; from cssd_geo.files.rasters import open_raster; open_raster(sys.argv[1])"
+    environment = os.environ | {"PROJ_DATA": str(tmp_path)}
+    command = [sys.executable, "-c", code, str(tmp_path / "scene.tif")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "SceneError: PROJ cannot use its database of coordinate systems: unset PROJ_DATA" in done.stderr
+
+
+def test_labels_whose_grid_the_network_does_not_bring_are_not_said_to_lie_outside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Unreachable:
+        """What PROJ does with PROJ_NETWORK=ON and no network."""
+
+        def transform(
+            self, *places: NDArray[np.float64], errcheck: bool = False
+        ) -> tuple[NDArray[np.float64], ...]:
+            if errcheck:
+                raise ProjError("Network error when accessing a remote resource")
+            return tuple(np.full_like(along, np.inf) for along in places)
+
+    monkeypatch.setattr(placement, "way", lambda *_: Unreachable())
+    monkeypatch.setattr(pyproj.network, "is_network_enabled", lambda: True)
+    grid = Grid(height=21, width=34, transform=NORTH_UP, crs=UTM)
+    with pytest.raises(LabelError, match=r"fields\.gpkg: .*Network error"):
+        placement.to_pixels(np.array([shapely.Point(5_400_000, 5_800_000)]), "EPSG:31469", grid, "fields.gpkg")
 
 
 @pytest.fixture(scope="module")

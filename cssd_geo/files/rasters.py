@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.crs import CRS
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterioWindow
 
@@ -86,9 +87,24 @@ def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
         raise SceneError(_not_utf_8(path, error)) from error
     if local and not follow_links:
         require_own_pixels(dataset)
+    if dataset.crs is not None:
+        _require_coordinate_systems()
     if dataset.count == 0:
         raise SceneError(f"{path} holds no band itself: open one of its subdatasets: {dataset.subdatasets}")
     return dataset
+
+
+@cache
+def _require_coordinate_systems() -> None:
+    """Check that GDAL's PROJ knows any: else maps lose their EPSG code, and rasters in other CRSs do not meet."""
+    try:
+        CRS.from_epsg(4326)
+    except CRSError as error:
+        given = [name for name in ("PROJ_DATA", "PROJ_LIB") if name in os.environ]
+        advice = f"unset {' and '.join(given)}, set for another program" if given else "install rasterio anew"
+        raise SceneError(
+            f"PROJ cannot use its database of coordinate systems: {advice} ({one_line(error)})"
+        ) from error
 
 
 def _not_utf_8(path: str | Path, error: UnicodeEncodeError | UnicodeDecodeError) -> str:

@@ -151,10 +151,19 @@ def _to_crs(places: NDArray[np.float64], theirs: pyproj.CRS, ours: pyproj.CRS, n
     try:
         if ours == theirs:  # PROJ relates no local CRS, not even to itself
             return places
-        return np.column_stack(way(theirs, ours).transform(*places.T))
+        return _moved(places, way(theirs, ours))
     except ProjError as error:
         reason = f"its CRS cannot be used with the scene's ({error})"
         raise LabelError(f"{name}: {reason}: save it in the scene's CRS in your GIS") from error
+
+
+def _moved(places: NDArray[np.float64], there: pyproj.Transformer) -> NDArray[np.float64]:
+    """Bring (n, 2) elsewhere. Raises where none arrives as PROJ could not fetch what it needs for it."""
+    x, y = places.T
+    moved = np.column_stack(there.transform(x, y))
+    if pyproj.network.is_network_enabled() and len(moved) and not np.isfinite(moved).any():
+        there.transform(x, y, errcheck=True)
+    return moved
 
 
 @lru_cache(maxsize=16)
