@@ -1,8 +1,11 @@
-"""What the machine gives: memory and processors, also where a container or a batch system allows less."""
+"""What the machine gives: memory and processors, also where a container or a batch system allows less; letters."""
 
+import ctypes
+import locale
 import math
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from cssd_geo.options import DEFAULT_MEMORY
@@ -111,3 +114,16 @@ def _machine_memory() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):
         return None
+
+
+def use_plain_letters() -> None:
+    """Let `i` and `I` be one letter to the C library, as to GDAL, also where people write Turkish or Azeri.
+
+    GDAL compares words of headers without regard to case. There it took `interleave = bil` for bsq, and would have
+    made a map of that.
+    """
+    if ctypes.CDLL(None).strcasecmp(b"i", b"I"):
+        for plain in ("C.UTF-8", "C"):
+            with suppress(locale.Error):
+                locale.setlocale(locale.LC_CTYPE, plain)
+                return

@@ -3,13 +3,17 @@
 GDAL takes settings of an outer `rasterio.Env` as it takes environment variables, and forgets them afterwards.
 """
 
+import ctypes
+import locale
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyproj
@@ -23,6 +27,7 @@ from rasterio.crs import CRS
 from scenes import NORTH_UP, UTM, TwoFields, coordinate_cube, write_raster, write_stack, write_two_fields
 
 import cssd_geo
+from cssd_geo import machine
 from cssd_geo.classes import ClassTable
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.grid import Grid
@@ -125,6 +130,48 @@ def test_labels_whose_grid_the_network_does_not_bring_are_not_said_to_lie_outsid
     grid = Grid(height=21, width=34, transform=NORTH_UP, crs=UTM)
     with pytest.raises(LabelError, match=r"fields\.gpkg: .*Network error"):
         placement.to_pixels(np.array([shapely.Point(5_400_000, 5_800_000)]), "EPSG:31469", grid, "fields.gpkg")
+
+
+@contextmanager
+def in_turkish() -> Iterator[None]:
+    """A locale in which the C library takes `i` and `I` for two letters: Python has it from its start there."""
+    before = locale.setlocale(locale.LC_CTYPE)
+    try:
+        locale.setlocale(locale.LC_CTYPE, "tr_TR.UTF-8")
+    except locale.Error:
+        pytest.skip("this machine has no Turkish locale (localedef -i tr_TR -f UTF-8 tr_TR.UTF-8)")
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
+
+
+@pytest.mark.parametrize("interleave", ["bil", "bip"])
+def test_a_header_is_read_where_people_write_turkish(tmp_path: Path, interleave: str) -> None:
+    path = write_raster(tmp_path / "scene.img", CUBE, driver="ENVI", interleave=interleave)
+    header = path.with_suffix(".hdr")
+    header.write_text(re.sub(r"interleave.*", f"interleave = {interleave}", header.read_text()))
+    with in_turkish():
+        values, _ = open_scene(path).read(WHOLE, np.arange(2))
+    np.testing.assert_array_equal(values, CUBE)
+
+
+@pytest.mark.parametrize("missing", [(), ("C.UTF-8",)])
+def test_where_letters_are_others_those_of_c_are_taken(
+    monkeypatch: pytest.MonkeyPatch, missing: tuple[str, ...]
+) -> None:
+    taken = list[str]()
+
+    def set_locale(_: int, name: str) -> None:
+        if name in missing:
+            raise locale.Error("unsupported locale setting")
+        taken.append(name)
+
+    letters = SimpleNamespace(strcasecmp=lambda *_: 1)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: letters)
+    monkeypatch.setattr(locale, "setlocale", set_locale)
+    machine.use_plain_letters()
+    assert taken == [("C" if missing else "C.UTF-8")]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from cssd_geo import __version__
 from cssd_geo.cli.interrupts import Interrupted, interruptible
 from cssd_geo.cli.terminal import say
 from cssd_geo.errors import CssdGeoError, OutputError
-from cssd_geo.machine import cpu_quota, processors
+from cssd_geo.machine import cpu_quota, processors, use_plain_letters
 
 _COMMANDS = ("batch", "bench", "classify", "demo", "evaluate", "info", "sample", "train")
 
@@ -84,5 +84,6 @@ _EXIT_CODES = (
 @click.version_option(__version__, prog_name="cssd-geo")
 def main() -> None:
     """Class maps with calibrated confidence from hyperspectral scenes and a few labelled polygons."""
+    use_plain_letters()
     if cpu_quota() is not None:  # torch, which is not loaded yet, counts processors and does not ask for quotas
         os.environ.setdefault("OMP_NUM_THREADS", str(processors()))

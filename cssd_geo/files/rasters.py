@@ -27,6 +27,7 @@ from cssd_geo.files.links import (
     require_own_pixels,
 )
 from cssd_geo.files.locations import is_address, is_there, named_file
+from cssd_geo.machine import use_plain_letters
 from cssd_geo.messages import one_line, printable
 from cssd_geo.tiles import Window
 
@@ -67,6 +68,7 @@ def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
     Raises:
         SceneError: if it does not exist, is no raster, or leads outside of its folder.
     """
+    use_plain_letters()
     local, named = is_there(path), named_file(path)
     if not (local or is_address(path)) and (":" not in str(path) or Path(path).is_absolute()):
         raise SceneError(f"{path} does not exist or is no file: check the path")

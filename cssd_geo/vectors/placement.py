@@ -161,7 +161,8 @@ def _moved(places: NDArray[np.float64], there: pyproj.Transformer) -> NDArray[np
     """Bring (n, 2) elsewhere. Raises where none arrives as PROJ could not fetch what it needs for it."""
     x, y = places.T
     moved = np.column_stack(there.transform(x, y))
-    if pyproj.network.is_network_enabled() and len(moved) and not np.isfinite(moved).any():
+    online = pyproj.network.is_network_enabled()  # type: ignore[attr-defined]  # pyproj's own types lack it
+    if online and len(moved) and not np.isfinite(moved).any():
         there.transform(x, y, errcheck=True)
     return moved
 
