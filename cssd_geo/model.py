@@ -17,6 +17,7 @@ from cssd_geo.bands import Bands
 from cssd_geo.calibration import Calibration
 from cssd_geo.classes import ClassTable
 from cssd_geo.errors import InputError, ModelFileError
+from cssd_geo.files.locations import is_there
 from cssd_geo.files.outputs import write_whole
 from cssd_geo.messages import listed
 from cssd_geo.network import CSSD, NetworkConfig
@@ -130,7 +131,7 @@ def load_model(path: str | Path) -> Model:
     if not isinstance(path, str | os.PathLike):
         raise ModelFileError(f"a model is a Model, or the path of its file, not {type(path).__name__}")
     path = Path(path)
-    if not path.is_file():
+    if not (is_there(path) and path.is_file()):
         raise ModelFileError(f"{path} does not exist or is no file: give a model that `cssd-geo train` wrote")
     try:
         header, weights = _read(path)

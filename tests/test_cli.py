@@ -470,6 +470,11 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
         ((*TRAIN[:-1], "/proc/m.safetensors"), 6, "/proc takes no new file"),
         ((*TRAIN[:-1], "x" * 250 + ".safetensors"), 2, "name of more than 255 bytes"),
         ((*TRAIN[:-1], "x" * 230 + ".safetensors"), 6, "name of more than 200 bytes"),
+        (
+            ("classify", "two_fields.tif", "-m", "m.safetensors", "-o", "x" * 246 + ".tif"),
+            6,
+            "more than 200 bytes",
+        ),
         ((*TRAIN[:-1], ""), 2, "path is empty"),
         (("classify", "no.tif", *CLASSIFY[2:]), 3, "no.tif does not exist"),
         (("classify", "report.json", *CLASSIFY[2:]), 3, "not a raster"),

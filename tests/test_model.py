@@ -433,3 +433,8 @@ def test_what_is_neither_a_model_nor_a_path_is_named() -> None:
     for wrong in (None, {}):
         with pytest.raises(ModelFileError, match=f"the path of its file, not {type(wrong).__name__}"):
             load_model(wrong)
+
+
+def test_a_name_that_is_too_long_for_a_file_is_one_that_is_not_there() -> None:
+    with pytest.raises(ModelFileError, match="does not exist or is no file"):
+        load_model("m" * 300)

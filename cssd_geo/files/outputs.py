@@ -30,12 +30,12 @@ def check_target(
         OutputError: if its name ends otherwise, it is an input, it exists and `overwrite` is false, or no file can
             be made there.
     """
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise OutputError(f"{path} has a name of more than {_LONGEST_NAME} bytes: choose a shorter one")
     if path.is_dir():
         raise OutputError(f"{path} is a folder: name a file, for example {path / ('result' + suffixes[0])}")
     if path.suffix.lower() not in suffixes:
         raise OutputError(f"{path} does not end in {suffixes[0]}: name it {path.stem}{suffixes[0]}")
-    if len(os.fsencode(path.name)) > _LONGEST_NAME:
-        raise OutputError(f"{path} has a name of more than {_LONGEST_NAME} bytes: choose a shorter one")
     if os.path.realpath(path) in {os.path.realpath(file) for file in inputs if file is not None}:
         raise OutputError(f"{path} is read here and would be replaced by what is made of it: choose another name")
     if os.path.lexists(path) and not overwrite:

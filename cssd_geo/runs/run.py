@@ -27,6 +27,7 @@ from cssd_geo.classes import UNCLASSIFIED, UNCLASSIFIED_NAME
 from cssd_geo.engine.busy import Busy
 from cssd_geo.engine.inference import TileResult
 from cssd_geo.errors import OutputError
+from cssd_geo.files.locations import is_there
 from cssd_geo.files.outputs import GEOTIFF, check_target
 from cssd_geo.files.side_files import in_the_way
 from cssd_geo.maps.layer import SCENE_TAG, Layer
@@ -71,7 +72,7 @@ class Run:
         """
         self._job, self._scene, self._layers, self._options = job, job.scene, job.layers, options
         self._target = self._layers["class_map"].path
-        there = folder_of(self._target).exists()  # which of those that exist are ours, only the journal can tell
+        there = is_there(folder_of(self._target))  # which of those that exist are ours, only the journal can tell
         job.check_targets(overwrite=options.overwrite or (there and not options.restart))
         self._raw = job.raw
         self._watch = SceneWatch(job.scene, job.files)
