@@ -21,6 +21,7 @@ import pytest
 import rasterio
 import shapely
 import torch
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
@@ -29,6 +30,7 @@ from scenes import NORTH_UP, UTM, TwoFields, coordinate_cube, write_raster, writ
 import cssd_geo
 from cssd_geo import machine
 from cssd_geo.classes import ClassTable
+from cssd_geo.cli import main
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.grid import Grid
 from cssd_geo.maps.layer import class_map_layer
@@ -110,6 +112,18 @@ def test_a_database_of_coordinate_systems_of_another_program_is_named(tmp_path: 
     command = [sys.executable, "-c", code, str(tmp_path / "scene.tif")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert "SceneError: PROJ cannot use its database of coordinate systems: unset PROJ_DATA" in done.stderr
+
+
+def test_a_working_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    done = CliRunner().invoke(main, ["info", str(tmp_path / "scene.tif")])
+    assert (done.exit_code, done.output) == (
+        2,
+        "Error: the folder that this runs in is gone (No such file or directory): cd to one that exists\n",
+    )
 
 
 def test_labels_whose_grid_the_network_does_not_bring_are_not_said_to_lie_outside(

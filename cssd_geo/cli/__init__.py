@@ -13,7 +13,7 @@ import click
 from cssd_geo import __version__
 from cssd_geo.cli.interrupts import Interrupted, interruptible
 from cssd_geo.cli.terminal import say
-from cssd_geo.errors import CssdGeoError, OutputError
+from cssd_geo.errors import CssdGeoError, InputError, OutputError
 from cssd_geo.machine import cpu_quota, processors, use_plain_letters
 
 _COMMANDS = ("batch", "bench", "classify", "demo", "evaluate", "info", "sample", "train")
@@ -70,6 +70,16 @@ def _line(error: BaseException) -> str:
     return " ".join(". ".join([str(error), *getattr(error, "__notes__", [])]).split())
 
 
+def _require_folder() -> None:
+    """Check that the working folder is there: else Python ends in a traceback, and MKL within a run."""
+    try:
+        os.getcwd()  # noqa: PTH109 - nothing is done with it
+    except OSError as error:
+        raise InputError(
+            f"the folder that this runs in is gone ({error.strerror}): cd to one that exists"
+        ) from error
+
+
 _EXIT_CODES = (
     "Exit codes: 2 option, 3 scene, 4 labels, 5 model, 6 output, 7 batch, 8 cluster, 128 + signal; see "
     "docs/reliability.md."
@@ -85,5 +95,6 @@ _EXIT_CODES = (
 def main() -> None:
     """Class maps with calibrated confidence from hyperspectral scenes and a few labelled polygons."""
     use_plain_letters()
+    _require_folder()
     if cpu_quota() is not None:  # torch, which is not loaded yet, counts processors and does not ask for quotas
         os.environ.setdefault("OMP_NUM_THREADS", str(processors()))
