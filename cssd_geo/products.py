@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from cssd_geo.errors import InputError, SceneError
-from cssd_geo.files.locations import is_there, local_path
+from cssd_geo.files.locations import is_there, local_path, own_path
 from cssd_geo.formats import cf, desis, emit, enmap, neon, prisma
 from cssd_geo.options import true_or_false
 from cssd_geo.scenes.cube import usable_scale
@@ -78,7 +78,7 @@ def open_scene(
         scene = _with_bands(scene, bands)
     if valid_mask is not None:
         masked = scene.with_mask(*open_valid_mask(valid_mask, scene.map_grid, follow_links=follow_links))
-        scene = replace(masked, mask_path=local_path(valid_mask))
+        scene = replace(masked, mask_path=own_path(valid_mask))
     if aoi is not None:
         scene = scene.with_mask(*open_aoi(aoi, scene.map_grid, aoi_layer))
     if scale is not None:

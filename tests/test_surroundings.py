@@ -25,7 +25,16 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
-from scenes import NORTH_UP, UTM, TwoFields, coordinate_cube, write_raster, write_stack, write_two_fields
+from scenes import (
+    NORTH_UP,
+    UTM,
+    TwoFields,
+    coordinate_cube,
+    random_model,
+    write_raster,
+    write_stack,
+    write_two_fields,
+)
 
 import cssd_geo
 from cssd_geo import machine
@@ -37,6 +46,7 @@ from cssd_geo.maps.layer import class_map_layer
 from cssd_geo.maps.raster_writer import RasterWriter
 from cssd_geo.options import TrainingOptions
 from cssd_geo.products import open_scene
+from cssd_geo.scenes.scene_files import SceneFiles
 from cssd_geo.tiles import Window
 from cssd_geo.vectors import placement
 
@@ -124,6 +134,20 @@ def test_a_working_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pyte
         2,
         "Error: the folder that this runs in is gone (No such file or directory): cd to one that exists\n",
     )
+
+
+def test_a_scene_and_its_mask_stay_the_same_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_two_fields(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    write_raster(tmp_path / "mask.tif", np.ones((1, 60, 90), np.uint8))
+    scene = open_scene("two_fields.tif", valid_mask="mask.tif")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    cssd_geo.classify(scene, random_model(), "map.tif")
+    files = SceneFiles.of(scene)
+    assert (files.scene, files.mask) == ((tmp_path / "two_fields.tif",), (tmp_path / "mask.tif",))
 
 
 def test_labels_whose_grid_the_network_does_not_bring_are_not_said_to_lie_outside(

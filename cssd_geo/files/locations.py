@@ -43,6 +43,12 @@ def local_path(place: str | Path) -> Path | None:
     return None if is_address(place) else named_file(place) or Path(place)
 
 
+def own_path(place: str | Path) -> Path | None:
+    """The same, whole: it holds when the program goes to another folder."""
+    local = local_path(place)
+    return None if local is None else local.absolute()
+
+
 def absolute(place: str) -> str:
     """Return a path that programs in another folder can use; what is no path stays as it is."""
     return place if is_address(place) or not is_there(place) else str(Path(place).absolute())

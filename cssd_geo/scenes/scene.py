@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cssd_geo.bands import Bands
 from cssd_geo.errors import InputError
-from cssd_geo.files.locations import file_name, local_path
+from cssd_geo.files.locations import file_name, own_path
 from cssd_geo.grid import Grid
 from cssd_geo.headers.raster_facts import SceneFacts
 from cssd_geo.options import number
@@ -220,7 +220,7 @@ def scene_of_source(
         offset=facts.offset,
         source=source,
         source_bands=np.arange(len(facts.bands)),
-        path=local_path(place),
+        path=own_path(place),
         sensor=facts.sensor,
         notes=facts.notes,
         lookup=lookup,
