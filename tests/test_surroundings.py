@@ -41,6 +41,7 @@ from cssd_geo import machine
 from cssd_geo.classes import ClassTable
 from cssd_geo.cli import main
 from cssd_geo.errors import LabelError, SceneError
+from cssd_geo.files.rasters import open_raster, read_valid
 from cssd_geo.grid import Grid
 from cssd_geo.maps.layer import class_map_layer
 from cssd_geo.maps.raster_writer import RasterWriter
@@ -95,6 +96,12 @@ def test_a_map_keeps_a_crs_for_which_a_tiff_has_no_room(tmp_path: Path, settings
         writer.finalise()
     with rasterio.open(layer.path) as dataset:
         assert dataset.crs is not None
+
+
+def test_what_nodata_leaves_is_right_where_gdal_is_told_to_cache_all(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "map.tif", CUBE[:1], nodata=1004)
+    with rasterio.Env(GDAL_FORCE_CACHING=True), open_raster(path) as dataset:
+        np.testing.assert_array_equal(read_valid(dataset, WHOLE), CUBE[0] != 1004)
 
 
 @pytest.mark.parametrize("virtual", [False, True])

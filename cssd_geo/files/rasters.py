@@ -38,8 +38,9 @@ _PATIENCE = {
 }
 """Seconds to connect, and seconds with less than so many bytes each."""
 
-_WHOLE = {"GDAL_PAM_ENABLED": "YES", "GTIFF_IGNORE_READ_ERRORS": "NO"}
-"""Set otherwise for other programs, these cost what side files say and make data of broken blocks, silently."""
+_WHOLE = {"GDAL_PAM_ENABLED": "YES", "GTIFF_IGNORE_READ_ERRORS": "NO", "GDAL_FORCE_CACHING": "NO"}
+"""Set otherwise for other programs, these cost what side files say, make data of broken blocks, and garble what
+nodata values leave, silently."""
 _SEE_SIDE_FILES = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE"}
 """Else masks, side files and headers count as missing where people spare servers the question."""
 
