@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
@@ -33,6 +33,9 @@ _BACKGROUND = 235
 _MOST_NAMED = 60
 """Classes of a confusion matrix that are drawn with names and counts. Of more, every n-th is named."""
 
+_as_designed = style.context("default")
+"""Draws thus whatever a matplotlibrc, or a program around ours, has set: upside down, in LaTeX, on black."""
+
 Image = NDArray[np.uint8]
 
 
@@ -55,6 +58,7 @@ def false_colour(scene: Scene) -> Image:
     return np.where(valid[..., None], _stretched(values, valid), np.uint8(_BACKGROUND))
 
 
+@_as_designed
 def quicklook(scene: Scene) -> bytes:
     """Draw a scene of any size in false colour, by every n-th pixel: PNG bytes; nodata is transparent.
 
@@ -113,6 +117,7 @@ def paint_errors(class_map: NDArray[Any], truth: NDArray[Any]) -> Image:
     return image
 
 
+@_as_designed
 def panels_in_a_row(panels: list[Panel], classes: ClassTable, title: str) -> bytes:
     """Draw panels in a row with the legend of the classes below: PNG bytes."""
     height, width = panels[0].image.shape[:2]
@@ -135,6 +140,7 @@ def panels_in_a_row(panels: list[Panel], classes: ClassTable, title: str) -> byt
     return _png(figure)
 
 
+@_as_designed
 def confusion_png(accuracy: Accuracy) -> bytes:
     """Draw a confusion matrix, shaded by the share of each reference class, with its counts: PNG bytes."""
     confusion, names = accuracy.confusion, [*map(shortened, accuracy.names), "unclassified"]
@@ -155,6 +161,7 @@ def confusion_png(accuracy: Accuracy) -> bytes:
     return _png(figure)
 
 
+@_as_designed
 def reliability_png(reliability: Reliability) -> bytes:
     """Draw accuracy against confidence, and how many pixels have which: PNG bytes."""
     figure = Figure(figsize=(5, 5.6), dpi=110, layout="constrained")

@@ -117,6 +117,15 @@ def test_a_quicklook_of_a_large_scene_is_small_and_keeps_its_shape(tmp_path: Pat
     assert decoded(quicklook(open_scene(path)), tmp_path).shape == (200, 1000, 4)
 
 
+def test_pictures_are_the_same_in_any_style(tmp_path: Path) -> None:
+    cube = np.random.default_rng(0).integers(0, 9, (3, 20, 30)).astype(np.int16)
+    scene, accuracy = open_scene(write_raster(tmp_path / "s.tif", cube)), accuracy_of(("a", "b"))
+    usual = quicklook(scene), confusion_png(accuracy)
+    with matplotlib.rc_context({"image.origin": "lower", "axes.facecolor": "black", "text.usetex": True}):
+        assert (quicklook(scene), confusion_png(accuracy)) == usual
+        assert matplotlib.rcParams["image.origin"] == "lower"
+
+
 @pytest.mark.parametrize("names", ODD_NAMES, ids=range(len(ODD_NAMES)))
 def test_any_name_can_be_drawn(names: tuple[str, ...], tmp_path: Path) -> None:
     assert decoded(confusion_png(accuracy_of(names)), tmp_path).std() > 0.01
