@@ -66,8 +66,7 @@ class Trainer:
     options: TrainingOptions
     device: torch.device
 
-    @torch.inference_mode(mode=False)
-    @torch.enable_grad()
+    @torch.inference_mode(mode=False)  # which ends no_grad too, where a program around ours began either
     def fit_all(
         self,
         parts: Sequence[Labels],

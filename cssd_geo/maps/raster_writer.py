@@ -20,7 +20,7 @@ import numpy as np
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError  # no public name; rasterio.shutil lets it out as it is
-from rasterio.errors import RasterioError
+from rasterio.errors import DriverRegistrationError, RasterioError
 
 from cssd_geo.classes import UNCLASSIFIED, ClassTable
 from cssd_geo.errors import InputError, OutputError
@@ -283,7 +283,7 @@ class RasterWriter:
         """Turn what GDAL and the system report into an error that names the target and the space left."""
         try:
             yield
-        except (OSError, InputError, RasterioError, CPLE_BaseError) as error:
+        except (OSError, InputError, RasterioError, DriverRegistrationError, CPLE_BaseError) as error:
             path, reason = self._layer.path, error.__cause__ or error
             raise OutputError(f"{path} cannot be {verb}: {reason} ({free_space(path.parent)})") from error
 
