@@ -26,8 +26,6 @@ from cssd_geo.tiles import Halo
 
 MARGIN = 3
 """Pixels that the structuring element and the two 3x3 convolutions reach beyond the window, on each side."""
-_FLOAT32: dict[str, Any] = {"dtype": torch.float32}
-"""What weights begin as, whatever a program around ours has made of torch's default."""
 _LOCAL = 64
 """Channels of the published spectral stage between its two convolutions."""
 _FEWEST_BANDS = 3
@@ -137,17 +135,16 @@ class CSSD(nn.Module):
         self.config = config
         c, d = config.spectral_features, config.spatial_features
         self.spectral = _StridedSpectral(config) if config.strided_spectral else _LinearSpectral(config)
-        self.spectral_norm = nn.BatchNorm1d(c, **_FLOAT32) if config.activation else None
+        self.spectral_norm = nn.BatchNorm1d(c) if config.activation else None
         self.refine = _Refiner(c)
-        self.spatial = nn.Conv2d(c, d, 3, **_FLOAT32)
-        self.spatial_norm = _MaskedNorm(d, **_FLOAT32) if config.activation else None
-        self.classifier = nn.Conv2d(d, config.classes, 3, **_FLOAT32)
-        sharpness = (
-            None if config.sharpness is None else torch.tensor(math.log(float(config.sharpness)), **_FLOAT32)
+        self.spatial = nn.Conv2d(c, d, 3)
+        self.spatial_norm = _MaskedNorm(d) if config.activation else None
+        self.classifier = nn.Conv2d(d, config.classes, 3)
+        self.log_sharpness = (
+            None if config.sharpness is None else nn.Parameter(torch.tensor(math.log(float(config.sharpness))))
         )
-        self.log_sharpness = None if sharpness is None else nn.Parameter(sharpness)
-        self.teacher = nn.Linear(c, config.classes, **_FLOAT32)
-        self.discriminant = nn.Linear(config.bands, config.classes, **_FLOAT32) if config.discriminant else None
+        self.teacher = nn.Linear(c, config.classes)
+        self.discriminant = nn.Linear(config.bands, config.classes) if config.discriminant else None
         if self.discriminant is not None:
             self.discriminant.requires_grad_(requires_grad=False)  # found in closed form
 
@@ -250,7 +247,7 @@ class _LinearSpectral(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.map = nn.Linear(config.bands, config.spectral_features, **_FLOAT32)
+        self.map = nn.Linear(config.bands, config.spectral_features)
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """(C, S) and (C,), float64."""
@@ -269,10 +266,10 @@ class _StridedSpectral(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(1, **_FLOAT32)
-        self.local = nn.Conv1d(1, _LOCAL, 3, dilation=3, stride=3, padding=2, **_FLOAT32)
+        self.norm = nn.BatchNorm1d(1)
+        self.local = nn.Conv1d(1, _LOCAL, 3, dilation=3, stride=3, padding=2)
         length = (config.bands - 3) // 3 + 1
-        self.wide = nn.Conv1d(_LOCAL, config.spectral_features, length, groups=_LOCAL, **_FLOAT32)
+        self.wide = nn.Conv1d(_LOCAL, config.spectral_features, length, groups=_LOCAL)
         self.bands = config.bands
 
     def folded(self) -> tuple[Tensor, Tensor]:
@@ -310,8 +307,8 @@ class _Refiner(nn.Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.element = nn.Parameter(torch.zeros(3, 3, **_FLOAT32))
-        self.attention = nn.Linear(features, features, **_FLOAT32)
+        self.element = nn.Parameter(torch.zeros(3, 3))
+        self.attention = nn.Linear(features, features)
 
     def attend(self, features: Tensor) -> Tensor:  # (n,C) -> (n,C)
         attended: Tensor = features * torch.sigmoid(self.attention(features))

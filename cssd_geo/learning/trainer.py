@@ -144,11 +144,18 @@ class Trainer:
         return windows, mean, std
 
     def _untrained(self, config: NetworkConfig) -> CSSD:
-        """Build a network with the random weights of the seed."""
-        with torch.random.fork_rng(devices=[]):  # else torch wakes every GPU, and warns of several
+        """Build a network with the random weights of the seed, whatever a program around ours has set of torch."""
+        usual = torch.get_default_dtype()
+        with (
+            torch.random.fork_rng(devices=[]),
+            torch.device("cpu"),
+        ):  # else torch wakes every GPU, and warns of several
             torch.default_generator.manual_seed(self.options.seed)
-            with torch.device("cpu"):
+            torch.set_default_dtype(torch.float32)
+            try:
                 return CSSD(config)
+            finally:
+                torch.set_default_dtype(usual)
 
     def _fit(self, start: _Start, on_epoch: Callable[[Epoch], None]) -> Model:
         network = start.network
