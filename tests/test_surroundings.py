@@ -100,9 +100,13 @@ def test_a_map_keeps_a_crs_for_which_a_tiff_has_no_room(tmp_path: Path, settings
 
 
 def test_what_nodata_leaves_is_right_where_gdal_is_told_to_cache_all(tmp_path: Path) -> None:
-    path = write_raster(tmp_path / "map.tif", CUBE[:1], nodata=1004)
+    ids = (CUBE[:1] % 3).astype(np.uint8)
+    path = write_raster(tmp_path / "map.tif", ids, nodata=0, tiled=True, blockxsize=512, blockysize=512)
     with rasterio.Env(GDAL_FORCE_CACHING=True), open_raster(path) as dataset:
-        np.testing.assert_array_equal(read_valid(dataset, WHOLE), CUBE[0] != 1004)
+        np.testing.assert_array_equal(read_valid(dataset, WHOLE), ids[0] > 0)
+    with rasterio.Env(GDAL_FORCE_CACHING=True):
+        dataset = open_scene(path).source.dataset()  # type: ignore[attr-defined]  # as `info` reads maps
+        np.testing.assert_array_equal(read_valid(dataset, WHOLE), ids[0] > 0)
 
 
 def test_a_driver_that_gdal_was_told_to_leave_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+import rasterio
+
 from cssd_geo.files.locations import local_path
+from cssd_geo.files.rasters import settings
 from cssd_geo.grid import Grid
 from cssd_geo.headers.raster_facts import read_facts
 from cssd_geo.headers.raw_files import data_of_header
@@ -25,7 +28,8 @@ def scene_of_raster(path: str | Path, *, follow_links: bool = False) -> Scene:
     place, opened = _data_file(path)
     source = RasterSource(str(place), follow_links)
     dataset = source.dataset()
-    facts = read_facts(dataset)
+    with rasterio.Env(**settings(place)):  # GDAL makes masks when it is first asked for them
+        facts = read_facts(dataset)
     facts = replace(facts, notes=opened + facts.notes)
     return scene_of_source(source, facts, place, grid=Grid.of(dataset))
 
