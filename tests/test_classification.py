@@ -228,7 +228,7 @@ def test_too_little_memory_is_an_error_that_says_how_much_would_do(
     model = three_classes()
     for memory in (0, 1_000_000, -5):
         with pytest.raises(
-            InputError, match=r"MB of memory are too little .*: give at least \d+ MB, better "
+            InputError, match=r"B of memory are too little .*: give at least \d+ MB, better "
         ) as caught:
             maps_of(stored["bip"], model, tmp_path, memory=memory)
         assert list(tmp_path.iterdir()) == []
