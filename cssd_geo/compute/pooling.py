@@ -120,6 +120,6 @@ class Pooling:
 
 def _in_reach(centres: int, window: int) -> Tensor:
     """(centres + w - 1, centres): which neighbour along one axis lies in the window of which centre."""
-    neighbour, centre = (torch.arange(n, device="cpu") for n in (centres + window - 1, centres))
-    neighbour = neighbour[:, None]
+    neighbour = torch.arange(centres + window - 1, device="cpu")[:, None]
+    centre = torch.arange(centres, device="cpu")
     return (neighbour >= centre) & (neighbour < centre + window)

@@ -51,10 +51,12 @@ def require_own_values(path: Path) -> dict[str, tuple[int, ...]]:
     except SceneError:
         raise
     except DAMAGED as error:
-        reason = one_line(error)
-        raise SceneError(
-            f"{path} cannot be opened: it is damaged or was not copied whole ({reason}): copy it again"
-        ) from error
+        raise damage(path, one_line(error)) from error
+
+
+def damage(path: str | Path, reason: str) -> SceneError:
+    """Return the error of a file that is damaged, with what its reader said."""
+    return SceneError(f"{path} cannot be opened: it is damaged or was not copied whole ({reason}): copy it again")
 
 
 def _own_dataset(file: Any, name: str) -> Any:

@@ -16,7 +16,7 @@ from rasterio.errors import CRSError
 
 from cssd_geo.errors import SceneError
 from cssd_geo.files.beginnings import read_start
-from cssd_geo.files.hdf5_links import DAMAGED, is_hdf5, require_own_values
+from cssd_geo.files.hdf5_links import DAMAGED, damage, is_hdf5, require_own_values
 from cssd_geo.formats.hdf5_files import MOST
 from cssd_geo.messages import listed, one_line
 
@@ -167,9 +167,7 @@ def intact(path: str) -> Iterator[None]:
                 f"{path} holds arrays whose dimensions have no names, so that nothing says which is which: open "
                 "it with zarr, make an xarray.Dataset of its arrays with their dimensions, and save that"
             ) from error
-        raise SceneError(
-            f"{path} cannot be opened: it is damaged or was not copied whole ({reason}): copy it again"
-        ) from error
+        raise damage(path, reason) from error
 
 
 def text(value: Any) -> str:

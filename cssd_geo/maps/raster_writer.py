@@ -235,10 +235,8 @@ class RasterWriter:
     def _copy(self) -> None:
         layer, threads = self._layer, processors()
         options = {"overview_resampling": layer.overview, "predictor": layer.predictor, "num_threads": threads}
-        more = settings(self._target) | {
-            "GDAL_NUM_THREADS": str(threads)
-        }  # for overviews; the option is for blocks
-        with rasterio.Env(**more):
+        # GDAL's setting is for the overviews, the driver's option for blocks
+        with rasterio.Env(**settings(self._target), GDAL_NUM_THREADS=str(threads)):
             rasterio.shutil.copy(self._partial, self._whole, **options, **_FINAL)
 
     def _verify(self) -> None:
