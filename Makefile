@@ -41,7 +41,7 @@ test-newest:
 	.venv-newest/bin/python -m pytest -n auto
 
 # torch comes first and alone: whatever asks for it later finds it there and fetches no other build.
-$(READY): pyproject.toml setup.py cssd_geo/compute/kernels.cpp constraints.txt
+$(READY): pyproject.toml setup.py $(wildcard cssd_geo/compute/*.cpp cssd_geo/compute/*.h) constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cssd-geo needs Python 3.11 or newer: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$(TORCH)"
@@ -49,4 +49,4 @@ $(READY): pyproject.toml setup.py cssd_geo/compute/kernels.cpp constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf .venv .venv-oldest .venv-newest demo build *.egg-info cssd_geo/compute/_kernels.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-newest demo build *.egg-info cssd_geo/compute/_kernels*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -48,18 +49,27 @@ def main() -> None:
 def network_rates(kind: torch.dtype, side: int, repeats: int) -> tuple[float, float]:
     """Pixels/s of a tile with kernels and without."""
     network = untrained_model(bands=BANDS, classes=CLASSES).network
-    gain, bias = torch.full((BANDS,), 1 / 800), torch.full((BANDS,), -2.5)
-    classify = DenseNetwork(network, gain, bias, dtype=kind, device=torch.device("cpu"))
-    padded = side + classify.halo.total
+    ready = partial(
+        DenseNetwork,
+        network,
+        torch.full((BANDS,), 1 / 800),
+        torch.full((BANDS,), -2.5),
+        dtype=kind,
+        device=torch.device("cpu"),
+    )
+    by_kernels = ready()
+    with mock.patch.object(kernels, "_LIBRARY", None):
+        by_torch = ready()
+    padded = side + by_kernels.halo.total
     stored = torch.randint(0, 4000, (BANDS, padded, padded), dtype=torch.int16)
     valid = torch.ones(padded, padded, dtype=torch.bool)
 
     def compiled() -> None:
-        classify(stored, valid)
+        by_kernels(stored, valid)
 
     def torch_alone() -> None:
         with mock.patch.object(kernels, "_LIBRARY", None):
-            classify(stored, valid)
+            by_torch(stored, valid)
 
     with_them, without = in_turns([compiled, torch_alone], repeats)
     return side * side / with_them, side * side / without

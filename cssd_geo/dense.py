@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cssd_geo.compute import kernels
 from cssd_geo.compute.dilation import dilate
+from cssd_geo.compute.kernels import Then
 from cssd_geo.compute.pooling import BLOCK_COLUMNS, BLOCK_ROWS, Pooling
-from cssd_geo.compute.projection import forbid_tf32, project
+from cssd_geo.compute.projection import activate_into, forbid_tf32, project_into
 from cssd_geo.compute.rows import Buffer, Rows
 from cssd_geo.compute.workers import run_side_by_side, threads_for
 from cssd_geo.network import CSSD, MARGIN, Logits
@@ -84,12 +84,14 @@ class DenseNetwork:
         folded = torch.mul if gain.dim() == 1 else torch.matmul
         self._spectral_weight = ready(folded(spectral_weight, gain.to(spectral_weight)), first)
         self._spectral_bias = ready(spectral_bias + spectral_weight @ bias.to(spectral_weight), first)
-        self._attention_weight, self._attention_bias = ready(attention.weight), ready(attention.bias)
+        self._then: Then = "gelu" if network.config.activation else "plain"
+        self._attention = ready(attention.weight), ready(attention.bias)
         self._element = ready(torch.sigmoid(network.refine.element))
         self._spatial_weight, self._spatial_bias = ready(spatial_weight), ready(spatial_bias)
         self._classifier_weight, self._classifier_bias = (ready(p) for p in network.classifier.parameters())
+        window, features = network.config.window, network.config.spectral_features
         self._teacher = None if discriminant is not None else [ready(p) for p in network.teacher.parameters()]
-        self._pooling = Pooling(network.config.window, network.sharpness, dtype=dtype, device=device)
+        self._pooling = Pooling(window, network.sharpness, features=features, dtype=dtype, device=device)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_idle": []}  # working memory does not travel
@@ -219,20 +221,12 @@ class DenseNetwork:
 
     def _spectral(self, stored: Tensor, flow: "_Flow") -> tuple[Tensor, Tensor]:
         """Spectral features and the spectral head's logits of stored values: (B,r,x) -> (r,x,C), (r,x,K)."""
-        rows, columns = stored.shape[1:]
-        pixels = flow.pixels.take(self._spectral_weight, (rows, columns, len(stored)))
-        mapped = project(pixels.copy_(stored.permute(1, 2, 0)), self._spectral_weight, self._spectral_bias)
-        own, others = mapped.tensor_split([self.config.spectral_features], dim=2)
-        features = self._activate(own, flow.features.take(self._element, own.shape))
-        return features, others if self._teacher is None else functional.linear(features, *self._teacher)
-
-    def _activate(self, values: Tensor, out: Tensor) -> Tensor:
-        """Activate (r,x,.), which may be written over, into `out`."""
-        if not self.config.activation:
-            out.copy_(values)
-        elif not kernels.gelu(values, out):
-            out.copy_(torch.ops.aten.gelu_(values))
-        return out
+        size, first = stored.shape[1:], self._spectral_weight
+        pixels = flow.pixels.take(first, (*size, len(stored))).copy_(stored.permute(1, 2, 0))
+        features = flow.features.take(self._element, (*size, self.config.spectral_features))
+        opinions = flow.opinions.take(first, (*size, len(first) - self.config.spectral_features))
+        project_into(features, pixels, first, self._spectral_bias, then=self._then, rest=opinions)
+        return features, opinions if self._teacher is None else functional.linear(features, *self._teacher)
 
     def _keep_core(self, logits: Tensor, start: int, out: Tensor) -> None:
         """Write logits (r,x,K), in the panel from row `start`, to `out` as far as they lie in the core."""
@@ -244,14 +238,13 @@ class DenseNetwork:
     def _vote(self, features: Tensor, mask: "_Mask", flow: "_Flow", stop: int) -> Tensor:
         """Refinement and both convolutions: (r,x,C) -> logits and a last 1, (.,v+w-1,K+1)."""
         attended, fresh = flow.attended.extend(features, features.shape)
-        attention = project(features, self._attention_weight, self._attention_bias)
-        if not kernels.gate(features, attention, fresh):
-            torch.mul(features, attention.sigmoid_(), out=fresh)
+        project_into(fresh, features, *self._attention, then="gate")
         refined, fresh = flow.refined.extend(features, _narrowed(attended))
         dilate(attended[None].permute(0, 3, 1, 2), self._element, fresh[None].permute(0, 3, 1, 2))
         mask.blank(fresh, stop - 1, margin=1)
         spatial, fresh = flow.spatial.extend(features, (*_narrowed(refined)[:2], self.config.spatial_features))
-        self._activate(_convolve(refined, self._spatial_weight, self._spatial_bias), fresh)
+        spread = _convolve(refined, self._spatial_weight, self._spatial_bias)
+        activate_into(fresh, spread) if self.config.activation else fresh.copy_(spread)
         mask.blank(fresh, stop - 2, margin=2)
         logits = _convolve(spatial, self._classifier_weight, self._classifier_bias)
         votes, fresh = flow.votes.extend(features, (*logits.shape[:2], self.config.classes + 1))
@@ -272,7 +265,7 @@ class _Flow:
     """What the stages keep from strip to strip, and their memory, which serves one panel after the other."""
 
     def __init__(self, window: int) -> None:
-        self.pixels, self.features, self.main, self.spectral = (Buffer() for _ in range(4))
+        self.pixels, self.features, self.opinions, self.main, self.spectral = (Buffer() for _ in range(5))
         self.attended, self.refined, self.spatial = Rows(2), Rows(2), Rows(2)
         self.votes = Rows(window - 1)
         self.units = Rows(window - 1 + MARGIN)

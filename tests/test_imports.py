@@ -58,8 +58,9 @@ formats   cf_grids cf_values neon prisma saved_cubes
 formats   cf
 formats   emit
 .         label_files products
-compute   kernels projection recorded rows transfer workers
-compute   dilation pooling
+compute   kernels recorded rows transfer workers
+compute   dilation projection
+compute   pooling
 .         calibration network
 .         dense model
 .         value_scale

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from cssd_geo.compute import kernels
 from cssd_geo.compute.dilation import Dilation, dilate
+from cssd_geo.compute.pooling import Pooling
 
 KINDS = [torch.float64, torch.float32, torch.bfloat16]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 1 / 128}
@@ -28,11 +29,22 @@ shapes = st.tuples(st.integers(1, 7), st.integers(1, 9), st.integers(1, 70))
 seeds = st.integers(0, 99)
 
 
-@pytest.fixture(autouse=True, scope="module", params=[1, 3], ids=["one thread", "three threads"])
-def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    usual = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
+FASTEST = (*kernels.generations(), "")[0]
+
+
+@pytest.fixture(
+    autouse=True,
+    scope="module",
+    params=[(FASTEST, 3), *((each, 1) for each in kernels.generations() or [FASTEST])],
+    ids=lambda each: f"{each[0].lstrip('_') or 'any'} processor, {each[1]} threads",
+)
+def _processor(request: pytest.FixtureRequest) -> Iterator[None]:
+    """As on each generation of processors that this one is or can stand in for."""
+    usual, (generation, threads) = torch.get_num_threads(), request.param
+    torch.set_num_threads(threads)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "_LIBRARY", kernels.load(generation))
+        yield
     torch.set_num_threads(usual)
 
 
@@ -61,7 +73,7 @@ def test_other_compilers_build_them_under_the_names_that_are_called(compiler: st
     if shutil.which(compiler) is None:
         pytest.skip(f"no {compiler} here")
     source, library = Path(kernels.__file__).with_name("kernels.cpp"), tmp_path / "kernels.so"
-    subprocess.run([compiler, "-O1", "-fPIC", "-shared", source, "-o", library], check=True)
+    subprocess.run([compiler, "-std=gnu++17", "-O1", "-fPIC", "-shared", source, "-o", library], check=True)
     assert hasattr(ctypes.CDLL(str(library)), "gelu_float32_bfloat16")
 
 
@@ -135,55 +147,112 @@ def test_the_way_back_through_the_dilation(
 
 @needs_kernels
 @given(
-    shape=shapes, kind=kinds, window=st.integers(1, 9), step=st.integers(1, 8), cut=st.integers(0, 2), seed=seeds
+    shape=shapes,
+    types=st.sampled_from([*zip(KINDS[:2], KINDS[:2], strict=True), (torch.float32, torch.bfloat16)]),
+    then=st.sampled_from(["plain", "gelu"]),
+    more=st.integers(0, 20),
+    bands=st.integers(1, 40),
+    seed=seeds,
 )
-def test_units(
-    shape: tuple[int, int, int], *, kind: torch.dtype, window: int, step: int, cut: int, seed: int
+def test_products_and_what_follows(
+    shape: tuple[int, int, int],
+    *,
+    types: tuple[torch.dtype, torch.dtype],
+    then: kernels.Then,
+    more: int,
+    bands: int,
+    seed: int,
 ) -> None:
-    """In groups of columns, the last of which may reach beyond what there is; zero stays zero."""
+    """The last ones go elsewhere, as they are."""
+    pixels, weight, bias = products_of(shape, types[0], more=more, bands=bands, seed=seed)
+    out = torch.full(shape, torch.nan, dtype=types[1])
+    rest = torch.full((*shape[:2], more), torch.nan, dtype=types[0])
+    assert kernels.project(pixels, weight, bias, out, rest=rest, then=then)
+    expected = functional.linear(*(each.double() for each in (pixels, weight, bias)))
+    own, others = expected.tensor_split([shape[2]], dim=2)
+    assert_close(out, functional.gelu(own) if then == "gelu" else own)
+    assert_close(rest, others)
+
+
+@needs_kernels
+@given(shape=shapes, kind=st.sampled_from(KINDS[:2]), seed=seeds)
+def test_products_that_become_a_gate(shape: tuple[int, int, int], kind: torch.dtype, seed: int) -> None:
+    pixels, weight, bias = products_of(shape, kind, more=0, bands=shape[2], seed=seed)
+    out = torch.full(shape, torch.nan, dtype=kind)
+    assert kernels.project(pixels, weight, bias, out, rest=pixels[..., :0].contiguous(), then="gate")
+    logits = functional.linear(*(each.double() for each in (pixels, weight, bias)))
+    assert_close(out, pixels.double() * logits.sigmoid())
+
+
+def products_of(
+    shape: tuple[int, int, int], kind: torch.dtype, *, more: int, bands: int, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels (r,x,bands), weights and bias whose products are about as large as what is multiplied."""
+    random = torch.Generator().manual_seed(seed)
+    pixels = torch.randn(*shape[:2], bands, generator=random, dtype=torch.float64)
+    weight = torch.randn(shape[2] + more, bands, generator=random, dtype=torch.float64) / bands
+    bias = torch.randn(shape[2] + more, generator=random, dtype=torch.float64)
+    return pixels.to(kind), weight.to(kind), bias.to(kind)
+
+
+@needs_kernels
+@given(shape=shapes, kind=kinds, cut=st.integers(0, 2), seed=seeds)
+def test_units(shape: tuple[int, int, int], *, kind: torch.dtype, cut: int, seed: int) -> None:
+    """Of a part of the columns; zero stays zero."""
     rows, columns, features = shape
-    wide = drawn(seed, rows, columns + window - 1 + cut, features, kind=kind)
+    wide = drawn(seed, rows, columns + cut, features, kind=kind)
     wide[:, ::3] = 0
-    values, blocks = wide[:, cut:], -(-columns // step)
-    out = torch.full((rows, step + window - 1, blocks, features), torch.nan, dtype=kind)
-    assert kernels.write_units(values, out, step=step, length=1.7)
-    expected = torch.zeros(rows, step * blocks + window - 1, features, dtype=torch.float64)
-    expected[:, : values.shape[1]] = 1.7 * functional.normalize(values.double(), dim=2)
-    groups = expected.unfold(1, step + window - 1, step)  # (r,J,C,n)
-    assert_close(out, groups.permute(0, 3, 1, 2))
+    values, out = wide[:, cut:], torch.full(shape, torch.nan, dtype=kind)
+    assert kernels.write_units(values, out, length=1.7)
+    assert_close(out, 1.7 * functional.normalize(values.double(), dim=2))
 
 
 @needs_kernels
 @given(
-    rows=st.integers(1, 4),
-    columns=st.integers(1, 19),
-    classes=st.integers(1, 9),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 19)),
+    classes=st.integers(1, 15),
+    features=st.integers(1, 9),
     kind=kinds,
     window=st.integers(1, 6),
+    sharpness=st.sampled_from([None, 1.0, 5.0]),
+    own_products=st.booleans(),
     seed=seeds,
 )
-def test_pooling(rows: int, columns: int, *, classes: int, kind: torch.dtype, window: int, seed: int) -> None:
-    """Sums of votes over the neighbours that are there, by the sum of their weights."""
-    reach_rows, reach, blocks, computed = (
-        rows + window - 1,
-        window + 7,
-        -(-columns // 8),
-        torch.promote_types(kind, torch.float32),
-    )
-    random = torch.Generator().manual_seed(seed)
-    products = torch.randn(reach_rows, reach, blocks, rows * 8, generator=random).to(kind)
-    pattern = torch.randn(reach_rows * reach, rows * 8, generator=random).to(computed)
-    votes = torch.randn(reach_rows, columns + window - 1, classes + 1, generator=random).to(kind)
+def test_pooling(
+    size: tuple[int, int],
+    *,
+    classes: int,
+    features: int,
+    kind: torch.dtype,
+    window: int,
+    sharpness: float | None,
+    own_products: bool,
+    seed: int,
+) -> None:
+    """As torch does it in float64 (see test_pooling.py), from units as well as from torch's products of them."""
+    random, shape = torch.Generator().manual_seed(seed), [n + window - 1 for n in size]
+    spectra = 2 + torch.randn(*shape, features, generator=random)  # cosines, or their sum, are far from zero
+    votes = torch.randn(*shape, classes + 1, generator=random).to(kind)
     votes[..., -1] = 1
-    votes[torch.rand(votes.shape[:2], generator=random) < 0.2] = 0
-    out = torch.full((rows, columns, classes), torch.nan, dtype=computed)
-    assert kernels.pool(products, pattern, votes, out, step=8)
-    weight = torch.exp(products.double() + pattern.double().view(reach_rows, reach, 1, rows * 8))
-    there = functional.pad(votes.double(), (0, 0, 0, 8 * blocks - columns)).unfold(1, reach, 8)  # (.,J,K+1,n)
-    sums = torch.einsum("yxjb,yjkx->jbk", weight, there).view(blocks, rows, 8, classes + 1)
-    mean = sums[..., :-1] / sums[..., -1:].clamp_min(1e-12)
-    expected = mean.transpose(0, 1).flatten(1, 2)[:, :columns]
-    torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-5)
+    gone = torch.rand(shape, generator=random) < 0.2
+    votes[gone], spectra[gone] = 0, 0
+
+    def pooled(kind: torch.dtype) -> Tensor:
+        pooling = Pooling(window, sharpness, features=features, dtype=kind, device=torch.device("cpu"))
+        units = torch.full(pooling.shape(spectra), torch.nan, dtype=kind)
+        pooling.write_units(spectra.to(kind), units)
+        out = torch.full((*size, classes), torch.nan, dtype=torch.promote_types(kind, torch.float32))
+        pooling(units, votes.to(kind), out)
+        return out
+
+    with pytest.MonkeyPatch.context() as patch:
+        if not own_products:
+            patch.setattr(kernels, "multiplies_units", lambda *_: False)
+        found = pooled(kind)
+    with without_kernels():
+        expected = pooled(torch.float64)
+    allowed = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 0.1}[kind]
+    torch.testing.assert_close(found.double(), expected, rtol=allowed, atol=allowed)
 
 
 @needs_kernels
@@ -203,9 +272,11 @@ def test_what_does_not_lie_side_by_side_is_left_alone() -> None:
     assert not kernels.gelu(values, out)
     assert not kernels.gate(values, values, out)
     assert not kernels.dilate(values, torch.ones(3, 3), out[:2, :3])
-    assert not kernels.write_units(values, out.unsqueeze(2), step=1, length=1.0)
+    assert not kernels.write_units(values, out, length=1.0)
+    assert not kernels.project(values, torch.ones(6, 6), torch.ones(6), out, rest=out[..., :0], then="plain")
+    assert not kernels.pool_units(values, torch.ones(2, 4, 16), values, out, sharp=True)
+    assert not kernels.pool_products(out, torch.ones(2, 4, 16), values, out, sharp=True)
     assert not kernels.gelu(torch.ones(4, 5, 6, device="meta"), out), "nor what is on another device"
-    assert not kernels.pool(torch.ones(1, 64, 1, 64), torch.ones(64, 64), torch.ones(1, 64, 2), out[:1], step=64)
     assert not bool(out.any())
 
 

@@ -1,97 +1,16 @@
-// What lies between the products of the dense network, each in one pass over memory. `kernels.py` calls these, and
-// says what they compute; where they were not compiled, torch does the same in several passes.
+// What lies between the large products of the dense network, each in one pass over memory, and those products that are
+// faster together with what follows. `kernels.py` calls these, and says what they compute; where they were not
+// compiled, torch does the same in several passes. setup.py compiles them once for each generation of processors.
 //
-// Values are stored as T and computed as Work<T>: bfloat16 in float32, so it is rounded once. float64 is there to
-// prove that the results are exact.
-//
-// Shapes: y x x pixels, C features, channels last; sizes and strides are numbers of values. For the pooling: J blocks
-// of centres, each with `reach` columns of neighbours, `step` columns from the next one; b centres of a block, m
-// neighbours of one; K classes.
+// Shapes: y x x pixels, C features, channels last; sizes and strides are numbers of values. For the pooling: w window,
+// K classes; blocks of centres, STEP columns each, share their `reach` columns of neighbours.
 
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#include <type_traits>
-
-#define INLINE static inline __attribute__((always_inline))
-#if defined(__x86_64__) && defined(__linux__) && !defined(__clang__)  // Clang 14 exports such functions by other names
-// One binary for all processors: the loader takes the version that fits.
-#if __GNUC__ >= 12
-#define EXPORT extern "C" __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else  // does not know these levels
-#define EXPORT extern "C" __attribute__((target_clones("avx512f", "avx2", "default")))
+#include "products.h"
+#ifdef __x86_64__
+#include <cpuid.h>
 #endif
-#else
+
 #define EXPORT extern "C"
-#endif
-
-typedef int64_t Size;
-constexpr Size MOST_CENTRES = 32;
-typedef float float32;
-typedef double float64;
-struct bfloat16 {
-    uint16_t bits;
-};
-template <class T> using Work = typename std::conditional<std::is_same<T, float64>::value, float64, float32>::type;
-
-INLINE uint32_t bits_of(float32 value) {
-    uint32_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
-INLINE float32 float_of(uint32_t bits) {
-    float32 value;
-    std::memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-INLINE float32 load(float32 value) { return value; }
-INLINE float64 load(float64 value) { return value; }
-INLINE float32 load(bfloat16 value) { return float_of(uint32_t(value.bits) << 16); }
-
-INLINE void store(float32 value, float32 &out) { out = value; }
-INLINE void store(float64 value, float64 &out) { out = value; }
-INLINE void store(float32 value, bfloat16 &out) {  // to the nearest, ties to even
-    uint32_t bits = bits_of(value);
-    out.bits = uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-template <class W> INLINE W larger(W one, W other) { return one > other ? one : other; }
-template <class W> INLINE W smaller(W one, W other) { return one < other ? one : other; }
-INLINE Size fewer(Size one, Size other) { return one < other ? one : other; }
-
-INLINE float64 exponential(float64 x) { return std::exp(x); }
-
-// Cephes' expf, to one unit in the last place; beyond +-87 as at +-87.
-INLINE float32 exponential(float32 x) {
-    x = smaller(larger(x, -87.0f), 87.0f);
-    const float32 whole = 12582912.0f;  // beside this only whole numbers are left
-    float32 turns = (x * 1.44269504088896341f + whole) - whole;
-    float32 rest = (x - turns * 0.693359375f) - turns * -2.12194440e-4f;
-    float32 sum = 1.9875691500e-4f;
-    sum = sum * rest + 1.3981999507e-3f;
-    sum = sum * rest + 8.3334519073e-3f;
-    sum = sum * rest + 4.1665795894e-2f;
-    sum = sum * rest + 1.6666665459e-1f;
-    sum = sum * rest + 5.0000001201e-1f;
-    sum = sum * rest * rest + rest + 1.0f;
-    return sum * float_of(uint32_t(int32_t(turns) + 127) << 23);
-}
-
-INLINE float64 gelu_of(float64 x) { return 0.5 * x * std::erfc(-x * std::sqrt(0.5)); }
-
-// Abramowitz and Stegun 1964, 7.1.26: the error function to 1.5e-7.
-INLINE float32 gelu_of(float32 x) {
-    float32 size = std::fabs(x) * 0.70710678118654752f, t = 1.0f / (1.0f + 0.3275911f * size);
-    float32 sum = 1.061405429f;
-    sum = sum * t - 1.453152027f;
-    sum = sum * t + 1.421413741f;
-    sum = sum * t - 0.284496736f;
-    sum = sum * t + 0.254829592f;
-    float32 tail = 0.5f * sum * t * exponential(-size * size);
-    return x * (x < 0 ? tail : 1.0f - tail);
-}
 
 template <class A, class T>
 INLINE void gelu(const A *values, Size line, Size pixel, T *out, Size rows, Size columns, Size features) {
@@ -168,75 +87,140 @@ template <class T> INLINE Work<T> length(const T *values, Size features) {
     return std::sqrt(sum);
 }
 
-// Into (y, reach, J, C), zero beyond the columns that are there.
 template <class T>
-INLINE void write_units(const T *values, Size line, T *out, Size rows, Size columns, Size features, Size blocks, Size reach,
-                        Size step, Work<T> size) {
-    const Size wanted = (blocks - 1) * step + reach;
-    for (Size y = 0; y < rows; y++)
-        for (Size x = 0; x < wanted; x++) {
-            const bool there = x < columns;
-            const T *pixel = values + y * line + x * features;
-            const Work<T> factor = there ? size / larger(length(pixel, features), Work<T>(1e-12)) : 0;
-            for (Size block = fewer(x / step, blocks - 1); block >= 0 && x - block * step < reach; block--) {
-                T *__restrict unit = out + ((y * reach + x - block * step) * blocks + block) * features;
-                if (there)
-                    for (Size c = 0; c < features; c++) store(load(pixel[c]) * factor, unit[c]);
-                else
-                    std::memset(unit, 0, features * sizeof(T));
-            }
-        }
-}
-
-// Sums of some votes of all neighbours, weighted for each centre: weights (m, b), sums (VOTES, b).
-template <Size VOTES, class T>
-INLINE void add_up(const Work<T> *weights, const T *votes, Size line, Size ballot, Size rows, Size columns, Size reach,
-                   Size centres, Work<T> *sums) {
-    Work<T> totals[VOTES][MOST_CENTRES] = {};
+INLINE void write_units(const T *values, Size line, T *out, Size rows, Size columns, Size features, Work<T> size) {
     for (Size y = 0; y < rows; y++)
         for (Size x = 0; x < columns; x++) {
-            const Work<T> *__restrict weight = weights + (y * reach + x) * centres;
-            for (Size k = 0; k < VOTES; k++) {
-                const Work<T> vote = load(votes[y * line + x * ballot + k]);
-                for (Size b = 0; b < centres; b++) totals[k][b] += vote * weight[b];
-            }
+            const T *__restrict pixel = values + y * line + x * features;
+            T *__restrict unit = out + (y * columns + x) * features;
+            const Work<T> factor = size / larger(length(pixel, features), Work<T>(1e-12));
+            for (Size c = 0; c < features; c++) store(load(pixel[c]) * factor, unit[c]);
         }
-    for (Size k = 0; k < VOTES; k++) std::memcpy(sums + k * centres, totals[k], centres * sizeof *sums);
 }
 
-// Blocks `first` to `last`: cosines (m, J, b); pattern (m, b); votes (reach_rows, columns, K + 1); out (rows,
-// out_columns, K); room for (m + 5, b).
-template <class T>
-INLINE void pool(const T *cosines, const Work<T> *pattern, const T *votes, Size line, Work<T> *out, Size rows, Size columns,
-                 Size out_columns, Size classes, Size first, Size last, Size blocks, Size reach_rows, Size reach, Size step,
-                 Size centres, Work<T> *room) {
-    const Size neighbours = reach_rows * reach, ballot = classes + 1;
-    Work<T> *weights = room, *sums = weights + neighbours * centres, *voters = sums + 4 * centres;
-    for (Size block = first; block < last; block++) {
-        for (Size m = 0; m < neighbours; m++) {
-            const T *__restrict cosine = cosines + (m * blocks + block) * centres;
-            const Work<T> *__restrict inside = pattern + m * centres;
-            Work<T> *__restrict weight = weights + m * centres;
-            for (Size b = 0; b < centres; b++) weight[b] = exponential(load(cosine[b]) + inside[b]);
-        }
-        const Size left = block * step, there = fewer(reach, columns - left), across = fewer(step, out_columns - left);
-        const T *here = votes + left * ballot;
-        add_up<1>(weights, here + classes, line, ballot, reach_rows, there, reach, centres, voters);
-        for (Size k = 0, some; k < classes; k += some) {
-            some = classes - k >= 4 ? 4 : 1;
-            if (some == 4)
-                add_up<4>(weights, here + k, line, ballot, reach_rows, there, reach, centres, sums);
+// Pixels (count, depth) times panels (n, depth, LANES), plus bias (n, LANES); `use` takes up to LANES sums of a pixel,
+// and where in (count, columns) they lie.
+template <class W, class Use>
+INLINE void project(const W *pixels, Size count, Size depth, const W *panels, const W *bias, Size columns, Use use) {
+    W sums[MOST_ROWS * LANES];
+    for (Size column = 0; column < columns; column += LANES) {
+        for (Size i = 0; i < count; i++) std::memcpy(sums + i * LANES, bias + column, LANES * sizeof(W));
+        multiply_some<MOST_ROWS>(count, pixels, depth, panels + column * depth, depth, sums);
+        for (Size i = 0; i < count; i++)
+            if (columns - column >= LANES)  // a number that the compiler knows
+                use(sums + i * LANES, i * columns + column, LANES);
             else
-                add_up<1>(weights, here + k, line, ballot, reach_rows, there, reach, centres, sums);
-            for (Size y = 0; y < rows; y++)
-                for (Size x = 0; x < across; x++)
-                    for (Size i = 0; i < some; i++) {
-                        const Size b = y * step + x;
-                        out[(y * out_columns + left + x) * classes + k + i] =
-                            sums[i * centres + b] / larger(voters[b], Work<T>(1e-12));
-                    }
+                use(sums + i * LANES, i * columns + column, columns - column);
+    }
+}
+
+// To `out` (count, columns) goes what `then` makes of a sum, and where it lies; `more` columns go to `rest` as they are.
+template <class W, class T, class Then>
+INLINE void project_all(const W *pixels, const W *panels, const W *bias, T *out, W *rest, Size count, Size depth,
+                        Size columns, Size more, Then then) {
+    const Size whole = (columns + LANES - 1) / LANES * LANES;
+    for (Size first = 0; first < count; first += MOST_ROWS) {
+        const Size some = fewer(MOST_ROWS, count - first);
+        const W *here = pixels + first * depth;
+        T *to = out + first * columns;
+        W *beside = rest + first * more;
+        project(here, some, depth, panels, bias, columns, [=](const W *sums, Size at, Size few) {
+            for (Size c = 0; c < few; c++) store(then(sums[c], first * columns + at + c), to[at + c]);
+        });
+        project(here, some, depth, panels + whole * depth, bias + whole, more, [=](const W *sums, Size at, Size few) {
+            for (Size c = 0; c < few; c++) beside[at + c] = sums[c];
+        });
+    }
+}
+
+// Centres in blocks of STEP columns, two rows of which fill the lanes of a panel.
+constexpr Size STEP = 8, HEIGHT = LANES / STEP;
+
+// Blocks `first` to `last` of a row of blocks: pattern (n, m, LANES), of m neighbours of n pairs of rows; votes (rows + w
+// - 1, columns, K + 1); out (rows, out_columns, K); room for weights (m, LANES) and votes (K + 1, m). `meet` is told a
+// block, the first of a pair of its rows, and how many rows and columns are there; then `multiply` is asked for the
+// products of its centres with some neighbours in a row.
+template <class T, class W, class Meet, class Multiply>
+INLINE void pool(Meet meet, Multiply multiply_near, const W *pattern, const T *votes, Size vote_line, W *out, Size rows,
+                 Size columns, Size out_columns, Size classes, Size window, bool sharp, Size first, Size last,
+                 W *room) {
+    const Size reach = STEP + window - 1, all = (rows + window - 1) * reach, ballot = classes + 1;
+    W *weights = room, *ballots = weights + all * LANES;
+    for (Size block = first; block < last; block++) {
+        const Size left = block * STEP, there = fewer(reach, columns - left), across = fewer(STEP, out_columns - left);
+        const Size parts = (there - 1) / MOST_ROWS + 1, part = (there - 1) / parts + 1;
+        for (Size y = 0; y < rows + window - 1; y++)
+            for (Size x = 0; x < reach; x++)
+                for (Size k = 0; k < ballot; k++)
+                    ballots[k * all + y * reach + x] = x < there ? load(votes[y * vote_line + (left + x) * ballot + k]) : 0;
+        for (Size top = 0; top < rows; top += HEIGHT) {
+            const Size high = fewer(HEIGHT, rows - top), near = (high + window - 1) * reach;
+            const W *inside = pattern + (top / HEIGHT * all + top * reach) * LANES;
+            meet(block, top, high, across);
+            for (Size y = 0; y < high + window - 1; y++) {
+                for (Size x = 0, some; x < there; x += some) {
+                    W products[MOST_ROWS * LANES] = {};
+                    some = fewer(part, there - x);
+                    multiply_near(block, top, top + y, x, some, products);
+                    const W *__restrict outside = inside + (y * reach + x) * LANES;
+                    W *__restrict weight = weights + (y * reach + x) * LANES;
+                    for (Size i = 0; i < some * LANES; i++)
+                        weight[i] = sharp ? exponential(products[i] + outside[i]) : products[i] * outside[i];
+                }
+                std::memset(weights + (y * reach + there) * LANES, 0, (reach - there) * LANES * sizeof(W));
+            }
+            W voters[LANES] = {};
+            multiply<1>(ballots + classes * all + top * reach, all, sharp ? weights : inside, near, voters);
+            for (Size k = 0, some; k < classes; k += some) {
+                W sums[MOST_ROWS * LANES] = {};
+                some = fewer(MOST_ROWS, classes - k);
+                multiply_some<MOST_ROWS>(some, ballots + k * all + top * reach, all, weights, near, sums);
+                for (Size i = 0; i < some; i++)
+                    for (Size y = 0; y < high; y++)
+                        for (Size x = 0; x < across; x++)
+                            out[((top + y) * out_columns + left + x) * classes + k + i] =
+                                sums[i * LANES + y * STEP + x] / larger(voters[y * STEP + x], W(1e-12));
+            }
         }
     }
+}
+
+// Of units (rows + w - 1, columns, C), with more room for a panel.
+template <class T, class W>
+INLINE void pool_units(const T *units, Size line, Size features, const W *pattern, const T *votes, Size vote_line, W *out,
+                       Size rows, Size columns, Size out_columns, Size classes, Size window, bool sharp, Size first,
+                       Size last, W *room) {
+    const T *centre = units + window / 2 * (line + features);
+    T *panel = (T *)room;
+    auto meet = [=](Size block, Size top, Size high, Size across) {
+        const T *centres[LANES];
+        for (Size i = 0; i < LANES; i++)
+            centres[i] = centre + (top + fewer(i / STEP, high - 1)) * line +
+                         (block * STEP + fewer(i % STEP, across - 1)) * features;
+        pack(centres, features, panel);
+    };
+    auto multiply_near = [=](Size block, Size, Size y, Size x, Size some, W *products) {
+        const T *near = units + y * line + (block * STEP + x) * features;
+        multiply_some<MOST_ROWS>(some, near, features, panel, features, products);
+    };
+    pool(meet, multiply_near, pattern, votes, vote_line, out, rows, columns, out_columns, classes, window, sharp, first, last,
+         room + features * LANES);
+}
+
+// Of given products of m neighbours with `rows` x STEP centres, (m, J, b).
+template <class T, class W>
+INLINE void pool_products(const T *given, Size blocks, const W *pattern, const T *votes, Size vote_line, W *out, Size rows,
+                          Size columns, Size out_columns, Size classes, Size window, bool sharp, Size first, Size last,
+                          W *room) {
+    auto meet = [](Size, Size, Size, Size) {};
+    auto look_up = [=](Size block, Size top, Size y, Size x, Size some, W *products) {
+        const Size centres = rows * STEP, there = fewer(LANES, centres - top * STEP), reach = STEP + window - 1;
+        for (Size i = 0; i < some; i++) {
+            const T *__restrict here = given + ((y * reach + x + i) * blocks + block) * centres + top * STEP;
+            for (Size j = 0; j < there; j++) products[i * LANES + j] = load(here[j]);
+        }
+    };
+    pool(meet, look_up, pattern, votes, vote_line, out, rows, columns, out_columns, classes, window, sharp, first, last, room);
 }
 
 #define GELU(A, T)                                                                                              \
@@ -258,6 +242,32 @@ GELU(bfloat16, bfloat16)
 DILATE_BACK(float64)
 DILATE_BACK(float32)
 
+#define POOL_UNITS(T)                                                                                           \
+    EXPORT void pool_units_##T(const T *units, Size line, Size features, const Work<T> *pattern, const T *votes, \
+                               Size vote_line, Work<T> *out, Size rows, Size columns, Size out_columns,         \
+                               Size classes, Size window, Size sharp, Size first, Size last, Work<T> *room) {   \
+        pool_units(units, line, features, pattern, votes, vote_line, out, rows, columns, out_columns, classes,  \
+                   window, sharp, first, last, room);                                                           \
+    }
+POOL_UNITS(float64)
+POOL_UNITS(float32)
+#ifdef __AVX512BF16__
+POOL_UNITS(bfloat16)
+#endif
+
+#define PROJECT(NAME, W, T, THEN)                                                                               \
+    EXPORT void project_##NAME##_##W##_##T(const W *pixels, const W *panels, const W *bias, T *out, W *rest,    \
+                                           Size count, Size depth, Size columns, Size more) {                   \
+        project_all(pixels, panels, bias, out, rest, count, depth, columns, more,                               \
+                    [=](W sum, Size at) { return THEN; });                                                      \
+    }
+#define PROJECT_EACH(W, T) PROJECT(plain, W, T, sum) PROJECT(gelu, W, T, gelu_of(sum))
+PROJECT_EACH(float64, float64)
+PROJECT_EACH(float32, float32)
+PROJECT_EACH(float32, bfloat16)
+PROJECT(gate, float64, float64, pixels[at] / (1 + exponential(-sum)))
+PROJECT(gate, float32, float32, pixels[at] / (1 + exponential(-sum)))
+
 #define ALL(T)                                                                                                  \
     EXPORT void gate_##T(const T *values, const T *logits, T *out, Size pixels, Size features) {                \
         gate(values, logits, out, pixels, features);                                                            \
@@ -267,19 +277,31 @@ DILATE_BACK(float32)
         dilate(values, line, element, out, out_line, rows, columns, features);                                  \
     }                                                                                                           \
     EXPORT void write_units_##T(const T *values, Size line, T *out, Size rows, Size columns, Size features,     \
-                                Size blocks, Size reach, Size step, double size) {                              \
-        write_units(values, line, out, rows, columns, features, blocks, reach, step, Work<T>(size));            \
+                                double size) {                                                                  \
+        write_units(values, line, out, rows, columns, features, Work<T>(size));                                 \
     }                                                                                                           \
-    EXPORT void pool_##T(const T *cosines, const Work<T> *pattern, const T *votes, Size line, Work<T> *out,     \
-                         Size rows, Size columns, Size out_columns, Size classes, Size first, Size last,        \
-                         Size blocks, Size reach_rows, Size reach, Size step, Work<T> *room) {                  \
-        if (rows == 4 && step == 8) /* with numbers that the compiler knows, sums stay in registers */          \
-            pool(cosines, pattern, votes, line, out, 4, columns, out_columns, classes, first, last, blocks,     \
-                 reach_rows, reach, 8, 32, room);                                                               \
-        else                                                                                                    \
-            pool(cosines, pattern, votes, line, out, rows, columns, out_columns, classes, first, last, blocks,  \
-                 reach_rows, reach, step, rows * step, room);                                                   \
+    EXPORT void pool_products_##T(const T *products, Size blocks, const Work<T> *pattern, const T *votes,       \
+                                  Size vote_line, Work<T> *out, Size rows, Size columns, Size out_columns,      \
+                                  Size classes, Size window, Size sharp, Size first, Size last,                 \
+                                  Work<T> *room) {                                                              \
+        pool_products(products, blocks, pattern, votes, vote_line, out, rows, columns, out_columns, classes,    \
+                      window, sharp, first, last, room);                                                        \
     }
 ALL(float64)
 ALL(float32)
 ALL(bfloat16)
+
+// Which of the libraries of setup.py this processor runs best. The last one multiplies bfloat16, but AMX does so faster:
+// there it is torch that multiplies them.
+EXPORT int generation() {
+#ifdef __x86_64__
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    const bool amx = __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && edx >> 22 & 1;
+    return !avx2 ? 0 : !avx512 ? 1 : amx || !__builtin_cpu_supports("avx512bf16") ? 2 : 3;
+#else
+    return 0;
+#endif
+}

@@ -1,8 +1,10 @@
-"""What lies between the products of the dense network, each in one pass over memory: `kernels.cpp`, compiled.
+"""What lies between the large products of the dense network, each in one pass over memory: compiled C++.
 
 Torch takes several passes for each of these. Each function returns whether it did the work. It returns False, and
 the caller uses torch, if the package was installed without a compiler, off the CPU, for types other than float32,
 float64 and bfloat16, and for values that do not lie side by side. bfloat16 is computed in float32.
+
+Products are here as well where what follows them can be done while they are in the processor's registers.
 
 Shapes: r x x pixels, C features, K classes; those of the pooling are explained there.
 """
@@ -14,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -24,35 +26,48 @@ from cssd_geo.machine import processors
 if hasattr(os, "register_at_fork"):  # torch's threads do not survive a fork: the child would wait for them
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
-MOST_CENTRES = 32
-"""Centres of a block that is pooled, at most."""
-
+Then = Literal["plain", "gelu", "gate"]
+"""What becomes of products with pixels: nothing more, their GELU, or the pixels times their sigmoid."""
 _Values = tuple[Tensor | float, ...]
 """Arguments of a kernel; of a tensor it gets the address."""
 _KINDS = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
-_SUMS = 5
-"""Sums for each centre that the pooling needs room for, beside the weights."""
+LANES = 16
+"""Columns of a panel, by which matrices are multiplied."""
+STEP = 8
+"""Columns of a block of centres that are pooled together; rows come in pairs."""
+_GENERATIONS = ("", "_avx2", "_avx512", "_avx512bf16")
+"""Of processors for which setup.py compiles the kernels, where they are x86."""
 _POINTER, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 _ARGUMENTS = {
     "gelu": [_POINTER, _SIZE, _SIZE, _POINTER, *[_SIZE] * 3],
     "gate": [*[_POINTER] * 3, *[_SIZE] * 2],
     "dilate": [_POINTER, _SIZE, _POINTER, _POINTER, *[_SIZE] * 4],
     "dilate_back": [*[_POINTER] * 6, *[_SIZE] * 4],
-    "write_units": [_POINTER, _SIZE, _POINTER, *[_SIZE] * 6, _NUMBER],
-    "pool": [*[_POINTER] * 3, _SIZE, _POINTER, *[_SIZE] * 10, _POINTER],
+    "project_plain": [*[_POINTER] * 5, *[_SIZE] * 4],
+    "project_gelu": [*[_POINTER] * 5, *[_SIZE] * 4],
+    "project_gate": [*[_POINTER] * 5, *[_SIZE] * 4],
+    "write_units": [_POINTER, _SIZE, _POINTER, *[_SIZE] * 3, _NUMBER],
+    "pool_units": [_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE, _POINTER, *[_SIZE] * 8, _POINTER],
+    "pool_products": [_POINTER, _SIZE, _POINTER, _POINTER, _SIZE, _POINTER, *[_SIZE] * 8, _POINTER],
 }
 
 
-def _loaded() -> ctypes.CDLL | None:
-    """The compiled kernels; None where there are none for this machine."""
-    found = find_spec("cssd_geo.compute._kernels")
+def load(generation: str = "") -> ctypes.CDLL | None:
+    """The kernels compiled for a generation of processors; None where there are none for this machine."""
+    found = find_spec(f"cssd_geo.compute._kernels{generation}")
     try:
         return None if found is None or found.origin is None else ctypes.CDLL(found.origin)
     except OSError:
         return None
 
 
-_LIBRARY = _loaded()
+def generations() -> tuple[str, ...]:
+    """Those that this processor can run, the fastest first."""
+    oldest = load()
+    return () if oldest is None else _GENERATIONS[oldest.generation() :: -1]
+
+
+_LIBRARY = next(filter(None, map(load, generations())), None)
 
 
 def compiled() -> bool:
@@ -123,42 +138,94 @@ def dilate_back(
     return _run("dilate_back", (values.dtype,), arguments, len(values))
 
 
-def write_units(values: Tensor, out: Tensor, *, step: int, length: float) -> bool:
-    """Write (r,x,C), brought to one length, into groups of n columns (r,n,J,C), one every `step` columns."""
-    (columns, features), (reach, blocks) = values.shape[1:], out.shape[1:3]
+def project(rows: Tensor, weight: Tensor, bias: Tensor, out: Tensor, *, rest: Tensor, then: Then) -> bool:
+    """Write weight @ pixel + bias into `out`, or what follows; the last of the products, as they are, into `rest`.
+
+    Shapes: rows (r,x,S), weight (C+K,S), bias (C+K,), out (r,x,C), rest (r,x,K), K may be 0.
+    """
+    if not (_alike(rows, weight, bias, rest) and all(map(_dense, (rows, out, rest)))):
+        return False
+    (columns, features), more, depth = out.shape[1:], rest.shape[2], weight.shape[1]
+    parts = [features, more]
+    panels = torch.cat([_panels(each).transpose(1, 2).flatten() for each in weight.split(parts)])
+    start = torch.cat([_panels(each).flatten() for each in bias.split(parts)])
+
+    def arguments(part: slice) -> _Values:
+        return rows[part], panels, start, out[part], rest[part], _rows(part) * columns, depth, features, more
+
+    return _run(f"project_{then}", (rows.dtype, out.dtype), arguments, len(out))
+
+
+def _panels(rows: Tensor) -> Tensor:
+    """Rows (C,...) as panels, the last one filled with zeros: (n,LANES,...)."""
+    filled = rows.new_zeros(-(-len(rows) // LANES) * LANES, *rows.shape[1:])
+    filled[: len(rows)] = rows
+    return filled.view(-1, LANES, *rows.shape[1:])
+
+
+def write_units(values: Tensor, out: Tensor, *, length: float) -> bool:
+    """Write (r,x,C), brought to one length, into `out`; zero stays zero."""
+    columns, features = out.shape[1:]
     if not (_alike(values, out) and _dense(values, beyond=1) and _dense(out)):
         return False
 
     def arguments(part: slice) -> _Values:
-        sizes = _rows(part), columns, features, blocks, reach, step
-        return values[part], values.stride(0), out[part], *sizes, length
+        return values[part], values.stride(0), out[part], _rows(part), columns, features, length
 
     return _run("write_units", (out.dtype,), arguments, len(out))
 
 
-def pool(products: Tensor, pattern: Tensor, votes: Tensor, out: Tensor, *, step: int) -> bool:
+def multiplies_units(kind: torch.dtype, features: int) -> bool:
+    """Whether `pool_units` is there for units of this type and so many features."""
+    pairs = kind != torch.bfloat16 or features % 2 == 0  # of which processors multiply two at a time
+    return pairs and hasattr(_LIBRARY, f"pool_units_{_KINDS.get(kind)}")
+
+
+def pool_units(units: Tensor, pattern: Tensor, votes: Tensor, out: Tensor, *, sharp: bool) -> bool:
     """Write the weighted mean of the votes around each centre of a row of blocks.
 
     Args:
-        products: (r+w-1,n,J,b); exp(product + pattern) is the weight of a neighbour for a centre.
-        pattern: (m,b), of the type of `out`.
+        units: (r+w-1,x+w-1,C). The product of a neighbour and a centre is the neighbour's weight, if that is sharp
+            exp(product + pattern), else product * pattern.
+        pattern: (n,m,LANES), of the type of `out`: for each pair of rows of centres and each of their m neighbours
+            what is to be added, or multiplied with, for each centre.
         votes: (r+w-1,x+w-1,K+1), votes and a last 1, all zero where there is no neighbour.
         out: (r,x,K), float32 at least.
-        step: columns of a block; b = r * step, `MOST_CENTRES` at most.
+        sharp: see `units`. If so, sums are divided by the sum of the weights, else by the number of neighbours.
     """
-    (reach_rows, reach, blocks, centres), (rows, columns, classes) = products.shape, out.shape
-    if not (_alike(products, votes) and _dense(votes, beyond=1) and _dense(out)):
+    if not (_dense(units) and _votes_fit(units, pattern, votes, out)):
         return False
-    products = products.contiguous()
-    if centres > MOST_CENTRES or not pattern.dtype == out.dtype == _computed(votes):
-        return False
+    more = units.shape[2] * LANES
 
     def arguments(part: slice) -> _Values:
-        sizes = rows, votes.shape[1], columns, classes, part.start, part.stop, blocks, reach_rows, reach, step
-        room = out.new_empty(len(pattern) + _SUMS, centres)
-        return products, pattern, votes, votes.stride(0), out, *sizes, room
+        return units, units.stride(0), units.shape[2], *_pooled(pattern, votes, out, part, sharp=sharp, more=more)
 
-    return _run("pool", (votes.dtype,), arguments, blocks)
+    return _run("pool_units", (units.dtype,), arguments, -(-out.shape[1] // STEP))
+
+
+def pool_products(products: Tensor, pattern: Tensor, votes: Tensor, out: Tensor, *, sharp: bool) -> bool:
+    """Do as `pool_units`, from products that are there: (r+w-1,n,J,b), of J blocks of b centres; b = r * STEP."""
+    if not _votes_fit(products, pattern, votes, out):
+        return False
+    products, blocks = products.contiguous(), products.shape[2]
+
+    def arguments(part: slice) -> _Values:
+        return products, blocks, *_pooled(pattern, votes, out, part, sharp=sharp)
+
+    return _run("pool_products", (products.dtype,), arguments, blocks)
+
+
+def _votes_fit(weights: Tensor, pattern: Tensor, votes: Tensor, out: Tensor) -> bool:
+    types = _alike(weights, votes) and pattern.dtype == out.dtype == _computed(votes)
+    return types and _dense(votes, beyond=1) and _dense(out) and _dense(pattern)
+
+
+def _pooled(pattern: Tensor, votes: Tensor, out: Tensor, blocks: slice, *, sharp: bool, more: int = 0) -> _Values:
+    """What both ways of pooling are told of what they pool, and room for it: `more` in values of `out`."""
+    (rows, columns, classes), window = out.shape, len(votes) - len(out) + 1
+    room = out.new_empty(more + pattern.shape[1] * (LANES + classes + 1))
+    sizes = rows, votes.shape[1], columns, classes, window, sharp, blocks.start, blocks.stop
+    return pattern, votes, votes.stride(0), out, *sizes, room
 
 
 def _alike(*tensors: Tensor) -> bool:

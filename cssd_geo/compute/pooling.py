@@ -1,8 +1,8 @@
 """Spectral-aware pooling of every window of a panel at once, as matrix products.
 
 Centres are taken in blocks of 4 rows and 8 columns, which share one product with the neighbourhood of them all.
-Pixels are laid out in overlapping groups of columns, one for each block across, so that the neighbourhoods of
-a row of blocks are a view, not a copy.
+Where the kernels multiply they do all of it. Else torch multiplies, for which pixels are laid out in overlapping
+groups of columns, one for each block across, so that the neighbourhoods of a row of blocks are a view, not a copy.
 
 Shapes: C spectral features, K classes, w window, J blocks across, n = 8 + w - 1 columns of a neighbourhood, m
 pixels of one, b centres of a block.
@@ -17,7 +17,7 @@ from torch.nn import functional
 from cssd_geo.compute import kernels
 from cssd_geo.compute.projection import project_groups
 
-BLOCK_ROWS, BLOCK_COLUMNS = 4, 8
+BLOCK_ROWS, BLOCK_COLUMNS = 4, kernels.STEP
 """Centres that share a product: larger blocks compare more pairs in vain, smaller ones multiply more slowly."""
 _GPU_BLOCK_ROWS = 16
 """On a GPU each product is a launch, and few large ones are worth more pairs in vain."""
@@ -29,51 +29,66 @@ be exact, and three times slower in the exponential."""
 class Pooling:
     """Mean of the votes in each window, weighted by how alike the spectra of pixel and centre are."""
 
-    def __init__(self, window: int, sharpness: float | None, *, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, window: int, sharpness: float | None, *, features: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
         """Prepare.
 
         Args:
             window: w.
             sharpness: weights are exp(sharpness * (cosine - 1)) and their sum is divided by; None: weights are the
                 cosines, divided by the number of valid pixels.
+            features: C.
             dtype: of all computations.
             device: where to compute.
         """
         self._window, self._sharpness = window, sharpness
         self._dtype, self._device = dtype, device
+        self._in_groups = device.type != "cpu" or not kernels.multiplies_units(dtype, features)
         self._block_rows = BLOCK_ROWS if device.type == "cpu" else _GPU_BLOCK_ROWS
-        self._patterns: dict[int, Tensor] = {}
+        self._patterns: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def shape(self, rows: Tensor) -> tuple[int, int, int, int]:
-        """Shape of the groups of rows (r, v + w - 1, C): (r, n, J, C)."""
-        blocks = -(-(rows.shape[1] - self._window + 1) // BLOCK_COLUMNS)
-        return rows.shape[0], BLOCK_COLUMNS + self._window - 1, blocks, rows.shape[2]
+    def shape(self, rows: Tensor) -> tuple[int, ...]:
+        """Shape of the units of rows (r, v + w - 1, C): the same, or that of their groups, (r, n, J, C)."""
+        if not self._in_groups:
+            return tuple(rows.shape)
+        return rows.shape[0], BLOCK_COLUMNS + self._window - 1, self._blocks(rows), rows.shape[2]
+
+    def _blocks(self, rows: Tensor) -> int:
+        """Blocks of centres in rows of (r, v + w - 1, .)."""
+        return -(-(rows.shape[1] - self._window + 1) // BLOCK_COLUMNS)
 
     def _grouped(self, rows: Tensor) -> Tensor:
         """View rows (r, v + w - 1, C) as overlapping groups of columns, one for each block: (r, n, J, C).
 
         Columns that the last group lacks are zero; then, and only then, the rows are copied.
         """
-        _, reach, blocks, _ = self.shape(rows)
+        blocks, reach = self._blocks(rows), BLOCK_COLUMNS + self._window - 1
         missing = (blocks - 1) * BLOCK_COLUMNS + reach - rows.shape[1]
         padded = functional.pad(rows, (0, 0, 0, missing)) if missing else rows
         return padded.unfold(1, reach, BLOCK_COLUMNS).permute(0, 3, 1, 2)
 
     def write_units(self, features: Tensor, out: Tensor) -> None:
-        """Write groups of features (r, v + w - 1, C), brought to one length: zero stays zero.
+        """Write features (r, v + w - 1, C), brought to one length, in the `shape` for it: zero stays zero.
 
         The product of two such features is their cosine, times the sharpness if there is one.
         """
         length = 1.0 if self._sharpness is None else math.sqrt(self._sharpness)
-        if not kernels.write_units(features, out, step=BLOCK_COLUMNS, length=length):
-            lengths = self._grouped(torch.linalg.vector_norm(features, dim=2, keepdim=True)).clamp_min(1e-12)
-            torch.div(self._grouped(features), lengths / length, out=out)
+        units = torch.empty_like(features) if self._in_groups else out
+        if kernels.write_units(features, units, length=length):
+            if self._in_groups:
+                out.copy_(self._grouped(units))
+            return
+        lengths = torch.linalg.vector_norm(features, dim=2, keepdim=True)
+        if self._in_groups:
+            features, lengths = self._grouped(features), self._grouped(lengths)
+        torch.div(features, lengths.clamp_min(1e-12) / length, out=out)
 
     def __call__(self, units: Tensor, votes: Tensor, out: Tensor) -> None:
         """Pool.
 
         Args:
-            units: (r + w - 1, n, J, C) as `write_units` writes them.
+            units: of r + w - 1 rows, as `write_units` writes them.
             votes: (r + w - 1, v + w - 1, K + 1), logits and a last 1; all zero where not valid.
             out: (r, v, K), where the pooled logits go.
         """
@@ -84,37 +99,41 @@ class Pooling:
 
     def _pool(self, units: Tensor, votes: Tensor, out: Tensor) -> None:
         """Pool a row of blocks."""
-        rows, middle = len(out), self._window // 2
+        sharp, rows, middle = self._sharpness is not None, len(out), self._window // 2
+        pattern, panels = self._pattern(rows)
+        if not self._in_groups:
+            if kernels.pool_units(units, panels, votes, out, sharp=sharp):
+                return
+            units = self._grouped(units)
         centres = units[middle : middle + rows, middle : middle + BLOCK_COLUMNS].flatten(0, 1)  # (b,J,C)
         products = project_groups(units, centres.transpose(0, 1))  # (.,n,J,b)
-        pattern = self._pattern(rows)  # (m,b)
-        if self._sharpness is None:
-            weight = products.flatten(0, 1).mul_(pattern[:, None])  # (m,J,b)
-        elif kernels.pool(products, pattern, votes, out, step=BLOCK_COLUMNS):
+        if kernels.pool_products(products, panels, votes, out, sharp=sharp):
             return
-        else:
-            weight = products.flatten(0, 1).add_(pattern[:, None]).exp_()
+        weight = products.flatten(0, 1)  # (m,J,b)
+        weight = weight.add_(pattern[:, None]).exp_() if sharp else weight.mul_(pattern[:, None])
         ballots = self._grouped(votes).flatten(0, 1).permute(1, 2, 0)  # (J,K+1,m)
         sums = ballots @ weight.transpose(0, 1)  # (J,K+1,b)
-        voters = sums[:, -1:] if self._sharpness is not None else ballots[:, -1:] @ pattern.to(ballots)
+        voters = sums[:, -1:] if sharp else ballots[:, -1:] @ pattern.to(ballots)
         pooled = sums[:, :-1] / voters.clamp_min(1e-12)  # (J,K,b)
         rows_of_all = pooled.reshape(*pooled.shape[:2], rows, BLOCK_COLUMNS).permute(2, 0, 3, 1).flatten(1, 2)
         out.copy_(rows_of_all[:, : out.shape[1]])
 
-    def _pattern(self, rows: int) -> Tensor:
-        """Which of m neighbours lie in the window of which of b centres, (m, b).
+    def _pattern(self, rows: int) -> tuple[Tensor, Tensor]:
+        """Which of m neighbours lie in the window of which of b centres: (m, b), and as panels, (n, m, LANES).
 
         As a factor, 1 or 0; or as what is added to the exponent.
         """
         if rows not in self._patterns:
-            down, across = (_in_reach(n, self._window) for n in (rows, BLOCK_COLUMNS))
-            inside = (down[:, None, :, None] & across[None, :, None, :]).flatten(2).flatten(0, 1)
+            down, across = (_in_reach(n, self._window) for n in (rows + rows % 2, BLOCK_COLUMNS))
+            near = down[: rows + self._window - 1]  # without what is below the last row
+            inside = (near[:, None, :, None] & across[None, :, None, :]).flatten(2).flatten(0, 1)
             yes, no = 1.0, 0.0
             if self._sharpness is not None:
                 yes, no = -self._sharpness, _NOT_IN_WINDOW - self._sharpness
             kind = torch.promote_types(self._dtype, torch.float32)
             pattern = torch.full(inside.shape, no, dtype=kind, device=inside.device).masked_fill_(inside, yes)
-            self._patterns[rows] = pattern.to(self._device)
+            panels = pattern.view(len(pattern), -1, kernels.LANES).transpose(0, 1).contiguous()
+            self._patterns[rows] = pattern[:, : rows * BLOCK_COLUMNS].to(self._device), panels
         return self._patterns[rows]
 
 

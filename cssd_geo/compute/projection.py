@@ -1,9 +1,11 @@
 """Products of pixels with a matrix, one for all or one for each group, as one thread computes them fastest.
 
-On x86, torch gives products of matrices to MKL, which takes two to three times as long on processors of AMD as
-oneDNN, to which convolutions go. On a single thread 1x1 convolutions go there only if they are dilated, which
-changes nothing with a single tap. On a GPU products are torch's own, and on ARM too, where oneDNN may have
-nothing but its slow reference for such convolutions in bfloat16.
+Where the kernels are compiled they multiply float32, faster than torch, and go on with the products while these
+are in the processor's registers. Else products are torch's. On x86 it gives those of matrices to MKL, which
+takes two to three times as long on processors of AMD as oneDNN, to which convolutions go. On a single thread 1x1
+convolutions go there only if they are dilated, which changes nothing with a single tap. On a GPU products are
+torch's own, and on ARM too, where oneDNN may have nothing but its slow reference for such convolutions in
+bfloat16.
 """
 
 import platform
@@ -12,11 +14,46 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cssd_geo.compute import kernels
+from cssd_geo.compute.kernels import Then
+
 _CONVOLVES = platform.machine() in {"x86_64", "AMD64"} and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
+def project_into(
+    out: Tensor, rows: Tensor, weight: Tensor, bias: Tensor, *, then: Then = "plain", rest: Tensor | None = None
+) -> None:
+    """Multiply every pixel, weight @ pixel + bias, and go on with the products.
+
+    Args:
+        out: (r,x,M), where they go.
+        rows: (r,x,C).
+        weight: (M+N,C).
+        bias: (M+N,).
+        then: what is to become of them; for a gate, M is C.
+        rest: (r,x,N), where the last of them go as they are.
+    """
+    rest = rows.new_empty(*rows.shape[:2], 0) if rest is None else rest
+    if kernels.project(rows, weight, bias, out, rest=rest, then=then):
+        return
+    products, last = project(rows, weight, bias).tensor_split([out.shape[2]], dim=2)
+    rest.copy_(last)
+    if then == "gelu":
+        activate_into(out, products)
+    elif then == "plain":
+        out.copy_(products)
+    elif not kernels.gate(rows, products, out):
+        torch.mul(rows, products.sigmoid_(), out=out)
+
+
+def activate_into(out: Tensor, values: Tensor) -> None:
+    """Write the GELU of values, (r,x,C), which may be written over, into `out`."""
+    if not kernels.gelu(values, out):
+        out.copy_(torch.ops.aten.gelu_(values))
+
+
 def project(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Multiply every pixel, weight @ pixel + bias: (r,x,C), (M,C), (M,) -> (r,x,M)."""
+    """Multiply every pixel by torch, weight @ pixel + bias: (r,x,C), (M,C), (M,) -> (r,x,M)."""
     if not _on_onednn(rows):
         return functional.linear(rows, weight, bias)
     return _convolve(rows, weight, bias, groups=1)
