@@ -17,7 +17,7 @@ setup(
         Extension(
             f"cssd_geo.compute._kernels{name}",
             [f"{FOLDER}/kernels.cpp"],
-            depends=[f"{FOLDER}/numbers.h", f"{FOLDER}/products.h"],
+            depends=[f"{FOLDER}/{name}.h" for name in ("numbers", "products", "convolution")],
             language="c++",
             extra_compile_args=["-std=gnu++17", *FLAGS, *flags, "-fno-exceptions"],
             optional=True,

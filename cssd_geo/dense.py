@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cssd_geo.compute.convolution import Convolution
 from cssd_geo.compute.dilation import dilate
 from cssd_geo.compute.kernels import Then
 from cssd_geo.compute.pooling import BLOCK_COLUMNS, BLOCK_ROWS, Pooling
-from cssd_geo.compute.projection import activate_into, forbid_tf32, project_into
+from cssd_geo.compute.projection import forbid_tf32, project_into
 from cssd_geo.compute.rows import Buffer, Rows
 from cssd_geo.compute.workers import run_side_by_side, threads_for
 from cssd_geo.network import CSSD, MARGIN, Logits
@@ -44,6 +45,10 @@ _FEWEST_PIXELS = 1024
 """A GPU with too little memory even for strips of this size is not for this network."""
 
 _log = logging.getLogger(__name__)
+
+
+Place = tuple[int, int]
+"""Row and column."""
 
 
 class DenseNetwork:
@@ -74,7 +79,6 @@ class DenseNetwork:
         if discriminant is not None:  # one more product of the bands is K more rows of the first one
             spectral_weight = torch.cat([spectral_weight, discriminant[0]])
             spectral_bias = torch.cat([spectral_bias, discriminant[1]])
-        spatial_weight, spatial_bias = network.spatial_affine()  # (D,C,3,3) (D,)
         attention = network.refine.attention
 
         def ready(values: Tensor, kind: torch.dtype = dtype) -> Tensor:
@@ -87,8 +91,8 @@ class DenseNetwork:
         self._then: Then = "gelu" if network.config.activation else "plain"
         self._attention = ready(attention.weight), ready(attention.bias)
         self._element = ready(torch.sigmoid(network.refine.element))
-        self._spatial_weight, self._spatial_bias = ready(spatial_weight), ready(spatial_bias)
-        self._classifier_weight, self._classifier_bias = (ready(p) for p in network.classifier.parameters())
+        self._spatial = Convolution(*network.spatial_affine(), then=self._then, dtype=dtype, device=device)
+        self._classifier = Convolution(*network.classifier.parameters(), dtype=dtype, device=device)
         window, features = network.config.window, network.config.spectral_features
         self._teacher = None if discriminant is not None else [ready(p) for p in network.teacher.parameters()]
         self._pooling = Pooling(window, network.sharpness, features=features, dtype=dtype, device=device)
@@ -110,12 +114,14 @@ class DenseNetwork:
         features = _LIVE_STAGES * self.config.spectral_features * self.dtype.itemsize
         return first_strip * (stored_and_mapped + features) * at_once
 
-    def __call__(self, stored: Tensor, valid: Tensor) -> Logits:
+    def __call__(self, stored: Tensor, valid: Tensor, *, at: Place = (0, 0)) -> Logits:
         """Classify every pixel of a tile's core.
 
         Args:
             stored: (B, y, x) stored values, of any type and layout.
             valid: (y, x) bool, True means usable.
+            at: where the tile lies: row and column of its first pixel in the scene. On it depends how results are
+                rounded, so that they are the same in every tile that the pixel is part of.
 
         Returns:
             Logits of (h, v, K); without meaning where the pixel itself is not valid.
@@ -127,12 +133,18 @@ class DenseNetwork:
             for all_columns, panel in zip(whole, heads, strict=True):
                 all_columns[:, columns] = panel
 
-        self.each_panel(stored, valid, keep, alone=True)
+        self.each_panel(stored, valid, keep, at=at, alone=True)
         return whole
 
     @torch.inference_mode()
     def each_panel(
-        self, stored: Tensor, valid: Tensor, take: Callable[[slice, Logits], None], *, alone: bool = False
+        self,
+        stored: Tensor,
+        valid: Tensor,
+        take: Callable[[slice, Logits], None],
+        *,
+        at: Place = (0, 0),
+        alone: bool = False,
     ) -> None:
         """Classify a tile panel by panel. Where a GPU's memory is short, smaller pieces are tried.
 
@@ -142,6 +154,7 @@ class DenseNetwork:
             take: called with each panel's columns and logits, (h, v of the panel, K). The logits are overwritten
                 after the call. Several threads may call at once; if memory runs out, all panels come again in
                 smaller pieces.
+            at: see there.
             alone: whether no other tile is computed meanwhile: then a narrow one gets all processors. Else all
                 tiles share the same threads, so that together they take the working memory of one.
         """
@@ -149,7 +162,7 @@ class DenseNetwork:
         while True:
             try:
                 with torch.autocast(self.device.type, enabled=False):  # of a program around ours
-                    return self._each_panel(stored, valid, take, alone=alone)
+                    return self._each_panel(stored, valid, take, at=at, alone=alone)
             except torch.OutOfMemoryError:
                 smaller = min(self._strip_pixels, valid.numel()) // 2
                 if smaller < _FEWEST_PIXELS:
@@ -164,10 +177,10 @@ class DenseNetwork:
         Args and result are those of a call.
         """
         forbid_tf32(self.device, self.dtype)
-        return self._classify_panel(stored, valid, _Flow(self.config.window), sys.maxsize)
+        return self._classify_panel(stored, valid, _Flow(self.config.window), sys.maxsize, (0, 0))
 
     def _each_panel(
-        self, stored: Tensor, valid: Tensor, take: Callable[[slice, Logits], None], *, alone: bool
+        self, stored: Tensor, valid: Tensor, take: Callable[[slice, Logits], None], *, at: Place, alone: bool
     ) -> None:
         on_cpu, width = self.device.type == "cpu", valid.shape[1] - self.halo.total
         side_by_side = threads_for(width // _LEAST_PANEL_COLUMNS) if on_cpu else 1
@@ -177,12 +190,15 @@ class DenseNetwork:
         @torch.inference_mode()
         def classify_panel(core: slice) -> None:
             padded, flow = slice(core.start, core.stop + self.halo.total), self._idle_flow()
-            take(core, self._classify_panel(stored[:, :, padded], valid[:, padded], flow, strip))
+            place = at[0], at[1] + core.start
+            take(core, self._classify_panel(stored[:, :, padded], valid[:, padded], flow, strip, place))
             self._idle.append(flow)
 
         run_side_by_side(classify_panel, _panels(width, self._panel_columns, side_by_side), at_once)
 
-    def _classify_panel(self, stored: Tensor, valid: Tensor, flow: "_Flow", strip_pixels: int) -> Logits:
+    def _classify_panel(
+        self, stored: Tensor, valid: Tensor, flow: "_Flow", strip_pixels: int, at: Place
+    ) -> Logits:
         """Let the rows of (B,y,x) and (y,x) flow through all stages, to two (h,v,K)."""
         height, width = valid.shape
         core = height - self.halo.total, width - self.halo.total, self.config.classes
@@ -192,7 +208,7 @@ class DenseNetwork:
             features, opinions = self._spectral(stored[:, start:stop], flow)  # (r,x,C) (r,x,K)
             self._keep_core(opinions, start, spectral)
             mask.blank(features, stop)
-            votes = self._vote(features, mask, flow, stop)  # (r+w-1,v+w-1,K+1)
+            votes = self._vote(features, mask, flow, stop, at)  # (r+w-1,v+w-1,K+1)
             units = self._units(features, flow)  # (r+w-1,n,J,C)
             pooled = main[done : done + len(votes) - self.config.window + 1]
             self._pooling(units, votes, pooled)
@@ -235,18 +251,18 @@ class DenseNetwork:
         if first < stop:
             out[first:stop] = logits[first - top : stop - top, self.halo.before :][:, : out.shape[1]]
 
-    def _vote(self, features: Tensor, mask: "_Mask", flow: "_Flow", stop: int) -> Tensor:
-        """Refinement and both convolutions: (r,x,C) -> logits and a last 1, (.,v+w-1,K+1)."""
+    def _vote(self, features: Tensor, mask: "_Mask", flow: "_Flow", stop: int, at: Place) -> Tensor:
+        """Refinement and both convolutions: (r,x,C) up to row `stop` -> logits and a last 1, (.,v+w-1,K+1)."""
         attended, fresh = flow.attended.extend(features, features.shape)
         project_into(fresh, features, *self._attention, then="gate")
         refined, fresh = flow.refined.extend(features, _narrowed(attended))
         dilate(attended[None].permute(0, 3, 1, 2), self._element, fresh[None].permute(0, 3, 1, 2))
         mask.blank(fresh, stop - 1, margin=1)
         spatial, fresh = flow.spatial.extend(features, (*_narrowed(refined)[:2], self.config.spatial_features))
-        spread = _convolve(refined, self._spatial_weight, self._spatial_bias)
-        activate_into(fresh, spread) if self.config.activation else fresh.copy_(spread)
+        self._spatial(refined, fresh, (at[0] + stop - 2 - len(fresh), at[1] + 2))
         mask.blank(fresh, stop - 2, margin=2)
-        logits = _convolve(spatial, self._classifier_weight, self._classifier_bias)
+        logits = flow.logits.take(features, (*_narrowed(spatial)[:2], self.config.classes))
+        self._classifier(spatial, logits, (at[0] + stop - 3 - len(logits), at[1] + 3))
         votes, fresh = flow.votes.extend(features, (*logits.shape[:2], self.config.classes + 1))
         fresh[..., :-1], fresh[..., -1] = logits, 1
         mask.blank(fresh, stop - 3, margin=3)
@@ -265,7 +281,8 @@ class _Flow:
     """What the stages keep from strip to strip, and their memory, which serves one panel after the other."""
 
     def __init__(self, window: int) -> None:
-        self.pixels, self.features, self.opinions, self.main, self.spectral = (Buffer() for _ in range(5))
+        self.pixels, self.features, self.opinions, self.logits = (Buffer() for _ in range(4))
+        self.main, self.spectral = Buffer(), Buffer()
         self.attended, self.refined, self.spatial = Rows(2), Rows(2), Rows(2)
         self.votes = Rows(window - 1)
         self.units = Rows(window - 1 + MARGIN)
@@ -300,11 +317,6 @@ def _panels(width: int, most: int, at_once: int) -> list[slice]:
     count = -(-width // (most * at_once)) * at_once
     columns = -(-width // (count * BLOCK_COLUMNS)) * BLOCK_COLUMNS
     return [slice(left, min(left + columns, width)) for left in range(0, width, columns)]
-
-
-def _convolve(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """3x3 convolution of (r,x,.), without padding."""
-    return functional.conv2d(rows[None].permute(0, 3, 1, 2), weight, bias).permute(0, 2, 3, 1)[0]
 
 
 def _narrowed(rows: Tensor) -> tuple[int, int, int]:

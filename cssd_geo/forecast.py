@@ -97,9 +97,9 @@ def _try(classifier: TileClassifier, scene: Scene, plan: TilePlan, parts: Collec
         reading += time.monotonic() - started
         if number == 0:
             some = slice(_WARM_UP + plan.halo.total)
-            classifier(values[:, some, some], valid[some, some], parts=parts)
+            classifier(values[:, some, some], valid[some, some], at=tile.padded.corner, parts=parts)
         started = time.monotonic()
-        classifier(values, valid, parts=parts)
+        classifier(values, valid, at=tile.padded.corner, parts=parts)
         computing += time.monotonic() - started
     scale = plan.height * plan.width / sum(tile.core.pixels for tile in tiles)
     read = [tile.padded.clip(height=plan.height, width=plan.width) for tile in tiles]

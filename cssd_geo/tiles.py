@@ -62,6 +62,11 @@ class Window:
         return slice(self.row, self.row + self.height), slice(self.col, self.col + self.width)
 
     @property
+    def corner(self) -> tuple[int, int]:
+        """First row and column."""
+        return self.row, self.col
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Height and width."""
         return self.height, self.width

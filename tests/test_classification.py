@@ -30,6 +30,7 @@ from cssd_geo.bands import Bands
 from cssd_geo.budget import parse_size
 from cssd_geo.classes import ClassTable
 from cssd_geo.classification import classify
+from cssd_geo.compute import kernels
 from cssd_geo.engine.devices import choose_device
 from cssd_geo.engine.inference import TileClassifier, predict_pixels
 from cssd_geo.errors import InputError, OutputError, SceneError
@@ -69,21 +70,25 @@ def probabilities(model: Model, scene: Path, tile_size: int | None, out: Path) -
     return values
 
 
-@given(tile_size=st.integers(4, 45))
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_logits_do_not_depend_on_the_tiles(tile_size: int, tmp_path: Path) -> None:
-    model, scene = random_model(bands=5), open_scene(noisy_scene(tmp_path / "s.tif"))
-    classifier, bands = TileClassifier(model, scene, CPU), np.arange(5)
+@given(tile_size=st.integers(4, 45), precision=st.sampled_from([torch.float64, torch.float32, torch.bfloat16]))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_logits_do_not_depend_on_the_tiles(tile_size: int, precision: torch.dtype, tmp_path: Path) -> None:
+    """To the last bit, where the kernels multiply: what torch's products are depends on how many there are."""
+    kind = torch.float64 if precision == torch.float64 else torch.float32
+    model, scene = random_model(bands=5, dtype=kind), open_scene(noisy_scene(tmp_path / "s.tif"))
+    classifier, bands = TileClassifier(model, scene, CPU, precision), np.arange(5)
     whole = classifier.plan(scene, 100)[0]
     values, valid = scene.read(whole.padded, bands)
-    expected = classifier.logits(values, valid)
+    expected = classifier.logits(values, valid, at=whole.padded.corner)
+    allowed = 0 if kernels.multiplies_units(precision, 2) else float(torch.finfo(precision).eps)
     seen = valid[8:-7, 8:-7]
     for tile in classifier.plan(scene, tile_size):
         rows, cols = tile.core.slices
         inside = torch.from_numpy(seen[rows, cols])
-        for part, all_of_it in zip(classifier.logits(*scene.read(tile.padded, bands)), expected, strict=True):
+        found = classifier.logits(*scene.read(tile.padded, bands), at=tile.padded.corner)
+        for part, all_of_it in zip(found, expected, strict=True):
             assert part.shape == (*inside.shape, 3)
-            torch.testing.assert_close(part[inside], all_of_it[rows, cols][inside], rtol=0, atol=1e-10)
+            torch.testing.assert_close(part[inside], all_of_it[rows, cols][inside], rtol=0, atol=allowed)
 
 
 def test_files_do_not_depend_on_the_tiles(tmp_path: Path) -> None:
@@ -599,7 +604,8 @@ def test_scattered_pixels_are_those_of_the_whole_map(
     monkeypatch.setattr("cssd_geo.engine.inference._SCATTERED_TILE", tile_size)
     scene = open_scene(noisy_scene(tmp_path / "s.tif"))
     classifier = TileClassifier(random_model(bands=5), scene, CPU)
-    whole = classifier.logits(*scene.read(classifier.plan(scene, 100)[0].padded, np.arange(5)))
+    window = classifier.plan(scene, 100)[0].padded
+    whole = classifier.logits(*scene.read(window, np.arange(5)), at=window.corner)
     random = np.random.default_rng(0)
     rows, cols = random.integers(5, 23, 40), random.integers(6, 19, 40)
     main, spectral = predict_pixels(classifier, scene, rows, cols)

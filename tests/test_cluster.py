@@ -103,7 +103,8 @@ class Foreign:
 def here(model: Model, scene: Scene, plan: TilePlan) -> NDArray[np.uint8]:
     classifier, out = TileClassifier(model, scene, CPU), np.zeros((50, 70), np.uint8)
     for tile in plan:
-        out[tile.core.slices] = classifier(*scene.read(tile.padded, classifier.bands)).class_map
+        pixels = scene.read(tile.padded, classifier.bands)
+        out[tile.core.slices] = classifier(*pixels, at=tile.padded.corner).class_map
     return out
 
 

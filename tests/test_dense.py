@@ -407,7 +407,7 @@ class Scarce:
         each_panel = DenseNetwork._each_panel
 
         def each_panel_if_small(
-            network: DenseNetwork, stored: Tensor, valid: Tensor, take: Any, **how: bool
+            network: DenseNetwork, stored: Tensor, valid: Tensor, take: Any, **how: Any
         ) -> None:
             self.tried.append(network._strip_pixels)
             if max(network._strip_pixels, network._panel_columns) > enough_for:

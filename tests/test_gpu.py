@@ -123,7 +123,9 @@ def test_a_recorded_tile_is_the_one_that_is_computed_step_by_step(tmp_path: Path
     classifier = TileClassifier(model, scene, here.device, here.precision)
     plan = classifier.plan(scene, 200)
     shape = plan.largest.height, plan.largest.width
-    tiles = [classifier.load(*scene.read(tile.padded, classifier.bands), shape) for tile in plan]
+    tiles = [
+        classifier.load(*scene.read(tile.padded, classifier.bands), shape, at=tile.padded.corner) for tile in plan
+    ]
     expected = [classifier.classify(tile, parts=parts) for tile in tiles]
     classifier.rehearse(scene, plan, parts)
     assert classifier._recorded

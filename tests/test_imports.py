@@ -60,7 +60,7 @@ formats   emit
 .         label_files products
 compute   kernels recorded rows transfer workers
 compute   dilation projection
-compute   pooling
+compute   convolution pooling
 .         calibration network
 .         dense model
 .         value_scale

@@ -128,7 +128,7 @@ def test_logits_are_those_of_the_core(scene: Scene, window: int) -> None:
     classifier = TileClassifier(random_model(bands=5, window=window), scene, CPU)
     assert classifier.halo == Halo(before=window // 2 + 3, after=(window - 1) // 2 + 3)
     tile = classifier.plan(scene, 13)[5]
-    for part in classifier.logits(*scene.read(tile.padded, np.arange(5))):
+    for part in classifier.logits(*scene.read(tile.padded, np.arange(5)), at=tile.padded.corner):
         assert part.shape == (tile.core.height, tile.core.width, 3)
         assert part.dtype == torch.float64
 
@@ -137,7 +137,7 @@ def test_a_tile_has_classes_confidence_and_shares_where_it_is_valid_and_nowhere_
     classifier = TileClassifier(random_model(bands=5), scene, CPU)
     whole = classifier.plan(scene, 100)[0]
     values, valid = scene.read(whole.padded, np.arange(5))
-    result = classifier(values, valid, parts=("disagreement", "probabilities"))
+    result = classifier(values, valid, at=(0, 0), parts=("disagreement", "probabilities"))
     seen = np.ones((50, 70), np.bool_)
     seen[30:, 40:] = False
     assert result.probabilities is not None
@@ -151,8 +151,8 @@ def test_a_tile_has_classes_confidence_and_shares_where_it_is_valid_and_nowhere_
     np.testing.assert_array_equal(result.class_map[seen], shares.argmax(axis=0) + 1)
     np.testing.assert_array_equal(result.confidence[seen], np.round(100 * shares.max(axis=0)))
     for part in ("disagreement", "probabilities"):
-        assert getattr(classifier(values, valid), part) is None
-        assert getattr(classifier(values, valid, parts={part}), part) is not None
+        assert getattr(classifier(values, valid, at=(0, 0)), part) is None
+        assert getattr(classifier(values, valid, at=(0, 0), parts={part}), part) is not None
 
 
 @pytest.mark.parametrize("panel", [8, 24, 1000])
@@ -163,9 +163,9 @@ def test_what_is_added_for_one_shape_of_all_tiles_changes_nothing(
     classifier, parts = TileClassifier(random_model(bands=5), scene, CPU), ("disagreement", "probabilities")
     tile = classifier.plan(scene, 20)[0]
     values, valid = scene.read(tile.padded, np.arange(5))
-    alone = classifier(values, valid, parts=parts)
+    alone = classifier(values, valid, at=(0, 0), parts=parts)
     shape = valid.shape[0] + 13, valid.shape[1] + 41
-    padded = classifier.classify(classifier.load(values, valid, shape), parts=parts)
+    padded = classifier.classify(classifier.load(values, valid, shape, at=(0, 0)), parts=parts)
     for part in ("class_map", "confidence", "disagreement"):
         np.testing.assert_array_equal(getattr(padded, part), getattr(alone, part))
     assert alone.probabilities is not None
@@ -221,7 +221,7 @@ def test_a_tile_without_valid_pixels_is_not_computed(scene: Scene, monkeypatch: 
     values, valid = np.ones((5, 22, 25), np.int32), np.zeros((22, 25), np.bool_)
     valid[:8], valid[:, -7:] = True, True  # what surrounds it does not count
     for parts in ((), ("disagreement", "probabilities")):
-        result = classifier(values, valid, parts=parts)
+        result = classifier(values, valid, at=(0, 0), parts=parts)
         assert result.class_map.tolist() == [[0] * 10] * 7
         assert result.confidence.tolist() == [[255] * 10] * 7
         assert (result.disagreement is not None) is (result.probabilities is not None) is bool(parts)
@@ -237,7 +237,10 @@ class _Says:
     def __init__(self, main: Tensor, spectral: Tensor, halo: Halo) -> None:
         self.heads, self.halo = Logits(main, spectral), halo
 
-    def each_panel(self, stored: Tensor, valid: Tensor, take: Callable[[slice, Logits], None]) -> None:
+    def each_panel(
+        self, stored: Tensor, valid: Tensor, take: Callable[[slice, Logits], None], *, at: tuple[int, int]
+    ) -> None:
+        assert at == (0, 0)
         assert stored.shape[1:] == valid.shape
         for columns in (slice(1, self.heads.main.shape[1]), slice(1)):
             take(slice(columns.start or 0, columns.stop), Logits(*(head[:, columns] for head in self.heads)))
@@ -252,7 +255,7 @@ def test_out_of_memory_for_good_says_what_to_do(scene: Scene, monkeypatch: pytes
     monkeypatch.setattr("cssd_geo.dense.DenseNetwork._each_panel", full)
     for compute in (classifier, classifier.logits):
         with pytest.raises(CssdGeoError, match=r"out of memory on cpu.* less --memory, or with --device cpu"):
-            compute(*tile)
+            compute(*tile, at=(0, 0))
 
 
 class _Untouched:

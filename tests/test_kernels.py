@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cssd_geo.compute import kernels
+from cssd_geo.compute.convolution import Convolution
 from cssd_geo.compute.dilation import Dilation, dilate
 from cssd_geo.compute.pooling import Pooling
 
@@ -175,13 +176,19 @@ def test_products_and_what_follows(
 
 
 @needs_kernels
-@given(shape=shapes, kind=st.sampled_from(KINDS[:2]), seed=seeds)
+@given(shape=shapes, kind=kinds, seed=seeds)
 def test_products_that_become_a_gate(shape: tuple[int, int, int], kind: torch.dtype, seed: int) -> None:
+    """Of bfloat16 where the processor multiplies pairs of them, else by torch."""
     pixels, weight, bias = products_of(shape, kind, more=0, bands=shape[2], seed=seed)
     out = torch.full(shape, torch.nan, dtype=kind)
-    assert kernels.project(pixels, weight, bias, out, rest=pixels[..., :0].contiguous(), then="gate")
-    logits = functional.linear(*(each.double() for each in (pixels, weight, bias)))
-    assert_close(out, pixels.double() * logits.sigmoid())
+    rest = torch.empty(*shape[:2], 0, dtype=torch.promote_types(kind, torch.float32))
+    done = kernels.project(pixels, weight, bias, out, rest=rest, then="gate")
+    assert done or kind == torch.bfloat16
+    if done:
+        logits = functional.linear(*(each.double() for each in (pixels, weight, bias)))
+        assert_close(out, pixels.double() * logits.sigmoid())
+    else:
+        assert bool(out.isnan().all())
 
 
 def products_of(
@@ -193,6 +200,48 @@ def products_of(
     weight = torch.randn(shape[2] + more, bands, generator=random, dtype=torch.float64) / bands
     bias = torch.randn(shape[2] + more, generator=random, dtype=torch.float64)
     return pixels.to(kind), weight.to(kind), bias.to(kind)
+
+
+@needs_kernels
+@given(
+    shape=shapes,
+    kind=kinds,
+    filters=st.integers(1, 35),
+    then=st.sampled_from(["plain", "gelu"]),
+    cut=st.tuples(st.integers(0, 6), st.integers(0, 8)),
+    at=st.tuples(st.integers(-9, 9), st.integers(-9, 9)),
+    seed=seeds,
+)
+def test_convolution(
+    shape: tuple[int, int, int],
+    *,
+    kind: torch.dtype,
+    filters: int,
+    then: kernels.Then,
+    cut: tuple[int, int],
+    at: tuple[int, int],
+    seed: int,
+) -> None:
+    """And of a part of the image alone it is the same to the last bit, as long as it knows where that lies."""
+    rows, columns, features = shape
+    random = torch.Generator().manual_seed(seed)
+    image = torch.randn(rows + 2, columns + 2, features, generator=random).to(kind)
+    weight = torch.randn(filters, features, 3, 3, generator=random, dtype=torch.float64) / features
+    bias = torch.randn(filters, generator=random, dtype=torch.float64)
+    convolution = Convolution(weight, bias, then=then, dtype=kind, device=torch.device("cpu"))
+    assert convolution.compiled or kind == torch.bfloat16
+    whole = torch.full((rows, columns, filters), torch.nan, dtype=kind)
+    convolution(image, whole, at)
+    direct = functional.conv2d(image.double().permute(2, 0, 1)[None], weight, bias)[0].permute(1, 2, 0)
+    expected = functional.gelu(direct) if then == "gelu" else direct
+    allowed = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.06}[kind]
+    torch.testing.assert_close(whole.double(), expected, rtol=allowed, atol=allowed)
+
+    top, left = min(cut[0], rows - 1), min(cut[1], columns - 1)
+    part = torch.full_like(whole[top:, left:], torch.nan, memory_format=torch.contiguous_format)
+    convolution(image[top:, left:].contiguous(), part, (at[0] + top, at[1] + left))
+    if convolution.compiled:
+        assert torch.equal(part, whole[top:, left:])
 
 
 @needs_kernels

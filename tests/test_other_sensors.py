@@ -95,7 +95,8 @@ def test_resampling_within_the_network_is_resampling_before_it(enmap: Scene, *, 
     mine, theirs = (each.read(tile.padded, by.bands) for each, by in ((enmap, folded), (before, plain)))
     np.testing.assert_array_equal(mine[1], theirs[1])
     seen = mine[1][folded.halo.before :, folded.halo.before :][: enmap.grid.height, : enmap.grid.width]
-    for got, expected in zip(folded.logits(*mine), plain.logits(*theirs), strict=True):
+    at = tile.padded.corner
+    for got, expected in zip(folded.logits(*mine, at=at), plain.logits(*theirs, at=at), strict=True):
         difference = (got - expected).numpy()[seen]
         assert np.abs(difference).max() < 1e-10 * max(1.0, float(expected.abs().max()))
 
@@ -105,7 +106,9 @@ def test_in_float32_labels_differ_only_where_classes_are_as_likely(enmap: Scene)
     before = aligned_first(enmap, exact)
     tile = TileClassifier(exact, enmap, CPU).plan(enmap, 50)[0]
     truth, mine = (
-        (by := TileClassifier(model, scene, CPU))(*scene.read(tile.padded, by.bands), parts={"probabilities"})
+        (by := TileClassifier(model, scene, CPU))(
+            *scene.read(tile.padded, by.bands), at=tile.padded.corner, parts={"probabilities"}
+        )
         for model, scene in ((exact, before), (rough, enmap))
     )
     assert truth.probabilities is not None

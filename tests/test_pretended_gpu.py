@@ -31,11 +31,11 @@ def test_a_recording_waits_for_nothing_and_has_the_results_of_the_cpu(
     on_cpu = TileClassifier(random_model(bands=5, dtype=torch.float32), scene, CPU, precision)
     plan = on_cpu.plan(scene, 32)
     pixels, shape = scene.read(plan[1].padded, on_cpu.bands), (plan.largest.height, plan.largest.width)
-    expected = on_cpu(*pixels, parts=PARTS)
+    expected = on_cpu(*pixels, at=plan[1].padded.corner, parts=PARTS)
     with PretendedGpu() as gpu:
         classifier = on_cpu.on(GPU)
         classifier.rehearse(scene, plan, PARTS)
-        tile = classifier.load(*pixels, shape)
+        tile = classifier.load(*pixels, shape, at=plan[1].padded.corner)
         gpu.waits.clear()
         classifier._recorded[frozenset(PARTS)](tile.stored, tile.valid)
         assert not gpu.waits

@@ -52,7 +52,9 @@ def made(tmp_path: Path) -> tuple[TileClassifier, Scene, TilePlan]:
 
 def results(classifier: TileClassifier, scene: Scene, plan: TilePlan) -> list[TileResult]:
     shape = plan.largest.height, plan.largest.width
-    tiles = (classifier.load(*scene.read(tile.padded, classifier.bands), shape) for tile in plan)
+    tiles = (
+        classifier.load(*scene.read(tile.padded, classifier.bands), shape, at=tile.padded.corner) for tile in plan
+    )
     return [classifier.classify(tile, parts=PARTS) for tile in tiles]
 
 

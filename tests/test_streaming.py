@@ -407,9 +407,8 @@ def test_before_a_gpu_as_many_tiles_are_in_memory_as_it_is_planned(
         return classify(*args, **options)
 
     classifier.device = torch.device("meta")  # any that is no CPU
-    monkeypatch.setattr(
-        classifier, "load", lambda values, valid, shape: load(values, valid, torch.device("cpu"), shape)
-    )
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(classifier, "load", lambda values, valid, shape, at: load(values, valid, cpu, shape, at))
     monkeypatch.setattr(classifier, "classify", slow)
     plan = replace(plan, at_once=classifier.plan(scene).at_once)
     assert plan.at_once == 4
@@ -431,7 +430,7 @@ def test_results_come_in_the_plan_s_order_and_are_those_of_each_tile_alone(
     plan = classifier.plan(scene, 19)
     before, tiles = threads(), []
     for tile, result in HERE.results(classifier, scene, plan, parts=PARTS):
-        alone = classifier(*scene.read(tile.padded, np.arange(BANDS)), parts=PARTS)
+        alone = classifier(*scene.read(tile.padded, np.arange(BANDS)), at=tile.padded.corner, parts=PARTS)
         for part in ("class_map", "confidence", *PARTS):
             np.testing.assert_array_equal(getattr(result, part), getattr(alone, part))
             assert getattr(result, part) is not None

@@ -88,7 +88,7 @@ def test_where_memory_runs_out_for_the_next_tile_the_run_goes_on(
     plan, parts = classifier.plan(scene, 24), ("disagreement", "probabilities")
     expected = list(HERE.results(classifier, scene, plan, parts=parts))
     classifier.device = torch.device("meta")
-    monkeypatch.setattr(classifier, "load", lambda values, valid, shape: load(values, valid, CPU, shape))
+    monkeypatch.setattr(classifier, "load", lambda values, valid, shape, at: load(values, valid, CPU, shape, at))
     full(monkeypatch, times=3)
     for (tile, result), (same, alone) in zip(
         HERE.results(classifier, scene, plan, parts=parts), expected, strict=True
@@ -117,7 +117,7 @@ def test_tiles_of_one_shape_have_the_results_of_tiles_as_they_are(
         return loaded
 
     classifier.device = torch.device("meta")  # any that is no CPU: tiles get one shape
-    monkeypatch.setattr(classifier, "load", lambda values, valid, shape: noted(values, valid, CPU, shape))
+    monkeypatch.setattr(classifier, "load", lambda values, valid, shape, at: noted(values, valid, CPU, shape, at))
     for (tile, result), (same, expected) in zip(
         HERE.results(classifier, scene, plan, parts=parts), one_by_one, strict=True
     ):

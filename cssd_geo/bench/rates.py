@@ -197,7 +197,7 @@ def file_rates(
 def _dense_rate(classifier: TileClassifier, scene: Scene, repeats: int) -> float:
     """Network-only rate on the first tile of a scene's plan, which lies on the device already."""
     tile, values, valid = next(read_tiles(scene, classifier.plan(scene), classifier.bands))
-    there = classifier.load(values, valid)
+    there = classifier.load(values, valid, at=tile.padded.corner)
     return _rate(lambda: _finished(classifier.network(there.stored, there.valid).main), tile.core.pixels, repeats)
 
 

@@ -5,7 +5,7 @@
 // Shapes: y x x pixels, C features, channels last; sizes and strides are numbers of values. For the pooling: w window,
 // K classes; blocks of centres, STEP columns each, share their `reach` columns of neighbours.
 
-#include "products.h"
+#include "convolution.h"
 #ifdef __x86_64__
 #include <cpuid.h>
 #endif
@@ -100,8 +100,8 @@ INLINE void write_units(const T *values, Size line, T *out, Size rows, Size colu
 
 // Pixels (count, depth) times panels (n, depth, LANES), plus bias (n, LANES); `use` takes up to LANES sums of a pixel,
 // and where in (count, columns) they lie.
-template <class W, class Use>
-INLINE void project(const W *pixels, Size count, Size depth, const W *panels, const W *bias, Size columns, Use use) {
+template <class P, class W, class Use>
+INLINE void project(const P *pixels, Size count, Size depth, const P *panels, const W *bias, Size columns, Use use) {
     W sums[MOST_ROWS * LANES];
     for (Size column = 0; column < columns; column += LANES) {
         for (Size i = 0; i < count; i++) std::memcpy(sums + i * LANES, bias + column, LANES * sizeof(W));
@@ -115,13 +115,13 @@ INLINE void project(const W *pixels, Size count, Size depth, const W *panels, co
 }
 
 // To `out` (count, columns) goes what `then` makes of a sum, and where it lies; `more` columns go to `rest` as they are.
-template <class W, class T, class Then>
-INLINE void project_all(const W *pixels, const W *panels, const W *bias, T *out, W *rest, Size count, Size depth,
+template <class P, class W, class T, class Then>
+INLINE void project_all(const P *pixels, const P *panels, const W *bias, T *out, W *rest, Size count, Size depth,
                         Size columns, Size more, Then then) {
     const Size whole = (columns + LANES - 1) / LANES * LANES;
     for (Size first = 0; first < count; first += MOST_ROWS) {
         const Size some = fewer(MOST_ROWS, count - first);
-        const W *here = pixels + first * depth;
+        const P *here = pixels + first * depth;
         T *to = out + first * columns;
         W *beside = rest + first * more;
         project(here, some, depth, panels, bias, columns, [=](const W *sums, Size at, Size few) {
@@ -135,6 +135,7 @@ INLINE void project_all(const W *pixels, const W *panels, const W *bias, T *out,
 
 // Centres in blocks of STEP columns, two rows of which fill the lanes of a panel.
 constexpr Size STEP = 8, HEIGHT = LANES / STEP;
+constexpr float32 NOWHERE = -1e30f;  // what is added to a product is less where the weight is to be zero
 
 // Blocks `first` to `last` of a row of blocks: pattern (n, m, LANES), of m neighbours of n pairs of rows; votes (rows + w
 // - 1, columns, K + 1); out (rows, out_columns, K); room for weights (m, LANES) and votes (K + 1, m). `meet` is told a
@@ -162,10 +163,11 @@ INLINE void pool(Meet meet, Multiply multiply_near, const W *pattern, const T *v
                     W products[MOST_ROWS * LANES] = {};
                     some = fewer(part, there - x);
                     multiply_near(block, top, top + y, x, some, products);
-                    const W *__restrict outside = inside + (y * reach + x) * LANES;
+                    const W *__restrict to_add = inside + (y * reach + x) * LANES;
                     W *__restrict weight = weights + (y * reach + x) * LANES;
                     for (Size i = 0; i < some * LANES; i++)
-                        weight[i] = sharp ? exponential(products[i] + outside[i]) : products[i] * outside[i];
+                        weight[i] = !sharp ? products[i] * to_add[i]
+                                    : to_add[i] < NOWHERE ? 0 : exponential(products[i] + to_add[i]);
                 }
                 std::memset(weights + (y * reach + there) * LANES, 0, (reach - there) * LANES * sizeof(W));
             }
@@ -255,18 +257,36 @@ POOL_UNITS(float32)
 POOL_UNITS(bfloat16)
 #endif
 
-#define PROJECT(NAME, W, T, THEN)                                                                               \
-    EXPORT void project_##NAME##_##W##_##T(const W *pixels, const W *panels, const W *bias, T *out, W *rest,    \
-                                           Size count, Size depth, Size columns, Size more) {                   \
+#define PROJECT(NAME, P, T, THEN)                                                                               \
+    EXPORT void project_##NAME##_##P##_##T(const P *pixels, const P *panels, const Work<P> *bias, T *out,       \
+                                           Work<P> *rest, Size count, Size depth, Size columns, Size more) {    \
         project_all(pixels, panels, bias, out, rest, count, depth, columns, more,                               \
-                    [=](W sum, Size at) { return THEN; });                                                      \
+                    [=](Work<P> sum, Size at) { return (void)at, THEN; });                                      \
     }
-#define PROJECT_EACH(W, T) PROJECT(plain, W, T, sum) PROJECT(gelu, W, T, gelu_of(sum))
+#define PROJECT_EACH(P, T) PROJECT(plain, P, T, sum) PROJECT(gelu, P, T, gelu_of(sum))
+#define PROJECT_GATE(P) PROJECT(gate, P, P, load(pixels[at]) / (1 + exponential(-sum)))
 PROJECT_EACH(float64, float64)
 PROJECT_EACH(float32, float32)
 PROJECT_EACH(float32, bfloat16)
-PROJECT(gate, float64, float64, pixels[at] / (1 + exponential(-sum)))
-PROJECT(gate, float32, float32, pixels[at] / (1 + exponential(-sum)))
+PROJECT_GATE(float64)
+PROJECT_GATE(float32)
+#ifdef __AVX512BF16__
+PROJECT_GATE(bfloat16)
+#endif
+
+#define CONVOLVE(NAME, T, THEN)                                                                                 \
+    EXPORT void convolve_##NAME##_##T(const T *values, Size line, const T *panels, const Work<T> *bias, T *out, \
+                                      Size rows, Size columns, Size features, Size filters, Size down,          \
+                                      Size across, const T *blank, Work<T> *room) {                             \
+        convolve(values, line, panels, bias, out, rows, columns, features, filters, down, across, blank, room,  \
+                 [](Work<T> sum) { return THEN; });                                                             \
+    }
+#define CONVOLVE_EACH(T) CONVOLVE(plain, T, sum) CONVOLVE(gelu, T, gelu_of(sum))
+CONVOLVE_EACH(float64)
+CONVOLVE_EACH(float32)
+#ifdef __AVX512BF16__
+CONVOLVE_EACH(bfloat16)
+#endif
 
 #define ALL(T)                                                                                                  \
     EXPORT void gate_##T(const T *values, const T *logits, T *out, Size pixels, Size features) {                \

@@ -35,6 +35,10 @@ LANES = 16
 """Columns of a panel, by which matrices are multiplied."""
 STEP = 8
 """Columns of a block of centres that are pooled together; rows come in pairs."""
+_TILES = 24
+"""Tiles of 2 x 2 results of a convolution that are computed together."""
+_SUMS_OF_WEIGHTS = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
+"""Of three weights in a row, as `convolution.h` wants them: Lavin and Gray 2016, doi 10.1109/CVPR.2016.435."""
 _GENERATIONS = ("", "_avx2", "_avx512", "_avx512bf16")
 """Of processors for which setup.py compiles the kernels, where they are x86."""
 _POINTER, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
@@ -46,6 +50,8 @@ _ARGUMENTS = {
     "project_plain": [*[_POINTER] * 5, *[_SIZE] * 4],
     "project_gelu": [*[_POINTER] * 5, *[_SIZE] * 4],
     "project_gate": [*[_POINTER] * 5, *[_SIZE] * 4],
+    "convolve_plain": [_POINTER, _SIZE, *[_POINTER] * 3, *[_SIZE] * 6, *[_POINTER] * 2],
+    "convolve_gelu": [_POINTER, _SIZE, *[_POINTER] * 3, *[_SIZE] * 6, *[_POINTER] * 2],
     "write_units": [_POINTER, _SIZE, _POINTER, *[_SIZE] * 3, _NUMBER],
     "pool_units": [_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _SIZE, _POINTER, *[_SIZE] * 8, _POINTER],
     "pool_products": [_POINTER, _SIZE, _POINTER, _POINTER, _SIZE, _POINTER, *[_SIZE] * 8, _POINTER],
@@ -141,14 +147,15 @@ def dilate_back(
 def project(rows: Tensor, weight: Tensor, bias: Tensor, out: Tensor, *, rest: Tensor, then: Then) -> bool:
     """Write weight @ pixel + bias into `out`, or what follows; the last of the products, as they are, into `rest`.
 
-    Shapes: rows (r,x,S), weight (C+K,S), bias (C+K,), out (r,x,C), rest (r,x,K), K may be 0.
+    Shapes: rows (r,x,S), weight (C+K,S), bias (C+K,), out (r,x,C), rest (r,x,K), float32 at least; K may be 0.
     """
-    if not (_alike(rows, weight, bias, rest) and all(map(_dense, (rows, out, rest)))):
-        return False
     (columns, features), more, depth = out.shape[1:], rest.shape[2], weight.shape[1]
-    parts = [features, more]
-    panels = torch.cat([_panels(each).transpose(1, 2).flatten() for each in weight.split(parts)])
-    start = torch.cat([_panels(each).flatten() for each in bias.split(parts)])
+    fits = _alike(rows, weight) and rest.dtype == _computed(rows) and all(map(_dense, (rows, out, rest)))
+    if not (fits and _multiplies(f"project_{then}", rows.dtype, out.dtype, depth=depth)):
+        return False
+    both = [features]
+    panels = torch.cat([_in_columns(in_panels(each)).flatten() for each in weight.tensor_split(both)])
+    start = torch.cat([in_panels(each).flatten() for each in bias.to(rest.dtype).tensor_split(both)])
 
     def arguments(part: slice) -> _Values:
         return rows[part], panels, start, out[part], rest[part], _rows(part) * columns, depth, features, more
@@ -156,11 +163,54 @@ def project(rows: Tensor, weight: Tensor, bias: Tensor, out: Tensor, *, rest: Te
     return _run(f"project_{then}", (rows.dtype, out.dtype), arguments, len(out))
 
 
-def _panels(rows: Tensor) -> Tensor:
+def in_panels(rows: Tensor) -> Tensor:
     """Rows (C,...) as panels, the last one filled with zeros: (n,LANES,...)."""
     filled = rows.new_zeros(-(-len(rows) // LANES) * LANES, *rows.shape[1:])
     filled[: len(rows)] = rows
     return filled.view(-1, LANES, *rows.shape[1:])
+
+
+def _in_columns(panels: Tensor) -> Tensor:
+    """Panels (...,LANES,C) as they are multiplied, (...,C,LANES); of bfloat16, in pairs: (...,C/2,LANES,2)."""
+    together = 2 if panels.dtype == torch.bfloat16 else 1
+    return panels.view(*panels.shape[:-1], panels.shape[-1] // together, together).transpose(-3, -2).contiguous()
+
+
+def convolution_panels(weight: Tensor, kind: torch.dtype) -> Tensor | None:
+    """What `convolve` takes instead of the weight (D,C,3,3) for values of a type; None where it cannot."""
+    if not _multiplies("convolve_plain", kind, depth=weight.shape[1]):
+        return None
+    sums = torch.tensor(_SUMS_OF_WEIGHTS, dtype=torch.float64, device="cpu")
+    matrices = torch.einsum("iy,dcyx,jx->ijdc", sums, weight.double(), sums).flatten(0, 1)  # (16,D,C)
+    return torch.stack([_in_columns(in_panels(matrix.to(kind))) for matrix in matrices])
+
+
+def convolve(
+    values: Tensor, panels: Tensor, bias: Tensor, out: Tensor, *, at: tuple[int, int], then: Then
+) -> bool:
+    """Write the 3x3 convolution of (r+2,x+2,C), without padding, and what follows into `out`, (r,x,D).
+
+    Args:
+        values: what to convolve.
+        panels: of the weight, see `convolution_panels`.
+        bias: (n,LANES), float32 at least: see `in_panels`.
+        out: where to.
+        at: row and column of the first result in its scene. It is computed in tiles of 2 x 2, and rounding depends
+            on its place in one: so that it is the same whatever else is computed with it, tiles lie where they lie
+            in the scene.
+        then: what is to follow; no gate.
+    """
+    (columns, filters), features = out.shape[1:], values.shape[2]
+    if not (_alike(values, panels, out) and _dense(values, beyond=1) and _dense(panels) and _dense(out)):
+        return False
+
+    def arguments(part: slice) -> _Values:
+        sizes = _rows(part), columns, features, filters, (at[0] + part.start) % 2, at[1] % 2
+        room = bias.new_empty(_TILES * 16 * (features + bias.numel()) + 4 * bias.numel())
+        above, below, blank = values[part.start :], out[part], out.new_zeros(features)
+        return above, values.stride(0), panels, bias, below, *sizes, blank, room
+
+    return _run(f"convolve_{then}", (out.dtype,), arguments, len(out))
 
 
 def write_units(values: Tensor, out: Tensor, *, length: float) -> bool:
@@ -177,8 +227,13 @@ def write_units(values: Tensor, out: Tensor, *, length: float) -> bool:
 
 def multiplies_units(kind: torch.dtype, features: int) -> bool:
     """Whether `pool_units` is there for units of this type and so many features."""
-    pairs = kind != torch.bfloat16 or features % 2 == 0  # of which processors multiply two at a time
-    return pairs and hasattr(_LIBRARY, f"pool_units_{_KINDS.get(kind)}")
+    return _multiplies("pool_units", kind, depth=features)
+
+
+def _multiplies(name: str, *kinds: torch.dtype, depth: int) -> bool:
+    """Whether a kernel that multiplies values of the first of these types, and adds up so many, is there."""
+    pairs = kinds[0] != torch.bfloat16 or depth % 2 == 0  # of which processors multiply two at a time
+    return pairs and _kernel(name, kinds) is not None
 
 
 def pool_units(units: Tensor, pattern: Tensor, votes: Tensor, out: Tensor, *, sharp: bool) -> bool:
@@ -188,7 +243,7 @@ def pool_units(units: Tensor, pattern: Tensor, votes: Tensor, out: Tensor, *, sh
         units: (r+w-1,x+w-1,C). The product of a neighbour and a centre is the neighbour's weight, if that is sharp
             exp(product + pattern), else product * pattern.
         pattern: (n,m,LANES), of the type of `out`: for each pair of rows of centres and each of their m neighbours
-            what is to be added, or multiplied with, for each centre.
+            what is to be added, or multiplied with, for each centre. Added, less than -1e30 makes a weight zero.
         votes: (r+w-1,x+w-1,K+1), votes and a last 1, all zero where there is no neighbour.
         out: (r,x,K), float32 at least.
         sharp: see `units`. If so, sums are divided by the sum of the weights, else by the number of neighbours.
@@ -249,7 +304,7 @@ def _rows(part: slice) -> int:
 
 def _run(name: str, kinds: tuple[torch.dtype, ...], arguments: Callable[[slice], _Values], count: int) -> bool:
     """Run a kernel for a count of rows or blocks, parts of them on each of torch's threads."""
-    kernel: Any = getattr(_LIBRARY, "_".join([name, *(_KINDS.get(kind, "other") for kind in kinds)]), None)
+    kernel = _kernel(name, kinds)
     if kernel is None:
         return False
     kernel.argtypes, kernel.restype = _ARGUMENTS[name], None
@@ -266,6 +321,11 @@ def _run(name: str, kinds: tuple[torch.dtype, ...], arguments: Callable[[slice],
     else:
         work(slice(0, count))
     return True
+
+
+def _kernel(name: str, kinds: tuple[torch.dtype, ...]) -> Any:
+    """That for values of these types; None where it is not there."""
+    return getattr(_LIBRARY, "_".join([name, *(_KINDS.get(kind, "other") for kind in kinds)]), None)
 
 
 @cache

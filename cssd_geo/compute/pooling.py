@@ -22,8 +22,8 @@ BLOCK_ROWS, BLOCK_COLUMNS = 4, kernels.STEP
 _GPU_BLOCK_ROWS = 16
 """On a GPU each product is a launch, and few large ones are worth more pairs in vain."""
 _NOT_IN_WINDOW = -80.0
-"""As an exponent: a weight of 2e-35, far below the rounding of a sum that holds the centre's 1. An infinity would
-be exact, and three times slower in the exponential."""
+"""As an exponent for torch: a weight of 2e-35, far below the rounding of a sum that holds the centre's 1. An
+infinity would be exact, and three times slower in the exponential."""
 
 
 class Pooling:
@@ -132,7 +132,8 @@ class Pooling:
                 yes, no = -self._sharpness, _NOT_IN_WINDOW - self._sharpness
             kind = torch.promote_types(self._dtype, torch.float32)
             pattern = torch.full(inside.shape, no, dtype=kind, device=inside.device).masked_fill_(inside, yes)
-            panels = pattern.view(len(pattern), -1, kernels.LANES).transpose(0, 1).contiguous()
+            exact = pattern if self._sharpness is None else pattern.masked_fill(~inside, torch.finfo(kind).min)
+            panels = exact.view(len(exact), -1, kernels.LANES).transpose(0, 1).contiguous()
             self._patterns[rows] = pattern[:, : rows * BLOCK_COLUMNS].to(self._device), panels
         return self._patterns[rows]
 

@@ -33,7 +33,8 @@ def project_into(
         then: what is to become of them; for a gate, M is C.
         rest: (r,x,N), where the last of them go as they are.
     """
-    rest = rows.new_empty(*rows.shape[:2], 0) if rest is None else rest
+    if rest is None:
+        rest = rows.new_empty(*rows.shape[:2], 0, dtype=torch.promote_types(rows.dtype, torch.float32))
     if kernels.project(rows, weight, bias, out, rest=rest, then=then):
         return
     products, last = project(rows, weight, bias).tensor_split([out.shape[2]], dim=2)

@@ -29,6 +29,8 @@ class Loaded(NamedTuple):
     """Rows of the tile."""
     width: int
     """Columns of the tile."""
+    at: tuple[int, int] = (0, 0)
+    """Row and column of its first pixel in the scene."""
 
 
 def load(
@@ -36,6 +38,7 @@ def load(
     valid: NDArray[np.bool_],
     device: torch.device,
     shape: tuple[int, int] | None = None,
+    at: tuple[int, int] = (0, 0),
 ) -> Loaded:
     """Bring a tile to a device.
 
@@ -44,9 +47,11 @@ def load(
         valid: (h, v).
         device: where to. On a CPU nothing moves, unless there is a shape.
         shape: (y, x) that the tile is extended to, below and at the right; None: its own.
+        at: row and column of its first pixel in the scene.
     """
     native = values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
-    here = Loaded(torch.from_numpy(native), torch.from_numpy(valid), *valid.shape)
+    height, width = valid.shape
+    here = Loaded(torch.from_numpy(native), torch.from_numpy(valid), height, width, at)
     if device.type != "cuda" and shape is None:
         return here
     try:

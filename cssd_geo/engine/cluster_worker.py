@@ -99,7 +99,7 @@ class Worker(WorkerPlugin):  # type: ignore[misc] # distributed has no types
         with rasterio.Env(GDAL_CACHEMAX=self._cache_bytes):
             self._scene.read_into(values, valid, tile.padded, self._classifier.bands)
         unreadable = self._scene.unreadable(tile.padded) if isinstance(self._scene, Tolerant) else []
-        return self._classifier(values, valid, parts=parts), unreadable
+        return self._classifier(values, valid, at=tile.padded.corner, parts=parts), unreadable
 
 
 def classify_there(name: str, tile: Tile, parts: Collection[str]) -> Classified | CssdGeoError:

@@ -162,16 +162,24 @@ class TileClassifier:
             tiles=_TILES_ON_CPU if self.device.type == "cpu" else at_once + _TILES_BEFORE_GPU,
         )
 
-    def load(self, values: NDArray[Any], valid: NDArray[np.bool_], shape: tuple[int, int] | None = None) -> Loaded:
+    def load(
+        self,
+        values: NDArray[Any],
+        valid: NDArray[np.bool_],
+        shape: tuple[int, int] | None = None,
+        *,
+        at: tuple[int, int],
+    ) -> Loaded:
         """Bring a tile to the device: see `transfer.load`."""
-        return load(values, valid, self.device, shape)
+        return load(values, valid, self.device, shape, at)
 
-    def logits(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> Logits:
+    def logits(self, values: NDArray[Any], valid: NDArray[np.bool_], *, at: tuple[int, int]) -> Logits:
         """Run the network on a tile.
 
         Args:
             values: (B, h + halo, v + halo) stored values of `bands`.
             valid: (h + halo, v + halo), True means usable.
+            at: row and column of the first of them in the scene, on which rounding depends.
 
         Returns:
             Both heads, (h, v, K), on the device; without meaning where the pixel is not valid.
@@ -180,13 +188,18 @@ class TileClassifier:
             CssdGeoError: if a GPU's memory does not suffice.
         """
         with _enough_memory(self.device):
-            return self.network(*self.load(values, valid)[:2])
+            return self.network(*self.load(values, valid, at=at)[:2], at=at)
 
     def __call__(
-        self, values: NDArray[Any], valid: NDArray[np.bool_], *, parts: Collection[str] = ()
+        self,
+        values: NDArray[Any],
+        valid: NDArray[np.bool_],
+        *,
+        at: tuple[int, int],
+        parts: Collection[str] = (),
     ) -> TileResult:
         """Classify a tile; arguments as for `logits` and `classify`."""
-        return self.classify(self.load(values, valid), parts=parts)
+        return self.classify(self.load(values, valid, at=at), parts=parts)
 
     @torch.inference_mode()
     def rehearse(self, scene: Readable, plan: TilePlan, parts: Collection[str]) -> None:
@@ -196,7 +209,7 @@ class TileClassifier:
         def work(stored: Tensor, valid: Tensor) -> Mapping[str, Tensor]:
             return self._found(self.network.in_one_piece(stored, valid), valid[self._core_of(*shape)], parts)
 
-        tile = self.load(*scene.blank(plan.largest, self.bands), shape)
+        tile = self.load(*scene.blank(plan.largest, self.bands), shape, at=plan.largest.corner)
         if tile.stored.device.type != self.network.device.type:  # too large to be there in one piece
             return
         try:
@@ -243,7 +256,7 @@ class TileClassifier:
                 some = Logits(*(head[rows, : within.stop - within.start] for head in heads))
                 _put(self._found(some, valid[rows, within].to(some.main.device), parts), result, (rows, within))
 
-        self.network.each_panel(tile.stored, tile.valid, take)
+        self.network.each_panel(tile.stored, tile.valid, take, at=tile.at)
 
     def _found(self, heads: Logits, valid: Tensor, parts: Collection[str]) -> dict[str, Tensor]:
         """Parts of a `TileResult` that follow from logits of (r, v, K), with `valid` (r, v), by their names."""
@@ -313,7 +326,7 @@ def predict_pixels(
     shape = (len(rows), len(classifier.model.classes))
     main, spectral = np.empty(shape), np.empty(shape)
     for tile, chosen in tiles_of_pixels(classifier.plan(scene, _SCATTERED_TILE), rows, cols):
-        heads = classifier.logits(*scene.read(tile.padded, classifier.bands))
+        heads = classifier.logits(*scene.read(tile.padded, classifier.bands), at=tile.padded.corner)
         at = rows[chosen] - tile.core.row, cols[chosen] - tile.core.col
         main[chosen] = heads.main.double().cpu().numpy()[at]
         spectral[chosen] = heads.spectral.double().cpu().numpy()[at]

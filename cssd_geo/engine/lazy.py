@@ -72,12 +72,12 @@ def _classify_block(
 ) -> TileResult:
     window, valid = tile.padded, valid_pixels(stored, nodata)
     if inside == window:  # most tiles: no copy
-        return classifier(stored, valid)
+        return classifier(stored, valid, at=window.corner)
     values = np.zeros((len(stored), window.height, window.width), stored.dtype)
     seen = np.zeros(window.shape, np.bool_)
     rows, cols = inside.relative_to(window).slices
     values[:, rows, cols], seen[rows, cols] = stored, valid
-    return classifier(values, seen)
+    return classifier(values, seen, at=window.corner)
 
 
 def _assemble(results: list[Any], plan: TilePlan, part: str, dtype: np.dtype[Any]) -> da.Array:

@@ -82,7 +82,7 @@ def _loaded(
     shape = None if classifier.device.type == "cpu" else (plan.largest.height, plan.largest.width)
     with closing(tiles):
         for tile, values, valid in tiles:
-            yield tile, classifier.load(values, valid, shape)
+            yield tile, classifier.load(values, valid, shape, at=tile.padded.corner)
 
 
 def _classified(

@@ -1,0 +1,49 @@
+"""3x3 convolutions of rows of pixels, with what follows: compiled where the kernels multiply, else torch's."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cssd_geo.compute import kernels
+from cssd_geo.compute.kernels import Then
+from cssd_geo.compute.projection import activate_into
+
+
+class Convolution:
+    """One without padding, from C features to D filters."""
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor, *, then: Then = "plain", dtype: torch.dtype, device: torch.device
+    ) -> None:
+        """Prepare.
+
+        Args:
+            weight: (D,C,3,3).
+            bias: (D,).
+            then: what follows; no gate.
+            dtype: of all values.
+            device: where to compute.
+        """
+        weight, bias = (part.detach().to(device, torch.float64, copy=True) for part in (weight, bias))
+        self._then = then
+        self._weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
+        self._bias = bias.to(dtype)
+        self._start = kernels.in_panels(bias).to(torch.promote_types(dtype, torch.float32))
+        self._panels = kernels.convolution_panels(weight, dtype) if device.type == "cpu" else None
+
+    @property
+    def compiled(self) -> bool:
+        """Whether a result is the same to the last bit in whatever part of a scene it is computed."""
+        return self._panels is not None
+
+    def __call__(self, rows: Tensor, out: Tensor, at: tuple[int, int]) -> None:
+        """Write what becomes of rows (r+2,x+2,C) into `out`, (r,x,D), whose first pixel is `at` row and column."""
+        panels = self._panels
+        if panels is not None and kernels.convolve(rows, panels, self._start, out, at=at, then=self._then):
+            return
+        image = functional.conv2d(rows[None].permute(0, 3, 1, 2), self._weight, self._bias)
+        filtered = image.permute(0, 2, 3, 1)[0]
+        if self._then == "gelu":
+            activate_into(out, filtered)
+        else:
+            out.copy_(filtered)
