@@ -69,8 +69,8 @@ def load(generation: str = "") -> ctypes.CDLL | None:
 
 def generations() -> tuple[str, ...]:
     """Those that this processor can run, the fastest first."""
-    oldest = load()
-    return () if oldest is None else _GENERATIONS[oldest.generation() :: -1]
+    tells = getattr(load(), "generation", None)  # one that is left from an earlier version does not
+    return () if tells is None else _GENERATIONS[tells() :: -1]
 
 
 _LIBRARY = next(filter(None, map(load, generations())), None)

@@ -16,7 +16,7 @@ constexpr Size VECTOR = 64, MOST_ROWS = 12;
 #elif defined(__AVX2__)
 constexpr Size VECTOR = 32, MOST_ROWS = 6;
 #elif defined(__aarch64__)
-constexpr Size VECTOR = 16, MOST_ROWS = 6;
+constexpr Size VECTOR = 16, MOST_ROWS = 5;
 #else
 constexpr Size VECTOR = 16, MOST_ROWS = 3;
 #endif
