@@ -1,4 +1,4 @@
-"""What the compiled kernels gain, and what torch.compile would: the dense network with each, in turns, in one run.
+"""What the compiled kernels gain, and what torch.compile would: all in turns, in one run.
 
 python benchmarks/kernels.py [--side 512] [--repeats 7]
 
@@ -8,7 +8,7 @@ The last part needs a C++ compiler: gate and nine-shift dilation, fused to one k
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -38,41 +38,35 @@ def main() -> None:
     if not kernels.compiled():
         raise SystemExit("there are no compiled kernels: install the package where a C++ compiler is")
     for kind in TYPES:
-        fast, slow = network_rates(kind, options.side, options.repeats)
-        print(f"dense, {kind}: {fast:,.0f} pixels/s, without kernels {slow:,.0f}: {fast / slow:.2f} x")
+        rates = network_rates(kind, options.side, options.repeats)
+        slowest = min(rates.values())
+        shown = (f"{name} {rate:,.0f} ({rate / slowest:.2f} x)" for name, rate in rates.items())
+        print(f"dense, {kind}, pixels/s by kernels for:", ", ".join(shown))
     torch.set_num_threads(1)
     for kind in TYPES:
         times = gate_and_dilation(kind, options.repeats)
         print(f"gate and dilation, {kind}, µs a pixel:", ", ".join(f"{name} {t:.3f}" for name, t in times.items()))
 
 
-def network_rates(kind: torch.dtype, side: int, repeats: int) -> tuple[float, float]:
-    """Pixels/s of a tile with kernels and without."""
+def network_rates(kind: torch.dtype, side: int, repeats: int) -> dict[str, float]:
+    """Pixels/s of a tile with the kernels for each generation of processors that this one can run, and without."""
     network = untrained_model(bands=BANDS, classes=CLASSES).network
-    ready = partial(
-        DenseNetwork,
-        network,
-        torch.full((BANDS,), 1 / 800),
-        torch.full((BANDS,), -2.5),
-        dtype=kind,
-        device=torch.device("cpu"),
-    )
-    by_kernels = ready()
-    with mock.patch.object(kernels, "_LIBRARY", None):
-        by_torch = ready()
-    padded = side + by_kernels.halo.total
+    gain, bias = torch.full((BANDS,), 1 / 800), torch.full((BANDS,), -2.5)
+    classify = DenseNetwork(network, gain, bias, dtype=kind, device=torch.device("cpu"))
+    padded = side + classify.halo.total
     stored = torch.randint(0, 4000, (BANDS, padded, padded), dtype=torch.int16)
     valid = torch.ones(padded, padded, dtype=torch.bool)
 
-    def compiled() -> None:
-        by_kernels(stored, valid)
+    def by(library: Any) -> None:
+        with mock.patch.object(kernels, "_LIBRARY", library):
+            classify(stored, valid)
 
-    def torch_alone() -> None:
-        with mock.patch.object(kernels, "_LIBRARY", None):
-            by_torch(stored, valid)
-
-    with_them, without = in_turns([compiled, torch_alone], repeats)
-    return side * side / with_them, side * side / without
+    libraries = {name.lstrip("_") or "any x86": kernels.load(name) for name in kernels.generations()}
+    ways = [partial(by, library) for library in (*libraries.values(), None)]
+    return {
+        name: side * side / t
+        for name, t in zip((*libraries, "none, by torch"), in_turns(ways, repeats), strict=True)
+    }
 
 
 @torch.inference_mode()
@@ -114,7 +108,7 @@ def gated_and_dilated(features: Tensor, attention: Tensor, element: Tensor) -> T
     return best
 
 
-def in_turns(ways: list[Callable[[], object]], repeats: int) -> list[float]:
+def in_turns(ways: Sequence[Callable[[], object]], repeats: int) -> list[float]:
     """Seconds of each, the median of so many rounds."""
     for way in ways:
         way()

@@ -5,8 +5,8 @@ batch norm goes into its convolution. A tile then flows through in strips of row
 Each stage keeps the last rows of its input, which the next strip needs again, so nothing is computed twice.
 
 Shapes: S bands of the model, B bands that are read (these, or others that the first product resamples), C spectral
-features, D spatial features, K classes, w window, y x x pixels with their halo, h x v without, r rows of a strip,
-J groups of n columns (see `pooling`). Channels are last in memory.
+features, D spatial features, K classes, w window, y x x pixels with their halo, h x v without, r rows of a strip.
+Channels are last in memory.
 """
 
 import logging
@@ -44,11 +44,10 @@ The first product's comes on top.
 _FEWEST_PIXELS = 1024
 """A GPU with too little memory even for strips of this size is not for this network."""
 
-_log = logging.getLogger(__name__)
-
-
 Place = tuple[int, int]
 """Row and column."""
+
+_log = logging.getLogger(__name__)
 
 
 class DenseNetwork:
@@ -82,8 +81,7 @@ class DenseNetwork:
         attention = network.refine.attention
 
         def ready(values: Tensor, kind: torch.dtype = dtype) -> Tensor:
-            layout = torch.channels_last if values.dim() == 4 else torch.contiguous_format  # noqa: PLR2004 - (.,.,y,x)
-            return values.detach().to(device, kind, copy=True).contiguous(memory_format=layout)
+            return values.detach().to(device, kind, copy=True).contiguous()
 
         folded = torch.mul if gain.dim() == 1 else torch.matmul
         self._spectral_weight = ready(folded(spectral_weight, gain.to(spectral_weight)), first)
@@ -93,9 +91,8 @@ class DenseNetwork:
         self._element = ready(torch.sigmoid(network.refine.element))
         self._spatial = Convolution(*network.spatial_affine(), then=self._then, dtype=dtype, device=device)
         self._classifier = Convolution(*network.classifier.parameters(), dtype=dtype, device=device)
-        window, features = network.config.window, network.config.spectral_features
         self._teacher = None if discriminant is not None else [ready(p) for p in network.teacher.parameters()]
-        self._pooling = Pooling(window, network.sharpness, features=features, dtype=dtype, device=device)
+        self._pooling = Pooling(network.config.window, network.sharpness, dtype=dtype, device=device)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_idle": []}  # working memory does not travel
@@ -209,7 +206,7 @@ class DenseNetwork:
             self._keep_core(opinions, start, spectral)
             mask.blank(features, stop)
             votes = self._vote(features, mask, flow, stop, at)  # (r+w-1,v+w-1,K+1)
-            units = self._units(features, flow)  # (r+w-1,n,J,C)
+            units = self._units(features, flow)
             pooled = main[done : done + len(votes) - self.config.window + 1]
             self._pooling(units, votes, pooled)
             done += len(pooled)
@@ -269,7 +266,7 @@ class DenseNetwork:
         return votes
 
     def _units(self, features: Tensor, flow: "_Flow") -> Tensor:
-        """Groups of spectral features of one length, (.,n,J,C), of the same rows as the votes."""
+        """Spectral features of one length, as the pooling keeps them, of the same rows as the votes."""
         top = MARGIN if flow.units.empty else 0
         inner = features[top:, MARGIN : features.shape[1] - MARGIN]
         units, fresh = flow.units.extend(features, self._pooling.shape(inner))

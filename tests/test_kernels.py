@@ -1,6 +1,7 @@
 """Compiled kernels = torch, for any shape, type and number of threads; what they cannot do they leave alone."""
 
 import ctypes
+import pickle
 import shutil
 import subprocess
 import sys
@@ -245,6 +246,20 @@ def test_convolution(
 
 
 @needs_kernels
+def test_a_convolution_is_made_ready_for_the_processor_that_it_has_travelled_to() -> None:
+    weight, bias, image = torch.randn(3, 4, 3, 3), torch.randn(3), torch.randn(7, 8, 4)
+    here = Convolution(weight, bias, dtype=torch.float32, device=torch.device("cpu"))
+    found, expected = torch.empty(2, 5, 6, 3)
+    here(image, expected, (0, 0))
+    with without_kernels():
+        there = pickle.loads(pickle.dumps(here))  # noqa: S301 - ours
+        there(image, found, (0, 0))
+        assert not there.compiled
+    assert here.compiled
+    torch.testing.assert_close(found, expected)
+
+
+@needs_kernels
 @given(shape=shapes, kind=kinds, cut=st.integers(0, 2), seed=seeds)
 def test_units(shape: tuple[int, int, int], *, kind: torch.dtype, cut: int, seed: int) -> None:
     """Of a part of the columns; zero stays zero."""
@@ -287,7 +302,7 @@ def test_pooling(
     votes[gone], spectra[gone] = 0, 0
 
     def pooled(kind: torch.dtype) -> Tensor:
-        pooling = Pooling(window, sharpness, features=features, dtype=kind, device=torch.device("cpu"))
+        pooling = Pooling(window, sharpness, dtype=kind, device=torch.device("cpu"))
         units = torch.full(pooling.shape(spectra), torch.nan, dtype=kind)
         pooling.write_units(spectra.to(kind), units)
         out = torch.full((*size, classes), torch.nan, dtype=torch.promote_types(kind, torch.float32))

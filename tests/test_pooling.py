@@ -58,6 +58,6 @@ def test_blocks_pool_as_each_window_alone(
 
 def blocks_as_on(device: torch.device, window: int, sharpness: float | None) -> Pooling:
     """Pooling on the CPU, in the blocks that a device has."""
-    pooling = Pooling(window, sharpness, features=6, dtype=torch.float64, device=torch.device("cpu"))
-    pooling._block_rows = Pooling(window, sharpness, features=6, dtype=torch.float64, device=device)._block_rows
+    pooling = Pooling(window, sharpness, dtype=torch.float64, device=torch.device("cpu"))
+    pooling._block_rows = Pooling(window, sharpness, dtype=torch.float64, device=device)._block_rows
     return pooling

@@ -139,8 +139,8 @@ constexpr float32 NOWHERE = -1e30f;  // what is added to a product is less where
 
 // Blocks `first` to `last` of a row of blocks: pattern (n, m, LANES), of m neighbours of n pairs of rows; votes (rows + w
 // - 1, columns, K + 1); out (rows, out_columns, K); room for weights (m, LANES) and votes (K + 1, m). `meet` is told a
-// block, the first of a pair of its rows, and how many rows and columns are there; then `multiply` is asked for the
-// products of its centres with some neighbours in a row.
+// block, the first of a pair of its rows, and how many rows and columns are there; then `multiply_near` adds the products
+// of these centres with some neighbours in a row.
 template <class T, class W, class Meet, class Multiply>
 INLINE void pool(Meet meet, Multiply multiply_near, const W *pattern, const T *votes, Size vote_line, W *out, Size rows,
                  Size columns, Size out_columns, Size classes, Size window, bool sharp, Size first, Size last,

@@ -29,30 +29,30 @@ infinity would be exact, and three times slower in the exponential."""
 class Pooling:
     """Mean of the votes in each window, weighted by how alike the spectra of pixel and centre are."""
 
-    def __init__(
-        self, window: int, sharpness: float | None, *, features: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
+    def __init__(self, window: int, sharpness: float | None, *, dtype: torch.dtype, device: torch.device) -> None:
         """Prepare.
 
         Args:
             window: w.
             sharpness: weights are exp(sharpness * (cosine - 1)) and their sum is divided by; None: weights are the
                 cosines, divided by the number of valid pixels.
-            features: C.
             dtype: of all computations.
             device: where to compute.
         """
         self._window, self._sharpness = window, sharpness
         self._dtype, self._device = dtype, device
-        self._in_groups = device.type != "cpu" or not kernels.multiplies_units(dtype, features)
         self._block_rows = BLOCK_ROWS if device.type == "cpu" else _GPU_BLOCK_ROWS
         self._patterns: dict[int, tuple[Tensor, Tensor]] = {}
 
     def shape(self, rows: Tensor) -> tuple[int, ...]:
         """Shape of the units of rows (r, v + w - 1, C): the same, or that of their groups, (r, n, J, C)."""
-        if not self._in_groups:
+        if not self._in_groups(rows):
             return tuple(rows.shape)
         return rows.shape[0], BLOCK_COLUMNS + self._window - 1, self._blocks(rows), rows.shape[2]
+
+    def _in_groups(self, pixels: Tensor) -> bool:
+        """Whether units of (..., C) lie in groups: where torch multiplies them, in this process."""
+        return pixels.device.type != "cpu" or not kernels.multiplies_units(self._dtype, pixels.shape[-1])
 
     def _blocks(self, rows: Tensor) -> int:
         """Blocks of centres in rows of (r, v + w - 1, .)."""
@@ -74,13 +74,14 @@ class Pooling:
         The product of two such features is their cosine, times the sharpness if there is one.
         """
         length = 1.0 if self._sharpness is None else math.sqrt(self._sharpness)
-        units = torch.empty_like(features) if self._in_groups else out
+        in_groups = self._in_groups(features)
+        units = torch.empty_like(features) if in_groups else out
         if kernels.write_units(features, units, length=length):
-            if self._in_groups:
+            if in_groups:
                 out.copy_(self._grouped(units))
             return
         lengths = torch.linalg.vector_norm(features, dim=2, keepdim=True)
-        if self._in_groups:
+        if in_groups:
             features, lengths = self._grouped(features), self._grouped(lengths)
         torch.div(features, lengths.clamp_min(1e-12) / length, out=out)
 
@@ -101,7 +102,7 @@ class Pooling:
         """Pool a row of blocks."""
         sharp, rows, middle = self._sharpness is not None, len(out), self._window // 2
         pattern, panels = self._pattern(rows)
-        if not self._in_groups:
+        if not self._in_groups(units):
             if kernels.pool_units(units, panels, votes, out, sharp=sharp):
                 return
             units = self._grouped(units)

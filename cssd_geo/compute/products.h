@@ -11,6 +11,7 @@
 #endif
 
 constexpr Size LANES = 16;
+// Bytes of a register, and of how many rows all sums find room in registers.
 #if defined(__AVX512F__)
 constexpr Size VECTOR = 64, MOST_ROWS = 12;
 #elif defined(__AVX2__)
@@ -20,7 +21,6 @@ constexpr Size VECTOR = 16, MOST_ROWS = 5;
 #else
 constexpr Size VECTOR = 16, MOST_ROWS = 3;
 #endif
-// Bytes of a register, and of how many rows all sums find room in registers.
 
 // Loops that have to be spelled out, or else sums would lie in memory.
 #define UNROLLED _Pragma("GCC unroll 64")
