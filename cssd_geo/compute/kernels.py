@@ -32,11 +32,11 @@ _Values = tuple[Tensor | float, ...]
 """Arguments of a kernel; of a tensor it gets the address."""
 _KINDS = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
 LANES = 16
-"""Columns of a panel, by which matrices are multiplied."""
+"""Columns of a panel, by which matrices are multiplied: as in `products.h`."""
 STEP = 8
-"""Columns of a block of centres that are pooled together; rows come in pairs."""
+"""Columns of a block of centres that are pooled together; rows come in pairs: as in `kernels.cpp`."""
 _TILES = 24
-"""Tiles of 2 x 2 results of a convolution that are computed together."""
+"""Tiles of 2 x 2 results of a convolution computed together, for the room they take: as in `convolution.h`."""
 _SUMS_OF_WEIGHTS = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
 """Of three weights in a row, as `convolution.h` wants them: Lavin and Gray 2016, doi 10.1109/CVPR.2016.435."""
 _GENERATIONS = ("", "_avx2", "_avx512", "_avx512bf16")
