@@ -2,7 +2,7 @@
 
 python benchmarks/kernels.py [--side 512] [--repeats 7]
 
-The last part needs a C++ compiler: gate and nine-shift dilation, fused to one kernel, on one thread.
+The last part needs a C++ compiler: attention, gate and nine-shift dilation on one thread.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from cssd_geo.bench.made import untrained_model
 from cssd_geo.bench.rates import machine_facts
 from cssd_geo.compute import kernels
 from cssd_geo.compute.dilation import dilate
+from cssd_geo.compute.projection import Projection, project
 from cssd_geo.dense import DenseNetwork
 
 BANDS, CLASSES = 200, 16
@@ -44,8 +45,8 @@ def main() -> None:
         print(f"dense, {kind}, pixels/s by kernels for:", ", ".join(shown))
     torch.set_num_threads(1)
     for kind in TYPES:
-        times = gate_and_dilation(kind, options.repeats)
-        print(f"gate and dilation, {kind}, µs a pixel:", ", ".join(f"{name} {t:.3f}" for name, t in times.items()))
+        times = refinement(kind, options.repeats)
+        print(f"refinement, {kind}, µs a pixel:", ", ".join(f"{name} {t:.3f}" for name, t in times.items()))
 
 
 def network_rates(kind: torch.dtype, side: int, repeats: int) -> dict[str, float]:
@@ -70,36 +71,37 @@ def network_rates(kind: torch.dtype, side: int, repeats: int) -> dict[str, float
 
 
 @torch.inference_mode()
-def gate_and_dilation(kind: torch.dtype, repeats: int) -> dict[str, float]:
+def refinement(kind: torch.dtype, repeats: int) -> dict[str, float]:
     """Microseconds a pixel, by torch, by the kernels and by torch.compile where it works."""
-    features, attention = (torch.randn(ROWS, COLUMNS, FEATURES).to(kind) for _ in range(2))
-    element, attended = torch.rand(3, 3).to(kind), torch.empty_like(features)
+    features, attended = (torch.randn(ROWS, COLUMNS, FEATURES).to(kind) for _ in range(2))
+    weight, bias, element = torch.randn(FEATURES, FEATURES) / FEATURES, torch.randn(FEATURES), torch.rand(3, 3)
+    attention = Projection(weight, bias, then="gate", dtype=kind, device=torch.device("cpu"))
+    weight, bias, element = (each.to(kind) for each in (weight, bias, element))
     out = features.new_empty(ROWS - 2, COLUMNS - 2, FEATURES)
 
     def by_kernels() -> None:
-        kernels.gate(features, attention, attended)
-        kernels.dilate(attended, element, out)
+        attention(features, attended)
+        dilate(attended[None].permute(0, 3, 1, 2), element, out[None].permute(0, 3, 1, 2))
 
     def by_torch() -> None:
-        torch.mul(features, torch.sigmoid(attention), out=attended)
         with mock.patch.object(kernels, "_LIBRARY", None):
-            dilate(attended[None].permute(0, 3, 1, 2), element, out[None].permute(0, 3, 1, 2))
+            by_kernels()
 
-    fused: Any = torch.compile(gated_and_dilated, dynamic=False)
+    fused: Any = torch.compile(refined, dynamic=False)
     ways: dict[str, Callable[[], object]] = {"torch": by_torch, "kernels": by_kernels}
     with suppress(RuntimeError):  # no compiler
         started = time.perf_counter()
-        fused(features, attention, element)
+        fused(features, weight, bias, element)
         ways[f"torch.compile ({time.perf_counter() - started:.1f} s before)"] = lambda: fused(
-            features, attention, element
+            features, weight, bias, element
         )
     pixels = (ROWS - 2) * (COLUMNS - 2)
     return dict(zip(ways, (1e6 * t / pixels for t in in_turns(list(ways.values()), repeats)), strict=True))
 
 
-def gated_and_dilated(features: Tensor, attention: Tensor, element: Tensor) -> Tensor:
-    """Both in one expression."""
-    attended = features * torch.sigmoid(attention)
+def refined(features: Tensor, weight: Tensor, bias: Tensor, element: Tensor) -> Tensor:
+    """All of it in one expression."""
+    attended = features * torch.sigmoid(project(features, weight, bias))
     height, width = attended.shape[0] - 2, attended.shape[1] - 2
     best = attended[:height, :width] * element[0, 0]
     for i in range(1, 9):

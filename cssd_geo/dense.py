@@ -22,7 +22,7 @@ from cssd_geo.compute.convolution import Convolution
 from cssd_geo.compute.dilation import dilate
 from cssd_geo.compute.kernels import Then
 from cssd_geo.compute.pooling import BLOCK_COLUMNS, BLOCK_ROWS, Pooling
-from cssd_geo.compute.projection import forbid_tf32, project_into
+from cssd_geo.compute.projection import Projection, forbid_tf32
 from cssd_geo.compute.rows import Buffer, Rows
 from cssd_geo.compute.workers import run_side_by_side, threads_for
 from cssd_geo.network import CSSD, MARGIN, Logits
@@ -43,9 +43,6 @@ The first product's comes on top.
 """
 _FEWEST_PIXELS = 1024
 """A GPU with too little memory even for strips of this size is not for this network."""
-
-Place = tuple[int, int]
-"""Row and column."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,26 +69,29 @@ class DenseNetwork:
         if device.type != "cpu":
             self._panel_columns = self._strip_pixels = sys.maxsize
         self._idle: list[_Flow] = []
-        first = torch.promote_types(dtype, torch.float32)
-        spectral_weight, spectral_bias = network.spectral_affine()  # (C,S) (C,)
+        weight, start = network.spectral_affine()  # (C,S) (C,)
         discriminant = network.discriminant_affine()  # (K,S) (K,)
         if discriminant is not None:  # one more product of the bands is K more rows of the first one
-            spectral_weight = torch.cat([spectral_weight, discriminant[0]])
-            spectral_bias = torch.cat([spectral_bias, discriminant[1]])
-        attention = network.refine.attention
-
-        def ready(values: Tensor, kind: torch.dtype = dtype) -> Tensor:
-            return values.detach().to(device, kind, copy=True).contiguous()
-
+            weight, start = (torch.cat(pair) for pair in zip((weight, start), discriminant, strict=True))
         folded = torch.mul if gain.dim() == 1 else torch.matmul
-        self._spectral_weight = ready(folded(spectral_weight, gain.to(spectral_weight)), first)
-        self._spectral_bias = ready(spectral_bias + spectral_weight @ bias.to(spectral_weight), first)
-        self._then: Then = "gelu" if network.config.activation else "plain"
-        self._attention = ready(attention.weight), ready(attention.bias)
-        self._element = ready(torch.sigmoid(network.refine.element))
-        self._spatial = Convolution(*network.spatial_affine(), then=self._then, dtype=dtype, device=device)
+        then: Then = "gelu" if network.config.activation else "plain"
+        self._spectral = Projection(
+            folded(weight, gain.to(weight)),
+            start + weight @ bias.to(weight),
+            then=then,
+            rest=len(weight) - network.config.spectral_features,
+            dtype=torch.promote_types(dtype, torch.float32),
+            device=device,
+        )
+        attention = network.refine.attention.parameters()
+        self._attention = Projection(*attention, then="gate", dtype=dtype, device=device)
+        self._spatial = Convolution(*network.spatial_affine(), then=then, dtype=dtype, device=device)
         self._classifier = Convolution(*network.classifier.parameters(), dtype=dtype, device=device)
-        self._teacher = None if discriminant is not None else [ready(p) for p in network.teacher.parameters()]
+        self._element, *teacher = (
+            values.detach().to(device, dtype, copy=True).contiguous()
+            for values in (torch.sigmoid(network.refine.element), *network.teacher.parameters())
+        )
+        self._teacher = None if discriminant is not None else teacher
         self._pooling = Pooling(network.config.window, network.sharpness, dtype=dtype, device=device)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -107,11 +107,11 @@ class DenseNetwork:
         """Memory that computing takes on a CPU, whatever the size of the tile."""
         at_once = threads_for(sys.maxsize)
         first_strip = _shared(_STRIP_PIXELS, at_once) + self.halo.total * (_PANEL_COLUMNS + self.halo.total)
-        stored_and_mapped = sum(self._spectral_weight.shape) * self._spectral_weight.dtype.itemsize
+        stored_and_mapped = sum(self._spectral.weight.shape) * self._spectral.weight.dtype.itemsize
         features = _LIVE_STAGES * self.config.spectral_features * self.dtype.itemsize
         return first_strip * (stored_and_mapped + features) * at_once
 
-    def __call__(self, stored: Tensor, valid: Tensor, *, at: Place = (0, 0)) -> Logits:
+    def __call__(self, stored: Tensor, valid: Tensor, *, at: tuple[int, int] = (0, 0)) -> Logits:
         """Classify every pixel of a tile's core.
 
         Args:
@@ -124,7 +124,7 @@ class DenseNetwork:
             Logits of (h, v, K); without meaning where the pixel itself is not valid.
         """
         shape = (*(n - self.halo.total for n in valid.shape), self.config.classes)
-        whole = Logits(*(self._spectral_weight.new_empty(shape) for _ in Logits._fields))
+        whole = Logits(*(self._spectral.weight.new_empty(shape) for _ in Logits._fields))
 
         def keep(columns: slice, heads: Logits) -> None:
             for all_columns, panel in zip(whole, heads, strict=True):
@@ -140,7 +140,7 @@ class DenseNetwork:
         valid: Tensor,
         take: Callable[[slice, Logits], None],
         *,
-        at: Place = (0, 0),
+        at: tuple[int, int] = (0, 0),
         alone: bool = False,
     ) -> None:
         """Classify a tile panel by panel. Where a GPU's memory is short, smaller pieces are tried.
@@ -177,7 +177,13 @@ class DenseNetwork:
         return self._classify_panel(stored, valid, _Flow(self.config.window), sys.maxsize, (0, 0))
 
     def _each_panel(
-        self, stored: Tensor, valid: Tensor, take: Callable[[slice, Logits], None], *, at: Place, alone: bool
+        self,
+        stored: Tensor,
+        valid: Tensor,
+        take: Callable[[slice, Logits], None],
+        *,
+        at: tuple[int, int],
+        alone: bool,
     ) -> None:
         on_cpu, width = self.device.type == "cpu", valid.shape[1] - self.halo.total
         side_by_side = threads_for(width // _LEAST_PANEL_COLUMNS) if on_cpu else 1
@@ -194,15 +200,15 @@ class DenseNetwork:
         run_side_by_side(classify_panel, _panels(width, self._panel_columns, side_by_side), at_once)
 
     def _classify_panel(
-        self, stored: Tensor, valid: Tensor, flow: "_Flow", strip_pixels: int, at: Place
+        self, stored: Tensor, valid: Tensor, flow: "_Flow", strip_pixels: int, at: tuple[int, int]
     ) -> Logits:
         """Let the rows of (B,y,x) and (y,x) flow through all stages, to two (h,v,K)."""
         height, width = valid.shape
         core = height - self.halo.total, width - self.halo.total, self.config.classes
-        main, spectral = (room.take(self._spectral_weight, core) for room in (flow.main, flow.spectral))
+        main, spectral = (room.take(self._spectral.weight, core) for room in (flow.main, flow.spectral))
         mask, done = _Mask(valid, self.device), 0
         for start, stop in self._strips(height, width, strip_pixels):
-            features, opinions = self._spectral(stored[:, start:stop], flow)  # (r,x,C) (r,x,K)
+            features, opinions = self._look_at_spectra(stored[:, start:stop], flow)  # (r,x,C) (r,x,K)
             self._keep_core(opinions, start, spectral)
             mask.blank(features, stop)
             votes = self._vote(features, mask, flow, stop, at)  # (r+w-1,v+w-1,K+1)
@@ -232,13 +238,13 @@ class DenseNetwork:
             for start in range(first, height, step):
                 yield start, min(start + step, height)
 
-    def _spectral(self, stored: Tensor, flow: "_Flow") -> tuple[Tensor, Tensor]:
+    def _look_at_spectra(self, stored: Tensor, flow: "_Flow") -> tuple[Tensor, Tensor]:
         """Spectral features and the spectral head's logits of stored values: (B,r,x) -> (r,x,C), (r,x,K)."""
-        size, first = stored.shape[1:], self._spectral_weight
-        pixels = flow.pixels.take(first, (*size, len(stored))).copy_(stored.permute(1, 2, 0))
-        features = flow.features.take(self._element, (*size, self.config.spectral_features))
-        opinions = flow.opinions.take(first, (*size, len(first) - self.config.spectral_features))
-        project_into(features, pixels, first, self._spectral_bias, then=self._then, rest=opinions)
+        size, weight, channels = stored.shape[1:], self._spectral.weight, self.config.spectral_features
+        pixels = flow.pixels.take(weight, (*size, len(stored))).copy_(stored.permute(1, 2, 0))
+        features = flow.features.take(self._element, (*size, channels))
+        opinions = flow.opinions.take(weight, (*size, len(weight) - channels))
+        self._spectral(pixels, features, opinions)
         return features, opinions if self._teacher is None else functional.linear(features, *self._teacher)
 
     def _keep_core(self, logits: Tensor, start: int, out: Tensor) -> None:
@@ -248,10 +254,10 @@ class DenseNetwork:
         if first < stop:
             out[first:stop] = logits[first - top : stop - top, self.halo.before :][:, : out.shape[1]]
 
-    def _vote(self, features: Tensor, mask: "_Mask", flow: "_Flow", stop: int, at: Place) -> Tensor:
+    def _vote(self, features: Tensor, mask: "_Mask", flow: "_Flow", stop: int, at: tuple[int, int]) -> Tensor:
         """Refinement and both convolutions: (r,x,C) up to row `stop` -> logits and a last 1, (.,v+w-1,K+1)."""
         attended, fresh = flow.attended.extend(features, features.shape)
-        project_into(fresh, features, *self._attention, then="gate")
+        self._attention(features, fresh)
         refined, fresh = flow.refined.extend(features, _narrowed(attended))
         dilate(attended[None].permute(0, 3, 1, 2), self._element, fresh[None].permute(0, 3, 1, 2))
         mask.blank(fresh, stop - 1, margin=1)

@@ -76,37 +76,13 @@ def test_other_compilers_build_them_under_the_names_that_are_called(compiler: st
         pytest.skip(f"no {compiler} here")
     source, library = Path(kernels.__file__).with_name("kernels.cpp"), tmp_path / "kernels.so"
     subprocess.run([compiler, "-std=gnu++17", "-O1", "-fPIC", "-shared", source, "-o", library], check=True)
-    assert hasattr(ctypes.CDLL(str(library)), "gelu_float32_bfloat16")
+    assert hasattr(ctypes.CDLL(str(library)), "project_gelu_float32_bfloat16")
 
 
 def test_they_are_compiled_where_there_is_a_compiler() -> None:
     if shutil.which("g++") is None or not sys.platform.startswith("linux"):
         pytest.skip("no g++ here")
     assert kernels.compiled(), "install the package again: a compiler is there"
-
-
-@needs_kernels
-@given(
-    shape=shapes,
-    types=st.sampled_from([*zip(KINDS, KINDS, strict=True), (torch.float32, torch.bfloat16)]),
-    more=st.integers(0, 5),
-    seed=seeds,
-)
-def test_gelu(shape: tuple[int, int, int], types: tuple[torch.dtype, torch.dtype], more: int, seed: int) -> None:
-    """Also of the first features of longer pixels."""
-    wide = drawn(seed, *shape[:2], shape[2] + more, kind=types[0])
-    values, out = wide[..., : shape[2]], torch.full(shape, torch.nan, dtype=types[1])
-    assert kernels.gelu(values, out)
-    assert_close(out, functional.gelu(values.double()))
-
-
-@needs_kernels
-@given(shape=shapes, kind=kinds, seed=seeds)
-def test_gate(shape: tuple[int, int, int], kind: torch.dtype, seed: int) -> None:
-    values, logits = drawn(seed, *shape, kind=kind), drawn(seed + 1, *shape, kind=kind)
-    out = torch.full(shape, torch.nan, dtype=kind)
-    assert kernels.gate(values, logits, out)
-    assert_close(out, values.double() * logits.double().sigmoid())
 
 
 @needs_kernels
@@ -169,7 +145,9 @@ def test_products_and_what_follows(
     pixels, weight, bias = products_of(shape, types[0], more=more, bands=bands, seed=seed)
     out = torch.full(shape, torch.nan, dtype=types[1])
     rest = torch.full((*shape[:2], more), torch.nan, dtype=types[0])
-    assert kernels.project(pixels, weight, bias, out, rest=rest, then=then)
+    panels = kernels.projection_panels(weight, bias, shape[2])
+    assert panels is not None
+    assert kernels.project(pixels, *panels, out, rest=rest, then=then)
     expected = functional.linear(*(each.double() for each in (pixels, weight, bias)))
     own, others = expected.tensor_split([shape[2]], dim=2)
     assert_close(out, functional.gelu(own) if then == "gelu" else own)
@@ -182,8 +160,8 @@ def test_products_that_become_a_gate(shape: tuple[int, int, int], kind: torch.dt
     """Of bfloat16 where the processor multiplies pairs of them, else by torch."""
     pixels, weight, bias = products_of(shape, kind, more=0, bands=shape[2], seed=seed)
     out = torch.full(shape, torch.nan, dtype=kind)
-    rest = torch.empty(*shape[:2], 0, dtype=torch.promote_types(kind, torch.float32))
-    done = kernels.project(pixels, weight, bias, out, rest=rest, then="gate")
+    panels = kernels.projection_panels(weight, bias, shape[2])
+    done = panels is not None and kernels.project(pixels, *panels, out, rest=None, then="gate")
     assert done or kind == torch.bfloat16
     if done:
         logits = functional.linear(*(each.double() for each in (pixels, weight, bias)))
@@ -323,8 +301,6 @@ def test_pooling(
 @pytest.mark.parametrize("kind", [torch.float16, torch.int32])
 def test_other_types_are_left_alone(kind: torch.dtype) -> None:
     values, out = torch.ones(4, 5, 6, dtype=kind), torch.zeros(4, 5, 6, dtype=kind)
-    assert not kernels.gelu(values, out)
-    assert not kernels.gate(values, values, out)
     assert not kernels.dilate(values, torch.ones(3, 3), out[:2, :3])
     assert not bool(out.any())
 
@@ -333,14 +309,12 @@ def test_other_types_are_left_alone(kind: torch.dtype) -> None:
 def test_what_does_not_lie_side_by_side_is_left_alone() -> None:
     values = torch.ones(6, 5, 4).permute(2, 1, 0)  # (4,5,6), channels first in memory
     out = torch.zeros(4, 5, 6)
-    assert not kernels.gelu(values, out)
-    assert not kernels.gate(values, values, out)
     assert not kernels.dilate(values, torch.ones(3, 3), out[:2, :3])
     assert not kernels.write_units(values, out, length=1.0)
-    assert not kernels.project(values, torch.ones(6, 6), torch.ones(6), out, rest=out[..., :0], then="plain")
+    assert not kernels.project(values, torch.ones(1, 6, 16), torch.ones(16), out, rest=None, then="plain")
     assert not kernels.pool_units(values, torch.ones(2, 4, 16), values, out, sharp=True)
     assert not kernels.pool_products(out, torch.ones(2, 4, 16), values, out, sharp=True)
-    assert not kernels.gelu(torch.ones(4, 5, 6, device="meta"), out), "nor what is on another device"
+    assert not kernels.write_units(torch.ones(4, 5, 6, device="meta"), out, length=1.0), "nor on another device"
     assert not bool(out.any())
 
 
@@ -348,7 +322,5 @@ def test_without_a_compiler_torch_is_asked() -> None:
     values, out = torch.ones(4, 5, 6), torch.zeros(4, 5, 6)
     with without_kernels():
         assert not kernels.compiled()
-        assert not kernels.gelu(values, out)
-        assert not kernels.gate(values, values, out)
         assert not kernels.dilate(values, torch.ones(3, 3), out[:2, :3])
     assert not bool(out.any())

@@ -12,22 +12,6 @@
 
 #define EXPORT extern "C"
 
-template <class A, class T>
-INLINE void gelu(const A *values, Size line, Size pixel, T *out, Size rows, Size columns, Size features) {
-    for (Size y = 0; y < rows; y++)
-        for (Size x = 0; x < columns; x++) {
-            const A *__restrict from = values + y * line + x * pixel;
-            T *__restrict to = out + (y * columns + x) * features;
-            for (Size c = 0; c < features; c++) store(gelu_of(Work<T>(load(from[c]))), to[c]);
-        }
-}
-
-template <class T>
-INLINE void gate(const T *__restrict values, const T *__restrict logits, T *__restrict out, Size pixels, Size features) {
-    for (Size i = 0; i < pixels; i++, values += features, logits += features, out += features)
-        for (Size c = 0; c < features; c++) store(load(values[c]) / (1 + exponential(-load(logits[c]))), out[c]);
-}
-
 // The nine neighbours are spelled out, so that a compiler sees one loop over the features.
 template <class T>
 INLINE void dilate(const T *values, Size line, const Work<T> *element, T *out, Size out_line, Size rows, Size columns,
@@ -225,16 +209,6 @@ INLINE void pool_products(const T *given, Size blocks, const W *pattern, const T
     pool(meet, look_up, pattern, votes, vote_line, out, rows, columns, out_columns, classes, window, sharp, first, last, room);
 }
 
-#define GELU(A, T)                                                                                              \
-    EXPORT void gelu_##A##_##T(const A *values, Size line, Size pixel, T *out, Size rows, Size columns,         \
-                               Size features) {                                                                 \
-        gelu(values, line, pixel, out, rows, columns, features);                                                \
-    }
-GELU(float64, float64)
-GELU(float32, float32)
-GELU(float32, bfloat16)
-GELU(bfloat16, bfloat16)
-
 #define DILATE_BACK(T)                                                                                          \
     EXPORT void dilate_back_##T(const T *values, const T *best, const T *gradients, T *to_values,               \
                                 const T *element, T *to_element, Size images, Size rows, Size columns,          \
@@ -289,9 +263,6 @@ CONVOLVE_EACH(bfloat16)
 #endif
 
 #define ALL(T)                                                                                                  \
-    EXPORT void gate_##T(const T *values, const T *logits, T *out, Size pixels, Size features) {                \
-        gate(values, logits, out, pixels, features);                                                            \
-    }                                                                                                           \
     EXPORT void dilate_##T(const T *values, Size line, const Work<T> *element, T *out, Size out_line,           \
                            Size rows, Size columns, Size features) {                                            \
         dilate(values, line, element, out, out_line, rows, columns, features);                                  \

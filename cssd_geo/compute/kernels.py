@@ -43,8 +43,6 @@ _GENERATIONS = ("", "_avx2", "_avx512", "_avx512bf16")
 """Of processors for which setup.py compiles the kernels, where they are x86."""
 _POINTER, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 _ARGUMENTS = {
-    "gelu": [_POINTER, _SIZE, _SIZE, _POINTER, *[_SIZE] * 3],
-    "gate": [*[_POINTER] * 3, *[_SIZE] * 2],
     "dilate": [_POINTER, _SIZE, _POINTER, _POINTER, *[_SIZE] * 4],
     "dilate_back": [*[_POINTER] * 6, *[_SIZE] * 4],
     "project_plain": [*[_POINTER] * 5, *[_SIZE] * 4],
@@ -79,30 +77,6 @@ _LIBRARY = next(filter(None, map(load, generations())), None)
 def compiled() -> bool:
     """Whether there are compiled kernels here."""
     return _LIBRARY is not None
-
-
-def gelu(values: Tensor, out: Tensor) -> bool:
-    """Write the GELU of (r,x,C) into `out`, which may have fewer digits."""
-    columns, features = out.shape[1:]
-    if not (_dense(values, beyond=2) and _dense(out)):
-        return False
-
-    def arguments(part: slice) -> _Values:
-        return values[part], values.stride(0), values.stride(1), out[part], _rows(part), columns, features
-
-    return _run("gelu", (values.dtype, out.dtype), arguments, len(out))
-
-
-def gate(values: Tensor, logits: Tensor, out: Tensor) -> bool:
-    """Write values * sigmoid(logits) of (r,x,C) into `out`."""
-    columns, features = out.shape[1:]
-    if not (_alike(values, logits, out) and _dense(values) and _dense(logits) and _dense(out)):
-        return False
-
-    def arguments(part: slice) -> _Values:
-        return values[part], logits[part], out[part], _rows(part) * columns, features
-
-    return _run("gate", (out.dtype,), arguments, len(out))
 
 
 def dilate(values: Tensor, element: Tensor, out: Tensor) -> bool:
@@ -144,21 +118,40 @@ def dilate_back(
     return _run("dilate_back", (values.dtype,), arguments, len(values))
 
 
-def project(rows: Tensor, weight: Tensor, bias: Tensor, out: Tensor, *, rest: Tensor, then: Then) -> bool:
+def projection_panels(weight: Tensor, bias: Tensor, own: int) -> tuple[Tensor, Tensor] | None:
+    """What `project` takes instead of the weight (C+K,S) and bias (C+K,), of which `own`, C, come first.
+
+    None where it cannot multiply these.
+    """
+    if weight.device.type != "cpu" or not _in_pairs(weight.dtype, weight.shape[1]):
+        return None
+    panels, start = (
+        torch.cat([in_panels(part).flatten(0, 1) for part in each.tensor_split([own])]) for each in (weight, bias)
+    )
+    return _in_columns(panels.view(-1, LANES, weight.shape[1])), start.to(_computed(start))
+
+
+def project(rows: Tensor, panels: Tensor, bias: Tensor, out: Tensor, *, rest: Tensor | None, then: Then) -> bool:
     """Write weight @ pixel + bias into `out`, or what follows; the last of the products, as they are, into `rest`.
 
-    Shapes: rows (r,x,S), weight (C+K,S), bias (C+K,), out (r,x,C), rest (r,x,K), float32 at least; K may be 0.
+    Args:
+        rows: (r,x,S).
+        panels: of the weight, see `projection_panels`, likewise `bias`.
+        bias: see there.
+        out: (r,x,C).
+        rest: (r,x,K), float32 at least; None where there are no such products.
+        then: what is to follow; for a gate, C is S.
     """
-    (columns, features), more, depth = out.shape[1:], rest.shape[2], weight.shape[1]
-    fits = _alike(rows, weight) and rest.dtype == _computed(rows) and all(map(_dense, (rows, out, rest)))
-    if not (fits and _multiplies(f"project_{then}", rows.dtype, out.dtype, depth=depth)):
+    (columns, features), depth = out.shape[1:], rows.shape[2]
+    more = 0 if rest is None else rest.shape[2]
+    if not (_alike(rows, panels) and _dense(rows) and _dense(out)):
         return False
-    both = [features]
-    panels = torch.cat([_in_columns(in_panels(each)).flatten() for each in weight.tensor_split(both)])
-    start = torch.cat([in_panels(each).flatten() for each in bias.to(rest.dtype).tensor_split(both)])
+    if rest is not None and not (rest.dtype == _computed(rows) and _dense(rest)):
+        return False
 
     def arguments(part: slice) -> _Values:
-        return rows[part], panels, start, out[part], rest[part], _rows(part) * columns, depth, features, more
+        last = 0 if rest is None else rest[part]
+        return rows[part], panels, bias, out[part], last, _rows(part) * columns, depth, features, more
 
     return _run(f"project_{then}", (rows.dtype, out.dtype), arguments, len(out))
 
@@ -230,10 +223,14 @@ def multiplies_units(kind: torch.dtype, features: int) -> bool:
     return _multiplies("pool_units", kind, depth=features)
 
 
-def _multiplies(name: str, *kinds: torch.dtype, depth: int) -> bool:
-    """Whether a kernel that multiplies values of the first of these types, and adds up so many, is there."""
-    pairs = kinds[0] != torch.bfloat16 or depth % 2 == 0  # of which processors multiply two at a time
-    return pairs and _kernel(name, kinds) is not None
+def _multiplies(name: str, kind: torch.dtype, *, depth: int) -> bool:
+    """Whether a kernel that multiplies values of this type, and adds up so many, is there."""
+    return _in_pairs(kind, depth) and _kernel(name, (kind,)) is not None
+
+
+def _in_pairs(kind: torch.dtype, depth: int) -> bool:
+    """Whether so many values can be multiplied: processors multiply two bfloat16 at a time."""
+    return kind != torch.bfloat16 or depth % 2 == 0
 
 
 def pool_units(units: Tensor, pattern: Tensor, votes: Tensor, out: Tensor, *, sharp: bool) -> bool:

@@ -9,6 +9,8 @@ bfloat16.
 """
 
 import platform
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,37 +22,54 @@ from cssd_geo.compute.kernels import Then
 _CONVOLVES = platform.machine() in {"x86_64", "AMD64"} and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
-def project_into(
-    out: Tensor, rows: Tensor, weight: Tensor, bias: Tensor, *, then: Then = "plain", rest: Tensor | None = None
-) -> None:
-    """Multiply every pixel, weight @ pixel + bias, and go on with the products.
+class Projection:
+    """A product of every pixel, weight @ pixel + bias, and what follows."""
 
-    Args:
-        out: (r,x,M), where they go.
-        rows: (r,x,C).
-        weight: (M+N,C).
-        bias: (M+N,).
-        then: what is to become of them; for a gate, M is C.
-        rest: (r,x,N), where the last of them go as they are.
-    """
-    if rest is None:
-        rest = rows.new_empty(*rows.shape[:2], 0, dtype=torch.promote_types(rows.dtype, torch.float32))
-    if kernels.project(rows, weight, bias, out, rest=rest, then=then):
-        return
-    products, last = project(rows, weight, bias).tensor_split([out.shape[2]], dim=2)
-    rest.copy_(last)
-    if then == "gelu":
-        activate_into(out, products)
-    elif then == "plain":
-        out.copy_(products)
-    elif not kernels.gate(rows, products, out):
-        torch.mul(rows, products.sigmoid_(), out=out)
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        *,
+        then: Then = "plain",
+        rest: int = 0,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        """Prepare.
 
+        Args:
+            weight: (M+N,C).
+            bias: (M+N,).
+            then: what becomes of the first M products of a pixel; for a gate, M is C.
+            rest: N, how many of them stay as they are.
+            dtype: of the pixels.
+            device: where to compute.
+        """
+        self._then, self._own = then, len(bias) - rest
+        self.weight, self._bias = (
+            part.detach().to(device, dtype, copy=True).contiguous() for part in (weight, bias)
+        )
 
-def activate_into(out: Tensor, values: Tensor) -> None:
-    """Write the GELU of values, (r,x,C), which may be written over, into `out`."""
-    if not kernels.gelu(values, out):
-        out.copy_(torch.ops.aten.gelu_(values))
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_panels"}  # made anew there
+
+    @cached_property
+    def _panels(self) -> tuple[Tensor, Tensor] | None:
+        """Weight and bias for `kernels.project`; None where torch multiplies."""
+        return kernels.projection_panels(self.weight, self._bias, self._own)
+
+    def __call__(self, rows: Tensor, out: Tensor, rest: Tensor | None = None) -> None:
+        """Write what becomes of rows (r,x,C) into `out`, (r,x,M), and the last products into `rest`, (r,x,N)."""
+        panels = self._panels
+        if panels is not None and kernels.project(rows, *panels, out, rest=rest, then=self._then):
+            return
+        products, last = project(rows, self.weight, self._bias).tensor_split([self._own], dim=2)
+        if rest is not None:
+            rest.copy_(last)
+        if self._then == "gate":
+            torch.mul(rows, products.sigmoid_(), out=out)
+        else:
+            out.copy_(torch.ops.aten.gelu_(products) if self._then == "gelu" else products)
 
 
 def project(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
