@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from cssd_geo.compute.convolution import Convolution
 from cssd_geo.compute.dilation import dilate
@@ -87,11 +86,9 @@ class DenseNetwork:
         self._attention = Projection(*attention, then="gate", dtype=dtype, device=device)
         self._spatial = Convolution(*network.spatial_affine(), then=then, dtype=dtype, device=device)
         self._classifier = Convolution(*network.classifier.parameters(), dtype=dtype, device=device)
-        self._element, *teacher = (
-            values.detach().to(device, dtype, copy=True).contiguous()
-            for values in (torch.sigmoid(network.refine.element), *network.teacher.parameters())
-        )
-        self._teacher = None if discriminant is not None else teacher
+        self._element = torch.sigmoid(network.refine.element).detach().to(device, dtype)
+        teacher = Projection(*network.teacher.parameters(), dtype=dtype, device=device)
+        self._teacher = teacher if discriminant is None else None
         self._pooling = Pooling(network.config.window, network.sharpness, dtype=dtype, device=device)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -208,9 +205,8 @@ class DenseNetwork:
         main, spectral = (room.take(self._spectral.weight, core) for room in (flow.main, flow.spectral))
         mask, done = _Mask(valid, self.device), 0
         for start, stop in self._strips(height, width, strip_pixels):
-            features, opinions = self._look_at_spectra(stored[:, start:stop], flow)  # (r,x,C) (r,x,K)
+            features, opinions = self._look_at_spectra(stored[:, start:stop], mask, flow, stop)  # (r,x,C) (r,x,K)
             self._keep_core(opinions, start, spectral)
-            mask.blank(features, stop)
             votes = self._vote(features, mask, flow, stop, at)  # (r+w-1,v+w-1,K+1)
             units = self._units(features, flow)
             pooled = main[done : done + len(votes) - self.config.window + 1]
@@ -238,14 +234,17 @@ class DenseNetwork:
             for start in range(first, height, step):
                 yield start, min(start + step, height)
 
-    def _look_at_spectra(self, stored: Tensor, flow: "_Flow") -> tuple[Tensor, Tensor]:
-        """Spectral features and the spectral head's logits of stored values: (B,r,x) -> (r,x,C), (r,x,K)."""
-        size, weight, channels = stored.shape[1:], self._spectral.weight, self.config.spectral_features
+    def _look_at_spectra(self, stored: Tensor, mask: "_Mask", flow: "_Flow", stop: int) -> tuple[Tensor, Tensor]:
+        """Spectral features and the spectral head's logits of rows up to `stop`: (B,r,x) -> (r,x,C), (r,x,K)."""
+        size, weight, teacher = stored.shape[1:], self._spectral.weight, self._teacher
         pixels = flow.pixels.take(weight, (*size, len(stored))).copy_(stored.permute(1, 2, 0))
-        features = flow.features.take(self._element, (*size, channels))
-        opinions = flow.opinions.take(weight, (*size, len(weight) - channels))
-        self._spectral(pixels, features, opinions)
-        return features, opinions if self._teacher is None else functional.linear(features, *self._teacher)
+        features = flow.features.take(self._element, (*size, self.config.spectral_features))
+        opinions = flow.opinions.take(weight if teacher is None else features, (*size, self.config.classes))
+        self._spectral(pixels, features, opinions if teacher is None else None)
+        mask.blank(features, stop)
+        if teacher is not None:  # not before: of an odd number of bfloat16, oneDNN multiplies one more by zero
+            teacher(features, opinions)
+        return features, opinions
 
     def _keep_core(self, logits: Tensor, start: int, out: Tensor) -> None:
         """Write logits (r,x,K), in the panel from row `start`, to `out` as far as they lie in the core."""

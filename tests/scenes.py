@@ -138,10 +138,23 @@ def write_two_fields(folder: Path, *, seed: int = 0) -> TwoFields:
 
 
 def random_model(
-    *, bands: int = 12, classes: int = 3, window: int = 10, seed: int = 0, dtype: torch.dtype = torch.float64
+    *,
+    bands: int = 12,
+    classes: int = 3,
+    window: int = 10,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+    discriminant: bool = True,
 ) -> Model:
     """An untrained model whose normalisations are as odd as trained ones."""
-    config = NetworkConfig(bands=bands, classes=classes, window=window, spectral_features=16, spatial_features=8)
+    config = NetworkConfig(
+        bands=bands,
+        classes=classes,
+        window=window,
+        spectral_features=16,
+        spatial_features=8,
+        discriminant=discriminant,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = randomise(CSSD(config)).to(dtype).eval()

@@ -70,12 +70,19 @@ def probabilities(model: Model, scene: Path, tile_size: int | None, out: Path) -
     return values
 
 
-@given(tile_size=st.integers(4, 45), precision=st.sampled_from([torch.float64, torch.float32, torch.bfloat16]))
+@given(
+    tile_size=st.integers(4, 45),
+    precision=st.sampled_from([torch.float64, torch.float32, torch.bfloat16]),
+    discriminant=st.booleans(),
+)
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_logits_do_not_depend_on_the_tiles(tile_size: int, precision: torch.dtype, tmp_path: Path) -> None:
+def test_logits_do_not_depend_on_the_tiles(
+    tmp_path: Path, *, tile_size: int, precision: torch.dtype, discriminant: bool
+) -> None:
     """To the last bit, where the kernels multiply: what torch's products are depends on how many there are."""
     kind = torch.float64 if precision == torch.float64 else torch.float32
-    model, scene = random_model(bands=5, dtype=kind), open_scene(noisy_scene(tmp_path / "s.tif"))
+    model = random_model(bands=5, dtype=kind, discriminant=discriminant)
+    scene = open_scene(noisy_scene(tmp_path / "s.tif"))
     classifier, bands = TileClassifier(model, scene, CPU, precision), np.arange(5)
     whole = classifier.plan(scene, 100)[0]
     values, valid = scene.read(whole.padded, bands)

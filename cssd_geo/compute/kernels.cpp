@@ -245,6 +245,7 @@ PROJECT_EACH(float32, bfloat16)
 PROJECT_GATE(float64)
 PROJECT_GATE(float32)
 #ifdef __AVX512BF16__
+PROJECT(plain, bfloat16, bfloat16, sum)
 PROJECT_GATE(bfloat16)
 #endif
 
