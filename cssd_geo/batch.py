@@ -32,8 +32,7 @@ from cssd_geo.runs.identity import SceneIdentity
 from cssd_geo.runs.layers import Outputs
 from cssd_geo.runs.unfinished import folder_of
 from cssd_geo.scenes.scene import Scene
-from cssd_geo.scenes.scene_lists import Shard
-from cssd_geo.scenes.stac import ListedScene
+from cssd_geo.scenes.scene_lists import ListedScene, Shard
 from cssd_geo.value_scale import recognise_scale
 
 LAYERS = tuple(part.name for part in fields(Outputs) if part.name != "class_map")

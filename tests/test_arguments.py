@@ -11,7 +11,7 @@ from scenes import random_model, write_raster
 
 import cssd_geo
 from cssd_geo.errors import InputError
-from cssd_geo.scenes.stac import ListedScene
+from cssd_geo.scenes.scene_lists import ListedScene
 
 Call = Callable[..., Any]
 

@@ -28,8 +28,8 @@ from cssd_geo.errors import BatchError, InputError, OutputError, SceneError
 from cssd_geo.model import Model, load_model
 from cssd_geo.products import open_scene
 from cssd_geo.scenes import stac
-from cssd_geo.scenes.scene_lists import Shard, find_scenes
-from cssd_geo.scenes.stac import ListedScene, read_items
+from cssd_geo.scenes.scene_lists import ListedScene, Shard, find_scenes
+from cssd_geo.scenes.stac import read_items
 
 
 @pytest.fixture(scope="module")
@@ -450,7 +450,7 @@ def test_an_item_with_several_rasters_wants_a_choice(flights: Path) -> None:
     path.write_text(json.dumps(two))
     with pytest.raises(SceneError, match=r"cube, mask.*--asset"):
         read_items(str(path))
-    assert read_items(str(path), asset="mask")[0].path.endswith("m.tif")
+    assert read_items(str(path), asset="mask")[0][1].endswith("m.tif")
     with pytest.raises(SceneError, match="--asset"):
         read_items(str(path), asset="other")
 
@@ -463,7 +463,7 @@ def test_items_do_not_lead_out_of_their_folder_unless_asked(href: str, tmp_path:
     path.write_text(json.dumps(item(href)))
     with pytest.raises(SceneError, match="--follow-links"):
         read_items(str(path))
-    assert read_items(str(path), follow_links=True)[0].path.endswith(href.removeprefix("../"))
+    assert read_items(str(path), follow_links=True)[0][1].endswith(href.removeprefix("../"))
 
 
 @pytest.mark.parametrize(
@@ -476,7 +476,7 @@ def test_what_an_item_names_is_a_path_and_nothing_else_that_gdal_knows(
     monkeypatch.chdir(tmp_path / "items")
     Path("item.json").write_text(json.dumps(item(words.format(flights / "day0" / "line0.tif"))))
     with pytest.raises(SceneError, match=r"does not exist|outside of its folder"):
-        open_scene(read_items("item.json")[0].path)
+        open_scene(read_items("item.json")[0][1])
 
 
 def test_links_of_the_file_system_do_not_lead_out_either(flights: Path, tmp_path: Path) -> None:
@@ -530,7 +530,7 @@ def test_whatever_an_item_holds_it_is_read_or_refused(
     except SceneError as error:
         assert str(path) in str(error)  # noqa: PT017 - either may happen
     else:
-        assert all("/" not in each.name and each.path for each in found)
+        assert all("/" not in name and place for name, place in found)
 
 
 def test_bands_scale_and_masks_hold_for_every_scene(flights: Path, model: Model, tmp_path: Path) -> None:

@@ -9,18 +9,33 @@ from pathlib import Path
 from typing import Self
 
 from cssd_geo.errors import InputError, SceneError
-from cssd_geo.files.locations import file_name, is_there, local_path
+from cssd_geo.files.locations import file_name, is_address, is_there, local_path
 from cssd_geo.files.outputs import GEOTIFF
 from cssd_geo.files.rasters import open_raster
 from cssd_geo.maps.layer import MODEL_TAG
-from cssd_geo.messages import listed
+from cssd_geo.messages import listed, without_secrets
 from cssd_geo.options import true_or_false, whole_number
-from cssd_geo.scenes.stac import ListedScene, is_stac, read_items
+from cssd_geo.scenes.stac import is_stac, read_items
 
 _BESIDE_A_SCENE = (".hdr", ".aux.xml", ".ovr", ".msk", ".tfw", ".prj", ".enp")
 """Ends of the names of files that stand beside a raster: a pattern such as `*` finds them too."""
 _NO_SHARD = "is not I/N with I from 1 to N: the second of eight jobs is 2/8"
 _MOST_LINES = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedScene:
+    """One scene of a batch."""
+
+    name: str
+    """What its outputs are named after."""
+    path: str
+    """Path or address of the raster."""
+
+    @property
+    def shown(self) -> str:
+        """The path as it may be kept or passed on: an address may hold a signature or a password."""
+        return without_secrets(self.path) if is_address(self.path) else self.path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,5 +178,6 @@ def _lines(path: Path) -> list[str]:
 
 def _scenes_of(path: str, *, asset: str | None, follow_links: bool) -> list[ListedScene]:
     if is_stac(path):
-        return read_items(path, asset=asset, follow_links=follow_links)
+        found = read_items(path, asset=asset, follow_links=follow_links)
+        return [ListedScene(name=name, path=place) for name, place in found]
     return [ListedScene(name=Path(file_name(path)).stem, path=path)]

@@ -3,13 +3,12 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cssd_geo.errors import SceneError
 from cssd_geo.files.locations import is_address
-from cssd_geo.messages import listed, without_secrets
+from cssd_geo.messages import listed
 
 _RASTERS = (
     "image/tiff",
@@ -23,39 +22,27 @@ _LARGEST = 100_000_000
 """Bytes of a file of items."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ListedScene:
-    """One scene of a batch."""
-
-    name: str
-    """What its outputs are named after."""
-    path: str
-    """Or an address."""
-
-    @property
-    def shown(self) -> str:
-        """The path as it may be kept or passed on: an address may hold a signature or a password."""
-        return without_secrets(self.path) if is_address(self.path) else self.path
-
-
 def is_stac(path: str) -> bool:
     """Whether a path is a JSON file, which only STAC items are here."""
     return path.lower().endswith((".json", ".geojson")) and Path(path).is_file()
 
 
-def read_items(path: str, *, asset: str | None = None, follow_links: bool = False) -> list[ListedScene]:
-    """Read the rasters of a STAC item, or of a collection of items (an ItemCollection), named after their items.
+def read_items(path: str, *, asset: str | None = None, follow_links: bool = False) -> list[tuple[str, str]]:
+    """Find the rasters of a STAC item, or of a collection of items (an ItemCollection).
 
     Args:
         path: a local file.
         asset: key of the asset to take; needed where an item has several rasters.
         follow_links: also take what lies outside of the file's folder, or on a server.
 
+    Returns:
+        For each item its id, as the name of a file, and the path or address of its raster.
+
     Raises:
         SceneError: if it is no item, has no such asset, or points to where it must not.
     """
-    items = list(_items(_parse(path), path))
-    return [_scene_of(item, Path(path), asset, follow_links=follow_links) for item in items]
+    items = _items(_parse(path), path)
+    return [_raster_of(item, Path(path), asset, follow_links=follow_links) for item in items]
 
 
 def _parse(path: str) -> Any:
@@ -80,7 +67,7 @@ def _items(document: Any, path: str) -> Iterator[dict[str, Any]]:
         raise SceneError(f"{path} is no STAC item: it needs a type, an id and assets (a Catalog holds links only)")
 
 
-def _scene_of(item: dict[str, Any], path: Path, wanted: str | None, *, follow_links: bool) -> ListedScene:
+def _raster_of(item: dict[str, Any], path: Path, wanted: str | None, *, follow_links: bool) -> tuple[str, str]:
     assets = {key: value for key, value in item["assets"].items() if isinstance(value, dict)}
     rasters = [key for key, value in assets.items() if _is_raster(value)]
     data = [key for key in rasters if isinstance(roles := assets[key].get("roles"), list) and "data" in roles]
@@ -92,7 +79,7 @@ def _scene_of(item: dict[str, Any], path: Path, wanted: str | None, *, follow_li
     if not isinstance(href, str) or not href or "\0" in href:
         raise SceneError(f"{path}: asset {candidates[0]!r} of item {item['id']!r} has no href")
     name = re.sub(r"[^\w.-]+", "_", item["id"])[:150]
-    return ListedScene(name=name, path=_resolve(href, path, follow_links=follow_links))
+    return name, _resolve(href, path, follow_links=follow_links)
 
 
 def _is_raster(asset: dict[str, Any]) -> bool:
