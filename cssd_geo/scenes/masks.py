@@ -8,6 +8,7 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 from pyproj.enums import TransformDirection
+from shapely import GeometryType
 
 from cssd_geo.errors import LabelError, SceneError
 from cssd_geo.files.locations import is_there
@@ -25,8 +26,6 @@ from cssd_geo.vectors.vector_files import is_vector
 
 _SEGMENTS = 100
 """Pieces of an edge as long as all shapes, before it is brought to another CRS, where straight lines bend."""
-_POLYGON = 3
-"""Shapely's type id."""
 
 
 class RasterMask:
@@ -130,7 +129,7 @@ def _open_mask_raster(path: str | Path, *, follow_links: bool) -> RasterSource:
 def _polygons(geometries: NDArray[Any]) -> NDArray[Any]:
     """Return the polygons among geometries and their parts."""
     parts, _ = single_geometries(geometries)
-    chosen: NDArray[Any] = parts[(shapely.get_type_id(parts) == _POLYGON) & (shapely.area(parts) > 0)]
+    chosen: NDArray[Any] = parts[(shapely.get_type_id(parts) == GeometryType.POLYGON) & (shapely.area(parts) > 0)]
     return chosen
 
 

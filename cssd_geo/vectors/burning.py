@@ -12,6 +12,7 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize
+from shapely import GeometryType
 
 from cssd_geo.files.rasters import unplaced
 from cssd_geo.tiles import Window
@@ -29,10 +30,12 @@ _FEW = 256
 """Vertices of a shape that is not worth cutting."""
 _NOWHERE = -2_000_000_000
 """Column and row of what has no place."""
-_COLLECTIONS = (4, 5, 6, 7)
-"""Type ids of shapely for what has parts."""
-_POINT, _POLYGON = 0, 3
-"""Shapely's type ids."""
+_COLLECTIONS = (
+    GeometryType.MULTIPOINT,
+    GeometryType.MULTILINESTRING,
+    GeometryType.MULTIPOLYGON,
+    GeometryType.GEOMETRYCOLLECTION,
+)
 _SAME_PLACE = 1e-4
 """Pixels that are more than GDAL's tolerance for vertices that are the same."""
 _LAYERS = 64
@@ -84,7 +87,7 @@ def burn(parts: NDArray[Any], window: Window, *, all_touched: bool) -> tuple[Ind
         (m,) index of the part, row and column, for each pixel of each part; in no order.
     """
     where = extents(parts)
-    points = np.flatnonzero((shapely.get_type_id(parts) == _POINT) & near(where, window))
+    points = np.flatnonzero((shapely.get_type_id(parts) == GeometryType.POINT) & near(where, window))
     found = [np.column_stack([points, where[points, 1], where[points, 0]])]
     others = np.flatnonzero(shapely.get_dimensions(parts) > 0)
     for block, chosen, cut in _blocks(parts[others], window):
@@ -175,7 +178,7 @@ def _halves(window: Window) -> tuple[Window, Window]:
 
 def _cut(part: Any, window: Window) -> Any:
     """Leave out vertices of a line or polygon that change no pixel of a window; none is moved, and none made."""
-    if shapely.get_type_id(part) != _POLYGON:
+    if shapely.get_type_id(part) != GeometryType.POLYGON:
         return shapely.linestrings(_without_idle(shapely.get_coordinates(part), window))
     rings = shapely.get_rings(part)
     rings = rings[near(extents(rings), window)]

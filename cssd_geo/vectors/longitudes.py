@@ -6,13 +6,12 @@ import numpy as np
 import pyproj
 import shapely
 from numpy.typing import NDArray
+from shapely import GeometryType
 
-Shapes = NDArray[Any]
+Geometries = NDArray[Any]
 """(n,) shapely geometries with longitude and latitude; None for one without a place."""
 
 _HALF = 0.5
-_POLYGON = 3
-"""Shapely's type id."""
 _EARTH = 1e-9
 """Share of a turn: an edge that lacks less goes once around, as those of a box of the whole Earth do."""
 
@@ -22,7 +21,7 @@ def turn_of(crs: pyproj.CRS) -> float | None:
     return 2 * np.pi / crs.axis_info[0].unit_conversion_factor if crs.is_geographic else None
 
 
-def in_one_piece(shapes: Shapes, turn: float, near: float, *, at_a_pole: bool) -> Shapes:
+def in_one_piece(shapes: Geometries, turn: float, near: float, *, at_a_pole: bool) -> Geometries:
     """Take jumps over the date line out of points, lines and polygons: longitudes go on from the first one.
 
     An edge of more than half a turn may be a short one over the date line or a long one around the Earth. It is
@@ -43,14 +42,14 @@ def in_one_piece(shapes: Shapes, turn: float, near: float, *, at_a_pole: bool) -
     return pieces
 
 
-def on_the_turn(shapes: Shapes, turn: float, near: float) -> Shapes:
+def on_the_turn(shapes: Geometries, turn: float, near: float) -> Geometries:
     """Move each shape by whole turns to where its middle is nearest to the scene; see `in_one_piece`.
 
     What goes around the Earth goes on beyond its ends.
     """
     moved = _nearest(shapes, turn, near)
     west, _, east, _ = shapely.bounds(moved).T
-    is_whole = (shapely.get_type_id(moved) == _POLYGON) & shapely.is_valid(moved)
+    is_whole = (shapely.get_type_id(moved) == GeometryType.POLYGON) & shapely.is_valid(moved)
     for i in np.flatnonzero(is_whole & (np.abs(east - west - turn) < turn * _EARTH)):
         moved[i] = _one(shapely.union_all(_thrice(moved[[i]], turn)), moved[i])
     return moved
@@ -66,7 +65,7 @@ def put_together(shape: Any, turn: float) -> Any:
     """Take the long edges of a shape for short ones, wherever it lies."""
     if not goes_around(shape, turn):
         return shapely.set_coordinates(shape, _unwrapped(shapely.get_coordinates(shape), turn))
-    if shapely.get_type_id(shape) != _POLYGON:
+    if shapely.get_type_id(shape) != GeometryType.POLYGON:
         return shapely.geometrycollections([put_together(part, turn) for part in shapely.get_parts(shape)])
     rings = [_over_the_pole(ring, turn) for ring in shapely.get_rings(shape)]
     outline, *holes = shapely.polygons(rings)
@@ -85,23 +84,23 @@ def _over_the_pole(ring: Any, turn: float) -> Any:
     return shapely.linearrings(np.vstack([places, (places[-1, 0], pole), (places[0, 0], pole)]))
 
 
-def _nearest(shapes: Shapes, turn: float, near: float) -> Shapes:
+def _nearest(shapes: Geometries, turn: float, near: float) -> Geometries:
     """Move each shape by whole turns to where its middle is nearest to a longitude."""
     west, _, east, _ = shapely.bounds(shapes).T
     away = (near - (west + east) / 2) / turn
     return _moved(shapes, turn * np.rint(np.where(np.isfinite(away), away, 0)))
 
 
-def _thrice(shapes: Shapes, turn: float) -> Shapes:
+def _thrice(shapes: Geometries, turn: float) -> Geometries:
     """Shapes where they are and a turn away on both sides."""
     return np.concatenate([_moved(shapes, by) for by in (-turn, 0, turn)])
 
 
 def _one(found: Any, otherwise: Any) -> Any:
-    return found if shapely.get_type_id(found) == _POLYGON else otherwise
+    return found if shapely.get_type_id(found) == GeometryType.POLYGON else otherwise
 
 
-def _with_jumps(shapes: Shapes, turn: float) -> NDArray[np.bool_]:
+def _with_jumps(shapes: Geometries, turn: float) -> NDArray[np.bool_]:
     """(n,) True: a shape has an edge that may be one over the date line."""
     places, owner = shapely.get_coordinates(shapes, return_index=True)
     inside = np.diff(owner, prepend=-1) == 0
@@ -120,7 +119,7 @@ def _unwrapped(places: NDArray[np.float64], turn: float) -> NDArray[np.float64]:
     return places - np.column_stack([turn * np.cumsum(_jumps(places, turn)), np.zeros(len(places))])
 
 
-def _moved(shapes: Shapes, by: Any) -> Shapes:
+def _moved(shapes: Geometries, by: Any) -> Geometries:
     places, owner = shapely.get_coordinates(shapes, return_index=True)
     places[:, 0] += np.broadcast_to(by, len(shapes))[owner]
     return np.asarray(shapely.set_coordinates(shapes.copy(), places))

@@ -18,6 +18,7 @@ import shapely
 from numpy.typing import NDArray
 from pyogrio.errors import CRSError, DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
 from pyogrio.util import vsi_path
+from shapely import GeometryType
 
 from cssd_geo.errors import InputError, LabelError
 from cssd_geo.files.locations import is_there
@@ -30,8 +31,7 @@ _LEADS_ELSEWHERE = (b"<OGRVRTDataSource", b"gdal_streamed_alg", b"<OGRWFSDataSou
 """How files begin that hold no shapes themselves, but name other files, commands or servers."""
 _LOOK = 2048
 """Bytes in which GDAL looks for them."""
-_POINTS = (-1, 0, 4)
-"""Type ids of shapely for a missing geometry, a point and several points."""
+_POINTS = (GeometryType.MISSING, GeometryType.POINT, GeometryType.MULTIPOINT)
 LAYER_FIELD = "layer"
 """Attribute with the name of its layer for each feature, where all layers of a file are read as one."""
 _UNDEFINED = re.compile(r'\w+\["Undefined ')
