@@ -7,8 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import cssd_geo
-from cssd_geo.errors import OutputError, SceneError
-from cssd_geo.files.fingerprints import fingerprint
+from cssd_geo.errors import OutputError
 from cssd_geo.files.side_files import beside
 from cssd_geo.grid import Grid
 from cssd_geo.maps.layer import (
@@ -54,7 +53,6 @@ def layers_of(outputs: Outputs, scene: Scene, files: SceneFiles, model: Model, p
     Raises:
         OutputError: if two of them, or one and a file of the scene or of its mask, are the same, or such a file
             would pass for a part of one.
-        SceneError: if the scene is gone.
     """
     tags = provenance_tags(scene, model, precision)
     _require_different(outputs.wanted(), files)
@@ -117,11 +115,7 @@ def _require_different(outputs: Mapping[str, Path], read: SceneFiles) -> None:
 
 
 def provenance_tags(scene: Scene, model: Model, precision: str) -> dict[str, str]:
-    """Return the tags of every output: what it was made of, how, and how far each pixel looked around itself.
-
-    Raises:
-        SceneError: if the scene is gone.
-    """
+    """Return the tags of every output: what it was made of, how, and how far each pixel looked around itself."""
     trained_on = (model.provenance.get("scene") or {}).get("name", "unknown")
     label_files = _label_files(model)
     grid = scene.grid if scene.lookup is None else scene.lookup.sensor_grid  # windows are of the sensor's pixels
@@ -129,7 +123,6 @@ def provenance_tags(scene: Scene, model: Model, precision: str) -> dict[str, str
         "TIFFTAG_SOFTWARE": f"cssd-geo {cssd_geo.__version__}",
         SCENE_NAME_TAG: scene.name,
         MODEL_TAG: model.digest(),
-        **({} if scene.path is None else {"CSSD_GEO_SCENE_FINGERPRINT": _fingerprint(scene.path)}),
         TRAINED_ON_TAG: str(trained_on),
         **({LABELS_TAG: " ".join(label_files)} if label_files else {}),
         **reach_tags(model.network.config.receptive_field, grid),
@@ -144,10 +137,3 @@ def _label_files(model: Model) -> list[str]:
     labels = [source.get("labels") for source in sources if isinstance(source, dict)]
     found = [str(file.get("fingerprint")) for file in labels if isinstance(file, dict)]
     return list(dict.fromkeys(found))
-
-
-def _fingerprint(path: Path) -> str:
-    try:
-        return fingerprint(path)
-    except OSError as error:
-        raise SceneError(f"{path} cannot be read any more: {error.strerror}") from error
