@@ -83,7 +83,7 @@ class BatchOptions:
 
     def __post_init__(self) -> None:
         layers = (self.layers,) if isinstance(self.layers, str) else tuple(self.layers)
-        object.__setattr__(self, "layers", layers)  # what can be gone through once only would be gone
+        object.__setattr__(self, "layers", layers)  # a generator could be read only once
         for layer in layers:
             require_choice("layer", layer, LAYERS)
         for name in ("overwrite", "restart", "follow_links"):
@@ -168,7 +168,7 @@ def classify_batch(
         if error is not None and on_error == "stop":
             raise error
         failed += error is not None
-        del error  # with it goes what its frames hold, before the next scene
+        del error  # frees what its traceback holds before the next scene
         yield outcome
     if failed:
         raise BatchError(f"{failed} of {len(chosen)} scenes failed: {manifest} says why; run again to try them")

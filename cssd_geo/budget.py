@@ -12,7 +12,7 @@ from cssd_geo.tiles import Halo, TilePlan
 PREFERRED_ROWS = 256
 """Rows of a tile, where memory allows: with fewer, the halo is a large part of the work."""
 _PREFERRED_COLUMNS = 512
-"""Likewise, where no budget is given: GDAL decodes a single block slowly, and in one thread."""
+"""Columns likewise, where no budget is given: GDAL decodes a single block slowly, and in one thread."""
 ENOUGH_ROWS = 96
 """Rows that suffice where fewer rows allow wider tiles, or more tiles read at a time, as in raw files stored by
 lines."""
@@ -93,7 +93,7 @@ def plan_within(memory: int, needs: Needs, blocks: Blocks, *, height: int, width
     """
 
     def planned(budget: int) -> TilePlan:
-        return _one_by_one(budget, needs, blocks, height=height, width=width, halo=halo)
+        return _column_by_column(budget, needs, blocks, height=height, width=width, halo=halo)
 
     plan = planned(memory)
     wanted = (plan.cols - 1) * needs.kept(plan)
@@ -109,7 +109,7 @@ def plan_within(memory: int, needs: Needs, blocks: Blocks, *, height: int, width
 def least_memory(
     needs: Needs, blocks: Blocks, *, height: int, width: int, halo: Halo, rows: int = PREFERRED_ROWS
 ) -> int:
-    """Bytes that tiles of whole blocks take, at least `rows` high and 512 columns wide; or as the scene is."""
+    """Bytes for tiles of whole blocks, at least `rows` high and 512 columns wide where the scene is so large."""
     whole = math.ceil(_PREFERRED_COLUMNS / blocks.width) * blocks.width
     down, columns = (1, blocks.least_run) if blocks.divisible else (blocks.height, whole)
     rows = min(math.ceil(rows / down) * down, height)
@@ -145,11 +145,13 @@ class _Space:
 
     @property
     def side(self) -> int:
-        """Of the largest square that fits; below 1 where none does."""
+        """Side length of the largest square that fits; below 1 where none does."""
         return math.isqrt(max(0, self.pixels)) - self.margin
 
 
-def _one_by_one(memory: int, needs: Needs, blocks: Blocks, *, height: int, width: int, halo: Halo) -> TilePlan:
+def _column_by_column(
+    memory: int, needs: Needs, blocks: Blocks, *, height: int, width: int, halo: Halo
+) -> TilePlan:
     """Plan tiles that are visited column by column."""
     down, across = (1, 1) if blocks.divisible else (min(blocks.height, height), min(blocks.width, width))
     preferred_rows = math.ceil(min(PREFERRED_ROWS, height) / down) * down
@@ -171,7 +173,7 @@ def _one_by_one(memory: int, needs: Needs, blocks: Blocks, *, height: int, width
 
 
 def _margin(halo: Halo) -> int:
-    """What a tile is read beyond its own rows or columns: the last one may itself be `after` longer."""
+    """Rows or columns that a tile reads beyond its own: the halo, and `after`, by which the last may be longer."""
     return halo.total + halo.after
 
 

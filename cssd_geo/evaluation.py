@@ -63,11 +63,10 @@ def evaluate(
         exclude: polygons, such as those trained on, that do not count; or a raster on the map's grid, not 0 where
             they lie, which knows of none beside the map.
         exclude_layer: layer of an `exclude` with several.
-        buffer: nor do pixels nearer than this to them (Chebyshev distance), wherever these lie, also beside the
-            map. If None, the `separation` that the map's receptive field asks for, 17 if it tells none: no counted
-            pixel's window then shares a pixel with what training reads around an excluded one. Where the map
-            has pixels that are smaller than those it was classified with, or lie askew to them, so many more of
-            them, and a note says so.
+        buffer: leave out pixels nearer than this to the excluded polygons too (Chebyshev distance), also where
+            these lie beside the map. If None, the `separation` for the map's receptive field, 17 if no tag tells
+            it: then no counted pixel's window shares a pixel with what training reads around an excluded one.
+            Where the map now has smaller or rotated pixels, it is so many more of them, and a note says so.
         stratified: the reference holds the points of a stratified random sample of the map's classes, as `sample`
             draws it: also estimate accuracy and areas by area, with confidence intervals.
         remap: what becomes of the reference's classes, a file as `read_remapping` reads it; they stay as they are

@@ -12,7 +12,7 @@ _COMMANDS = r"\x00-\x08\x0b-\x1f\x7f-\x9f"
 """Characters that a terminal may take for a command: to clear, to colour, to write its title."""
 _PASSWORD = re.compile(r"(?<=://)[^\s/@]+(?=@)")
 _QUERY = re.compile(r"((?:://|/vsi)[^\s?]*\?|\S\?(?=[^\s?]*=))\S*?(?=[\"'`,;:.)]*(?:\s|$))")
-"""What follows the ? of an address, of which GDAL may name the last part alone; it may be a signature."""
+"""What follows the ? of an address, which may be a signature. GDAL may name only the last part of an address."""
 
 
 def listed(items: Iterable[object]) -> str:
@@ -28,7 +28,7 @@ def shortened(text: str, most: int = 40) -> str:
 
 
 def column(names: Iterable[str]) -> int:
-    """Width of a column of names: one that is longer pushes the figures of its own line only."""
+    """Width of a column of names, 40 at most: a longer name only shifts the figures on its own line."""
     return min(max(map(_places, names)), _WIDEST)
 
 
@@ -38,7 +38,7 @@ def padded(name: str, width: int) -> str:
 
 
 def _places(text: str) -> int:
-    """How many places of a terminal a text takes: two for a Chinese character, none for an accent of its own."""
+    """How many places of a terminal a text takes: two for a Chinese character, none for a combining accent."""
     return sum(
         0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1
         for each in text
@@ -56,17 +56,17 @@ def one_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    r"""A text with names of files in it, that may not be UTF-8: with \udcff for a byte that is none."""
+    r"""Make a text printable whose file names may not be UTF-8: a byte that is not is shown like \udcff."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def without_commands(text: str) -> str:
-    r"""A text with what files of strangers say in it: of an escape, \u001b is shown, as in JSON."""
+    r"""Make a text from files of strangers safe to print: an escape is shown as \u001b, as in JSON."""
     return re.sub(f"[{_COMMANDS}]", lambda found: rf"\u{ord(found[0]):04x}", text)
 
 
 def without_secrets(text: str) -> str:
-    """A text with addresses in it as it may be kept or passed on, with ... for what may be a secret in them."""
+    """Replace what may be a secret in the addresses of a text by `...`, so that it may be kept or passed on."""
     return _QUERY.sub(r"\1...", _PASSWORD.sub("...", text))
 
 

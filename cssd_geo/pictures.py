@@ -34,7 +34,7 @@ _MOST_NAMED = 60
 """Classes of a confusion matrix that are drawn with names and counts. Of more, every n-th is named."""
 
 _as_designed = style.context("default")
-"""Draws thus whatever a matplotlibrc, or a program around ours, has set: upside down, in LaTeX, on black."""
+"""Draws by matplotlib's own defaults, whatever a matplotlibrc or a program around ours has set."""
 
 Image = NDArray[np.uint8]
 

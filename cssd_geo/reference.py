@@ -33,7 +33,7 @@ _WARP_TOLERANCE = 1e-6
 
 _HALF_A_TURN = 180
 _WHOLE_EDGES = {"SAMPLE_GRID": "YES", "SAMPLE_STEPS": "ALL"}
-"""What GDAL reads, it else finds out from 21 places of each edge: less than it needs, where longitudes jump."""
+"""By default GDAL finds out what to read from 21 points of each edge: not enough where longitudes jump."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ def _blamed_on(reference: str | Path) -> Iterator[None]:
 
 
 def _nearest(raster: Any, grid: Grid, name: str) -> list[WarpedVRT]:
-    """A raster as the nearest pixels show it on the grid of the map, on each turn that this may see."""
+    """A raster on the grid of the map, by nearest pixels; where longitudes may jump also a turn to either side."""
     if grid.crs is None or raster.crs is None or grid.transform is None:
         raise LabelError(
             f"{name} is on another grid than the map, and one of them has no CRS or transform: assign it "
@@ -148,7 +148,7 @@ def _warped(raster: Any, grid: Grid, moved: dict[str, Any]) -> WarpedVRT:
 
 
 def _turns(raster: Any, grid: Grid) -> list[dict[str, Any]]:
-    """How to move a raster in degrees, as it may end at the date line or lie on another turn than the map."""
+    """How to move a raster in degrees that ends at the date line, or lies a turn away from the map."""
     turn, there = turn_of(pyproj.CRS(raster.crs.to_wkt())), Grid.of(raster)
     if turn is None or there.transform is None or there.gcps or not (_jumps(grid) or _jumps(there)):
         return [{}]

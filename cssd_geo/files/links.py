@@ -149,7 +149,7 @@ def _names_beside(folder: Path) -> list[tuple[str, str]]:
 
 @lru_cache(maxsize=16)
 def _names_since(folder: Path, _state: tuple[int, int, int]) -> list[tuple[str, str]]:
-    """The same, listed once for all scenes in a folder, as long as its state stays."""
+    """Call `_names_beside` once for all scenes in a folder, as long as its state stays the same."""
     return _names_beside(folder)
 
 

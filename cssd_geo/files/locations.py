@@ -39,18 +39,18 @@ def named_file(place: str | Path) -> Path | None:
 
 
 def local_path(place: str | Path) -> Path | None:
-    """Return the path of what lies on this machine, for a part of a file the file's; None for an address."""
+    """Return the path of a place on this machine, of the file for a part of one; None for an address."""
     return None if is_address(place) else named_file(place) or Path(place)
 
 
 def own_path(place: str | Path) -> Path | None:
-    """The same, whole: it holds when the program goes to another folder."""
+    """Return `local_path` as an absolute path, which holds when the program goes to another folder."""
     local = local_path(place)
     return None if local is None else local.absolute()
 
 
 def absolute(place: str) -> str:
-    """Return a path that programs in another folder can use; what is no path stays as it is."""
+    """Return a path as programs in another folder can use it; what is no path stays as it is."""
     return place if is_address(place) or not is_there(place) else str(Path(place).absolute())
 
 

@@ -36,14 +36,12 @@ _PATIENCE = {
     "GDAL_HTTP_LOW_SPEED_TIME": "60",
     "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
 }
-"""Seconds to connect, and seconds with less than so many bytes each."""
-
+"""Seconds to wait for a connection; and seconds that a transfer may stay below so many bytes a second."""
 _WHOLE = {"GDAL_PAM_ENABLED": "YES", "GTIFF_IGNORE_READ_ERRORS": "NO", "GDAL_FORCE_CACHING": "NO"}
-"""Set otherwise for other programs, these cost what side files say, make data of broken blocks, and garble what
-nodata values leave, silently."""
+"""Users may have set these otherwise for other programs. Then GDAL silently ignores side files, takes broken
+blocks for data, and data for nodata."""
 _SEE_SIDE_FILES = {"GDAL_DISABLE_READDIR_ON_OPEN": "FALSE"}
-"""Else masks, side files and headers count as missing where people spare servers the question."""
-
+"""Users set this otherwise to ask servers less; on a disk GDAL then misses masks, side files and headers."""
 _ARRAYS = {".mat": "MATLAB", ".npy": "NumPy", ".npz": "NumPy"}
 """Files of arrays and nothing else. GDAL opens some of MATLAB's, with rows and columns swapped."""
 
@@ -52,14 +50,14 @@ _warning = threading.Lock()
 
 @contextmanager
 def unplaced() -> Iterator[None]:
-    """Let rasterio work without a georeference and not warn; one thread at a time, as warnings are everybody's."""
+    """Keep rasterio from warning of a missing georeference; one thread at a time, as filters are global."""
     with _warning, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
 
 
 def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
-    """Open a raster with rasterio; the lack of a georeference is a fact to handle, not a warning to print.
+    """Open a raster with rasterio, without a warning where it has no georeference.
 
     Args:
         path: a file, or whatever else GDAL opens: a URL, a subdataset. Files and folders are opened only in
@@ -117,13 +115,13 @@ def _not_utf_8(path: str | Path, error: UnicodeEncodeError | UnicodeDecodeError)
 
 
 def _open_file(path: Path) -> Any:
-    """Open a file by its whole path, which GDAL takes for nothing else."""
+    """Open a file by its absolute path, which GDAL cannot take for an address."""
     return DatasetReader(str(path.absolute()), driver=list(LOCAL_FORMATS))
 
 
 @cache
 def _require_raster(path: str, _changed: int) -> None:
-    """Check, once until it changes, what another raster leads to: GDAL would open it there in any format."""
+    """Check a raster to which another one leads, again when it changes: GDAL would open any format there."""
     try:
         with unplaced(), rasterio.Env(**settings(path)), _open_file(Path(path)) as dataset:
             require_own_pixels(dataset)
@@ -138,12 +136,12 @@ def _require_raster(path: str, _changed: int) -> None:
 
 
 def settings(place: str | Path) -> dict[str, str]:
-    """GDAL's, to open, read and write with, whatever the environment says but of what a server is asked."""
+    """GDAL's settings to open, read and write with. They override the environment, but not on servers."""
     return _WHOLE | patience() | ({} if is_address(place) else _SEE_SIDE_FILES)
 
 
 def patience() -> dict[str, str]:
-    """How long a server may be silent, unless the user's environment says so; GDAL alone waits for ever."""
+    """How long to wait for a server, where the user's environment does not say; GDAL by itself waits for ever."""
     return {name: value for name, value in _PATIENCE.items() if name not in os.environ}
 
 

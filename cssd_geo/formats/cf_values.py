@@ -16,7 +16,7 @@ _LIMITS = ("valid_range", "valid_min", "valid_max")
 
 @dataclass(frozen=True, kw_only=True)
 class NoData:
-    """What is no data in a variable: one value, to which `unify` brings all others that are none either."""
+    """Which stored values of a variable are no data: `value`, and others, which `unify` replaces by it."""
 
     value: float
     """NaN where no number means it."""

@@ -64,10 +64,10 @@ def _interleaved(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def decodes(path: Path, name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a variable of NetCDF lies in a file as it is, so that `Hdf5Source` can read it, and is decoded here.
+    """Whether a variable of NetCDF is a dataset of this name and shape, and `Hdf5Source` can decode its chunks.
 
-    HDF5 stores less than the shape of a variable of which a part was never written, and under another name a
-    variable that is named like a dimension.
+    Where a part of a variable was never written its dataset is smaller; where it is named like a dimension its
+    dataset has another name.
     """
     with h5py.File(path) as file:
         found = file.get(name)

@@ -16,7 +16,7 @@ _NAMED_NM = (300.0, 15_000.0)
 _LARGEST_MICROMETRES = 100.0
 _YEARS = (1900.0, 2100.0)
 _NEARBY = 0.2
-"""A number before a dash that is this part of the one after it begins a range; a smaller one is an index."""
+"""Of two numbers with a dash between, the first begins a range if it is at least this share of the second."""
 _NUMBER = r"(?<![\d.,])(\d+(?:\.\d+)?)"
 _UNIT = r"(?:nm|nanomet(?:er|re)s?|[u\u00b5\u03bc]m|micromet(?:er|re)s?|microns?)(?![a-z])"
 """The micro sign and the Greek letter are both in use."""

@@ -123,7 +123,7 @@ def _require_bands_first(dataset: Any) -> None:
 
 
 def _bands(dataset: Any, envi: Tags, indexes: list[int]) -> FoundBands:
-    """Tags of a band in the domains that say something of wavelengths; ENVI's and FORCE's before the default."""
+    """Read the bands from all domains of tags that tell of wavelengths; ENVI's and FORCE's precede the default."""
     try:
         names = [dataset.descriptions[i - 1] for i in indexes]
     except UnicodeDecodeError:  # a header in another encoding: the names are lost, and nothing else

@@ -22,7 +22,7 @@ from cssd_geo.scenes.validity import Mask
 from cssd_geo.tiles import Window
 
 _NOT_CONTENT = {"name", "array", "source", "path", "sensor", "notes", "masks", "mask_path"}
-"""Fields of a scene that do not change a pixel, or stand for its files. Whatever else it has, or gets, counts."""
+"""Fields of a scene that change no pixel, or are known by its files. All other fields count, also new ones."""
 _LISTED = 100
 """Files whose contents stand one by one in a key; more are one digest."""
 _MASK_PIXELS = 1 << 24
@@ -43,7 +43,7 @@ class SceneIdentity:
 
     @classmethod
     def of(cls, scene: Scene, files: SceneFiles | None = None) -> "SceneIdentity":
-        """Look; files (None: those that are found now) and masks are read once.
+        """Read the scene's files and masks once; `files` None: those that are found now.
 
         Raises:
             SceneError: if a file or a mask cannot be read, or is gone.
@@ -71,7 +71,7 @@ class SceneWatch:
     """Notices that a scene changes while it is read. Statistics that GDAL adds to a side file are no change."""
 
     def __init__(self, scene: Scene, files: SceneFiles | None = None) -> None:
-        """Look at its files (None: those that are found now) as they are now."""
+        """Note the state of its files; `files` None: those that are found now."""
         files = files or SceneFiles.of(scene)
         places = [files_in(path) for path in (*files.scene, *files.mask)]
         self._name, self._often = scene.name, {file for place in places for file in looked_into(place)}
@@ -79,7 +79,7 @@ class SceneWatch:
         self._said = {file: _content(file, scene.name, copied=True) for file in self._states if is_side_file(file)}
 
     def check(self, *, all_files: bool = False) -> None:
-        """Compare with what the files were; of folders with many files with some, unless `all_files`.
+        """Compare the files with what they were; of a folder with many files only some, unless `all_files`.
 
         Raises:
             SceneError: if one has changed.
@@ -140,7 +140,7 @@ def _reading(scene: Scene) -> dict[str, str]:
 
 
 def _mask_digest(mask: Mask, scene: Scene) -> str:
-    """By its pixels, all of them: a mask may come from anywhere."""
+    """Of all pixels of a mask, as it may come from anywhere."""
     height, width = scene.grid.height, scene.grid.width
     digest, rows = hashlib.sha256(), max(1, _MASK_PIXELS // width)
     for top in range(0, height, rows):

@@ -49,7 +49,7 @@ _LISTED = 100
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """How it goes about what is there, and what cannot be read; see `classify`."""
+    """What to do about existing outputs, an unfinished run and unreadable blocks; see `classify`."""
 
     overwrite: bool
     restart: bool
@@ -72,14 +72,14 @@ class Run:
         """
         self._job, self._scene, self._layers, self._options = job, job.scene, job.layers, options
         self._target = self._layers["class_map"].path
-        there = is_there(folder_of(self._target))  # which of those that exist are ours, only the journal can tell
+        there = is_there(folder_of(self._target))  # then only its journal can tell which existing outputs are ours
         job.check_targets(overwrite=options.overwrite or (there and not options.restart))
         self._raw = job.raw
         self._watch = SceneWatch(job.scene, job.files)
         self._unfinished = Unfinished(self._target, self._raw, guard=self._watch.check)
         self._identity: SceneIdentity  # known once it is entered: files are read for it
         self._tolerant = Tolerant(job.scene) if options.on_error == "skip" else None
-        if not there:  # what is there takes a part of the room that is needed
+        if not there:  # else part of the room is taken already: it is checked once that run is open
             self._require_room()
         self.pixels: dict[str, int] = {}
         """Of each class by name, once the map is assembled; all others under "unclassified"."""
@@ -184,7 +184,7 @@ class Run:
 
     @property
     def _token(self) -> str:
-        """Always the same, so that what a run leaves that is killed while it assembles is found again."""
+        """The same for all runs to a target, so that the next one finds what a killed one has left."""
         return f"{zlib.crc32(os.fsencode(os.path.realpath(self._target))):08x}"
 
     def _made(self, part: str, writer: RasterWriter) -> Path:
@@ -235,7 +235,7 @@ class Run:
         }
 
     def _require_memory(self) -> None:
-        """Refuse to go on in less memory than the tiles were planned for, if that would have made them others."""
+        """Refuse to go on with less memory than the tiles were planned for, where that leads to another plan."""
         planned, memory = self._unfinished.head.get("memory"), self._job.memory
         if self.plan != self._job.plan and isinstance(planned, int) and planned > memory:
             raise OutputError(

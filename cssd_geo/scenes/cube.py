@@ -87,7 +87,8 @@ def nodata_of(cube: xr.DataArray) -> NDArray[np.float64]:
     Raises:
         SceneError: if it is no number.
     """
-    told = xr.DataArray(np.float64(), attrs=cube.attrs)  # as values have it who cannot: -9999 among unsigned ones
+    # as float, because rioxarray raises for a number that the cube's own type cannot hold, such as -9999 in uint16
+    told = xr.DataArray(np.float64(), attrs=cube.attrs)
     told.encoding = {} if was_scaled(cube) else cube.encoding  # a scaled value may be that number, and is data
     with _numbers("nodata"):
         value = _rio(told).nodata if _rio(told).encoded_nodata is None else _rio(told).encoded_nodata

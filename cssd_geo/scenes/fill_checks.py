@@ -24,9 +24,9 @@ _LEAST_PERCENT = 0.05
 _PLACES = ((0, 0), (1, 1), (0, 1), (1, 0), (0, 0.5), (1, 0.5), (0.5, 0), (0.5, 1))
 """Corners and middles of the edges, (down, across), in the order in which they are looked at."""
 _CHEAP_VALUES = 16_000_000
-"""In the blocks of the file that are decoded for windows, a tenth of a second ..."""
+"""Values that may be decoded for the windows: that takes a tenth of a second."""
 _CHEAP_SHARE = 1 / 16
-"""... or such a share of the scene's values."""
+"""Share of the scene's values that may be decoded for them, where that is more."""
 
 
 def suspect_fill(values: NDArray[Any], pixels: int) -> tuple[str, int] | None:
@@ -72,8 +72,7 @@ def remedy(value: str) -> str:
 def fill_notes(scene: Scene, bands: NDArray[np.intp]) -> tuple[str, ...]:
     """Tell of nodata that was not declared, as a few small windows show it at a scene's corners and edges.
 
-    Files on a disk and arrays without dask are looked at, in fewer windows, or none, where large blocks make them
-    dear.
+    Only files on a disk and arrays without dask are looked at; where blocks are large, in fewer windows or none.
     """
     values = _at_edges(scene, bands)
     found = suspect_fill(values, values.shape[1])

@@ -21,7 +21,7 @@ _MOST_DECODED = 400_000_000
 """Values in the blocks of the file that a sample is taken from."""
 _MOST_WINDOWS, _FEWEST_WINDOWS = 40, 4
 _TRIES = 10
-"""Windows that are looked at for each that is read: masks may leave nothing in most."""
+"""Windows that are tried for each one that is read: masks may leave nothing in most of them."""
 _SECONDS = 10.0
 """Time after which no further window is read, however little was seen: for files on slow disks, or far away."""
 EVEN_STEPS = 0.7548776662466927, 0.5698402909980532

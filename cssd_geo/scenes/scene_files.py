@@ -18,16 +18,16 @@ class SceneFiles:
     """Files and, of stores like Zarr, folders."""
 
     scene: tuple[Path, ...]
-    """Its own first; those beside it that GDAL heeds, and all that a VRT is made of, included."""
+    """The scene's own file first, then those beside it that GDAL heeds, and all that a VRT is made of."""
     mask: tuple[Path, ...]
-    """Of its valid mask, likewise."""
+    """The files of its valid mask, likewise."""
 
     @classmethod
     def of(cls, scene: Scene) -> Self:
-        """Look for them.
+        """Look for the files of a scene.
 
         Raises:
-            SceneError: if the scene's own is gone.
+            SceneError: if the scene's own file is gone.
         """
         if scene.path is not None and not scene.path.exists():
             raise SceneError(f"{scene.path} is gone since it was opened: bring it back, then open it again")

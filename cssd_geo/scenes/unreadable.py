@@ -24,9 +24,10 @@ class Readable(Protocol):
 
 
 class Tolerant:
-    """A scene that is read without errors: which blocks fail depends on the file, not on the windows.
+    """A scene that is read without errors. Which blocks fail depends on the file, not on the windows.
 
-    But for one case: where a file lacks only what pads a block at its edge, small windows can be read, large not.
+    There is one exception: where a file lacks only the padding of a block at its edge, small windows can be read
+    but large ones cannot.
     """
 
     def __init__(self, scene: Scene) -> None:

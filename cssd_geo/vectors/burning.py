@@ -25,7 +25,7 @@ _BLOCK = 512 * 512
 _VERTICES = 16_384
 """Vertices within a block, unless it is small: GDAL looks at all edges for each row."""
 _SMALL_BLOCK = 64 * 64
-"""Pixels of one that is not worth dividing, whatever lies in it."""
+"""Pixels of a block that is not worth dividing, whatever lies in it."""
 _FEW = 256
 """Vertices of a shape that is not worth cutting."""
 _NOWHERE = -2_000_000_000
@@ -37,9 +37,9 @@ _COLLECTIONS = (
     GeometryType.GEOMETRYCOLLECTION,
 )
 _SAME_PLACE = 1e-4
-"""Pixels that are more than GDAL's tolerance for vertices that are the same."""
+"""Pixels: more than GDAL's tolerance within which vertices are the same."""
 _LAYERS = 64
-"""Lists of shapes that are kept apart at a time: bits of a number."""
+"""Lists into which shapes are sorted at a time: one for each bit of a number."""
 
 
 def single_geometries(geometries: NDArray[Any]) -> tuple[NDArray[Any], Indexes]:

@@ -133,7 +133,7 @@ def _is_text_or_whole(column: NDArray[Any]) -> bool:
 
 
 def _is_whole(column: NDArray[Any]) -> bool:
-    """Whether these are floats only because whole numbers have no way to say that one is missing."""
+    """Whether floats are whole numbers, stored as floats because whole numbers cannot say that one is missing."""
     if column.dtype.kind != "f":
         return False
     given = column[~np.isnan(column)]
@@ -149,7 +149,7 @@ def _owner(number: str, texts: list[str], fields: Fields) -> str | None:
 
 
 def _divide_alike(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    """Whether each value of one goes with one value of the other, and that is no matter of course."""
+    """Whether values of both go together one to one, and some repeat: else any two columns would."""
     pairs = list(zip(map(str, a.tolist()), map(str, b.tolist()), strict=True))
     return len(set(pairs)) == len({v for v, _ in pairs}) == len({v for _, v in pairs}) < len(pairs)
 
@@ -294,7 +294,7 @@ def _names_class_ids(name: str, class_field: str) -> bool:
 
 
 def _stems(class_field: str) -> set[str]:
-    """What its name says, as it is and without an ending that its number's name lacks."""
+    """The name of a class field, as it is and without endings such as "name", which the field of ids has not."""
     field = _squash(class_field)
     return {field, *(field.removesuffix(title) for title in _TITLES)} - {""}
 

@@ -13,7 +13,7 @@ Geometries = NDArray[Any]
 
 _HALF = 0.5
 _EARTH = 1e-9
-"""Share of a turn: an edge that lacks less goes once around, as those of a box of the whole Earth do."""
+"""Share of a turn: an edge that is shorter than a turn by less than this goes once around the Earth."""
 
 
 def turn_of(crs: pyproj.CRS) -> float | None:
@@ -56,13 +56,13 @@ def on_the_turn(shapes: Geometries, turn: float, near: float) -> Geometries:
 
 
 def goes_around(shape: Any, turn: float) -> bool:
-    """Whether outlines of a polygon, or of several, go around a pole where long edges are short ones."""
+    """Whether an outline of polygons goes around a pole, if its long edges are short ones over the date line."""
     outlines = shapely.get_exterior_ring(shapely.get_parts([shape]))
     return any(_jumps(shapely.get_coordinates(outline), turn).sum() for outline in outlines)
 
 
 def put_together(shape: Any, turn: float) -> Any:
-    """Take the long edges of a shape for short ones, wherever it lies."""
+    """Take the long edges of a shape for short ones over the date line, wherever it lies."""
     if not goes_around(shape, turn):
         return shapely.set_coordinates(shape, _unwrapped(shapely.get_coordinates(shape), turn))
     if shapely.get_type_id(shape) != GeometryType.POLYGON:
