@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import rasterio
 import rasterio.shutil
 from affine import Affine
+from disks import small_disk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -480,18 +480,11 @@ def test_a_folder_that_vanished_is_an_output_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kilobytes", [30, 500, 900, 1500, 2200])
 def test_a_full_disk_is_an_output_error(tmp_path: Path, kilobytes: int) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(disk)]
-    if sys.platform != "linux" or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a small disk")
-    try:
-        ids = np.random.default_rng(0).choice(np.array([0, *TABLE.ids], np.uint8), (1700, 1900))
+    ids = np.random.default_rng(0).choice(np.array([0, *TABLE.ids], np.uint8), (1700, 1900))
+    with small_disk(tmp_path, kilobytes) as disk:
         with pytest.raises(OutputError, match="MB are free"):
             _write(_class_map(disk / "map.tif"), _grid(1700, 1900), ids, tile=300)
         assert _names(disk) == set()
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_overwriting_replaces_the_map_and_all_that_described_it(tmp_path: Path) -> None:
