@@ -20,7 +20,7 @@ that exactly."""
 _SQUARE_METRES = 10_000
 """Square metres in a hectare."""
 _TRUE_AREA = 0.01
-"""Share by which a projection may be off before hectares are called its own."""
+"""Share by which a projection may distort areas before a note says so."""
 _AT_A_POLE = 90 - 1e-9
 """Degrees of latitude."""
 UNEVEN = 0.1

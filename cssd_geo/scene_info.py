@@ -90,11 +90,12 @@ def _store(path: Path) -> dict[str, Any]:
 
 def _bands(scene: Scene) -> dict[str, Any]:
     bands, numbers = scene.bands, scene.band_numbers
+    bad = numbers[~np.array(bands.good)].tolist()
     return {
         "summary": bands.summary(),
         "numbers": ranges(numbers.tolist()),
-        "bad": numbers[~np.array(bands.good)].tolist(),
-        "bad_ranges": ranges(numbers[~np.array(bands.good)].tolist()),
+        "bad": bad,
+        "bad_ranges": ranges(bad),
         "segments": [
             {
                 "bands": ranges(numbers[part].tolist()),

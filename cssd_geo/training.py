@@ -147,7 +147,7 @@ def _label_reader(
     all_touched: bool,
     remap: str | Path | Remapping | None,
 ) -> Callable[..., Labels]:
-    """How to read the label files of all pairs: `read_labels` with these options, which some file must heed."""
+    """`read_labels` with the options for all pairs; one that applies to none of the label files is refused."""
     files = [own for _, own in pairs if isinstance(own, str | Path)]
     require_vector("--class-field", *files, value=class_field)
     require_vector("--layer", *files, value=layer)

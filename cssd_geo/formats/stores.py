@@ -81,7 +81,7 @@ class Store:
         return found
 
     def unwritten(self, path: str) -> float:
-        """Return what a variable has where nothing was written, beside its attributes; 0 where nobody chose."""
+        """Return the store's own value, no attribute, for what was never written; 0 where nobody chose one."""
         if self.path.is_dir():
             import zarr  # noqa: PLC0415 - so that other scenes do not wait for it
 

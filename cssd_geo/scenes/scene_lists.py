@@ -121,7 +121,7 @@ def _texts(given: str | Path | Iterable[str | Path]) -> Iterator[str]:
 
 
 def _place(path: str) -> str:
-    """The same for all paths of a file; of a part of one, or at an address, what was given."""
+    """What tells scenes apart: the same for all paths of a file; a part of one, or an address, as it was given."""
     return os.path.realpath(path) if local_path(path) == Path(path) else path
 
 

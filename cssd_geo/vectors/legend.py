@@ -57,13 +57,12 @@ def tabulate(legend: Sequence[Entry | None]) -> tuple[ClassTable, NDArray[np.int
     entries = [entry for entry in legend if entry is not None]
     if not entries:
         raise LabelError("the labels hold no class: check that there are any, and the class field (--class-field)")
-    keys = [name_key(entry.name) for entry in entries]
-    names = {key: entry.name for key, entry in reversed(list(zip(keys, entries, strict=True)))}
+    keyed = [(name_key(entry.name), entry) for entry in reversed(entries)]  # so that the first of a name counts
+    names = {key: entry.name for key, entry in keyed}
     order = sorted(names, key=lambda key: name_order(names[key]))
-    ids = _numbers(order, _given_ids(zip(keys, entries, strict=True)), names)
+    ids = _numbers(order, _given_ids(reversed(keyed)), names)
     order.sort(key=ids.__getitem__)
-    named = reversed(list(zip(keys, entries, strict=True)))
-    colours = {ids[key]: entry.colour for key, entry in named if entry.colour is not None}
+    colours = {ids[key]: entry.colour for key, entry in keyed if entry.colour is not None}
     table = ClassTable.from_names([names[key] for key in order], [ids[key] for key in order], colours)
     position = {key: i for i, key in enumerate(order)}
     indexes = [-1 if entry is None else position[name_key(entry.name)] for entry in legend]

@@ -116,7 +116,7 @@ class Remapping:
 
 
 def _merged(old: Entry, new: Entry | None) -> Entry | None:
-    """The new name, and the new colour where the file gives one; what it says of ids holds for all of a class."""
+    """The entry with its new name, and colour where there is a new one; `_with_given_ids` sets ids."""
     return None if new is None else replace(old, name=new.name, colour=new.colour or old.colour)
 
 
