@@ -125,11 +125,7 @@ def sample(
         needed = sample_size(mapped, users_accuracy=users_accuracy, standard_error=standard_error)
         size = max(needed, int(np.minimum(mapped, per_class_least).sum()))
     samples = allocate(mapped, size, least=per_class_least)
-    random = np.random.default_rng(seed)
-    found = _find(dataset, table, _ranks(mapped, samples, random))
-    rows, cols, classes = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    order = random.permutation(len(rows))
-    rows, cols, classes = rows[order], cols[order], classes[order]
+    rows, cols, classes = _draw(dataset, table, mapped, samples, seed)
     x, y = _centres(Grid.of(dataset), rows, cols, str(class_map))
     fields = _fields(table, rows, cols, classes)
     layer = target.stem if _NAME.fullmatch(target.stem) else "points"
@@ -163,6 +159,15 @@ def _require_closed(target: Path) -> None:
             raise OutputError(
                 f"{target} is open in another program ({target.name}{suffix} exists): close it first"
             )
+
+
+def _draw(dataset: Any, table: ClassTable, mapped: Ids, samples: Ids, seed: int) -> tuple[Ids, Ids, Ids]:
+    """Draw `samples` (K,) pixels of each class: rows, columns and class indexes (n,), in random order."""
+    random = np.random.default_rng(seed)
+    found = _find(dataset, table, _ranks(mapped, samples, random))
+    rows, cols, classes = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    order = random.permutation(len(rows))
+    return rows[order], cols[order], classes[order]
 
 
 def _ranks(mapped: Ids, samples: Ids, random: np.random.Generator) -> list[Ids]:

@@ -1,6 +1,7 @@
 """Arrays of xarray as scenes: what `Scene.cube` or rioxarray made, whole, sliced or lazy."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -31,24 +32,7 @@ def scene_of_array(array: xr.DataArray) -> Scene:
         SceneError: if a dimension is missing, pixels are not evenly spaced, values are no real numbers or have
             more than 8 bytes, or there are none.
     """
-    if not isinstance(array, xr.DataArray):
-        raise InputError(
-            f"a scene is made of a DataArray, not {type(array).__name__}: of a Dataset take the variable, of an "
-            'array of numpy make xarray.DataArray(array, dims=("band", "y", "x"))'
-        )
-    if set(array.dims) != {"band", "y", "x"}:
-        names = ", ".join(map(str, array.dims))
-        raise SceneError(
-            f"a scene has the dimensions band, y and x, not {names}: name them so (.rename, .swap_dims), and drop "
-            "those of one value (.squeeze)"
-        )
-    if array.dtype.kind not in _REAL:
-        raise SceneError(f"the array holds {array.dtype} values; a scene has real numbers: use .astype or abs")
-    if array.dtype.itemsize > _MOST_BYTES:
-        raise SceneError(f"the array holds {array.dtype} values, too long to compute with: use .astype('float64')")
-    if not array.size:
-        sizes = ", ".join(f"{size} {name}" for name, size in array.sizes.items())
-        raise SceneError(f"the array is empty ({sizes}): check how it was sliced")
+    _require_cube(array)
     stored, array = array, array.transpose("band", "y", "x")
     grid = grid_of(array)
     scale, offset = scale_of(array)
@@ -72,8 +56,30 @@ def scene_of_array(array: xr.DataArray) -> Scene:
     )
 
 
+def _require_cube(array: Any) -> None:
+    """Check that an array has the dimensions and values of a scene; raises as `scene_of_array` does."""
+    if not isinstance(array, xr.DataArray):
+        raise InputError(
+            f"a scene is made of a DataArray, not {type(array).__name__}: of a Dataset take the variable, of an "
+            'array of numpy make xarray.DataArray(array, dims=("band", "y", "x"))'
+        )
+    if set(array.dims) != {"band", "y", "x"}:
+        names = ", ".join(map(str, array.dims))
+        raise SceneError(
+            f"a scene has the dimensions band, y and x, not {names}: name them so (.rename, .swap_dims), and drop "
+            "those of one value (.squeeze)"
+        )
+    if array.dtype.kind not in _REAL:
+        raise SceneError(f"the array holds {array.dtype} values; a scene has real numbers: use .astype or abs")
+    if array.dtype.itemsize > _MOST_BYTES:
+        raise SceneError(f"the array holds {array.dtype} values, too long to compute with: use .astype('float64')")
+    if not array.size:
+        sizes = ", ".join(f"{size} {name}" for name, size in array.sizes.items())
+        raise SceneError(f"the array is empty ({sizes}): check how it was sliced")
+
+
 def _masked(array: xr.DataArray) -> xr.DataArray:
-    """As float, with NaN where its mask says no, and where a number is not data in its own type alone."""
+    """As float, with NaN where its mask excludes pixels, and where only a 16-bit type says that it is no data."""
     allowed, largest = array.coords["valid"], clipped(array.dtype)
     return array.where(allowed if largest is None else allowed & (array != largest))
 
