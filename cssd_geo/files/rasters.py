@@ -136,7 +136,7 @@ def _require_raster(path: str, _changed: int) -> None:
 
 
 def settings(place: str | Path) -> dict[str, str]:
-    """GDAL's settings to open, read and write with. They override the environment, but not on servers."""
+    """GDAL's settings to open, read and write with; the environment decides only how servers are asked."""
     return _WHOLE | patience() | ({} if is_address(place) else _SEE_SIDE_FILES)
 
 

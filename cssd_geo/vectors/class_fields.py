@@ -294,7 +294,7 @@ def _names_class_ids(name: str, class_field: str) -> bool:
 
 
 def _stems(class_field: str) -> set[str]:
-    """The name of a class field, as it is and without endings such as "name", which the field of ids has not."""
+    """The name of a class field, as it is and without endings such as "name", which the field of its ids lacks."""
     field = _squash(class_field)
     return {field, *(field.removesuffix(title) for title in _TITLES)} - {""}
 
