@@ -211,9 +211,4 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
-_READ: dict[type, Callable[[str, Any], Any]] = {
-    int: whole_number,
-    float: number,
-    bool: true_or_false,
-    str: _text,
-}
+_READ: dict[type, Callable[[str, Any], Any]] = {int: whole_number, float: number, bool: true_or_false, str: _text}

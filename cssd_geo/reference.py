@@ -85,7 +85,7 @@ def read_reference(
     grid = Grid.of(dataset)
     if is_vector(reference):
         shapes = place_shapes(reference, grid, class_field=class_field, layer=layer, remap=remap)
-        pairs = pairs_within(dataset, shapes)
+        pairs = _pairs_within(dataset, shapes)
         return Reference(pairs=pairs, table=shapes.table, notes=shapes.notes, ids_given=shapes.ids_given)
     with _blamed_on(reference):
         raster = open_raster(reference)
@@ -199,7 +199,7 @@ def _first_known(rasters: Sequence[Any], window: Window) -> tuple[NDArray[Any], 
     return values, known
 
 
-def pairs_within(dataset: Any, shapes: PlacedShapes) -> Iterator[Pairs]:
+def _pairs_within(dataset: Any, shapes: PlacedShapes) -> Iterator[Pairs]:
     """The pixels that shapes label, part by part."""
     ids = np.array(shapes.table.ids)
     for tile in reading_plan(Grid.of(dataset)):

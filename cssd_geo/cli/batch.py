@@ -72,12 +72,7 @@ def command(
     from cssd_geo.model import find_model, load_model
     from cssd_geo.scenes.scene_lists import Shard, find_scenes
 
-    found = find_scenes(
-        scenes,
-        asset=asset,
-        follow_links=choice["follow_links"],
-        on_note=say_note,
-    )
+    found = find_scenes(scenes, asset=asset, follow_links=choice["follow_links"], on_note=say_note)
     asked = {"confidence": confidence, "disagreement": disagreement, "probabilities": probabilities}
     chosen = BatchOptions(
         layers=[layer for layer, wanted in asked.items() if wanted],

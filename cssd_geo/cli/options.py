@@ -89,10 +89,7 @@ scheduler = click.option(
     help="Compute on a running Dask cluster: its address or its scheduler file (.json).",
 )
 workers = click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Compute in N worker processes on this machine.",
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Compute in N worker processes on this machine."
 )
 restart = click.option(
     "--restart", is_flag=True, help="Discard an unfinished run to the same output; otherwise it is resumed."
@@ -155,9 +152,7 @@ _SCENE_CHOICE: dict[str, Decorator] = {
         help="Reflectance that a stored value of 1 stands for, such as 0.0001. If not given: from the metadata.",
     ),
     "follow_links": click.option(
-        "--follow-links",
-        is_flag=True,
-        help="Let a raster or a STAC item refer to files outside its own folder.",
+        "--follow-links", is_flag=True, help="Let a raster or a STAC item refer to files outside its own folder."
     ),
 }
 scene_choice = _together("choice", _SCENE_CHOICE)

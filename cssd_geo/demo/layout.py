@@ -12,7 +12,7 @@ Rng = np.random.Generator
 
 SUB = 3
 """Sub-pixels along a pixel."""
-FORESTS = ("conifer forest", "deciduous forest")
+_FORESTS = ("conifer forest", "deciduous forest")
 _DEFAULT_AREA = 960 * 1260
 _FLAT_ROOF = 5
 """Number of the one hall that has no tiles."""
@@ -136,17 +136,17 @@ def _paint_forests(canvas: Canvas, rng: Rng) -> None:
     rows, cols = np.nonzero(land > np.quantile(land, 0.76))
     frayed = [c + 10 * scale * smooth(shape, 10 * scale, rng)[rows, cols] for c in (rows, cols)]
     for number, stand in enumerate(_divide(np.stack(frayed), 11000 * scale**1.4, rng)):
-        canvas.paint((rows[stand], cols[stand]), FORESTS[number % 2])
+        canvas.paint((rows[stand], cols[stand]), _FORESTS[number % 2])
 
 
 def _paint_water(canvas: Canvas, river: Floats, rng: Rng) -> None:
     """Paint ponds in hollows of the open land, and the river with grass and trees on its banks."""
     shape, scale = canvas.patch.shape, canvas.scale
-    hollow = smooth(shape, 38 * scale, rng) + 0.04 * smooth(shape, 4, rng) - 9 * canvas.where(*FORESTS)
+    hollow = smooth(shape, 38 * scale, rng) + 0.04 * smooth(shape, 4, rng) - 9 * canvas.where(*_FORESTS)
     deep = np.quantile(hollow, 0.985)
     bank = river - (13 + 2.5 * smooth(shape, 40, rng)) * np.sqrt(scale)
     trees = smooth(shape, 5, rng) + smooth(shape, 30, rng)
-    canvas.paint(((bank < 16 * scale) | (hollow > deep - 0.08)) & ~canvas.where(*FORESTS), "meadow")
+    canvas.paint(((bank < 16 * scale) | (hollow > deep - 0.08)) & ~canvas.where(*_FORESTS), "meadow")
     canvas.paint((bank < 11 * scale) & (trees > 0.5), "deciduous forest")  # noqa: PLR2004 - a third of the banks
     canvas.paint(hollow > deep, "water")
     canvas.paint(bank < 0, "water")

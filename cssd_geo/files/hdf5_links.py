@@ -10,28 +10,19 @@ from cssd_geo.errors import SceneError
 from cssd_geo.files.beginnings import read_start
 from cssd_geo.messages import one_line
 
-UNREADABLE = (
-    OSError,
-    RuntimeError,
-    ValueError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    EOFError,
-    zlib.error,
-)
+UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, EOFError, zlib.error)
 """What h5py raises for files that are damaged, at any access, and zarr for chunks that are."""
 DAMAGED = (*UNREADABLE, MemoryError)
 """Likewise where headers are read, which are small: memory lacks only for what a damaged one claims."""
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAY_BEGIN = (0, 512, 1024, 2048)
 """Bytes at which GDAL, xarray and h5py look for the signature: a user's block may lie before it."""
 
 
 def is_hdf5(path: Path) -> bool:
     """Whether a file is one of HDF5, which NetCDF 4 is too."""
-    start = read_start(path, _MAY_BEGIN[-1] + len(SIGNATURE))
-    return any(start.startswith(SIGNATURE, place) for place in _MAY_BEGIN)
+    start = read_start(path, _MAY_BEGIN[-1] + len(_SIGNATURE))
+    return any(start.startswith(_SIGNATURE, place) for place in _MAY_BEGIN)
 
 
 def require_own_values(path: Path) -> dict[str, tuple[int, ...]]:

@@ -19,24 +19,15 @@ from rasterio.windows import Window as RasterioWindow
 
 from cssd_geo.errors import SceneError
 from cssd_geo.files.hints import hint
-from cssd_geo.files.links import (
-    IF_TRUSTED,
-    LOCAL_FORMATS,
-    files_led_to,
-    is_description,
-    require_own_pixels,
-)
+from cssd_geo.files.links import IF_TRUSTED, LOCAL_FORMATS, files_led_to, is_description, require_own_pixels
 from cssd_geo.files.locations import is_address, is_there, named_file
 from cssd_geo.machine import use_plain_letters
 from cssd_geo.messages import one_line, printable
 from cssd_geo.tiles import Window
 
-_PATIENCE = {
-    "GDAL_HTTP_CONNECTTIMEOUT": "30",
-    "GDAL_HTTP_LOW_SPEED_TIME": "60",
-    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
-}
-"""Seconds to wait for a connection; and seconds that a transfer may stay below so many bytes a second."""
+_PATIENCE = {"GDAL_HTTP_CONNECTTIMEOUT": "30", "GDAL_HTTP_LOW_SPEED_TIME": "60", "GDAL_HTTP_LOW_SPEED_LIMIT": "1"}
+"""Seconds to wait for a connection; and seconds that a transfer may stay below so many bytes a second, where the
+user's environment does not say. GDAL by itself waits for ever."""
 _WHOLE = {"GDAL_PAM_ENABLED": "YES", "GTIFF_IGNORE_READ_ERRORS": "NO", "GDAL_FORCE_CACHING": "NO"}
 """Users may have set these otherwise for other programs. Then GDAL silently ignores side files, takes broken
 blocks for data, and data for nodata."""
@@ -83,7 +74,7 @@ def open_raster(path: str | Path, *, follow_links: bool = False) -> Any:
         with unplaced(), rasterio.Env(**settings(path)):
             dataset = _open_file(Path(path)) if local else rasterio.open(path)
     except RasterioError as error:  # not the cause of what is raised: it cannot be sent between processes
-        raise SceneError(f"{path} is not a raster that can be read: {cause(error)}{hint(Path(path))}") from None
+        raise SceneError(f"{path} is not a raster that can be read: {_cause(error)}{hint(Path(path))}") from None
     except (UnicodeEncodeError, UnicodeDecodeError) as error:
         raise SceneError(_not_utf_8(path, error)) from error
     if local and not follow_links:
@@ -137,12 +128,8 @@ def _require_raster(path: str, _changed: int) -> None:
 
 def settings(place: str | Path) -> dict[str, str]:
     """GDAL's settings to open, read and write with; the environment decides only how servers are asked."""
-    return _WHOLE | patience() | ({} if is_address(place) else _SEE_SIDE_FILES)
-
-
-def patience() -> dict[str, str]:
-    """How long to wait for a server, where the user's environment does not say; GDAL by itself waits for ever."""
-    return {name: value for name, value in _PATIENCE.items() if name not in os.environ}
+    patience = {name: value for name, value in _PATIENCE.items() if name not in os.environ}
+    return _WHOLE | patience | ({} if is_address(place) else _SEE_SIDE_FILES)
 
 
 def read_window(
@@ -189,7 +176,7 @@ def _reading(dataset: Any, window: Window) -> Iterator[RasterioWindow]:
             yield to_rasterio(window)
     except RasterioError as error:
         advice = ". If that is damage, copy the file again" if Path(dataset.name).is_file() else ""
-        raise SceneError(f"{dataset.name} cannot be read at {window}: {cause(error)}{advice}") from None
+        raise SceneError(f"{dataset.name} cannot be read at {window}: {_cause(error)}{advice}") from None
 
 
 def is_whole(dtype: str) -> bool:
@@ -197,6 +184,6 @@ def is_whole(dtype: str) -> bool:
     return dtype.startswith(("int", "uint"))
 
 
-def cause(error: Exception) -> str:
+def _cause(error: Exception) -> str:
     """Return GDAL's own words on one line: rasterio hangs them on the error as its cause."""
     return one_line(error.__cause__ or error)

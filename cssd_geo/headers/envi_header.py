@@ -14,7 +14,7 @@ from cssd_geo.errors import SceneError
 
 Tags = Mapping[str, str]
 
-INTERLEAVES = ("bsq", "bil", "bip")
+_INTERLEAVES = ("bsq", "bil", "bip")
 _NO_SENSOR = ("", "unknown", "none")
 
 
@@ -52,7 +52,7 @@ def read_header(tags: Tags, *, name: str, height: int, width: int, count: int) -
     _whole(tags, "data_type", name)
     if _whole(tags, "byte_order", name) not in (0, 1):
         raise SceneError(f"{_said(name, 'byte_order', tags['byte_order'])}: it must be 0 (little-endian) or 1")
-    if tags.get("interleave", "").strip().lower() not in INTERLEAVES:
+    if tags.get("interleave", "").strip().lower() not in _INTERLEAVES:
         raise SceneError(f"{_said(name, 'interleave', tags.get('interleave'))}: it must be bsq, bil or bip")
     sensor = tags.get("sensor_type", "").strip()
     return EnviHeader(

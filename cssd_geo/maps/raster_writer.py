@@ -40,13 +40,7 @@ _STRIP_BYTES = 1 << 25
 """Bytes in memory at a time while a raster is written or read back."""
 _COUNTED = 1 << 18
 """Pixels that are counted at a time: numpy makes eight bytes of each, slowly where they are many."""
-_TEMPORARY = {
-    "driver": "GTiff",
-    "tiled": True,
-    "blockxsize": BLOCK,
-    "blockysize": BLOCK,
-    "interleave": "band",
-}
+_TEMPORARY = {"driver": "GTiff", "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "interleave": "band"}
 _TEMPORARY |= {"compress": "deflate", "zlevel": 1, "bigtiff": "IF_SAFER"}
 _FINAL = {"driver": "COG", "blocksize": BLOCK, "compress": "DEFLATE", "bigtiff": "IF_SAFER"}
 

@@ -28,13 +28,7 @@ class ArraySource:
     other processes, and closes them with the last array.
     """
 
-    def __init__(
-        self,
-        array: xr.DataArray,
-        *,
-        name: str | None = None,
-        change: Change | None = None,
-    ) -> None:
+    def __init__(self, array: xr.DataArray, *, name: str | None = None, change: Change | None = None) -> None:
         """Take an array.
 
         Args:

@@ -17,12 +17,7 @@ from cssd_geo.files.locations import file_name, own_path
 from cssd_geo.grid import Grid
 from cssd_geo.headers.raster_facts import SceneFacts
 from cssd_geo.options import number
-from cssd_geo.scenes.cube import (
-    build_cube,
-    take_bands,
-    with_nodata,
-    with_scale,
-)
+from cssd_geo.scenes.cube import build_cube, take_bands, with_nodata, with_scale
 from cssd_geo.scenes.lazy_rasters import LazyMask, LazyRaster, lazy
 from cssd_geo.scenes.lookup import GeometryLookup, SensorMask
 from cssd_geo.scenes.sources import Source
