@@ -27,7 +27,7 @@ def shortened(text: str, most: int = 40) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def column(names: Iterable[str]) -> int:
+def column_width(names: Iterable[str]) -> int:
     """Width of a column of names, 40 at most: a longer name only shifts the figures on its own line."""
     return min(max(map(_places, names)), _WIDEST)
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from cssd_geo.accuracy.metrics import Accuracy
 from cssd_geo.errors import InputError
 from cssd_geo.files.json_values import json_ready
-from cssd_geo.messages import column, figure, listed, padded
+from cssd_geo.messages import column_width, figure, listed, padded
 
 Z_95 = 1.96
 """Standard errors on either side that make the 95 % confidence interval, as in the paper."""
@@ -220,7 +220,7 @@ class AreaEstimates:
 
     def to_text(self) -> str:
         """Return a table for a terminal; ± is half of the 95 % confidence interval."""
-        width = column(["class", *self.accuracy.names])
+        width = column_width(["class", *self.accuracy.names])
         mapped, area = f"mapped, {self.unit}", f"area, {self.unit}"
         head = f"{'class':<{width}}  {'n':>5}  {mapped:>14}  {area:>14} {'±':>12}  "
         head += "  ".join(f"{name:>6} {'±':>5}" for name in ("UA %", "PA %"))

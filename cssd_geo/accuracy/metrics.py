@@ -18,7 +18,7 @@ from scipy.special import betaincinv, stdtrit
 
 from cssd_geo.errors import InputError
 from cssd_geo.files.json_values import json_ready
-from cssd_geo.messages import column, figure, padded
+from cssd_geo.messages import column_width, figure, padded
 
 UNCLASSIFIED_INDEX = -1
 """Class index of a pixel that the map left unclassified."""
@@ -180,7 +180,7 @@ class Accuracy:
 
     def to_text(self) -> str:
         """Return a table for a terminal: figures per class in percent, then those of the whole map."""
-        width = column(["unclassified", *self.names])
+        width = column_width(["unclassified", *self.names])
         head = f"{'class':<{width}}  {'n':>9}  {'PA %':>6}  {'UA %':>6}  {'F1 %':>6}"
         figures = zip(self.producers_accuracy, self.users_accuracy, self.f1, strict=True)
         rows = zip(self.names, self.n, figures, strict=True)

@@ -11,7 +11,7 @@ from cssd_geo.cli.forecast import show
 from cssd_geo.cli.progress import PixelProgress
 from cssd_geo.cli.terminal import say, say_note
 from cssd_geo.errors import InputError, SceneError
-from cssd_geo.messages import column, padded
+from cssd_geo.messages import column_width, padded
 from cssd_geo.options import ON_ERROR
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _show(done: "Classification") -> None:
     for note in done.notes:
         say_note(note)
     total = sum(done.pixels.values())
-    width = column(done.pixels)
+    width = column_width(done.pixels)
     for name, count in done.pixels.items():
         say(f"{padded(name, width)} {count:>12,} pixels {100 * count / total:6.2f} %")
     stages = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in done.busy.items())

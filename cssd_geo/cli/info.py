@@ -14,7 +14,7 @@ from cssd_geo.cli import options
 from cssd_geo.cli.model_facts import formula, lines_of
 from cssd_geo.cli.terminal import say
 from cssd_geo.errors import InputError
-from cssd_geo.messages import column, padded
+from cssd_geo.messages import column_width, padded
 
 _HEADING = 9
 """Characters for the name of a group, before its lines."""
@@ -176,7 +176,7 @@ def _map(found: dict[str, Any] | None, size: dict[str, Any]) -> Iterator[str]:
     if found["classes"] is None:
         return
     every = left = size["height"] * size["width"]
-    width = column([UNCLASSIFIED_NAME, *(row["name"] for row in found["classes"])])
+    width = column_width([UNCLASSIFIED_NAME, *(row["name"] for row in found["classes"])])
     for row in found["classes"]:
         left -= row["pixels"]
         area = "" if row["hectares"] is None else f"  {row['hectares']:>14,.2f} ha"

@@ -6,7 +6,7 @@ Provenance is whatever the file says, so what is missing there, or is not as tra
 from collections.abc import Iterable
 from typing import Any
 
-from cssd_geo.messages import column, padded
+from cssd_geo.messages import column_width, padded
 
 _OTHERS = {"main": "main head (window)", "spectral": "spectral head"}
 
@@ -68,7 +68,7 @@ def _classes(classes: dict[str, str], provenance: dict[str, Any]) -> list[str]:
     measured = _at(provenance, "accuracy", "map", "classes")
     rows = measured if isinstance(measured, list) else []
     of_class = {row["name"]: row for row in rows if isinstance(_at(row, "name"), str)}
-    width = column(classes.values())
+    width = column_width(classes.values())
     lines = [f"{'id':>3}  {'name (colour)':<{width}}  {'trained':>8}  {'tested':>8}  {'PA %':>5}  {'UA %':>5}"]
     for number, text in classes.items():
         name = text.rsplit(" (", 1)[0]

@@ -8,7 +8,7 @@ import click
 
 from cssd_geo.cli import options
 from cssd_geo.cli.terminal import say
-from cssd_geo.messages import column, padded
+from cssd_geo.messages import column_width, padded
 from cssd_geo.options import SAMPLE_LEAST, SAMPLE_STANDARD_ERROR, SAMPLE_USERS_ACCURACY
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def command(
 
 
 def _show(drawn: "ReferenceSample") -> None:
-    width = column(drawn.classes.names)
+    width = column_width(drawn.classes.names)
     total = drawn.mapped_pixels.sum()
     for name, pixels, samples in zip(drawn.classes.names, drawn.mapped_pixels, drawn.samples, strict=True):
         share = 100 * pixels / total

@@ -12,7 +12,7 @@ from cssd_geo.scenes.array_bands import bands_of, numbers_of_bands
 from cssd_geo.scenes.array_source import ArraySource
 from cssd_geo.scenes.cube import grid_of, nodata_of, scale_of
 from cssd_geo.scenes.scene import Scene
-from cssd_geo.scenes.validity import clipped
+from cssd_geo.scenes.validity import saturation_of
 
 _REAL = "uif"
 """Kinds of numpy's types that hold real numbers."""
@@ -80,7 +80,7 @@ def _require_cube(array: Any) -> None:
 
 def _masked(array: xr.DataArray) -> xr.DataArray:
     """As float, with NaN where its mask excludes pixels, and where only a 16-bit type says that it is no data."""
-    allowed, largest = array.coords["valid"], clipped(array.dtype)
+    allowed, largest = array.coords["valid"], saturation_of(array.dtype)
     return array.where(allowed if largest is None else allowed & (array != largest))
 
 

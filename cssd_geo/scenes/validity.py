@@ -38,13 +38,13 @@ def usable(values: NDArray[Any], nodata: NDArray[np.float64]) -> NDArray[np.bool
         measured &= values != _fill_to_compare(fill)
         return measured
     valid = _unlike(values, nodata)
-    largest = clipped(values.dtype)
+    largest = saturation_of(values.dtype)
     if largest is not None and values.size and values.max() == largest:
         valid &= values != largest
     return valid
 
 
-def clipped(dtype: np.dtype[Any]) -> int | None:
+def saturation_of(dtype: np.dtype[Any]) -> int | None:
     """The largest number of a 16-bit integer type, which is no measurement; None for other types."""
     return int(np.iinfo(dtype).max) if dtype.kind != "f" and dtype.itemsize == _CLIPPED_BYTES else None
 
