@@ -20,6 +20,7 @@ from cssd_geo.compute import kernels
 from cssd_geo.compute.convolution import Convolution
 from cssd_geo.compute.dilation import Dilation, dilate
 from cssd_geo.compute.pooling import Pooling
+from cssd_geo.compute.projection import Projection
 
 KINDS = [torch.float64, torch.float32, torch.bfloat16]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 1 / 128}
@@ -238,6 +239,21 @@ def test_a_convolution_is_made_ready_for_the_processor_that_it_has_travelled_to(
         assert not there.compiled
     assert here.compiled
     torch.testing.assert_close(found, expected)
+
+
+@needs_kernels
+@pytest.mark.parametrize("then", ["plain", "gelu", "gate"])
+def test_a_projection_travels_without_what_its_kernels_take(then: kernels.Then) -> None:
+    weight, bias, pixels = torch.randn(9, 6), torch.randn(9), torch.randn(4, 5, 6)
+    here = Projection(weight, bias, then=then, rest=3, dtype=torch.float32, device=torch.device("cpu"))
+    (expected, others), (found, rest) = ((torch.empty(4, 5, 6), torch.empty(4, 5, 3)) for _ in range(2))
+    before = len(pickle.dumps(here))
+    here(pixels, expected, others)
+    sent = pickle.dumps(here)
+    assert len(sent) == before
+    with without_kernels():
+        pickle.loads(sent)(pixels, found, rest)  # noqa: S301 - ours
+    torch.testing.assert_close((found, rest), (expected, others))
 
 
 @needs_kernels
