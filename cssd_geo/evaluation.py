@@ -17,6 +17,7 @@ from cssd_geo.files.fingerprints import fingerprint
 from cssd_geo.files.locations import is_there
 from cssd_geo.maps.class_rasters import Strays, bounded_cache, classes_of, open_class_map
 from cssd_geo.maps.layer import LABELS_TAG, MODEL_TAG
+from cssd_geo.maps.training_labels import have_trained
 from cssd_geo.messages import listed
 from cssd_geo.options import true_or_false, whole_number
 from cssd_geo.reference import Pairs, read_reference
@@ -102,7 +103,7 @@ def evaluate(
         apart = f"{' '.join(found.notes()) or 'nothing overlaps.'} Check that both show the same place"
         why = excluded.why_all if excluded is not None and left else apart
         raise LabelError(f"{reference} has no pixel to compare with {class_map}: {why}")
-    notes = (*_training_notes(dataset, reference), *found.notes(), *numbering_note(mapped, found.table))
+    notes = (*_training_notes(dataset, reference, layer), *found.notes(), *numbering_note(mapped, found.table))
     notes += () if excluded is None else tuple(excluded.notes(left, left + int(confusion.sum())))
     accuracy = Accuracy(confusion=confusion, names=matching.names)
     if not stratified:
@@ -184,11 +185,11 @@ def _missing_notes(accuracy: Accuracy, matching: Matching) -> tuple[str, ...]:
     return (f"Not classes of the map, so that all of their pixels are errors: {listed(missing)}; {advice}.",)
 
 
-def _training_notes(dataset: Any, reference: str | Path) -> tuple[str, ...]:
-    """Tell where a map is compared with the very file that its model was trained on."""
-    trained_on = dataset.tags().get(LABELS_TAG, "").split()
+def _training_notes(dataset: Any, reference: str | Path, layer: str | None) -> tuple[str, ...]:
+    """Tell where a map is compared with the very file, or layer of a file, that its model was trained on."""
+    tags = dataset.tags()
     try:
-        trained = bool(trained_on) and fingerprint(reference) in trained_on
+        trained = LABELS_TAG in tags and have_trained(tags, fingerprint(reference), layer)
     except OSError:  # no file of its own
         return ()
     advice = "what train said of held-out polygons is the accuracy to report (cssd-geo info MODEL)"

@@ -36,7 +36,7 @@ from cssd_geo.options import TrainingOptions, require_kind, true_or_false
 from cssd_geo.products import open_scene
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.vectors.remapping import Remapping, rules_of
-from cssd_geo.vectors.vector_files import require_vector
+from cssd_geo.vectors.vector_files import is_vector, require_vector
 
 Pair = tuple[str | Path | Scene, str | Path | Labels]
 """A scene and its labels."""
@@ -111,7 +111,9 @@ def train(
     sampling = draw(scenes.labels, options, config.receptive_field)
     notes = (*notes, sampling.description)
     _tell(on_note, notes)
-    sources = [_source(member) for member in scenes.members]  # now: nothing is lost where a file goes meanwhile
+    sources = [
+        _source(member, layer) for member in scenes.members
+    ]  # now: nothing is lost where a file goes meanwhile
     trainer = Trainer(scenes=scenes, config=config, options=options, device=place)
     parts = [scenes.labels.select(part) for part in (sampling.train, *(fold.train for fold in sampling.folds))]
     model, *judges = trainer.fit_all(parts, on_epoch=on_epoch, on_note=on_note)
@@ -256,10 +258,11 @@ def _provenance(
     return plain
 
 
-def _source(member: LabelledScene) -> dict[str, Any]:
-    """Names and fingerprints of a scene and its label file."""
+def _source(member: LabelledScene, layer: str | None) -> dict[str, Any]:
+    """Names and fingerprints of a scene and its label file, and the layer of that which was chosen."""
     scene, path = member.scene, member.path
+    chosen = {"layer": layer} if layer is not None and path is not None and is_vector(path) else {}
     return {
         "scene": {"name": scene.name, "fingerprint": None if scene.path is None else fingerprint(scene.path)},
-        "labels": None if path is None else {"name": path.name, "fingerprint": fingerprint(path)},
+        "labels": None if path is None else {"name": path.name, "fingerprint": fingerprint(path)} | chosen,
     }

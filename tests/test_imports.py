@@ -39,7 +39,7 @@ vectors   class_fields remapping vector_files
 vectors   shapes
 vectors   placed_shapes
 maps      layer pam patches
-maps      class_tables raster_writer reach
+maps      class_tables raster_writer reach training_labels
 maps      class_rasters
 accuracy  matching metrics reliability split_search
 accuracy  areas splits

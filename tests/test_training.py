@@ -8,9 +8,11 @@ from threading import Barrier
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 import torch
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import pixel_box, write_polygons, write_raster, write_two_fields
@@ -19,6 +21,7 @@ from torch import nn
 
 import cssd_geo
 from cssd_geo.calibration import Calibration
+from cssd_geo.cli import main
 from cssd_geo.compute.workers import run_side_by_side
 from cssd_geo.errors import InputError, LabelError, OutputError, SceneError
 from cssd_geo.evaluation import evaluate
@@ -71,6 +74,31 @@ def test_a_map_that_is_compared_with_its_own_training_labels_is_told_of(tmp_path
     assert evaluate(tmp_path / "map.tif", own).notes[0].startswith(told)
     others = write_polygons(tmp_path / "others.gpkg", [(pixel_box(0, 0, 4, 4), "maize")])
     assert not evaluate(tmp_path / "map.tif", others).notes
+
+
+def test_of_a_file_with_several_layers_only_the_one_that_trained_is_told_of(tmp_path: Path) -> None:
+    made, names = write_two_fields(tmp_path), ("Übung, 1", "Prüfung 2")
+    meta, _, shapes, fields = pyogrio.raw.read(made.labels)
+    file = tmp_path / "both.gpkg"
+    for name in names:
+        pyogrio.raw.write(
+            file,
+            shapes,
+            fields,
+            meta["fields"],
+            layer=name,
+            append=file.exists(),
+            geometry_type="Polygon",
+            crs=meta["crs"],
+        )
+    options = replace(QUICK, epochs=1, split="none")
+    train(made.scene, file, tmp_path / "m.safetensors", layer=names[0], options=options)
+    cssd_geo.classify(made.scene, tmp_path / "m.safetensors", tmp_path / "map.tif")
+    found = [evaluate(tmp_path / "map.tif", file, layer=name).notes for name in names]
+    assert found[0][0].startswith("both.gpkg trained the map")
+    assert not found[1], "the other layer holds polygons for the test"
+    shown = CliRunner().invoke(main, ["info", str(tmp_path / "m.safetensors")]).output
+    assert "two_fields.tif, labels both.gpkg, layer Übung, 1\n" in shown
 
 
 def test_what_is_known_is_told_before_the_training(tmp_path: Path) -> None:

@@ -84,13 +84,17 @@ def _classes(classes: dict[str, str], provenance: dict[str, Any]) -> list[str]:
 def _trained(provenance: dict[str, Any]) -> list[str]:
     several = provenance.get("scenes")
     sources = several if isinstance(several, list) else [provenance]
-    pairs = [(_at(source, "scene", "name"), _at(source, "labels", "name")) for source in sources]
-    lines = [scene if labels is None else f"{scene}, labels {labels}" for scene, labels in pairs if scene]
+    lines = [f"{scene}{_labels(source)}" for source in sources if (scene := _at(source, "scene", "name"))]
     scale, offset = (_at(provenance, "scale", name) for name in ("scale", "offset"))
     if isinstance(scale, list) and isinstance(offset, list) and (scale, offset) != ([1.0], [0.0]):
         lines.append(formula(scale, offset))
     whitening = provenance.get("whitening")
-    return [*map(str, lines), *([whitening] if isinstance(whitening, str) else [])]
+    return [*lines, *([whitening] if isinstance(whitening, str) else [])]
+
+
+def _labels(source: Any) -> str:
+    name, layer = (_at(source, "labels", key) for key in ("name", "layer"))
+    return "" if name is None else f", labels {name}{'' if layer is None else f', layer {layer}'}"
 
 
 def _options(options: Any) -> list[str]:

@@ -11,7 +11,6 @@ from cssd_geo.errors import OutputError
 from cssd_geo.files.side_files import beside
 from cssd_geo.grid import Grid
 from cssd_geo.maps.layer import (
-    LABELS_TAG,
     MODEL_TAG,
     PRECISION_TAG,
     SCENE_NAME_TAG,
@@ -22,6 +21,7 @@ from cssd_geo.maps.layer import (
     probability_layer,
 )
 from cssd_geo.maps.reach import reach_tags
+from cssd_geo.maps.training_labels import labels_tags
 from cssd_geo.model import Model
 from cssd_geo.runs.raw_layers import RawLayer
 from cssd_geo.runs.unfinished import folder_of
@@ -117,23 +117,13 @@ def _require_different(outputs: Mapping[str, Path], read: SceneFiles) -> None:
 def provenance_tags(scene: Scene, model: Model, precision: str) -> dict[str, str]:
     """Return the tags of every output: what it was made of, how, and how far each pixel looked around itself."""
     trained_on = (model.provenance.get("scene") or {}).get("name", "unknown")
-    label_files = _label_files(model)
     grid = scene.grid if scene.lookup is None else scene.lookup.sensor_grid  # windows are of the sensor's pixels
     return {
         "TIFFTAG_SOFTWARE": f"cssd-geo {cssd_geo.__version__}",
         SCENE_NAME_TAG: scene.name,
         MODEL_TAG: model.digest(),
         TRAINED_ON_TAG: str(trained_on),
-        **({LABELS_TAG: " ".join(label_files)} if label_files else {}),
+        **labels_tags(model.provenance),
         **reach_tags(model.network.config.receptive_field, grid),
         PRECISION_TAG: precision,
     }
-
-
-def _label_files(model: Model) -> list[str]:
-    """Fingerprints of the label files that a model was trained on, as far as it tells."""
-    several = model.provenance.get("scenes")
-    sources = several if isinstance(several, list) else [model.provenance]
-    labels = [source.get("labels") for source in sources if isinstance(source, dict)]
-    found = [str(file.get("fingerprint")) for file in labels if isinstance(file, dict)]
-    return list(dict.fromkeys(found))
