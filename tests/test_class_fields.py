@@ -221,6 +221,20 @@ def test_where_texts_and_numbers_compete_the_choice_is_the_analysts(fields: dict
 
 
 @pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({"class": [None, None], "size": [1.5, 2.0]}, "class (empty); size (2 values: 1.5, 2.0)"),
+        ({"class": [1.5, 2.5]}, "class (2 values: 1.5, 2.5)"),
+        ({"class": [None, ""], "note": [None, None]}, "class (empty); note (empty)"),
+    ],
+)
+def test_where_no_field_can_hold_classes_none_is_offered(fields: dict[str, list[Any]], shown: str) -> None:
+    with pytest.raises(LabelError, match="no field with classes, which are texts or whole numbers") as caught:
+        _read(None, **fields)
+    assert shown in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("text", "number", "values"),
     [
         ("class_name", "class_id", IDS),
@@ -271,7 +285,7 @@ def test_whole_numbers_are_guessed_though_some_are_missing() -> None:
 @pytest.mark.parametrize(
     ("column", "held"),
     [
-        (np.array(["2020-01-01", "2020-01-02"], "datetime64[D]"), r"datetime64\[D\] values"),
+        (np.array(["2020-01-01", "2020-01-02"], "datetime64[D]"), "dates"),
         (np.array([np.array(["a", "b"]), None], object), "ndarray values such as"),
         (np.array([b"a", b"b"], object), "bytes values"),
         (np.array([1.0, 2.5]), "2.5"),
@@ -279,7 +293,7 @@ def test_whole_numbers_are_guessed_though_some_are_missing() -> None:
     ],
 )
 def test_values_that_are_no_class_are_refused(column: NDArray[Any], held: str) -> None:
-    with pytest.raises(LabelError, match=f"field 'k' holds {held}.*a class is a text or a whole number"):
+    with pytest.raises(LabelError, match=f"l.gpkg: field 'k' holds {held}.*a class is a text or a whole number"):
         read_class_column({"k": column}, "k", path="l.gpkg", usable=np.ones(2, np.bool_))
 
 

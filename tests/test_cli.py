@@ -639,7 +639,7 @@ FAR = pixel_box(5000, 5000, 9, 9)
         ([(BOX, "a"), (OTHER, "b")], None, "has no CRS"),
         ([(FAR, "a"), (pixel_box(6000, 0, 9, 9), "b")], "EPSG:32633", "no pixel of the scene is labelled"),
         ([(BOX, "a"), (OTHER, "a")], "EPSG:32633", "one class only"),
-        ([(BOX, 1.5), (OTHER, 2.5)], "EPSG:32633", "which field holds the class"),
+        ([(BOX, 1.5), (OTHER, 2.5)], "EPSG:32633", "has no field with classes"),
         ([(BOX, "a"), (pixel_box(40, 50, 1, 1), "b")], "EPSG:32633", "too few labelled pixels for b"),
     ],
 )

@@ -347,7 +347,7 @@ def test_the_only_plausible_field_is_the_class(
 
 @pytest.mark.parametrize(
     "fields",
-    [{"k": ["a", "b"], "note": ["x", "y"]}, {"i": [1, 2], "j": [1, 3]}, {"area": [1.5, 2.5]}],
+    [{"k": ["a", "b"], "note": ["x", "y"]}, {"i": [1, 2], "j": [1, 3]}],
 )
 def test_where_the_field_is_a_matter_of_choice_the_choices_are_listed(
     tmp_path: Path, fields: dict[str, Any]
@@ -366,7 +366,7 @@ def test_where_the_field_is_a_matter_of_choice_the_choices_are_listed(
     [
         (np.array([1.0, 2.5]), "holds 2.5: a class is a text or a whole number"),
         (np.array([1.0, np.inf]), "holds inf"),
-        (np.array(["2020-01-01", "2020-01-02"], "datetime64[ms]"), "holds datetime64.* a class is a text"),
+        (np.array(["2020-01-01", "2020-01-02"], "datetime64[ms]"), "holds dates: a class is a text"),
     ],
 )
 def test_fields_that_hold_no_classes_are_refused(tmp_path: Path, values: NDArray[Any], message: str) -> None:

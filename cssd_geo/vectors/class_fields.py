@@ -61,7 +61,7 @@ def read_class_column(
     field, guessed = _guess(path, fields) if class_field is None else (class_field, ())
     if field not in fields:
         raise LabelError(f"{path} has no field {field!r}; choose --class-field from: {_describe(fields)}")
-    values = _values(fields[field], field)
+    values = _values(fields[field], f"{path}: field {field!r}")
     odd = next((v for v in values.tolist() if isinstance(v, str) and has_control_characters(v)), None)
     if odd is not None:
         raise LabelError(
@@ -109,6 +109,11 @@ def _guess(path: str, fields: Fields) -> tuple[str, tuple[str, ...]]:
     said = {owners.get(name) or name for name in plausible if _says_class(name)}
     telling = [name for name in candidates if name in said and name in usable]
     chosen = telling or candidates
+    if not any(_distinct(column) and _is_text_or_whole(column) for column in fields.values()):
+        raise LabelError(
+            f"{path} has no field with classes, which are texts or whole numbers; its fields are: "
+            f"{_describe(fields)}. Fill one, or add one"
+        )
     if len(chosen) != 1 or chosen[0] not in usable:
         raise LabelError(f"{path}: which field holds the class? Choose --class-field from: {_describe(fields)}")
     note = f"Class field: {chosen[0]!r} (guessed; --class-field chooses another)."
@@ -188,18 +193,21 @@ def _describe(fields: Fields) -> str:
     for name, column in fields.items():
         values = [shortened(value) for value in _distinct(column)]
         count = f"{len(values)} value{'' if len(values) == 1 else 's'}"
-        texts.append(f"{name} ({count}: {', '.join(values[:3])}{', ...' if len(values) > 3 else ''})")  # noqa: PLR2004
+        shown = f"{count}: {', '.join(values[:3])}{', ...' if len(values) > 3 else ''}"  # noqa: PLR2004
+        texts.append(f"{name} ({shown if values else 'empty'})")
     return "; ".join(texts)
 
 
 # What its values are
 
 
-def _values(column: NDArray[Any], field: str) -> NDArray[Any]:
+def _values(column: NDArray[Any], of: str) -> NDArray[Any]:
     """Texts with single spaces, whole numbers as int, null and empty as None."""
     if column.dtype.kind not in "OUiufb":
-        raise LabelError(f"field {field!r} holds {column.dtype} values: {_NO_CLASS}")
-    return np.array([_value(value, field) for value in column.tolist()], object)
+        raise LabelError(
+            f"{of} holds {'dates' if column.dtype.kind == 'M' else f'{column.dtype} values'}: {_NO_CLASS}"
+        )
+    return np.array([_value(value, of) for value in column.tolist()], object)
 
 
 def is_missing(value: Any) -> bool:
@@ -209,7 +217,7 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and bool(np.isnan(value)))
 
 
-def _value(value: Any, field: str) -> str | int | None:
+def _value(value: Any, of: str) -> str | int | None:
     if is_missing(value):
         return None
     if isinstance(value, bool):
@@ -219,7 +227,7 @@ def _value(value: Any, field: str) -> str | int | None:
     if isinstance(value, int | float) and float(value).is_integer():
         return int(value)
     held = value if isinstance(value, float) else f"{type(value).__name__} values such as {value}"
-    raise LabelError(f"field {field!r} holds {held}: {_NO_CLASS}")
+    raise LabelError(f"{of} holds {held}: {_NO_CLASS}")
 
 
 def _one_spelling(values: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
