@@ -122,7 +122,7 @@ def _mistaken(path: str) -> str | None:
             f'cssd-geo batch "{local / "*.tif"}"'
         )
     if local.suffix.lower() in _VECTORS:
-        return f"{path} is a vector: the scene, a raster, comes first, then labels or a reference"
+        return f"{path} is a vector, and a scene is a raster: where both are given, the scene comes first"
     return None
 
 

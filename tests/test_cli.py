@@ -435,7 +435,7 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
         (
             ("train", "labels.gpkg", "labels.gpkg", "-o", "{new}.safetensors"),
             3,
-            "is a vector: the scene, a raster, comes first",
+            "is a vector, and a scene is a raster: where both are given, the scene comes first",
         ),
         (("train", "two_fields.tif", "no.gpkg", "-o", "{new}.safetensors"), 4, "no.gpkg does not exist"),
         (
@@ -486,7 +486,11 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
         ((*CLASSIFY[:4],), 5, r"which model\? ./models holds no model"),
         ((*CLASSIFY, "--tile-size", "0"), 2, "Invalid value for '--tile-size': 0 is not in the range x>=1"),
         ((*CLASSIFY, "--tile-size", "large"), 2, "'large' is not a valid integer"),
-        (("classify", "labels.gpkg", "-o", "{new}.tif", "-m", "m.safetensors"), 3, "is a vector: the scene, a ra"),
+        (
+            ("classify", "labels.gpkg", "-o", "{new}.tif", "-m", "m.safetensors"),
+            3,
+            "is a vector, and a scene is a raster",
+        ),
         (("classify", ".", "-o", "{new}.tif", "-m", "m.safetensors"), 3, r'a folder, .* cssd-geo batch "\*.tif"$'),
         ((*CLASSIFY, "--memory", "lots"), 2, "'lots' is no size of memory: .* such as 800MB, 1.5GB or 2GiB"),
         ((*CLASSIFY, "--memory", "-1GB"), 2, "'-1GB' is no size of memory"),
@@ -545,7 +549,7 @@ SAMPLE = ("sample", "map.tif", "-o", "{new}.gpkg")
         (("evaluate", "map.tif", "map.tif", "--stratified"), 4, "map.tif is no vector: .*cssd-geo sample"),
         ((*EVALUATE, "--stratified", "--exclude", "labels.gpkg"), 2, "leave one of them out"),
         (("sample", "no.tif", *SAMPLE[2:]), 3, "no.tif does not exist"),
-        (("sample", "labels.gpkg", *SAMPLE[2:]), 3, "labels.gpkg is a vector: the class map, a raster"),
+        (("sample", "labels.gpkg", *SAMPLE[2:]), 3, "labels.gpkg is a vector, and a class map is a raster"),
         (("sample", "probabilities.tif", *SAMPLE[2:]), 3, "a class map has whole numbers"),
         (("sample", "disagreement.tif", *SAMPLE[2:]), 3, "holds disagreement in percent: give the class map"),
         (("sample", "two_fields.tif", *SAMPLE[2:]), 3, "holds 12 bands of int16; a class raster has one"),

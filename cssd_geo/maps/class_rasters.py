@@ -52,7 +52,9 @@ def open_class_map(path: str | Path) -> Any:
         dataset = open_raster(path)
     except SceneError as error:
         if is_there(path) and is_vector(path):
-            raise SceneError(f"{path} is a vector: the class map, a raster, comes first") from error
+            raise SceneError(
+                f"{path} is a vector, and a class map is a raster: where both are given, the map comes first"
+            ) from error
         raise
     if not is_whole(dataset.dtypes[0]):
         raise SceneError(f"{path} holds {dataset.dtypes[0]} values; a class map has whole numbers: {AS_WHOLE}")
