@@ -207,8 +207,14 @@ def find_model(given: str | Path | None) -> Path:
     Raises:
         ModelFileError: if there is none, or more than one to choose from.
     """
-    chosen = given or os.environ.get(MODEL_VARIABLE)
-    if chosen:
+    if given:
+        return Path(given)
+    if chosen := os.environ.get(MODEL_VARIABLE):
+        if not Path(chosen).is_file():
+            raise ModelFileError(
+                f"{MODEL_VARIABLE} is set to {chosen}, which does not exist or is no file: set it to a model, or "
+                "name one with --model"
+            )
         return Path(chosen)
     candidates = sorted(Path("models").glob("*.safetensors"))
     if len(candidates) == 1:

@@ -141,8 +141,13 @@ def panels_in_a_row(panels: list[Panel], classes: ClassTable, title: str) -> byt
 
 
 @_as_designed
-def confusion_png(accuracy: Accuracy) -> bytes:
-    """Draw a confusion matrix, shaded by the share of each reference class, with its counts: PNG bytes."""
+def confusion_png(accuracy: Accuracy, title: str | None = None) -> bytes:
+    """Draw a confusion matrix, shaded by the share of each reference class, with its counts: PNG bytes.
+
+    Args:
+        accuracy: has the matrix.
+        title: stands above it; the overall accuracy and kappa if None.
+    """
     confusion, names = accuracy.confusion, [*map(shortened, accuracy.names), "unclassified"]
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     side, readable = 2.2 + 0.55 * min(len(names), _MOST_NAMED), len(names) <= _MOST_NAMED
@@ -154,7 +159,8 @@ def confusion_png(accuracy: Accuracy) -> bytes:
     axes.set_xticks(across, names[named], rotation=60, ha="right", parse_math=False)  # "$" in a name is no formula
     axes.set_yticks(down, names[:-1][named], parse_math=False)
     axes.set(xlabel="map", ylabel="reference")
-    axes.set_title(f"OA {100 * accuracy.overall_accuracy:.1f} %, kappa {accuracy.kappa:.3f}, n {accuracy.total}")
+    figures = f"OA {100 * accuracy.overall_accuracy:.1f} %, kappa {accuracy.kappa:.3f}" if title is None else title
+    axes.set_title(f"{figures}, n {accuracy.total}")
     for row, col in zip(*np.nonzero(confusion), strict=True) if readable else ():
         colour = "white" if share[row, col] > 0.5 else "black"  # noqa: PLR2004 - half way to dark blue
         axes.text(col, row, f"{confusion[row, col]}", ha="center", va="center", color=colour, fontsize=7)
@@ -170,7 +176,8 @@ def reliability_png(reliability: Reliability) -> bytes:
     middles, filled = (np.arange(bins) + 0.5) / bins, reliability.pixels > 0
     upper.bar(middles[filled], reliability.accuracy[filled], width=0.9 / bins, color="#4477aa", label="right")
     upper.plot([0, 1], [0, 1], color="0.3", linestyle="--", linewidth=1, label="what the confidence says")
-    upper.plot(reliability.confidence[filled], reliability.accuracy[filled], "o", color="#cc3311", markersize=4)
+    means = reliability.confidence[filled], reliability.accuracy[filled]
+    upper.plot(*means, "o", color="#cc3311", markersize=4, clip_on=False, label="mean confidence of a bar")
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="share of pixels that are right")
     upper.set_title(f"calibration error {reliability.expected_calibration_error:.3f}", fontsize=11)
     upper.legend(loc="upper left", frameon=False, fontsize=9)

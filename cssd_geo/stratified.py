@@ -77,7 +77,7 @@ def unlabelled_notes(drawn: int, labelled: int) -> tuple[str, ...]:
     """What a reader must know of points that were drawn, but have no label: mostly those that are hard to tell."""
     if labelled >= drawn:
         return ()
-    advice = "label them too: leaving out the hard ones overrates the map"
+    advice = "label them too, as leaving out the hard ones overrates the map"
     return (f"{drawn - labelled} of {drawn} points are not labelled and do not count: {advice}.",)
 
 

@@ -735,7 +735,9 @@ def test_of_two_models_one_must_be_named(inside: Path, tmp_path: Path, monkeypat
 def test_a_variable_that_names_no_model_is_an_error(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CSSD_GEO_MODEL", "gone.safetensors")
     words = ("classify", "two_fields.tif", "-o", "new.tif")
-    require_failure(words, code=5, says="gone.safetensors does not exist", folder=inside)
+    require_failure(
+        words, code=5, says="CSSD_GEO_MODEL is set to gone.safetensors, which does not exist", folder=inside
+    )
 
 
 def test_a_scene_that_ends_too_soon_leaves_no_output(inside: Path, tmp_path: Path) -> None:

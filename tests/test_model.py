@@ -360,6 +360,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_else_the_variable_else_the_only_one(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (models / "one.safetensors").touch()
     (models / "readme.txt").touch()
+    Path("there.safetensors").touch()
     monkeypatch.setenv("CSSD_GEO_MODEL", "there.safetensors")
     assert find_model(None) == Path("there.safetensors")
     monkeypatch.setenv("CSSD_GEO_MODEL", "")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scenes import write_raster
 
 from cssd_geo.accuracy.metrics import Accuracy
+from cssd_geo.accuracy.reliability import Reliability
 from cssd_geo.bands import Bands
 from cssd_geo.classes import ClassTable
 from cssd_geo.pictures import (
@@ -21,6 +22,7 @@ from cssd_geo.pictures import (
     paint_errors,
     panels_in_a_row,
     quicklook,
+    reliability_png,
     shown_bands,
 )
 from cssd_geo.products import open_scene
@@ -142,6 +144,24 @@ def test_panels_stand_side_by_side(tmp_path: Path) -> None:
     reddest = np.flatnonzero((middle == [1, 0, 0]).all(axis=1))
     bluest = np.flatnonzero((middle == [0, 0, 1]).all(axis=1))
     assert 0 < reddest.max() < bluest.min()
+
+
+def test_all_that_a_reliability_diagram_shows_is_in_its_legend(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr("cssd_geo.pictures._png", drawn.append)
+    reliability_png(Reliability.of(np.array([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]]), np.array([0, 1, 1])))
+    axes = drawn[0].axes[0]
+    told = axes.get_legend()
+    assert told is not None
+    assert len(told.get_texts()) == len(axes.containers) + len(axes.lines)
+
+
+def test_the_confusion_matrix_of_a_sample_has_no_accuracy_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr("cssd_geo.pictures._png", drawn.append)
+    for title in (None, "Counts"):
+        confusion_png(accuracy_of(("a", "b")), title)
+    assert [figure.axes[0].get_title() for figure in drawn] == ["OA 0.0 %, kappa -0.333, n 10", "Counts, n 10"]
 
 
 def test_a_confusion_matrix_of_very_many_classes_stays_small(

@@ -84,7 +84,7 @@ def command(
     if csv_path is not None:
         write_whole(csv_path, found.accuracy.to_csv().encode())
     if png_path is not None:
-        write_whole(png_path, confusion_png(found.accuracy))
+        write_whole(png_path, confusion_png(found.accuracy, _COUNTS if stratified else None))
     if as_json:
         facts = found.accuracy.to_json() | {"notes": list(found.notes)}
         if found.areas is not None:
