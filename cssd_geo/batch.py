@@ -162,10 +162,13 @@ def classify_batch(
     run: Callable[..., Any] = partial(classify, client=client, on_resume=on_resume, on_tile=on_tile)
     _require_no_scene_replaced(scenes, place, options)
     make_folder(place)
-    for scene in chosen:
+    for tried, scene in enumerate(chosen, start=1):
         outcome, error = _classify_one(scene, ready, place, options, run)
         _record(outcome, manifest)
         if error is not None and on_error == "stop":
+            if tried < len(chosen):
+                left = f"{len(chosen) - tried} of {len(chosen)}"
+                error.add_note(f"Scenes that were not tried: {left}; --on-error continue tries them too")
             raise error
         failed += error is not None
         del error  # frees what its traceback holds before the next scene

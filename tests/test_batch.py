@@ -241,8 +241,11 @@ def test_a_map_that_a_kill_left_without_its_legend_gets_it(
 def test_a_scene_that_fails_stops_the_batch_or_not(flights: Path, model: Model, tmp_path: Path) -> None:
     broken = flights / "day0" / "line1a.tif"
     broken.write_bytes(b"II*\0 no tiff")
-    with pytest.raises(SceneError, match="line1a"):
+    with pytest.raises(SceneError, match=r"line1a(.|\n)*not tried: 1 of 4; --on-error continue"):
         list(classify_batch(listed(flights), model, tmp_path / "stopped"))
+    with pytest.raises(SceneError) as last:
+        list(classify_batch(listed(flights)[:3], model, tmp_path / "last"))
+    assert not hasattr(last.value, "__notes__"), "all were tried"
     assert [line["status"] for line in manifest(tmp_path / "stopped")] == ["done", "done", "failed"]
     outcomes: list[Outcome] = []
     with pytest.raises(BatchError, match="1 of 4 scenes failed"):
