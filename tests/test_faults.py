@@ -191,7 +191,7 @@ def given_a_scale(scene: Path) -> None:
         (None, {"tile_size": 16}, r"the size of tiles was 32 and is 16 now"),
         (None, {"tile_size": None}, r"the size of tiles was 32 and is automatic now"),
         (None, {"on_error": "skip"}, r"--on-error was stop and is skip now"),
-        (None, {"confidence": None}, r"the list of rasters was class_map, confidence and is class_map now"),
+        (None, {"confidence": None}, r"the list of rasters was class map \+ confidence and is class map now"),
     ],
 )
 def test_a_change_is_refused_and_named(
@@ -200,7 +200,7 @@ def test_a_change_is_refused_and_named(
     stop_at(scene)
     if change is not None:
         change(scene)
-    with pytest.raises(OutputError, match=rf"\(3 tiles are done\): {says}\. Give the command .* --restart"):
+    with pytest.raises(OutputError, match=rf"\(tiles done: 3\): {says}\. Give the command .* --restart"):
         run(scene, **options)
     assert hidden(scene.parent) == [".map.tif.unfinished"]
     done = run(scene, restart=True, **options)

@@ -382,7 +382,7 @@ def test_a_journal_that_somebody_made_up_claims_no_tile(
 
 def test_what_cannot_be_told_from_its_like_discards_no_work(tmp_path: Path) -> None:
     put_and_stop(tmp_path, [0, 1, 2])
-    with pytest.raises(OutputError, match=r"was of something else \(3 tiles are done\)"), make(tmp_path) as run:
+    with pytest.raises(OutputError, match=r"was of something else \(tiles done: 3\)"), make(tmp_path) as run:
         run.begin(None, PLAN)
     with make(tmp_path) as run:
         run.begin(KEY, PLAN)

@@ -78,7 +78,7 @@ def require_same(head: Entry | None, key: Key, path: Path, target: Path, tiles: 
         )
     if changes := _changes(before, key):
         raise OutputError(
-            f"an unfinished run to {target} was of something else ({tiles} tiles are done): "
+            f"an unfinished run to {target} was of something else (tiles done: {tiles}): "
             f"{'; '.join(changes)}. Give {_way_on(before, key)} to go on, {afresh}"
         )
     return head

@@ -226,7 +226,7 @@ class Run:
         header = json.dumps(model.header(), sort_keys=True)
         return scene | {
             "the model": hashlib.sha256(header.encode() + model.digest().encode()).hexdigest(),
-            "the list of rasters": ", ".join(sorted(self._layers)),
+            "the list of rasters": " + ".join(sorted(self._layers)).replace("_", " "),
             "the size of tiles": str(job.tile_size or "automatic"),
             "the precision": job.precision,
             "the device": job.where.device.type,
