@@ -119,7 +119,11 @@ class Model:
 
 def model_of(given: str | Path | Model) -> Model:
     """Return a model that was loaded already, or load it; raises as `load_model` does."""
-    return given if isinstance(given, Model) else load_model(given)
+    if isinstance(given, Model):
+        return given
+    if not isinstance(given, str | os.PathLike):
+        raise ModelFileError(f"a model is a Model, or the path of its file, not {type(given).__name__}")
+    return load_model(given)
 
 
 def load_model(path: str | Path) -> Model:
@@ -129,7 +133,7 @@ def load_model(path: str | Path) -> Model:
         ModelFileError: if it is missing, damaged, not a model of this package, or of another version.
     """
     if not isinstance(path, str | os.PathLike):
-        raise ModelFileError(f"a model is a Model, or the path of its file, not {type(path).__name__}")
+        raise ModelFileError(f"a model is loaded by the path of its file, not {type(path).__name__}")
     path = Path(path)
     if not (is_there(path) and path.is_file()):
         raise ModelFileError(f"{path} does not exist or is no file: give a model that `cssd-geo train` wrote")

@@ -10,7 +10,7 @@ import shapely
 from scenes import random_model, write_raster
 
 import cssd_geo
-from cssd_geo.errors import InputError
+from cssd_geo.errors import InputError, ModelFileError
 from cssd_geo.scenes.scene_lists import ListedScene
 
 Call = Callable[..., Any]
@@ -118,6 +118,18 @@ def test_a_text_is_neither_true_nor_false(call: Call, name: str, folder: Path) -
 def test_what_is_of_another_kind_is_named(call: Call, options: dict[str, Any], message: str, folder: Path) -> None:
     with pytest.raises(InputError, match=message):
         call(folder, **options)
+
+
+def test_a_model_that_is_one_already_and_a_path_for_an_array_are_told_as_what_they_are(folder: Path) -> None:
+    model: Any = cssd_geo.load_model(folder / "model.safetensors")
+    with pytest.raises(ModelFileError, match="is loaded by the path of its file, not Model"):
+        cssd_geo.load_model(model)
+    with pytest.raises(ModelFileError, match="a model is a Model, or the path of its file, not NoneType"):
+        cssd_geo.classify(folder / "scene.tif", None, folder / "new.tif")  # type: ignore[call-overload]
+    path: Any
+    for path in ("scene.tif", Path("scene.tif")):
+        with pytest.raises(InputError, match=r"not of a path: open_scene\('scene.tif'\) opens a file"):
+            cssd_geo.scene_of_array(path)
 
 
 def test_layers_of_a_batch_may_be_gone_through_once_or_be_one_name() -> None:

@@ -1,6 +1,7 @@
 """Arrays of xarray as scenes: what `Scene.cube` or rioxarray made, whole, sliced or lazy."""
 
 from collections.abc import Iterator
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,8 @@ def scene_of_array(array: xr.DataArray) -> Scene:
 
 def _require_cube(array: Any) -> None:
     """Check that an array has the dimensions and values of a scene; raises as `scene_of_array` does."""
+    if isinstance(array, str | PathLike):
+        raise InputError(f"a scene is made of a DataArray, not of a path: open_scene({str(array)!r}) opens a file")
     if not isinstance(array, xr.DataArray):
         raise InputError(
             f"a scene is made of a DataArray, not {type(array).__name__}: of a Dataset take the variable, of an "
