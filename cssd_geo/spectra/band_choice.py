@@ -76,7 +76,9 @@ def _counted(part: str, first: int, last: int, bands: Bands) -> Sequence[int]:
         raise InputError(f"bands: {part!r} runs backwards: write {last}-{first}, or name the bands one by one")
     for number in (first, last):
         if not 1 <= number <= len(bands):
-            raise InputError(f"bands: there is no band {number}; the scene has bands 1 to {len(bands)}")
+            are_nm = first < last and any(first <= centre <= last for centre in bands.wavelength_nm or ())
+            hint = f"; for wavelengths write {part}nm" if are_nm else ""
+            raise InputError(f"bands: there is no band {number}; the scene has bands 1 to {len(bands)}{hint}")
     return range(first - 1, last)
 
 
