@@ -1,6 +1,7 @@
 """The same pixels from a cluster as from one machine, whatever becomes of its workers."""
 
 import importlib
+import json
 import os
 import signal
 import threading
@@ -549,6 +550,29 @@ def test_a_scheduler_that_does_not_answer() -> None:
         connected("tcp://127.0.0.1:9", None),
     ):
         pass
+
+
+def test_a_scheduler_file_that_nobody_writes_is_not_awaited_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cssd_geo.cli.clients._WAIT", 0)
+    path = tmp_path / "gone.json"
+    with pytest.raises(ClusterError, match=r"no scheduler has written .*gone\.json"), client_of(str(path), None):
+        pass
+    assert "waiting 0 seconds for a scheduler" in capsys.readouterr().err
+
+
+def test_a_scheduler_file_that_comes_late_is_read(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "late.json"
+
+    def write(_: float) -> None:
+        path.write_text(json.dumps({"address": client.scheduler.address}))
+
+    monkeypatch.setattr("cssd_geo.cli.clients.time.sleep", write)
+    with client_of(str(path), None) as found:
+        assert found.scheduler.address == client.scheduler.address
 
 
 def test_errors_of_the_work_are_not_taken_for_those_of_the_connection(client: Client) -> None:
