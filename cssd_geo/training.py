@@ -111,9 +111,8 @@ def train(
     sampling = draw(scenes.labels, options, config.receptive_field)
     notes = (*notes, sampling.description)
     _tell(on_note, notes)
-    sources = [
-        _source(member, layer) for member in scenes.members
-    ]  # now: nothing is lost where a file goes meanwhile
+    # Before the training: nothing is lost where a file goes meanwhile.
+    sources = [_source(member, layer) for member in scenes.members]
     trainer = Trainer(scenes=scenes, config=config, options=options, device=place)
     parts = [scenes.labels.select(part) for part in (sampling.train, *(fold.train for fold in sampling.folds))]
     model, *judges = trainer.fit_all(parts, on_epoch=on_epoch, on_note=on_note)
