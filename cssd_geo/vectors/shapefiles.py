@@ -36,6 +36,8 @@ def has_fitting_index(path: Path) -> bool:
     numbers, found = _record_headers(content, places)
     if (2 * found != lengths).any() or len(places) != _row_count(path, default=len(places)):
         return False
+    if len(np.unique(places)) < len(places):
+        return False
     ascending = bool((np.diff(numbers) > 0).all())
     return ascending or len(np.unique(numbers)) < len(numbers)  # some programs number all records alike
 
