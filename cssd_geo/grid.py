@@ -78,7 +78,7 @@ class Grid:
             names = ("no CRS" if grid.crs is None else grid.crs.to_string() for grid in grids)
             found.append(" against ".join(names))
         if self.transform != other.transform:
-            shown = ("no transform" if grid.transform is None else str(grid.transform.to_gdal()) for grid in grids)
+            shown = ("none" if grid.transform is None else str(grid.transform.to_gdal()) for grid in grids)
             found.append("transform " + " against ".join(shown))
         if self.gcps or other.gcps:
             found.append(f"{len(self.gcps)} ground control points against {len(other.gcps)}, or others")

@@ -158,7 +158,10 @@ def _open_label_raster(path: str | Path, grid: Grid) -> Any:
     try:
         dataset = open_raster(path)
     except SceneError as error:
-        raise LabelError(f"{path} is no vector, and cannot be read as a raster of classes: {error}") from error
+        raise LabelError(
+            f"{path} is no vector, and cannot be read as a raster of classes: {error}. If it holds polygons or "
+            "points, save them as GeoPackage in your GIS"
+        ) from error
     differences = Grid.of(dataset).differences(grid)
     if differences:
         raise LabelError(

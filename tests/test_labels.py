@@ -439,7 +439,8 @@ def test_files_that_are_no_labels_say_so(tmp_path: Path) -> None:
     with pytest.raises(LabelError, match=r"missing\.gpkg does not exist"):
         read_labels(tmp_path / "missing.gpkg", _grid())
     with pytest.raises(
-        LabelError, match=r"is no vector, and cannot be read as a raster of classes: .* not recognized"
+        LabelError,
+        match=r"is no vector, and cannot be read as a raster of classes: .* not recognized.* GeoPackage",
     ):
         read_labels(text, _grid())
     with pytest.raises(LabelError, match="holds arrays of NumPy"):

@@ -306,7 +306,7 @@ def test_a_block_of_a_mask_that_cannot_be_read_cannot_be_read_a_second_time(tmp_
             lambda f: write_mask(f / "m.tif", ONES, transform=NORTH_UP @ Affine.translation(0.5, 0)),
             r"transform \(400015.5, 30.0, .* against \(400000.5, 30.0",
         ),
-        (lambda f: write_mask(f / "m.tif", ONES, transform=None, crs=None), "no CRS against EPSG:32633; "),
+        (lambda f: write_mask(f / "m.tif", ONES, transform=None, crs=None), "transform none against"),
         (lambda f: write_raster(f / "m.tif", np.ones((3, HEIGHT, WIDTH), np.uint8)), "holds 3 bands of uint8"),
         (lambda f: write_mask(f / "m.tif", ONES.astype(np.complex64)), "holds 1 bands of complex64"),
         (
@@ -508,7 +508,7 @@ def test_a_class_outside_of_the_area_is_an_error(tmp_path: Path) -> None:
     labels = [(pixel_box(5, 8, 9, 9), "maize"), (pixel_box(5, 70, 9, 9), "wheat")]
     aoi = write_polygons(tmp_path / "aoi.gpkg", [(pixel_box(0, 0, 60, 40), "in")])
     with pytest.raises(
-        LabelError, match=r"every labelled pixel of wheat is excluded by a mask .* area of interest"
+        LabelError, match=r"every labelled pixel of wheat is excluded by a mask .* area of interest: .*--classes"
     ):
         cssd_geo.train(open_scene(made.scene, aoi=aoi), write_polygons(tmp_path / "l.gpkg", labels), options=QUICK)
 

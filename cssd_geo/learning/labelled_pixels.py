@@ -91,7 +91,8 @@ def _unmasked(scenes: LabelledScenes) -> tuple[LabelledScenes, list[str]]:
     if missing:
         raise LabelError(
             f"every labelled pixel of {missing} is excluded by a mask of the scene or lies outside of the "
-            "area of interest: label other places, or give a mask that holds them"
+            "area of interest: label other places, give a mask that holds them, or leave these classes out "
+            "(train --classes FILE)"
         )
     excluded = f"{(~allowed).sum()} of {len(allowed)} labelled pixels are excluded by a mask"
     return kept, [] if allowed.all() else [f"{excluded} or an area of interest and were left out."]
