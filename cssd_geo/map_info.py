@@ -24,13 +24,19 @@ def describe_map(dataset: Any) -> dict[str, Any] | None:
         return None
     is_class_map = CLASSES_TAG in tags
     return {
-        "holds": "class map" if is_class_map else listed(filter(None, dataset.descriptions)),
+        "holds": "class map" if is_class_map else _held(dataset),
         "scene": tags.get(SCENE_NAME_TAG),
         "model": tags[MODEL_TAG],
         "trained_on": tags.get(TRAINED_ON_TAG),
         "precision": tags.get(PRECISION_TAG),
         "classes": _classes(dataset) if is_class_map else None,
     }
+
+
+def _held(dataset: Any) -> str:
+    """What a raster beside a class map holds: percent of one thing, or in each band the probability of a class."""
+    names = listed(filter(None, dataset.descriptions))
+    return f"probabilities ({names})" if dataset.count > 1 else names
 
 
 def _classes(dataset: Any) -> list[dict[str, Any]]:

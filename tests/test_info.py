@@ -304,7 +304,15 @@ def test_a_map_says_what_it_holds_and_what_it_was_made_of(tmp_path: Path) -> Non
     with rasterio.open(path, "r+") as dataset:
         dataset.write(np.full((3, 4, 30), 9e9), window=((0, 4), (0, 30)))
     model = replace(random_model(bands=3), provenance={"scene": {"name": "train.tif"}})
-    done = classify(path, model, tmp_path / "map.tif", confidence=tmp_path / "c.tif", precision="float32")
+    confidence, probabilities = tmp_path / "c.tif", tmp_path / "p.tif"
+    done = classify(
+        path,
+        model,
+        tmp_path / "map.tif",
+        confidence=confidence,
+        probabilities=probabilities,
+        precision="float32",
+    )
     facts = describe_scene(tmp_path / "map.tif")
     made = facts["map"]
     assert {row["name"]: row["pixels"] for row in made["classes"]} | {"unclassified": 120} == done.pixels
@@ -314,6 +322,9 @@ def test_a_map_says_what_it_holds_and_what_it_was_made_of(tmp_path: Path) -> Non
     assert (made["model"], made["precision"], facts["warnings"]) == (model.digest(), "float32", [])
     beside = describe_scene(tmp_path / "c.tif")["map"]
     assert beside == made | {"holds": "confidence in percent", "classes": None}
+    shares = CliRunner().invoke(main, ["info", str(tmp_path / "p.tif")]).output
+    assert f"map       probabilities ({', '.join(model.classes.names)}) of scene.tif" in shares
+    assert "values    nodata NaN; 20.0 % of the pixels have no data" in shares
     assert describe_scene(path)["map"] is None
     text = CliRunner().invoke(main, ["info", str(tmp_path / "map.tif")]).output
     assert f"map       class map of scene.tif, by the model {model.digest()[:12]}" in text

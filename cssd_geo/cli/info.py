@@ -102,7 +102,7 @@ def _scene_lines(facts: dict[str, Any]) -> Iterator[str]:
         "place": [*_map_size(facts["place"], size), *_place(facts["place"])],
         "map": _map(facts["map"], size),
         "bands": _bands(facts["bands"]) if facts["map"] is None else (),
-        "values": _values(facts["values"]) if not _is_class_map(facts) else (),
+        "values": _values(facts["values"], facts["dtype"]) if not _is_class_map(facts) else (),
         "plan": _plan(facts["plan"]),
         "picture": _picture(facts.get("quicklook")),
         "notes": facts["notes"],
@@ -198,11 +198,12 @@ def _bands(bands: dict[str, Any]) -> Iterator[str]:
         yield f"... ({len(bands['segments'])} runs of wavelengths)"
 
 
-def _values(values: dict[str, Any]) -> Iterator[str]:
+def _values(values: dict[str, Any], dtype: str) -> Iterator[str]:
     exact = values["all_pixels_read"]
     read = f"all {values['pixels_read']:,} pixels" if exact else f"{values['pixels_read']:,} pixels spread over it"
     about = "" if exact else "about "
-    nodata = ", ".join("none" if value is None else f"{value:g}" for value in values["nodata"])
+    undeclared = "NaN" if dtype.startswith("float") else "none"  # a float that is NaN is no data, declared or not
+    nodata = ", ".join(undeclared if value is None else f"{value:g}" for value in values["nodata"])
     share = values["nodata_share"]
     lacking = "" if share is None else f"; {about}{_percent(share)} of the pixels have no data ({read} were read)"
     yield f"nodata {nodata}{lacking}"
