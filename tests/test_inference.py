@@ -272,7 +272,7 @@ def test_the_plan_follows_the_tile_size_else_the_memory(scene: Scene) -> None:
     assert classifier.plan(scene) == classifier.plan(scene, None, DEFAULT_MEMORY)
     assert classifier.needs(scene).of(classifier.plan(scene)) <= DEFAULT_MEMORY
     assert fixed.halo == classifier.plan(scene).halo == classifier.halo
-    with pytest.raises(InputError, match="tile_height must be at least 1, not 0"):
+    with pytest.raises(InputError, match="tile_size must be at least 1, not 0"):
         classifier.plan(scene, 0)
 
 

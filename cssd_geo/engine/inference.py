@@ -17,7 +17,7 @@ from cssd_geo.classes import UNCLASSIFIED
 from cssd_geo.compute.recorded import Recorded
 from cssd_geo.compute.transfer import Loaded, load
 from cssd_geo.dense import DenseNetwork
-from cssd_geo.errors import CssdGeoError
+from cssd_geo.errors import CssdGeoError, InputError
 from cssd_geo.machine import default_memory, processors
 from cssd_geo.maps.layer import PERCENT_NODATA
 from cssd_geo.model import Model
@@ -127,6 +127,8 @@ class TileClassifier:
         at_once = self._read_at_once(scene, budget)
         if tile_size is not None:
             side = whole_number("tile_size", tile_size)
+            if side < 1:
+                raise InputError(f"tile_size must be at least 1, not {side}")
             plan = TilePlan(height=height, width=width, tile_height=side, tile_width=side, halo=halo)
         else:
             needs, blocks = self.needs(scene, at_once), scene.source.blocks
