@@ -177,16 +177,25 @@ def test_gdalinfo_shows_the_category_names(tmp_path: Path) -> None:
     assert [f"{value}: {name}" in text for value, name in zip((0, *TABLE.ids), names, strict=True)] == [True] * 4
 
 
-@pytest.mark.parametrize("names", [1, 16, 400])
-def test_strips_are_whole_blocks_of_a_bounded_size(tmp_path: Path, names: int) -> None:
+@pytest.mark.parametrize(("names", "block"), [(1, 512), (32, 512), (33, 256), (400, 128)])
+def test_strips_are_whole_blocks_of_a_bounded_size(tmp_path: Path, names: int, block: int) -> None:
     table = ClassTable.from_names([f"class {i}" for i in range(names)])
     writer = RasterWriter(probability_layer(tmp_path / "p.tif", table, {}), _grid(1300, 9000))
     seen = np.zeros((1300, 9000), np.int64)
     for strip in writer.strips():
         seen[strip.slices] += 1
-        assert strip.row % 512 == strip.col % 512 == 0
-        assert strip.width <= 512 or strip.pixels * names * 4 <= 2**25
+        assert strip.row % block == strip.col % block == 0
+        assert strip.pixels * names * 4 <= 2**25
     assert (seen == 1).all()
+
+
+def test_blocks_of_many_bands_are_small(tmp_path: Path) -> None:
+    """GDAL has several of them in memory: of 400 bands and 512 x 512 pixels each has 420 MB."""
+    table = ClassTable.from_names([f"class {i}" for i in range(33)])
+    layer, grid = probability_layer(tmp_path / "p.tif", table, {}), _grid(20, 30)
+    _write(layer, grid, np.random.default_rng(0).random((33, 20, 30), np.float32))
+    with rasterio.open(layer.path) as dataset:
+        assert set(dataset.block_shapes) == {(256, 256)}
 
 
 @pytest.mark.parametrize(

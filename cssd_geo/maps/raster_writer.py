@@ -34,15 +34,17 @@ from cssd_geo.maps.layer import Layer
 from cssd_geo.tiles import TilePlan, Window
 
 BLOCK = 512
-"""Side of the TIFF's tiles, that of GDAL's COG driver. Tiles that are multiples of it are written once."""
+"""Side of the TIFF's blocks, that of GDAL's COG driver. Tiles that are multiples of it are written once."""
+_LEAST_BLOCK = 128
+"""Likewise where many bands would make larger ones take too much memory."""
 
 _STRIP_BYTES = 1 << 25
 """Bytes in memory at a time while a raster is written or read back."""
 _COUNTED = 1 << 18
 """Pixels that are counted at a time: numpy makes eight bytes of each, slowly where they are many."""
-_TEMPORARY = {"driver": "GTiff", "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "interleave": "band"}
+_TEMPORARY = {"driver": "GTiff", "tiled": True, "interleave": "band"}
 _TEMPORARY |= {"compress": "deflate", "zlevel": 1, "bigtiff": "IF_SAFER"}
-_FINAL = {"driver": "COG", "blocksize": BLOCK, "compress": "DEFLATE", "bigtiff": "IF_SAFER"}
+_FINAL = {"driver": "COG", "compress": "DEFLATE", "bigtiff": "IF_SAFER"}
 
 
 class RasterWriter:
@@ -101,10 +103,22 @@ class RasterWriter:
 
     def strips(self) -> Iterator[Window]:
         """Cut the raster into windows of whole blocks, as many as are worth a write of their own."""
-        column = BLOCK * BLOCK * len(self._layer.band_names) * self._layer.dtype.itemsize
-        across = max(1, _STRIP_BYTES // column) * BLOCK
-        plan = TilePlan(height=self._grid.height, width=self._grid.width, tile_height=BLOCK, tile_width=across)
+        side = self._block
+        across = max(1, _STRIP_BYTES // (side * side * self._pixel_bytes)) * side
+        plan = TilePlan(height=self._grid.height, width=self._grid.width, tile_height=side, tile_width=across)
         return (tile.core for tile in plan)
+
+    @property
+    def _pixel_bytes(self) -> int:
+        return len(self._layer.band_names) * self._layer.dtype.itemsize
+
+    @property
+    def _block(self) -> int:
+        """Side of the blocks: GDAL has several of them in memory, of all bands, while it makes a COG."""
+        side = BLOCK
+        while side > _LEAST_BLOCK and side * side * self._pixel_bytes > _STRIP_BYTES:
+            side //= 2
+        return side
 
     def write(self, block: NDArray[Any], window: Window) -> None:
         """Write a block. Any order, any thread, one at a time; every pixel once.
@@ -191,6 +205,8 @@ class RasterWriter:
         layer = self._layer
         profile = self._grid.profile() | _TEMPORARY
         profile |= {
+            "blockxsize": self._block,
+            "blockysize": self._block,
             "num_threads": processors(),
             "count": len(layer.band_names),
             "dtype": layer.dtype.name,
@@ -231,7 +247,7 @@ class RasterWriter:
         options = {"overview_resampling": layer.overview, "predictor": layer.predictor, "num_threads": threads}
         # GDAL's setting is for the overviews, the driver's option for blocks
         with rasterio.Env(**settings(self._target), GDAL_NUM_THREADS=str(threads)):
-            rasterio.shutil.copy(self._partial, self._whole, **options, **_FINAL)
+            rasterio.shutil.copy(self._partial, self._whole, blocksize=self._block, **options, **_FINAL)
 
     def _verify(self) -> None:
         """Read the result back, which takes 1 to 20 % of the time that it took to make.
