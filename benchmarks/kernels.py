@@ -27,6 +27,7 @@ from cssd_geo.dense import DenseNetwork
 BANDS, CLASSES = 200, 16
 ROWS, COLUMNS, FEATURES = 30, 271, 256
 TYPES = (torch.float32, torch.bfloat16)
+_WITHOUT = "none, by torch"
 
 
 def main() -> None:
@@ -40,8 +41,7 @@ def main() -> None:
         raise SystemExit("there are no compiled kernels: install the package where a C++ compiler is")
     for kind in TYPES:
         rates = network_rates(kind, options.side, options.repeats)
-        slowest = min(rates.values())
-        shown = (f"{name} {rate:,.0f} ({rate / slowest:.2f} x)" for name, rate in rates.items())
+        shown = (f"{name} {rate:,.0f} ({rate / rates[_WITHOUT]:.2f} x)" for name, rate in rates.items())
         print(f"dense, {kind}, pixels/s by kernels for:", ", ".join(shown))
     torch.set_num_threads(1)
     for kind in TYPES:
@@ -64,10 +64,7 @@ def network_rates(kind: torch.dtype, side: int, repeats: int) -> dict[str, float
 
     libraries = {name.lstrip("_") or "any x86": kernels.load(name) for name in kernels.generations()}
     ways = [partial(by, library) for library in (*libraries.values(), None)]
-    return {
-        name: side * side / t
-        for name, t in zip((*libraries, "none, by torch"), in_turns(ways, repeats), strict=True)
-    }
+    return {name: side * side / t for name, t in zip((*libraries, _WITHOUT), in_turns(ways, repeats), strict=True)}
 
 
 @torch.inference_mode()
