@@ -242,7 +242,7 @@ class DenseNetwork:
         opinions = flow.opinions.take(weight if teacher is None else features, (*size, self.config.classes))
         self._spectral(pixels, features, opinions if teacher is None else None)
         mask.blank(features, stop)
-        if teacher is not None:  # not before: of an odd number of bfloat16, oneDNN multiplies one more by zero
+        if teacher is not None:  # after that, as oneDNN lets a NaN spoil the next pixel (bfloat16, C odd)
             teacher(features, opinions)
         return features, opinions
 
