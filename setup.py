@@ -8,7 +8,9 @@ FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffinite-math-only", "
 """What lets a compiler compute many values at a time. Only finite values get there."""
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
-GENERATIONS = {"": [], "_avx2": AVX2, "_avx512": AVX512, "_avx512bf16": [*AVX512, "-mavx512bf16"]}
+BFLOAT16 = [*AVX512, "-mavx512bf16"]
+AMX = [*BFLOAT16, "-mamx-tile", "-mamx-bf16"]
+GENERATIONS = {"": [], "_avx2": AVX2, "_avx512": AVX512, "_avx512bf16": BFLOAT16, "_amx": AMX}
 """Of x86; compute/kernels.py takes the last that the processor can run. Others have one."""
 FOLDER = "cssd_geo/compute"
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cssd_geo.compute import kernels
 from cssd_geo.compute.convolution import Convolution
 from cssd_geo.compute.dilation import dilate
 from cssd_geo.compute.kernels import Then
@@ -33,6 +34,8 @@ _LEAST_PANEL_COLUMNS = 128
 """Likewise at least, where there are many processors: narrower panels would be mostly halo."""
 _STRIP_PIXELS = 8192
 """Pixels of a strip on a CPU: 8 MB a stage with 256 features in float32. Half as many are slower."""
+_GATHERED_ROWS = 4
+"""Rows of a strip whose pixels are put together at a time, so that they are in the cache for the first product."""
 _LEAST_ROWS = 16
 """Rows of a strip at least, where many are computed side by side: with 4 rows a pixel takes a fifth longer."""
 _LIVE_STAGES = 11
@@ -64,9 +67,13 @@ class DenseNetwork:
             device: where to compute.
         """
         self.config, self.dtype, self.device = network.config, dtype, device
-        self._panel_columns, self._strip_pixels = _PANEL_COLUMNS, _STRIP_PIXELS
+        self._panel_columns, self._strip_pixels, self._gathered_rows = (
+            _PANEL_COLUMNS,
+            _STRIP_PIXELS,
+            _GATHERED_ROWS,
+        )
         if device.type != "cpu":
-            self._panel_columns = self._strip_pixels = sys.maxsize
+            self._panel_columns = self._strip_pixels = self._gathered_rows = sys.maxsize
         self._idle: list[_Flow] = []
         weight, start = network.spectral_affine()  # (C,S) (C,)
         discriminant = network.discriminant_affine()  # (K,S) (K,)
@@ -80,6 +87,7 @@ class DenseNetwork:
             then=then,
             rest=len(weight) - network.config.spectral_features,
             dtype=torch.promote_types(dtype, torch.float32),
+            out=dtype,
             device=device,
         )
         attention = network.refine.attention.parameters()
@@ -237,10 +245,15 @@ class DenseNetwork:
     def _look_at_spectra(self, stored: Tensor, mask: "_Mask", flow: "_Flow", stop: int) -> tuple[Tensor, Tensor]:
         """Spectral features and the spectral head's logits of rows up to `stop`: (B,r,x) -> (r,x,C), (r,x,K)."""
         size, weight, teacher = stored.shape[1:], self._spectral.weight, self._teacher
-        pixels = flow.pixels.take(weight, (*size, len(stored))).copy_(stored.permute(1, 2, 0))
         features = flow.features.take(self._element, (*size, self.config.spectral_features))
         opinions = flow.opinions.take(weight if teacher is None else features, (*size, self.config.classes))
-        self._spectral(pixels, features, opinions if teacher is None else None)
+        at_once = (
+            _GATHERED_ROWS if self.device.type == "cpu" and kernels.compiled() else size[0]
+        )  # torch: in one call
+        for top in range(0, size[0], at_once):
+            some = slice(top, top + at_once)
+            pixels = _gathered(stored[:, some], flow.pixels, weight)
+            self._spectral(pixels, features[some], opinions[some] if teacher is None else None)
         mask.blank(features, stop)
         if teacher is not None:  # after that, as oneDNN lets a NaN spoil the next pixel (bfloat16, C odd)
             teacher(features, opinions)
@@ -307,6 +320,12 @@ class _Mask:
         span = slice(stop - len(rows), stop)
         if any(self._rows[span]):
             rows.masked_fill_(self._blank[span, margin : margin + rows.shape[1], None], 0)
+
+
+def _gathered(stored: Tensor, room: Buffer, like: Tensor) -> Tensor:
+    """Stored values (B,r,x) as pixels (r,x,B) of the type of `like`."""
+    pixels = room.take(like, (*stored.shape[1:], len(stored)))
+    return pixels if kernels.gather(stored, pixels) else pixels.copy_(stored.permute(1, 2, 0))
 
 
 def _shared(strip_pixels: int, at_once: int) -> int:

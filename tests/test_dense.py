@@ -326,7 +326,11 @@ def test_bfloat16_is_close_and_keeps_the_classes() -> None:
     truth = truth[halo.before : -halo.after, halo.before : -halo.after][usable]
     rounded_heads, exact_heads = dense(case, torch.bfloat16), dense(case, torch.float32)
     assert rounded_heads.main.dtype == torch.float32, "votes are rounded, their mean is not"
-    assert torch.equal(rounded_heads.spectral, exact_heads.spectral), "the bands' own product is never rounded"
+    exact_opinions = dense(case, torch.float64).spectral[usable]
+    off, as_usual = (
+        float((heads.spectral[usable] - exact_opinions).abs().max()) for heads in (rounded_heads, exact_heads)
+    )
+    assert off <= 1.5 * as_usual, "the bands' own product is never rounded to bfloat16"
     for found, expected in zip(rounded_heads[:1], exact_heads[:1], strict=True):
         rounded, exact = found[usable].float(), expected[usable]
         spread = float(exact.max() - exact.min())

@@ -59,8 +59,9 @@ formats   cf
 formats   emit
 .         label_files products
 compute   kernels recorded rows transfer workers
-compute   dilation projection
-compute   convolution pooling
+compute   dilation panels
+compute   convolution projection
+compute   pooling
 .         calibration network
 .         dense model
 .         value_scale

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from cssd_geo.compute import kernels
+from cssd_geo.compute import kernels, panels
 from cssd_geo.compute.convolution import Convolution
 from cssd_geo.compute.dilation import Dilation, dilate
 from cssd_geo.compute.pooling import Pooling
@@ -146,8 +146,8 @@ def test_products_and_what_follows(
     pixels, weight, bias = products_of(shape, types[0], more=more, bands=bands, seed=seed)
     out = torch.full(shape, torch.nan, dtype=types[1])
     rest = torch.full((*shape[:2], more), torch.nan, dtype=torch.promote_types(types[0], torch.float32))
-    panels = kernels.projection_panels(weight, bias, shape[2])
-    done = panels is not None and kernels.project(pixels, *panels, out, rest=rest, then=then)
+    packed = panels.of_matrix(weight, bias, shape[2], out.dtype)
+    done = packed is not None and kernels.project(pixels, *packed, out, rest=rest, then=then)
     assert done or types[0] == torch.bfloat16
     if not done:
         assert bool(out.isnan().all())
@@ -158,14 +158,78 @@ def test_products_and_what_follows(
     assert_close(rest, others)
 
 
+STORED = [torch.uint8, torch.uint16, torch.int16, torch.float32, torch.int32, torch.float64]
+
+
+@needs_kernels
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 5), st.integers(1, 150)),
+    kind=st.sampled_from(STORED),
+    order=st.permutations([0, 1, 2]),
+    cut=st.integers(0, 3),
+    seed=seeds,
+)
+def test_pixels_are_put_together_from_bands_that_lie_in_any_order(
+    size: tuple[int, int, int], *, kind: torch.dtype, order: list[int], cut: int, seed: int
+) -> None:
+    """Of a part of a tile too. Other types are left to torch."""
+    random = torch.Generator().manual_seed(seed)
+    there = [size[axis] + (cut if axis else 0) for axis in order]
+    values = torch.randint(0, 256, there, generator=random).to(kind)
+    stored = values.permute([order.index(axis) for axis in range(3)])[:, cut:, cut:]
+    out = torch.full((*size[1:], size[0]), torch.nan)
+    done = kernels.gather(stored, out)
+    assert done == (kind in STORED[:4])
+    assert torch.equal(out, stored.permute(1, 2, 0).float()) if done else bool(out.isnan().all())
+
+
+@needs_kernels
+@pytest.mark.parametrize("whole", [True, False], ids=["whole numbers", "fractions"])
+def test_products_of_the_bands_are_as_exact_as_float32_where_results_are_bfloat16(*, whole: bool) -> None:
+    """Small differences of large numbers: what matters is left where bands are alike."""
+    random = torch.Generator().manual_seed(3)
+    bright = torch.rand(6, 40, 1, generator=random) * 30_000
+    pixels = bright + torch.rand(6, 40, 203, generator=random) * 50
+    pixels = pixels.round() if whole else pixels / 30_000
+    weight = torch.randn(21, 203, generator=random) * 10 ** (4 * torch.rand(21, 203, generator=random) - 2)
+    weight -= weight.mean(1, keepdim=True)
+    bias = torch.randn(21, generator=random)
+    packed = panels.of_matrix(weight, bias, 16, torch.bfloat16)
+    out, rest = torch.empty(6, 40, 16, dtype=torch.bfloat16), torch.empty(6, 40, 5)
+    assert packed is not None
+    assert kernels.project(pixels, *packed, out, rest=rest, then="plain")
+    exact = functional.linear(pixels.double(), weight.double(), bias.double())[..., 16:]
+    size = functional.linear(pixels.double(), weight.double().abs())[..., 16:]
+    wrong = ((rest - exact) / size).abs()
+    assert float(wrong.square().mean().sqrt()) < 2**-24
+    assert float(wrong.max()) < 2**-21
+
+
+@needs_kernels
+def test_torch_may_use_the_processors_tiles_in_between() -> None:
+    """AMX has one set of them for each thread, which whoever multiplies shapes anew."""
+    random = torch.Generator().manual_seed(1)
+    pixels, weight = torch.randn(3, 50, 70, generator=random), torch.randn(40, 70, generator=random)
+    convolution = Convolution(
+        torch.randn(20, 70, 3, 3), torch.randn(20), dtype=torch.bfloat16, device=torch.device("cpu")
+    )
+    rounded, convolved = pixels.bfloat16(), torch.empty(2, 1, 48, 20, dtype=torch.bfloat16)
+    convolution(rounded, convolved[0], (0, 0))
+    alone = functional.linear(rounded, weight.bfloat16())
+    for _ in range(3):
+        convolution(rounded, convolved[1], (0, 0))
+        assert torch.equal(convolved[1], convolved[0])
+        assert torch.equal(functional.linear(rounded, weight.bfloat16()), alone)
+
+
 @needs_kernels
 @given(shape=shapes, kind=kinds, seed=seeds)
 def test_products_that_become_a_gate(shape: tuple[int, int, int], kind: torch.dtype, seed: int) -> None:
     """Of bfloat16 where the processor multiplies pairs of them, else by torch."""
     pixels, weight, bias = products_of(shape, kind, more=0, bands=shape[2], seed=seed)
     out = torch.full(shape, torch.nan, dtype=kind)
-    panels = kernels.projection_panels(weight, bias, shape[2])
-    done = panels is not None and kernels.project(pixels, *panels, out, rest=None, then="gate")
+    packed = panels.of_matrix(weight, bias, shape[2], out.dtype)
+    done = packed is not None and kernels.project(pixels, *packed, out, rest=None, then="gate")
     assert done or kind == torch.bfloat16
     if done:
         logits = functional.linear(*(each.double() for each in (pixels, weight, bias)))
@@ -308,7 +372,7 @@ def test_pooling(
 
     with pytest.MonkeyPatch.context() as patch:
         if not own_products:
-            patch.setattr(kernels, "multiplies_units", lambda *_: False)
+            patch.setattr(kernels, "multiplies", lambda *_, **__: False)
         found = pooled(kind)
     with without_kernels():
         expected = pooled(torch.float64)

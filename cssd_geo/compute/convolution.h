@@ -1,8 +1,11 @@
-// 3 x 3 convolutions with four ninths of the products: Winograd's F(2 x 2, 3 x 3), as Lavin and Gray have it (2016,
-// Fast Algorithms for Convolutional Neural Networks, doi 10.1109/CVPR.2016.435). A tile of 4 x 4 pixels becomes 16 sums of
+// 3 x 3 convolutions with four ninths of the products: Winograd's F(2 x 2, 3 x 3), as Lavin and Gray have it (2016, Fast
+// Algorithms for Convolutional Neural Networks, doi 10.1109/CVPR.2016.435). A tile of 4 x 4 pixels becomes 16 sums of
 // them, each is multiplied with its own matrix, and of the 16 products of a filter the 2 x 2 results are sums again.
+// Where products cost next to nothing, pixels are multiplied as they are.
 //
-// Sums of pixels are rounded to the type T of the pixels. Shapes: C features, D filters, n panels of LANES for them.
+// Sums of pixels are rounded to the type T of the pixels.
+//
+// Shapes: C features, D filters, n panels of LANES for them.
 
 #pragma once
 
@@ -10,6 +13,13 @@
 
 constexpr Size TILES = 24;  // computed together: their sums stay in the second cache
 constexpr Size SUMS = 16;   // of a tile
+constexpr Size TAPS = 9;    // of the convolution itself
+
+// How many matrices the weight of a convolution of T is made of: SUMS, or TAPS where it takes pixels as they are.
+template <class T> constexpr Size MATRICES = SUMS;
+#ifdef __AMX_BF16__
+template <> constexpr Size MATRICES<bfloat16> = TAPS;
+#endif
 
 template <class W> struct Four {
     W a, b, c, d;
@@ -66,8 +76,8 @@ INLINE void resolve(const W *__restrict products, const W *__restrict bias, Size
 // zeros, and has no say in results that are. Room for products (TILES, SUMS, n, LANES), sums (SUMS, TILES, C) and results
 // (4, n, LANES).
 template <class T, class W, class Then>
-INLINE void convolve(const T *values, Size line, const T *panels, const W *bias, T *out, Size rows, Size columns,
-                     Size features, Size filters, Size down, Size across, const T *blank, W *room, Then then) {
+INLINE void convolve_sums(const T *values, Size line, const T *panels, const W *bias, T *out, Size rows, Size columns,
+                          Size features, Size filters, Size down, Size across, const T *blank, W *room, Then then) {
     const Size step = TILES * features, whole = (filters + LANES - 1) / LANES * LANES;
     W *products = room;
     T *sums = (T *)(products + TILES * SUMS * whole), *results = sums + SUMS * step;
@@ -85,11 +95,11 @@ INLINE void convolve(const T *values, Size line, const T *panels, const W *bias,
             }
             for (Size i = 0; i < SUMS; i++)
                 for (Size filter = 0; filter < whole; filter += LANES)
-                    for (Size t = 0; t < count; t += MOST_ROWS) {
-                        const Size some = fewer(MOST_ROWS, count - t);
-                        W multiplied[MOST_ROWS * LANES] = {};
-                        multiply_some<MOST_ROWS>(some, sums + i * step + t * features, features,
-                                                 panels + (i * whole + filter) * features, features, multiplied);
+                    for (Size t = 0; t < count; t += AT_A_TIME<T>) {
+                        const Size some = fewer(AT_A_TIME<T>, count - t);
+                        W multiplied[AT_A_TIME<T> * LANES] = {};
+                        multiply_rows(some, sums + i * step + t * features, features,
+                                      panels + (i * whole + filter) * features, features, multiplied);
                         for (Size j = 0; j < some; j++)
                             std::memcpy(products + ((t + j) * SUMS + i) * whole + filter, multiplied + j * LANES,
                                         LANES * sizeof(W));
@@ -103,4 +113,43 @@ INLINE void convolve(const T *values, Size line, const T *panels, const W *bias,
                 }
             }
         }
+}
+
+// The same with panels (TAPS, n, C, LANES), and room for products (AT_A_TIME, n, LANES).
+template <class T, class W, class Then>
+INLINE void convolve_pixels(const T *values, Size line, const T *panels, const W *bias, T *out, Size rows, Size columns,
+                            Size features, Size filters, W *products, Then then) {
+    const Size whole = (filters + LANES - 1) / LANES * LANES;
+    for (Size y = 0; y < rows; y++)
+        for (Size left = 0; left < columns; left += AT_A_TIME<T>) {
+            const Size some = fewer(AT_A_TIME<T>, columns - left);
+            for (Size filter = 0; filter < whole; filter += LANES)
+                for (Size i = 0; i < some; i++)
+                    std::memcpy(products + (filter * AT_A_TIME<T> + i * LANES), bias + filter, LANES * sizeof(W));
+            for (Size tap = 0; tap < TAPS; tap++)
+                for (Size filter = 0; filter < whole; filter += LANES)
+                    multiply_rows(some, values + (y + tap / 3) * line + (left + tap % 3) * features, features,
+                                  panels + (tap * whole + filter) * features, features, products + filter * AT_A_TIME<T>);
+            for (Size i = 0; i < AT_A_TIME<T> * whole; i++) products[i] = then(products[i]);
+            for (Size i = 0; i < some; i++)
+                for (Size filter = 0; filter < filters; filter += LANES) {
+                    const W *from = products + filter * AT_A_TIME<T> + i * LANES;
+                    T *to = out + (y * columns + left + i) * filters + filter;
+                    if (filters - filter >= LANES)
+                        store_lanes(from, to);
+                    else
+                        for (Size c = 0; c < filters - filter; c++) store(from[c], to[c]);
+                }
+        }
+}
+
+// Either, with room for both.
+template <class T, class W, class Then>
+INLINE void convolve(const T *values, Size line, const T *panels, const W *bias, T *out, Size rows, Size columns,
+                     Size features, Size filters, Size down, Size across, const T *blank, W *room, Then then) {
+    const Multiplier<T> multiplier;
+    if constexpr (MATRICES<T> == TAPS)
+        convolve_pixels(values, line, panels, bias, out, rows, columns, features, filters, room, then);
+    else
+        convolve_sums(values, line, panels, bias, out, rows, columns, features, filters, down, across, blank, room, then);
 }

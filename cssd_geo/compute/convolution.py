@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cssd_geo.compute import kernels
+from cssd_geo.compute import kernels, panels
 from cssd_geo.compute.kernels import Then
 
 
@@ -30,7 +30,7 @@ class Convolution:
         self._then = then
         self._weight = weight.to(dtype).contiguous(memory_format=torch.channels_last)
         self._bias = bias.to(dtype)
-        self._exact = weight, kernels.in_panels(bias).to(torch.promote_types(dtype, torch.float32))
+        self._exact = weight, panels.in_panels(bias).to(torch.promote_types(dtype, torch.float32))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_panels"}  # of this processor
@@ -38,8 +38,7 @@ class Convolution:
     @cached_property
     def _panels(self) -> Tensor | None:
         """The weight for `kernels.convolve`; None where torch convolves."""
-        weight = self._exact[0]
-        return kernels.convolution_panels(weight, self._bias.dtype) if weight.device.type == "cpu" else None
+        return panels.of_convolution(self._exact[0], self._bias.dtype)
 
     @property
     def compiled(self) -> bool:
@@ -48,8 +47,8 @@ class Convolution:
 
     def __call__(self, rows: Tensor, out: Tensor, at: tuple[int, int]) -> None:
         """Write what becomes of rows (r+2,x+2,C) into `out`, (r,x,D), whose first pixel is `at` row and column."""
-        panels, start = self._panels, self._exact[1]
-        if panels is not None and kernels.convolve(rows, panels, start, out, at=at, then=self._then):
+        packed, start = self._panels, self._exact[1]
+        if packed is not None and kernels.convolve(rows, packed, start, out, at=at, then=self._then):
             return
         image = functional.conv2d(rows[None].permute(0, 3, 1, 2), self._weight, self._bias)
         filtered = image.permute(0, 2, 3, 1)[0]

@@ -6,11 +6,15 @@
 // K classes; blocks of centres, STEP columns each, share their `reach` columns of neighbours.
 
 #include "convolution.h"
-#ifdef __x86_64__
+#if defined(__x86_64__) && defined(__linux__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #define EXPORT extern "C"
+
+constexpr Size AHEAD = 8;  // pixels from those that are computed to those that are fetched
 
 // The nine neighbours are spelled out, so that a compiler sees one loop over the features.
 template <class T>
@@ -21,6 +25,8 @@ INLINE void dilate(const T *values, Size line, const Work<T> *element, T *out, S
             const T *__restrict top = values + y * line + x * features, *middle = top + line, *bottom = middle + line;
             T *__restrict best = out + y * out_line + x * features;
             const Size right = features, far_right = 2 * features;
+            fetch(best + AHEAD * features, features * sizeof(T));
+            fetch(bottom + (2 + AHEAD) * features, features * sizeof(T));
             for (Size c = 0; c < features; c++) {
                 Work<T> most = load(top[c]) * element[0];
                 most = larger(most, load(top[c + right]) * element[1]);
@@ -77,45 +83,141 @@ INLINE void write_units(const T *values, Size line, T *out, Size rows, Size colu
         for (Size x = 0; x < columns; x++) {
             const T *__restrict pixel = values + y * line + x * features;
             T *__restrict unit = out + (y * columns + x) * features;
+            fetch(unit + AHEAD * features, features * sizeof(T));
+            fetch(pixel + AHEAD * features, features * sizeof(T));
             const Work<T> factor = size / larger(length(pixel, features), Work<T>(1e-12));
             for (Size c = 0; c < features; c++) store(load(pixel[c]) * factor, unit[c]);
         }
 }
 
-// Pixels (count, depth) times panels (n, depth, LANES), plus bias (n, LANES); `use` takes up to LANES sums of a pixel,
-// and where in (count, columns) they lie.
-template <class P, class W, class Use>
-INLINE void project(const P *pixels, Size count, Size depth, const P *panels, const W *bias, Size columns, Use use) {
-    W sums[MOST_ROWS * LANES];
+// Stored values, whose bands, rows and columns lie so far apart, as pixels (rows, columns, bands).
+template <class S, class W>
+INLINE void gather(const S *stored, Size band, Size line, Size column, W *out, Size rows, Size columns, Size bands) {
+    constexpr Size NEAR = 64;  // columns of each band are read at a time: caches hold no fewer side by side
+    for (Size y = 0; y < rows; y++, stored += line, out += columns * bands)
+        for (Size left = 0; left < columns; left += NEAR) {
+            const Size right = fewer(left + NEAR, columns);
+            if (column != 1) {
+                for (Size x = left; x < right; x++)
+                    for (Size k = 0; k < bands; k++) out[x * bands + k] = W(stored[x * column + k * band]);
+                continue;
+            }
+            for (Size k = 0; k < bands; k++) fetch(stored + k * band + right, NEAR * sizeof(S));
+            for (Size first = 0; first < bands; first += LANES)
+                for (Size from = left; from < right; from += LANES) {
+                    W block[LANES * LANES];
+                    const Size high = fewer(LANES, bands - first), wide = fewer(LANES, right - from);
+                    for (Size k = 0; k < high; k++)
+                        for (Size i = 0; i < wide; i++) block[k * LANES + i] = W(stored[(first + k) * band + from + i]);
+                    for (Size i = 0; i < wide; i++)
+                        for (Size k = 0; k < high; k++) out[(from + i) * bands + first + k] = block[k * LANES + i];
+                }
+        }
+}
+
+// Some pixels times panels of LANES columns, plus bias (n, LANES), into out (count, columns). `multiply` adds products with
+// the panel of a column to sums (count, LANES); each becomes `then` of it; `finish` may change some of a pixel in place, and
+// is told where in `out` they go.
+template <Size MOST, class W, class T, class Multiply, class Then, class Finish>
+INLINE void project(Size count, const W *bias, T *out, Size columns, Multiply multiply, Then then, Finish finish) {
+    W sums[MOST * LANES];
     for (Size column = 0; column < columns; column += LANES) {
+        const Size few = fewer(LANES, columns - column);
         for (Size i = 0; i < count; i++) std::memcpy(sums + i * LANES, bias + column, LANES * sizeof(W));
-        multiply_some<MOST_ROWS>(count, pixels, depth, panels + column * depth, depth, sums);
-        for (Size i = 0; i < count; i++)
-            if (columns - column >= LANES)  // a number that the compiler knows
-                use(sums + i * LANES, i * columns + column, LANES);
-            else
-                use(sums + i * LANES, i * columns + column, columns - column);
+        multiply(column, sums);
+        for (Size i = 0; i < count * LANES; i++) sums[i] = then(sums[i]);
+        if (few == LANES) {  // a number that the compiler knows
+            for (Size i = 0; i < count; i++) finish(sums + i * LANES, i * columns + column, LANES);
+            for (Size i = 0; i < count; i++) store_lanes(sums + i * LANES, out + i * columns + column);
+        } else {
+            for (Size i = 0; i < count; i++) finish(sums + i * LANES, i * columns + column, few);
+            for (Size i = 0; i < count; i++)
+                for (Size c = 0; c < few; c++) store(sums[i * LANES + c], out[i * columns + column + c]);
+        }
     }
 }
 
-// To `out` (count, columns) goes what `then` makes of a sum, and where it lies; `more` columns go to `rest` as they are.
-template <class P, class W, class T, class Then>
-INLINE void project_all(const P *pixels, const P *panels, const W *bias, T *out, W *rest, Size count, Size depth,
-                        Size columns, Size more, Then then) {
+// The first columns go to `out`, as `project` has it; `more` to `rest` as they are. `begin` tells how the pixels from `first`
+// are multiplied, so many of them, up to MOST.
+template <Size MOST, class W, class T, class Begin, class Then, class Finish>
+INLINE void project_all(Begin begin, const W *bias, T *out, W *rest, Size count, Size columns, Size more, Then then,
+                        Finish finish) {
     const Size whole = (columns + LANES - 1) / LANES * LANES;
-    for (Size first = 0; first < count; first += MOST_ROWS) {
-        const Size some = fewer(MOST_ROWS, count - first);
-        const P *here = pixels + first * depth;
-        T *to = out + first * columns;
-        W *beside = rest + first * more;
-        project(here, some, depth, panels, bias, columns, [=](const W *sums, Size at, Size few) {
-            for (Size c = 0; c < few; c++) store(then(sums[c], first * columns + at + c), to[at + c]);
-        });
-        project(here, some, depth, panels + whole * depth, bias + whole, more, [=](const W *sums, Size at, Size few) {
-            for (Size c = 0; c < few; c++) beside[at + c] = sums[c];
-        });
+    for (Size first = 0; first < count; first += MOST) {
+        const Size some = fewer(MOST, count - first);
+        T *to = out + first * columns, *next = to + some * columns;
+        const auto multiply = begin(first, some);
+        project<MOST>(
+            some, bias, to, columns,
+            [=](Size column, W *sums) {
+                multiply(column, sums);
+                fetch(next + some * column, some * LANES * sizeof(T));  // all of it, little by little
+            },
+            then, [=](W *sums, Size at, Size few) { finish(sums, first * columns + at, few); });
+        project<MOST>(
+            some, bias + whole, rest + first * more, more,
+            [=](Size column, W *sums) { multiply(whole + column, sums); }, [](W sum) { return sum; },
+            [](W *, Size, Size) {});
     }
 }
+
+// Pixels (count, depth) and panels (n, depth, LANES).
+template <class P, class W, class T, class Then, class Finish>
+INLINE void project_pixels(const P *pixels, const P *panels, const W *bias, T *out, W *rest, Size count, Size depth,
+                           Size columns, Size more, Then then, Finish finish) {
+    const Multiplier<P> multiplier;
+    const auto begin = [=](Size first, Size some) {
+        const P *here = pixels + first * depth, *next = here + some * depth;
+        return [=](Size column, W *sums) {
+            multiply_rows(some, here, depth, panels + column * depth, depth, sums);
+            if (column < depth) fetch(next + some * column, some * LANES * sizeof(P));
+        };
+    };
+    project_all<AT_A_TIME<P>>(begin, bias, out, rest, count, columns, more, then, finish);
+}
+
+#ifdef __AMX_BF16__
+constexpr Size PIECES = 3;  // of bfloat16 hold all bits of a float32
+
+// Values (depth) in (PIECES, padded); returns whether one of the last pieces is not zero.
+INLINE bool cut(const float32 *__restrict values, Size depth, bfloat16 *__restrict pieces, Size padded) {
+    uint32_t last = 0;
+    for (Size k = 0; k < depth; k++) {
+        const float32 value = values[k];
+        store(value, pieces[k]);
+        const float32 rest = value - load(pieces[k]);
+        store(rest, pieces[padded + k]);
+        const float32 end = rest - load(pieces[padded + k]);
+        store(end, pieces[2 * padded + k]);
+        last |= bits_of(end);
+    }
+    return last << 1;
+}
+
+// Pixels (count, depth) of float32 as exactly as float32 multiplies them: of the products of their pieces with those of the
+// panels (n, PIECES, padded, LANES) all that are not less than its rounding, the smallest first (Henry, Tang and Heinecke
+// 2019, Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations, arXiv 1904.06376).
+// Room for (AT_A_TIME, PIECES, padded) of zeros.
+template <class T, class Then, class Finish>
+INLINE void project_pieces(const float32 *pixels, const bfloat16 *panels, const float32 *bias, T *out, float32 *rest,
+                           Size count, Size depth, Size columns, Size more, Size padded, bfloat16 *room, Then then,
+                           Finish finish) {
+    const Size stride = PIECES * padded;
+    const Multiplier<bfloat16> multiplier;
+    const auto begin = [=](Size first, Size some) {
+        Size last = 1;  // that is not zero, as the third one is where values are whole numbers up to 65,535
+        for (Size i = 0; i < some; i++)
+            if (cut(pixels + (first + i) * depth, depth, room + i * stride, padded)) last = 2;
+        return [=](Size column, float32 *sums) {
+            for (Size order = PIECES - 1; order >= 0; order--)
+                for (Size piece = fewer(order, last); piece >= 0; piece--)
+                    multiply_rows(some, room + piece * padded, stride,
+                                  panels + column * stride + (order - piece) * padded * LANES, padded, sums);
+        };
+    };
+    project_all<AT_A_TIME<bfloat16>>(begin, bias, out, rest, count, columns, more, then, finish);
+}
+#endif
 
 // Centres in blocks of STEP columns, two rows of which fill the lanes of a panel.
 constexpr Size STEP = 8, HEIGHT = LANES / STEP;
@@ -133,7 +235,7 @@ INLINE void pool(Meet meet, Multiply multiply_near, const W *pattern, const T *v
     W *weights = room, *ballots = weights + all * LANES;
     for (Size block = first; block < last; block++) {
         const Size left = block * STEP, there = fewer(reach, columns - left), across = fewer(STEP, out_columns - left);
-        const Size parts = (there - 1) / MOST_ROWS + 1, part = (there - 1) / parts + 1;
+        const Size parts = (there - 1) / AT_A_TIME<T> + 1, part = (there - 1) / parts + 1;
         for (Size y = 0; y < rows + window - 1; y++)
             for (Size x = 0; x < reach; x++)
                 for (Size k = 0; k < ballot; k++)
@@ -142,19 +244,12 @@ INLINE void pool(Meet meet, Multiply multiply_near, const W *pattern, const T *v
             const Size high = fewer(HEIGHT, rows - top), near = (high + window - 1) * reach;
             const W *inside = pattern + (top / HEIGHT * all + top * reach) * LANES;
             meet(block, top, high, across);
-            for (Size y = 0; y < high + window - 1; y++) {
-                for (Size x = 0, some; x < there; x += some) {
-                    W products[MOST_ROWS * LANES] = {};
-                    some = fewer(part, there - x);
-                    multiply_near(block, top, top + y, x, some, products);
-                    const W *__restrict to_add = inside + (y * reach + x) * LANES;
-                    W *__restrict weight = weights + (y * reach + x) * LANES;
-                    for (Size i = 0; i < some * LANES; i++)
-                        weight[i] = !sharp ? products[i] * to_add[i]
-                                    : to_add[i] < NOWHERE ? 0 : exponential(products[i] + to_add[i]);
-                }
-                std::memset(weights + (y * reach + there) * LANES, 0, (reach - there) * LANES * sizeof(W));
-            }
+            std::memset(weights, 0, near * LANES * sizeof(W));
+            for (Size y = 0; y < high + window - 1; y++)
+                for (Size x = 0; x < there; x += part)
+                    multiply_near(block, top, top + y, x, fewer(part, there - x), weights + (y * reach + x) * LANES);
+            for (Size i = 0; i < near * LANES; i++)
+                weights[i] = !sharp ? weights[i] * inside[i] : inside[i] < NOWHERE ? 0 : exponential(weights[i] + inside[i]);
             W voters[LANES] = {};
             multiply<1>(ballots + classes * all + top * reach, all, sharp ? weights : inside, near, voters);
             for (Size k = 0, some; k < classes; k += some) {
@@ -187,8 +282,9 @@ INLINE void pool_units(const T *units, Size line, Size features, const W *patter
     };
     auto multiply_near = [=](Size block, Size, Size y, Size x, Size some, W *products) {
         const T *near = units + y * line + (block * STEP + x) * features;
-        multiply_some<MOST_ROWS>(some, near, features, panel, features, products);
+        multiply_rows(some, near, features, panel, features, products);
     };
+    const Multiplier<T> multiplier;
     pool(meet, multiply_near, pattern, votes, vote_line, out, rows, columns, out_columns, classes, window, sharp, first, last,
          room + features * LANES);
 }
@@ -218,6 +314,16 @@ INLINE void pool_products(const T *given, Size blocks, const W *pattern, const T
 DILATE_BACK(float64)
 DILATE_BACK(float32)
 
+#define GATHER(NAME, S)                                                                                         \
+    EXPORT void gather_##NAME(const S *stored, Size band, Size line, Size column, float32 *out, Size rows,      \
+                              Size columns, Size bands) {                                                       \
+        gather(stored, band, line, column, out, rows, columns, bands);                                          \
+    }
+GATHER(uint8, uint8_t)
+GATHER(uint16, uint16_t)
+GATHER(int16, int16_t)
+GATHER(float32, float32)
+
 #define POOL_UNITS(T)                                                                                           \
     EXPORT void pool_units_##T(const T *units, Size line, Size features, const Work<T> *pattern, const T *votes, \
                                Size vote_line, Work<T> *out, Size rows, Size columns, Size out_columns,         \
@@ -231,22 +337,42 @@ POOL_UNITS(float32)
 POOL_UNITS(bfloat16)
 #endif
 
-#define PROJECT(NAME, P, T, THEN)                                                                               \
+#define PROJECT(NAME, P, T, THEN, FINISH)                                                                       \
     EXPORT void project_##NAME##_##P##_##T(const P *pixels, const P *panels, const Work<P> *bias, T *out,       \
                                            Work<P> *rest, Size count, Size depth, Size columns, Size more) {    \
-        project_all(pixels, panels, bias, out, rest, count, depth, columns, more,                               \
-                    [=](Work<P> sum, Size at) { return (void)at, THEN; });                                      \
+        project_pixels(pixels, panels, bias, out, rest, count, depth, columns, more,                            \
+                       [](Work<P> sum) { return THEN; }, [=](Work<P> *sums, Size at, Size few) { FINISH; });    \
     }
-#define PROJECT_EACH(P, T) PROJECT(plain, P, T, sum) PROJECT(gelu, P, T, gelu_of(sum))
-#define PROJECT_GATE(P) PROJECT(gate, P, P, load(pixels[at]) / (1 + exponential(-sum)))
+#define NOTHING (void)sums, (void)at, (void)few
+#define PROJECT_EACH(P, T) PROJECT(plain, P, T, sum, NOTHING) PROJECT(gelu, P, T, gelu_of(sum), NOTHING)
+#define SIGMOID 1 / (1 + exponential(-sum))
+#define TIMES_PIXELS                                                                                            \
+    for (Size c = 0; c < few; c++) sums[c] *= load(pixels[at + c])
+#define PROJECT_GATE(P) PROJECT(gate, P, P, SIGMOID, TIMES_PIXELS)
 PROJECT_EACH(float64, float64)
 PROJECT_EACH(float32, float32)
 PROJECT_EACH(float32, bfloat16)
 PROJECT_GATE(float64)
 PROJECT_GATE(float32)
 #ifdef __AVX512BF16__
-PROJECT(plain, bfloat16, bfloat16, sum)
+PROJECT(plain, bfloat16, bfloat16, sum, NOTHING)
 PROJECT_GATE(bfloat16)
+#endif
+
+#ifdef __AMX_BF16__
+#define PROJECT_PIECES(NAME, T, THEN, FINISH)                                                                   \
+    EXPORT void project_pieces_##NAME##_##T(const float32 *pixels, const bfloat16 *panels, const float32 *bias, \
+                                            T *out, float32 *rest, Size count, Size depth, Size columns,        \
+                                            Size more, Size padded, bfloat16 *room) {                           \
+        project_pieces(pixels, panels, bias, out, rest, count, depth, columns, more, padded, room,              \
+                       [](float32 sum) { return THEN; },                                                        \
+                       [=](float32 *sums, Size at, Size few) { FINISH; });                                      \
+    }
+#define PROJECT_PIECES_EACH(T)                                                                                  \
+    PROJECT_PIECES(plain, T, sum, NOTHING) PROJECT_PIECES(gelu, T, gelu_of(sum), NOTHING)
+PROJECT_PIECES_EACH(float32)
+PROJECT_PIECES_EACH(bfloat16)
+PROJECT_PIECES(gate, float32, SIGMOID, TIMES_PIXELS)
 #endif
 
 #define CONVOLVE(NAME, T, THEN)                                                                                 \
@@ -256,7 +382,9 @@ PROJECT_GATE(bfloat16)
         convolve(values, line, panels, bias, out, rows, columns, features, filters, down, across, blank, room,  \
                  [](Work<T> sum) { return THEN; });                                                             \
     }
-#define CONVOLVE_EACH(T) CONVOLVE(plain, T, sum) CONVOLVE(gelu, T, gelu_of(sum))
+#define CONVOLVE_EACH(T)                                                                                        \
+    EXPORT Size matrices_##T() { return MATRICES<T>; }                                                          \
+    CONVOLVE(plain, T, sum) CONVOLVE(gelu, T, gelu_of(sum))
 CONVOLVE_EACH(float64)
 CONVOLVE_EACH(float32)
 #ifdef __AVX512BF16__
@@ -283,16 +411,26 @@ ALL(float64)
 ALL(float32)
 ALL(bfloat16)
 
-// Which of the libraries of setup.py this processor runs best. The last one multiplies bfloat16, but AMX does so faster:
-// there it is torch that multiplies them.
+// Whether the system lets this process, and those that it forks, use the processor's tiles (Linux: arch_prctl(2)).
+INLINE bool has_tiles() {
+#if defined(__x86_64__) && defined(__linux__)
+    const long ask = 0x1023, tiles = 18;  // ARCH_REQ_XCOMP_PERM, XTILEDATA
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    const bool multiply = __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && edx >> 24 & 1 && edx >> 22 & 1;
+    return multiply && syscall(SYS_arch_prctl, ask, tiles) == 0;
+#else
+    return false;
+#endif
+}
+
+// Which of the libraries of setup.py this processor runs best.
 EXPORT int generation() {
 #ifdef __x86_64__
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-    const bool amx = __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && edx >> 22 & 1;
-    return !avx2 ? 0 : !avx512 ? 1 : amx || !__builtin_cpu_supports("avx512bf16") ? 2 : 3;
+    const bool bfloat16 = __builtin_cpu_supports("avx512bf16");
+    return !avx2 ? 0 : !avx512 ? 1 : !bfloat16 ? 2 : !has_tiles() ? 3 : 4;
 #else
     return 0;
 #endif

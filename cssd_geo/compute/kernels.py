@@ -30,24 +30,35 @@ Then = Literal["plain", "gelu", "gate"]
 """What becomes of products with pixels: nothing more, their GELU, or the pixels times their sigmoid."""
 _Values = tuple[Tensor | float, ...]
 """Arguments of a kernel; of a tensor it gets the address."""
-_KINDS = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
+_KINDS = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.bfloat16: "bfloat16",
+    torch.uint8: "uint8",
+    torch.int16: "int16",
+    torch.uint16: "uint16",
+}
 LANES = 16
 """Columns of a panel, by which matrices are multiplied: as in `products.h`."""
 STEP = 8
 """Columns of a block of centres that are pooled together; rows come in pairs: as in `kernels.cpp`."""
+_TILED_ROWS = 32
+"""Pixels whose bfloat16 a processor with tiles of its own multiplies together: as in `products.h`."""
 _TILES = 24
 """Tiles of 2 x 2 results of a convolution computed together, for the room they take: as in `convolution.h`."""
-_SUMS_OF_WEIGHTS = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
-"""Of three weights in a row, as `convolution.h` wants them: Lavin and Gray 2016, doi 10.1109/CVPR.2016.435."""
-_GENERATIONS = ("", "_avx2", "_avx512", "_avx512bf16")
+_GENERATIONS = ("", "_avx2", "_avx512", "_avx512bf16", "_amx")
 """Of processors for which setup.py compiles the kernels, where they are x86."""
 _POINTER, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 _ARGUMENTS = {
+    "gather": [_POINTER, *[_SIZE] * 3, _POINTER, *[_SIZE] * 3],
     "dilate": [_POINTER, _SIZE, _POINTER, _POINTER, *[_SIZE] * 4],
     "dilate_back": [*[_POINTER] * 6, *[_SIZE] * 4],
     "project_plain": [*[_POINTER] * 5, *[_SIZE] * 4],
     "project_gelu": [*[_POINTER] * 5, *[_SIZE] * 4],
     "project_gate": [*[_POINTER] * 5, *[_SIZE] * 4],
+    "project_pieces_plain": [*[_POINTER] * 5, *[_SIZE] * 5, _POINTER],
+    "project_pieces_gelu": [*[_POINTER] * 5, *[_SIZE] * 5, _POINTER],
+    "project_pieces_gate": [*[_POINTER] * 5, *[_SIZE] * 5, _POINTER],
     "convolve_plain": [_POINTER, _SIZE, *[_POINTER] * 3, *[_SIZE] * 6, *[_POINTER] * 2],
     "convolve_gelu": [_POINTER, _SIZE, *[_POINTER] * 3, *[_SIZE] * 6, *[_POINTER] * 2],
     "write_units": [_POINTER, _SIZE, _POINTER, *[_SIZE] * 3, _NUMBER],
@@ -118,17 +129,16 @@ def dilate_back(
     return _run("dilate_back", (values.dtype,), arguments, len(values))
 
 
-def projection_panels(weight: Tensor, bias: Tensor, own: int) -> tuple[Tensor, Tensor] | None:
-    """What `project` takes instead of the weight (C+K,S) and bias (C+K,), of which `own`, C, come first.
+def gather(stored: Tensor, out: Tensor) -> bool:
+    """Write stored values (B,r,x), which lie in memory in any way, as float32 into `out`, (r,x,B)."""
+    if stored.device.type != "cpu" or out.dtype != torch.float32 or not _dense(out):
+        return False
 
-    None where it cannot multiply these.
-    """
-    if weight.device.type != "cpu" or not _in_pairs(weight.dtype, weight.shape[1]):
-        return None
-    panels, start = (
-        torch.cat([in_panels(part).flatten(0, 1) for part in each.tensor_split([own])]) for each in (weight, bias)
-    )
-    return _in_columns(panels.view(-1, LANES, weight.shape[1])), start.to(_computed(start))
+    def arguments(part: slice) -> _Values:
+        rows = stored[:, part]
+        return rows, *stored.stride(), out[part], _rows(part), stored.shape[2], stored.shape[0]
+
+    return _run("gather", (stored.dtype,), arguments, len(out))
 
 
 def project(rows: Tensor, panels: Tensor, bias: Tensor, out: Tensor, *, rest: Tensor | None, then: Then) -> bool:
@@ -136,7 +146,7 @@ def project(rows: Tensor, panels: Tensor, bias: Tensor, out: Tensor, *, rest: Te
 
     Args:
         rows: (r,x,S).
-        panels: of the weight, see `projection_panels`, likewise `bias`.
+        panels: of the weight, see `panels.of_matrix`, likewise `bias`.
         bias: see there.
         out: (r,x,C).
         rest: (r,x,K), float32 at least; None where there are no such products.
@@ -144,38 +154,26 @@ def project(rows: Tensor, panels: Tensor, bias: Tensor, out: Tensor, *, rest: Te
     """
     (columns, features), depth = out.shape[1:], rows.shape[2]
     more = 0 if rest is None else rest.shape[2]
-    if not (_alike(rows, panels) and _dense(rows) and _dense(out)):
+    in_pieces = panels.dtype != rows.dtype
+    if not (_dense(rows) and _dense(out) and (in_pieces or _alike(rows, panels))):
         return False
     if rest is not None and not (rest.dtype == _computed(rows) and _dense(rest)):
         return False
 
     def arguments(part: slice) -> _Values:
-        last = 0 if rest is None else rest[part]
-        return rows[part], panels, bias, out[part], last, _rows(part) * columns, depth, features, more
+        last, count = 0 if rest is None else rest[part], _rows(part) * columns
+        values = rows[part], panels, bias, out[part], last, count, depth, features, more
+        return (*values, *_room_for_pieces(panels)) if in_pieces else values
 
+    if in_pieces:
+        return _run(f"project_pieces_{then}", (out.dtype,), arguments, len(out))
     return _run(f"project_{then}", (rows.dtype, out.dtype), arguments, len(out))
 
 
-def in_panels(rows: Tensor) -> Tensor:
-    """Rows (C,...) as panels, the last one filled with zeros: (n,LANES,...)."""
-    filled = rows.new_zeros(-(-len(rows) // LANES) * LANES, *rows.shape[1:])
-    filled[: len(rows)] = rows
-    return filled.view(-1, LANES, *rows.shape[1:])
-
-
-def _in_columns(panels: Tensor) -> Tensor:
-    """Panels (...,LANES,C) as they are multiplied, (...,C,LANES); of bfloat16, in pairs: (...,C/2,LANES,2)."""
-    together = 2 if panels.dtype == torch.bfloat16 else 1
-    return panels.view(*panels.shape[:-1], panels.shape[-1] // together, together).transpose(-3, -2).contiguous()
-
-
-def convolution_panels(weight: Tensor, kind: torch.dtype) -> Tensor | None:
-    """What `convolve` takes instead of the weight (D,C,3,3) for values of a type; None where it cannot."""
-    if not _multiplies("convolve_plain", kind, depth=weight.shape[1]):
-        return None
-    sums = torch.tensor(_SUMS_OF_WEIGHTS, dtype=torch.float64, device="cpu")
-    matrices = torch.einsum("iy,dcyx,jx->ijdc", sums, weight.double(), sums).flatten(0, 1)  # (16,D,C)
-    return torch.stack([_in_columns(in_panels(matrix.to(kind))) for matrix in matrices])
+def _room_for_pieces(panels: Tensor) -> tuple[int, Tensor]:
+    """Values of a piece, and room for the pieces of pixels that are multiplied with panels (n,P,.,LANES,2)."""
+    padded = 2 * panels.shape[2]
+    return padded, panels.new_zeros(_TILED_ROWS, panels.shape[1], padded)
 
 
 def convolve(
@@ -185,8 +183,8 @@ def convolve(
 
     Args:
         values: what to convolve.
-        panels: of the weight, see `convolution_panels`.
-        bias: (n,LANES), float32 at least: see `in_panels`.
+        panels: of the weight, see `panels.of_convolution`.
+        bias: (n,LANES), float32 at least: see `panels.in_panels`.
         out: where to.
         at: row and column of the first result in its scene. It is computed in tiles of 2 x 2, and rounding depends
             on its place in one: so that it is the same whatever else is computed with it, tiles lie where they lie
@@ -218,19 +216,24 @@ def write_units(values: Tensor, out: Tensor, *, length: float) -> bool:
     return _run("write_units", (out.dtype,), arguments, len(out))
 
 
-def multiplies_units(kind: torch.dtype, features: int) -> bool:
-    """Whether `pool_units` is there for units of this type and so many features."""
-    return _multiplies("pool_units", kind, depth=features)
-
-
-def _multiplies(name: str, kind: torch.dtype, *, depth: int) -> bool:
+def multiplies(name: str, kind: torch.dtype, *, depth: int) -> bool:
     """Whether a kernel that multiplies values of this type, and adds up so many, is there."""
-    return _in_pairs(kind, depth) and _kernel(name, (kind,)) is not None
+    return in_pairs(kind, depth) and has(name, kind)
 
 
-def _in_pairs(kind: torch.dtype, depth: int) -> bool:
+def in_pairs(kind: torch.dtype, depth: int) -> bool:
     """Whether so many values can be multiplied: processors multiply two bfloat16 at a time."""
     return kind != torch.bfloat16 or depth % 2 == 0
+
+
+def has(name: str, *kinds: torch.dtype) -> bool:
+    """Whether this kernel is there for values of these types."""
+    return _kernel(name, kinds) is not None
+
+
+def matrices(kind: torch.dtype) -> int:
+    """Of how many the weight of a convolution of this type is made: see `convolution.h`."""
+    return int(_kernel("matrices", (kind,))())
 
 
 def pool_units(units: Tensor, pattern: Tensor, votes: Tensor, out: Tensor, *, sharp: bool) -> bool:

@@ -10,10 +10,14 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
 
 #define INLINE static inline __attribute__((always_inline))
 
 typedef int64_t Size;
+constexpr Size LANES = 16;
 typedef float float32;
 typedef double float64;
 struct bfloat16 {
@@ -42,6 +46,21 @@ INLINE void store(float64 value, float64 &out) { out = value; }
 INLINE void store(float32 value, bfloat16 &out) {  // to the nearest, ties to even
     uint32_t bits = bits_of(value);
     out.bits = uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+template <class W, class T> INLINE void store_lanes(const W *values, T *out) {
+    for (Size i = 0; i < LANES; i++) store(values[i], out[i]);
+}
+#ifdef __AVX512BF16__
+template <> inline void store_lanes(const float32 *values, bfloat16 *out) {
+    _mm256_storeu_si256((__m256i *)out, (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(values)));
+}
+#endif
+
+// Tells the processor that so many bytes will be read or written soon: where they are not in its nearer caches, waiting for
+// them takes as long as what is done with them. They need not exist.
+INLINE void fetch(const void *from, Size bytes) {
+    for (Size i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)from + i, 0, 2);
 }
 
 template <class W> INLINE W larger(W one, W other) { return one > other ? one : other; }

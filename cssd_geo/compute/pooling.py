@@ -1,6 +1,6 @@
 """Spectral-aware pooling of every window of a panel at once, as matrix products.
 
-Centres are taken in blocks of 4 rows and 8 columns, which share one product with the neighbourhood of them all.
+Centres are taken in blocks of some rows and 8 columns, which share one product with the neighbourhood of them all.
 Where the kernels multiply they do all of it. Else torch multiplies, for which pixels are laid out in overlapping
 groups of columns, one for each block across, so that the neighbourhoods of a row of blocks are a view, not a copy.
 
@@ -19,6 +19,8 @@ from cssd_geo.compute.projection import project_groups
 
 BLOCK_ROWS, BLOCK_COLUMNS = 4, kernels.STEP
 """Centres that share a product: larger blocks compare more pairs in vain, smaller ones multiply more slowly."""
+_COMPILED_BLOCK_ROWS = 8
+"""Compiled products compare none in vain, two rows of centres at a time; what a block reads of votes is shared."""
 _GPU_BLOCK_ROWS = 16
 """On a GPU each product is a launch, and few large ones are worth more pairs in vain."""
 _NOT_IN_WINDOW = -80.0
@@ -52,7 +54,9 @@ class Pooling:
 
     def _in_groups(self, pixels: Tensor) -> bool:
         """Whether units of (..., C) lie in groups: where torch multiplies them, in this process."""
-        return pixels.device.type != "cpu" or not kernels.multiplies_units(self._dtype, pixels.shape[-1])
+        return pixels.device.type != "cpu" or not kernels.multiplies(
+            "pool_units", self._dtype, depth=pixels.shape[-1]
+        )
 
     def _blocks(self, rows: Tensor) -> int:
         """Blocks of centres in rows of (r, v + w - 1, .)."""
@@ -93,8 +97,9 @@ class Pooling:
             votes: (r + w - 1, v + w - 1, K + 1), logits and a last 1; all zero where not valid.
             out: (r, v, K), where the pooled logits go.
         """
-        for top in range(0, len(out), self._block_rows):
-            rows = out[top : top + self._block_rows]
+        step = self._block_rows if self._in_groups(units) else _COMPILED_BLOCK_ROWS
+        for top in range(0, len(out), step):
+            rows = out[top : top + step]
             reach = slice(top, top + len(rows) + self._window - 1)
             self._pool(units[reach], votes[reach], rows)
 

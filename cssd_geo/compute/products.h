@@ -6,11 +6,7 @@
 #pragma once
 
 #include "numbers.h"
-#ifdef __AVX512BF16__
-#include <immintrin.h>
-#endif
 
-constexpr Size LANES = 16;
 // Bytes of a register, and of how many rows all sums find room in registers.
 #if defined(__AVX512F__)
 constexpr Size VECTOR = 64, MOST_ROWS = 12;
@@ -84,3 +80,68 @@ INLINE void multiply_some(Size count, const T *rows, Size stride, const T *panel
     if constexpr (MOST > 1)
         if (count < MOST) multiply_some<MOST - 1>(count, rows, stride, panel, depth, sums);
 }
+
+// How many rows of T are multiplied at a time, at most.
+template <class T> constexpr Size AT_A_TIME = MOST_ROWS;
+// Whoever multiplies T holds one of these meanwhile.
+template <class T> struct Multiplier {
+    ~Multiplier() {}
+};
+
+// The same for so many rows, up to AT_A_TIME.
+template <class T, class W>
+INLINE void multiply_rows(Size count, const T *rows, Size stride, const T *panel, Size depth, W *sums) {
+    multiply_some<MOST_ROWS>(count, rows, stride, panel, depth, sums);
+}
+
+#ifdef __AMX_BF16__
+// The processor multiplies up to 16 rows of 32 bfloat16 with as much of a panel at once: tiles, in registers of their own.
+constexpr Size TILE_ROWS = 16, TILE_DEPTH = 32;
+template <> constexpr Size AT_A_TIME<bfloat16> = 2 * TILE_ROWS;
+static thread_local Size shaped_for;  // so many rows; 0 where others may have had the tiles
+
+template <> struct Multiplier<bfloat16> {
+    Multiplier() { shaped_for = 0; }
+    ~Multiplier() { _tile_release(); }
+};
+
+static void shape_tiles(Size rows) {
+    struct {
+        uint8_t palette = 1, start = 0, none[14] = {};
+        uint16_t bytes[16] = {};
+        uint8_t rows[16] = {};
+    } shape;
+    for (Size i = 0; i < 5; i++) {
+        shape.bytes[i] = TILE_DEPTH * sizeof(bfloat16);
+        shape.rows[i] = uint8_t(i < 4 ? rows : TILE_ROWS);
+    }
+    asm volatile("" : : "r"(&shape) : "memory");  // what the processor reads is written
+    _tile_loadconfig(&shape);
+    shaped_for = rows;
+}
+
+// Half of the rows in one tile and half in another; of an odd number the middle one is in both, which does no harm. What is
+// left of the depth is multiplied as above.
+static __attribute__((noinline)) void multiply_rows(Size count, const bfloat16 *rows, Size stride, const bfloat16 *panel,
+                                                    Size depth, float32 *sums) {
+    const Size half = (count + 1) / 2, below = count - half, whole = depth / TILE_DEPTH * TILE_DEPTH;
+    const Size step = stride * sizeof(bfloat16), line = LANES * sizeof(float32);
+    const bfloat16 *lower = rows + below * stride;
+    if (half != shaped_for) shape_tiles(half);
+    asm volatile("" : : : "memory");  // nor does a compiler know that tiles are loaded from memory
+    _tile_loadd(0, sums, line);
+    _tile_loadd(1, sums + below * LANES, line);
+    for (Size k = 0; k < whole; k += TILE_DEPTH) {
+        _tile_loadd(4, panel + k * LANES, line);
+        _tile_loadd(2, rows + k, step);
+        _tile_dpbf16ps(0, 2, 4);
+        _tile_loadd(3, lower + k, step);
+        _tile_dpbf16ps(1, 3, 4);
+    }
+    _tile_stored(0, sums, line);
+    _tile_stored(1, sums + below * LANES, line);
+    for (Size i = 0; i < count && whole < depth; i += MOST_ROWS)
+        multiply_some<MOST_ROWS>(fewer(MOST_ROWS, count - i), rows + i * stride + whole, stride, panel + whole * LANES,
+                                 depth - whole, sums + i * LANES);
+}
+#endif

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cssd_geo.compute import kernels
+from cssd_geo.compute import kernels, panels
 from cssd_geo.compute.kernels import Then
 
 _CONVOLVES = platform.machine() in {"x86_64", "AMD64"} and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
@@ -33,6 +33,7 @@ class Projection:
         then: Then = "plain",
         rest: int = 0,
         dtype: torch.dtype,
+        out: torch.dtype | None = None,
         device: torch.device,
     ) -> None:
         """Prepare.
@@ -43,9 +44,10 @@ class Projection:
             then: what becomes of the first M products of a pixel; for a gate, M is C.
             rest: N, how many of them stay as they are.
             dtype: of the pixels.
+            out: of the first M results; as the pixels where not given.
             device: where to compute.
         """
-        self._then, self._own = then, len(bias) - rest
+        self._then, self._own, self._out = then, len(bias) - rest, out or dtype
         self.weight, self._bias = (
             part.detach().to(device, dtype, copy=True).contiguous() for part in (weight, bias)
         )
@@ -56,12 +58,12 @@ class Projection:
     @cached_property
     def _panels(self) -> tuple[Tensor, Tensor] | None:
         """Weight and bias for `kernels.project`; None where torch multiplies."""
-        return kernels.projection_panels(self.weight, self._bias, self._own)
+        return panels.of_matrix(self.weight, self._bias, self._own, self._out)
 
     def __call__(self, rows: Tensor, out: Tensor, rest: Tensor | None = None) -> None:
         """Write what becomes of rows (r,x,C) into `out`, (r,x,M), and the last products into `rest`, (r,x,N)."""
-        panels = self._panels
-        if panels is not None and kernels.project(rows, *panels, out, rest=rest, then=self._then):
+        packed = self._panels
+        if packed is not None and kernels.project(rows, *packed, out, rest=rest, then=self._then):
             return
         products, last = project(rows, self.weight, self._bias).tensor_split([self._own], dim=2)
         if rest is not None:
