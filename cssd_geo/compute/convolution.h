@@ -17,7 +17,7 @@ constexpr Size TAPS = 9;    // of the convolution itself
 
 // How many matrices the weight of a convolution of T is made of: SUMS, or TAPS where it takes pixels as they are.
 template <class T> constexpr Size MATRICES = SUMS;
-#ifdef __AMX_BF16__
+#ifdef AMX
 template <> constexpr Size MATRICES<bfloat16> = TAPS;
 #endif
 

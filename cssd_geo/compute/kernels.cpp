@@ -176,7 +176,7 @@ INLINE void project_pixels(const P *pixels, const P *panels, const W *bias, T *o
     project_all<AT_A_TIME<P>>(begin, bias, out, rest, count, columns, more, then, finish);
 }
 
-#ifdef __AMX_BF16__
+#ifdef AMX
 constexpr Size PIECES = 3;  // of bfloat16 hold all bits of a float32
 
 // Values (depth) in (PIECES, padded); returns whether one of the last pieces is not zero.
@@ -359,7 +359,7 @@ PROJECT(plain, bfloat16, bfloat16, sum, NOTHING)
 PROJECT_GATE(bfloat16)
 #endif
 
-#ifdef __AMX_BF16__
+#ifdef AMX
 #define PROJECT_PIECES(NAME, T, THEN, FINISH)                                                                   \
     EXPORT void project_pieces_##NAME##_##T(const float32 *pixels, const bfloat16 *panels, const float32 *bias, \
                                             T *out, float32 *rest, Size count, Size depth, Size columns,        \

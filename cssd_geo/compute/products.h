@@ -7,6 +7,10 @@
 
 #include "numbers.h"
 
+#if defined(__AMX_BF16__) || defined(__AMXBF16__)  // as GCC calls it, and older releases of Clang
+#define AMX
+#endif
+
 // Bytes of a register, and of how many rows all sums find room in registers.
 #if defined(__AVX512F__)
 constexpr Size VECTOR = 64, MOST_ROWS = 12;
@@ -94,7 +98,7 @@ INLINE void multiply_rows(Size count, const T *rows, Size stride, const T *panel
     multiply_some<MOST_ROWS>(count, rows, stride, panel, depth, sums);
 }
 
-#ifdef __AMX_BF16__
+#ifdef AMX
 // The processor multiplies up to 16 rows of 32 bfloat16 with as much of a panel at once: tiles, in registers of their own.
 constexpr Size TILE_ROWS = 16, TILE_DEPTH = 32;
 template <> constexpr Size AT_A_TIME<bfloat16> = 2 * TILE_ROWS;
