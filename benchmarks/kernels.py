@@ -10,7 +10,6 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -53,17 +52,21 @@ def network_rates(kind: torch.dtype, side: int, repeats: int) -> dict[str, float
     """Pixels/s of a tile with the kernels for each generation of processors that this one can run, and without."""
     network = untrained_model(bands=BANDS, classes=CLASSES).network
     gain, bias = torch.full((BANDS,), 1 / 800), torch.full((BANDS,), -2.5)
-    classify = DenseNetwork(network, gain, bias, dtype=kind, device=torch.device("cpu"))
-    padded = side + classify.halo.total
+    padded = side + network.config.halo.total
     stored = torch.randint(0, 4000, (BANDS, padded, padded), dtype=torch.int16)
     valid = torch.ones(padded, padded, dtype=torch.bool)
 
-    def by(library: Any) -> None:
-        with mock.patch.object(kernels, "_LIBRARY", library):
-            classify(stored, valid)
+    def by(library: Any) -> Callable[[], None]:
+        classify = DenseNetwork(network, gain, bias, dtype=kind, device=torch.device("cpu"))  # keeps its panels
+
+        def work() -> None:
+            with mock.patch.object(kernels, "_LIBRARY", library):
+                classify(stored, valid)
+
+        return work
 
     libraries = {name.lstrip("_") or "any x86": kernels.load(name) for name in kernels.generations()}
-    ways = [partial(by, library) for library in (*libraries.values(), None)]
+    ways = [by(library) for library in (*libraries.values(), None)]
     return {name: side * side / t for name, t in zip((*libraries, _WITHOUT), in_turns(ways, repeats), strict=True)}
 
 

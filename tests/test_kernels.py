@@ -306,6 +306,17 @@ def test_a_convolution_is_made_ready_for_the_processor_that_it_has_travelled_to(
 
 
 @needs_kernels
+def test_a_weight_made_ready_for_another_processor_is_left_alone() -> None:
+    weight, values, out = torch.ones(3, 4, 3, 3), torch.ones(7, 8, 4), torch.zeros(5, 6, 3)
+    packed, bias = panels.of_convolution(weight, torch.float32), torch.zeros(1, 16)
+    assert packed is not None
+    assert not kernels.convolve(values, packed[:9], bias, out, at=(0, 0), then="plain")
+    assert not bool(out.any())
+    assert kernels.convolve(values, packed, bias, out, at=(0, 0), then="plain")
+    torch.testing.assert_close(out, torch.full_like(out, 36.0))
+
+
+@needs_kernels
 @pytest.mark.parametrize("then", ["plain", "gelu", "gate"])
 def test_a_projection_travels_without_what_its_kernels_take(then: kernels.Then) -> None:
     weight, bias, pixels = torch.randn(9, 6), torch.randn(9), torch.randn(4, 5, 6)

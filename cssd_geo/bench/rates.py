@@ -276,7 +276,7 @@ def machine_facts(device: torch.device = _CPU) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "bfloat16": choose_precision("auto", device) is torch.bfloat16,
-        "kernels": kernels.compiled(),
+        "kernels": kernels.used(),
         "torch": torch.__version__,
         "gdal": rasterio.__gdal_version__,
         "python": platform.python_version(),

@@ -90,6 +90,11 @@ def compiled() -> bool:
     return _LIBRARY is not None
 
 
+def used() -> str:
+    """For which generation of processors the kernels are that are used here; "none" where there are none."""
+    return next((name.lstrip("_") or "any" for name in generations() if load(name) is not None), "none")
+
+
 def dilate(values: Tensor, element: Tensor, out: Tensor) -> bool:
     """Write the maximum over a 3x3 neighbourhood of element * (r,x,C) into `out`, (r-2,x-2,C)."""
     columns, features = out.shape[1:]
@@ -194,6 +199,8 @@ def convolve(
     (columns, filters), features = out.shape[1:], values.shape[2]
     if not (_alike(values, panels, out) and _dense(values, beyond=1) and _dense(panels) and _dense(out)):
         return False
+    if len(panels) != matrices(out.dtype):  # for another processor
+        return False
 
     def arguments(part: slice) -> _Values:
         sizes = _rows(part), columns, features, filters, (at[0] + part.start) % 2, at[1] % 2
@@ -232,8 +239,9 @@ def has(name: str, *kinds: torch.dtype) -> bool:
 
 
 def matrices(kind: torch.dtype) -> int:
-    """Of how many the weight of a convolution of this type is made: see `convolution.h`."""
-    return int(_kernel("matrices", (kind,))())
+    """Of how many the weight of a convolution of this type is made: see `convolution.h`. 0: there is none."""
+    count = _kernel("matrices", (kind,))
+    return 0 if count is None else int(count())
 
 
 def pool_units(units: Tensor, pattern: Tensor, votes: Tensor, out: Tensor, *, sharp: bool) -> bool:
