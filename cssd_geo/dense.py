@@ -67,13 +67,9 @@ class DenseNetwork:
             device: where to compute.
         """
         self.config, self.dtype, self.device = network.config, dtype, device
-        self._panel_columns, self._strip_pixels, self._gathered_rows = (
-            _PANEL_COLUMNS,
-            _STRIP_PIXELS,
-            _GATHERED_ROWS,
-        )
+        self._panel_columns, self._strip_pixels = _PANEL_COLUMNS, _STRIP_PIXELS
         if device.type != "cpu":
-            self._panel_columns = self._strip_pixels = self._gathered_rows = sys.maxsize
+            self._panel_columns = self._strip_pixels = sys.maxsize
         self._idle: list[_Flow] = []
         weight, start = network.spectral_affine()  # (C,S) (C,)
         discriminant = network.discriminant_affine()  # (K,S) (K,)
@@ -87,7 +83,6 @@ class DenseNetwork:
             then=then,
             rest=len(weight) - network.config.spectral_features,
             dtype=torch.promote_types(dtype, torch.float32),
-            out=dtype,
             device=device,
         )
         attention = network.refine.attention.parameters()
@@ -247,11 +242,10 @@ class DenseNetwork:
         size, weight, teacher = stored.shape[1:], self._spectral.weight, self._teacher
         features = flow.features.take(self._element, (*size, self.config.spectral_features))
         opinions = flow.opinions.take(weight if teacher is None else features, (*size, self.config.classes))
-        at_once = (
-            _GATHERED_ROWS if self.device.type == "cpu" and kernels.compiled() else size[0]
-        )  # torch: in one call
-        for top in range(0, size[0], at_once):
-            some = slice(top, top + at_once)
+        by_torch = self.device.type != "cpu" or not kernels.compiled()  # which is faster in one call
+        rows = size[0] if by_torch else _GATHERED_ROWS
+        for top in range(0, size[0], rows):
+            some = slice(top, top + rows)
             pixels = _gathered(stored[:, some], flow.pixels, weight)
             self._spectral(pixels, features[some], opinions[some] if teacher is None else None)
         mask.blank(features, stop)

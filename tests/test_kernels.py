@@ -146,7 +146,7 @@ def test_products_and_what_follows(
     pixels, weight, bias = products_of(shape, types[0], more=more, bands=bands, seed=seed)
     out = torch.full(shape, torch.nan, dtype=types[1])
     rest = torch.full((*shape[:2], more), torch.nan, dtype=torch.promote_types(types[0], torch.float32))
-    packed = panels.of_matrix(weight, bias, shape[2], out.dtype)
+    packed = panels.of_matrix(weight, bias, shape[2])
     done = packed is not None and kernels.project(pixels, *packed, out, rest=rest, then=then)
     assert done or types[0] == torch.bfloat16
     if not done:
@@ -194,7 +194,7 @@ def test_products_of_the_bands_are_as_exact_as_float32_where_results_are_bfloat1
     weight = torch.randn(21, 203, generator=random) * 10 ** (4 * torch.rand(21, 203, generator=random) - 2)
     weight -= weight.mean(1, keepdim=True)
     bias = torch.randn(21, generator=random)
-    packed = panels.of_matrix(weight, bias, 16, torch.bfloat16)
+    packed = panels.of_matrix(weight, bias, 16)
     out, rest = torch.empty(6, 40, 16, dtype=torch.bfloat16), torch.empty(6, 40, 5)
     assert packed is not None
     assert kernels.project(pixels, *packed, out, rest=rest, then="plain")
@@ -228,7 +228,7 @@ def test_products_that_become_a_gate(shape: tuple[int, int, int], kind: torch.dt
     """Of bfloat16 where the processor multiplies pairs of them, else by torch."""
     pixels, weight, bias = products_of(shape, kind, more=0, bands=shape[2], seed=seed)
     out = torch.full(shape, torch.nan, dtype=kind)
-    packed = panels.of_matrix(weight, bias, shape[2], out.dtype)
+    packed = panels.of_matrix(weight, bias, shape[2])
     done = packed is not None and kernels.project(pixels, *packed, out, rest=None, then="gate")
     assert done or kind == torch.bfloat16
     if done:
@@ -406,6 +406,8 @@ def test_what_does_not_lie_side_by_side_is_left_alone() -> None:
     assert not kernels.dilate(values, torch.ones(3, 3), out[:2, :3])
     assert not kernels.write_units(values, out, length=1.0)
     assert not kernels.project(values, torch.ones(1, 6, 16), torch.ones(16), out, rest=None, then="plain")
+    pixels = torch.ones(4, 5, 6, dtype=torch.float64)
+    assert not kernels.project(pixels, torch.ones(1, 6, 16), torch.ones(16), out, rest=None, then="plain"), "types"
     assert not kernels.pool_units(values, torch.ones(2, 4, 16), values, out, sharp=True)
     assert not kernels.pool_products(out, torch.ones(2, 4, 16), values, out, sharp=True)
     assert not kernels.write_units(torch.ones(4, 5, 6, device="meta"), out, length=1.0), "nor on another device"

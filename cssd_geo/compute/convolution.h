@@ -115,31 +115,23 @@ INLINE void convolve_sums(const T *values, Size line, const T *panels, const W *
         }
 }
 
-// The same with panels (TAPS, n, C, LANES), and room for products (AT_A_TIME, n, LANES).
+// The same with panels (TAPS, n, C, LANES), and room for products (n, AT_A_TIME, LANES).
 template <class T, class W, class Then>
 INLINE void convolve_pixels(const T *values, Size line, const T *panels, const W *bias, T *out, Size rows, Size columns,
-                            Size features, Size filters, W *products, Then then) {
+                            Size features, Size filters, W *room, Then then) {
     const Size whole = (filters + LANES - 1) / LANES * LANES;
+    const auto products = [=](Size filter) { return room + filter * AT_A_TIME<T>; };
     for (Size y = 0; y < rows; y++)
         for (Size left = 0; left < columns; left += AT_A_TIME<T>) {
             const Size some = fewer(AT_A_TIME<T>, columns - left);
-            for (Size filter = 0; filter < whole; filter += LANES)
-                for (Size i = 0; i < some; i++)
-                    std::memcpy(products + (filter * AT_A_TIME<T> + i * LANES), bias + filter, LANES * sizeof(W));
+            for (Size filter = 0; filter < whole; filter += LANES) begin_sums(some, bias + filter, products(filter));
             for (Size tap = 0; tap < TAPS; tap++)
                 for (Size filter = 0; filter < whole; filter += LANES)
                     multiply_rows(some, values + (y + tap / 3) * line + (left + tap % 3) * features, features,
-                                  panels + (tap * whole + filter) * features, features, products + filter * AT_A_TIME<T>);
-            for (Size i = 0; i < AT_A_TIME<T> * whole; i++) products[i] = then(products[i]);
-            for (Size i = 0; i < some; i++)
-                for (Size filter = 0; filter < filters; filter += LANES) {
-                    const W *from = products + filter * AT_A_TIME<T> + i * LANES;
-                    T *to = out + (y * columns + left + i) * filters + filter;
-                    if (filters - filter >= LANES)
-                        store_lanes(from, to);
-                    else
-                        for (Size c = 0; c < filters - filter; c++) store(from[c], to[c]);
-                }
+                                  panels + (tap * whole + filter) * features, features, products(filter));
+            for (Size filter = 0; filter < whole; filter += LANES)
+                store_sums(some, products(filter), out + (y * columns + left) * filters, filters, filter, then,
+                           [](W *, Size, Size) {});
         }
 }
 

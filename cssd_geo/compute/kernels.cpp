@@ -115,25 +115,15 @@ INLINE void gather(const S *stored, Size band, Size line, Size column, W *out, S
         }
 }
 
-// Some pixels times panels of LANES columns, plus bias (n, LANES), into out (count, columns). `multiply` adds products with
-// the panel of a column to sums (count, LANES); each becomes `then` of it; `finish` may change some of a pixel in place, and
-// is told where in `out` they go.
+// Some pixels times panels of LANES columns, plus bias (n, LANES), into out (count, columns), as `store_sums` has it.
+// `multiply` adds products with the panel of a column to sums (count, LANES).
 template <Size MOST, class W, class T, class Multiply, class Then, class Finish>
 INLINE void project(Size count, const W *bias, T *out, Size columns, Multiply multiply, Then then, Finish finish) {
     W sums[MOST * LANES];
     for (Size column = 0; column < columns; column += LANES) {
-        const Size few = fewer(LANES, columns - column);
-        for (Size i = 0; i < count; i++) std::memcpy(sums + i * LANES, bias + column, LANES * sizeof(W));
+        begin_sums(count, bias + column, sums);
         multiply(column, sums);
-        for (Size i = 0; i < count * LANES; i++) sums[i] = then(sums[i]);
-        if (few == LANES) {  // a number that the compiler knows
-            for (Size i = 0; i < count; i++) finish(sums + i * LANES, i * columns + column, LANES);
-            for (Size i = 0; i < count; i++) store_lanes(sums + i * LANES, out + i * columns + column);
-        } else {
-            for (Size i = 0; i < count; i++) finish(sums + i * LANES, i * columns + column, few);
-            for (Size i = 0; i < count; i++)
-                for (Size c = 0; c < few; c++) store(sums[i * LANES + c], out[i * columns + column + c]);
-        }
+        store_sums(count, sums, out, columns, column, then, finish);
     }
 }
 

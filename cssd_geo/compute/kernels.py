@@ -82,7 +82,9 @@ def generations() -> tuple[str, ...]:
     return () if tells is None else _GENERATIONS[tells() :: -1]
 
 
-_LIBRARY = next(filter(None, map(load, generations())), None)
+_USED, _LIBRARY = next(
+    ((each, library) for each in generations() if (library := load(each)) is not None), ("_none", None)
+)
 
 
 def compiled() -> bool:
@@ -92,7 +94,7 @@ def compiled() -> bool:
 
 def used() -> str:
     """For which generation of processors the kernels are that are used here; "none" where there are none."""
-    return next((name.lstrip("_") or "any" for name in generations() if load(name) is not None), "none")
+    return _USED.lstrip("_") or "any"
 
 
 def dilate(values: Tensor, element: Tensor, out: Tensor) -> bool:
@@ -159,7 +161,7 @@ def project(rows: Tensor, panels: Tensor, bias: Tensor, out: Tensor, *, rest: Te
     """
     (columns, features), depth = out.shape[1:], rows.shape[2]
     more = 0 if rest is None else rest.shape[2]
-    in_pieces = panels.dtype != rows.dtype
+    in_pieces = (rows.dtype, panels.dtype) == (torch.float32, torch.bfloat16)
     if not (_dense(rows) and _dense(out) and (in_pieces or _alike(rows, panels))):
         return False
     if rest is not None and not (rest.dtype == _computed(rows) and _dense(rest)):

@@ -18,11 +18,11 @@ _PIECES = 3
 """Of bfloat16, whose sum is a float32: as in `kernels.cpp`."""
 
 
-def of_matrix(weight: Tensor, bias: Tensor, own: int, results: torch.dtype) -> tuple[Tensor, Tensor] | None:
+def of_matrix(weight: Tensor, bias: Tensor, own: int) -> tuple[Tensor, Tensor] | None:
     """What `kernels.project` takes instead of the weight (D+K,C) and bias (D+K,), of which `own`, D, come first.
 
     None where it cannot multiply these. Where products of bfloat16 cost next to nothing, those of float32 are made
-    of them if the results are to be bfloat16.
+    of them.
     """
     if weight.device.type != "cpu" or not kernels.in_pairs(weight.dtype, weight.shape[1]):
         return None
@@ -30,7 +30,7 @@ def of_matrix(weight: Tensor, bias: Tensor, own: int, results: torch.dtype) -> t
         torch.cat([in_panels(part).flatten(0, 1) for part in each.tensor_split([own])]) for each in (weight, bias)
     )
     panels = panels.view(-1, LANES, weight.shape[1])
-    if weight.dtype == torch.float32 and kernels.has("project_pieces_plain", results):
+    if weight.dtype == torch.float32 and kernels.has("project_pieces_plain", torch.float32):
         panels = _in_pieces(functional.pad(panels, (0, -weight.shape[1] % _TILED_DEPTH)))
     return _in_columns(panels), start.to(torch.promote_types(start.dtype, torch.float32))
 

@@ -149,3 +149,24 @@ static __attribute__((noinline)) void multiply_rows(Size count, const bfloat16 *
                                  depth - whole, sums + i * LANES);
 }
 #endif
+
+// Sums (count, LANES) begin as the bias of their panel.
+template <class W> INLINE void begin_sums(Size count, const W *bias, W *sums) {
+    for (Size i = 0; i < count; i++) std::memcpy(sums + i * LANES, bias, LANES * sizeof(W));
+}
+
+// Sums (count, LANES) become what is in out (count, columns) from a column: `then` of each, of which `finish` may change
+// some of a pixel in place, and is told where in `out` they go.
+template <class W, class T, class Then, class Finish>
+INLINE void store_sums(Size count, W *sums, T *out, Size columns, Size column, Then then, Finish finish) {
+    const Size few = fewer(LANES, columns - column);
+    for (Size i = 0; i < count * LANES; i++) sums[i] = then(sums[i]);
+    if (few == LANES) {  // a number that the compiler knows
+        for (Size i = 0; i < count; i++) finish(sums + i * LANES, i * columns + column, LANES);
+        for (Size i = 0; i < count; i++) store_lanes(sums + i * LANES, out + i * columns + column);
+    } else {
+        for (Size i = 0; i < count; i++) finish(sums + i * LANES, i * columns + column, few);
+        for (Size i = 0; i < count; i++)
+            for (Size c = 0; c < few; c++) store(sums[i * LANES + c], out[i * columns + column + c]);
+    }
+}

@@ -33,7 +33,6 @@ class Projection:
         then: Then = "plain",
         rest: int = 0,
         dtype: torch.dtype,
-        out: torch.dtype | None = None,
         device: torch.device,
     ) -> None:
         """Prepare.
@@ -44,10 +43,9 @@ class Projection:
             then: what becomes of the first M products of a pixel; for a gate, M is C.
             rest: N, how many of them stay as they are.
             dtype: of the pixels.
-            out: of the first M results; as the pixels where not given.
             device: where to compute.
         """
-        self._then, self._own, self._out = then, len(bias) - rest, out or dtype
+        self._then, self._own = then, len(bias) - rest
         self.weight, self._bias = (
             part.detach().to(device, dtype, copy=True).contiguous() for part in (weight, bias)
         )
@@ -58,7 +56,7 @@ class Projection:
     @cached_property
     def _panels(self) -> tuple[Tensor, Tensor] | None:
         """Weight and bias for `kernels.project`; None where torch multiplies."""
-        return panels.of_matrix(self.weight, self._bias, self._own, self._out)
+        return panels.of_matrix(self.weight, self._bias, self._own)
 
     def __call__(self, rows: Tensor, out: Tensor, rest: Tensor | None = None) -> None:
         """Write what becomes of rows (r,x,C) into `out`, (r,x,M), and the last products into `rest`, (r,x,N)."""
