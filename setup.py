@@ -19,7 +19,10 @@ setup(
         Extension(
             f"cssd_geo.compute._kernels{name}",
             [f"{FOLDER}/kernels.cpp"],
-            depends=[f"{FOLDER}/{name}.h" for name in ("numbers", "products", "convolution")],
+            depends=[
+                f"{FOLDER}/{name}.h"
+                for name in ("numbers", "products", "stages", "convolution", "pooling", "flow")
+            ],
             language="c++",
             extra_compile_args=["-std=gnu++17", *FLAGS, *flags, "-fno-exceptions"],
             optional=True,

@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 
-from cssd_geo import dense
 from cssd_geo.bench.made import made_scene, untrained_model
 from cssd_geo.bench.rates import machine_facts
+from cssd_geo.compute import strips
 from cssd_geo.compute.pooling import Pooling
+from cssd_geo.compute.strips import Strips
 from cssd_geo.engine import inference
 from cssd_geo.engine.devices import choose_device, choose_precision
 from cssd_geo.engine.inference import TileClassifier
@@ -29,11 +30,11 @@ from cssd_geo.products import open_scene
 from cssd_geo.tiles import Window
 
 STAGES: dict[str, tuple[Any, str]] = {
-    "the whole network": (dense.DenseNetwork, "_classify_panel"),
-    "  bands to features": (dense.DenseNetwork, "_spectral"),
-    "  attention, dilation, convolutions": (dense.DenseNetwork, "_vote"),
-    "    of these the dilation": (dense, "dilate"),
-    "  features of one length": (dense.DenseNetwork, "_units"),
+    "the whole network": (Strips, "__call__"),
+    "  bands to features": (Strips, "_look_at_spectra"),
+    "  attention, dilation, convolutions": (Strips, "_vote"),
+    "    of these the dilation": (strips, "dilate"),
+    "  features of one length": (Strips, "_units"),
     "  pooling": (Pooling, "__call__"),
     "classes and confidence": (TileClassifier, "_found"),
     "the way back": (inference, "_put"),

@@ -21,11 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cssd_geo.compute.dilation import Dilation
+from cssd_geo.compute.folded import MARGIN
 from cssd_geo.errors import InputError
 from cssd_geo.tiles import Halo
 
-MARGIN = 3
-"""Pixels that the structuring element and the two 3x3 convolutions reach beyond the window, on each side."""
 _LOCAL = 64
 """Channels of the published spectral stage between its two convolutions."""
 _FEWEST_BANDS = 3

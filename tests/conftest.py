@@ -46,6 +46,24 @@ def shared_data() -> Path:
     return SHARED
 
 
+_FASTEST = (*kernels.generations(), "")[0]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(_FASTEST, 3), *((each, 1) for each in kernels.generations() or [_FASTEST])],
+    ids=lambda each: f"{each[0].lstrip('_') or 'any'} processor, {each[1]} threads",
+)
+def each_processor(request: pytest.FixtureRequest) -> Iterator[None]:
+    """As on each generation of processors that this one is or can stand in for."""
+    usual, (generation, threads) = torch.get_num_threads(), request.param
+    torch.set_num_threads(threads)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "_LIBRARY", kernels.load(generation))
+        yield
+    torch.set_num_threads(usual)
+
+
 @pytest.fixture(scope="module", params=["compiled", "torch"])
 def kernels_or_torch(request: pytest.FixtureRequest) -> Iterator[None]:
     """Both ways to compute what lies between products."""

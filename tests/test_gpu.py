@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from dense_cases import Case, build, case_of, patch_by_patch
 from scenes import coordinate_cube, random_model, write_raster, write_two_fields
-from test_dense import Case, build, case_of, patch_by_patch
 from test_transfer import full
 
 from cssd_geo.budget import parse_size

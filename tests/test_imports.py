@@ -58,10 +58,10 @@ formats   cf_grids cf_values neon prisma saved_cubes
 formats   cf
 formats   emit
 .         label_files products
-compute   kernels recorded rows transfer workers
-compute   dilation panels
-compute   convolution projection
-compute   pooling
+compute   folded kernels recorded rows transfer workers
+compute   convolution dilation panels projection
+compute   flow pooling
+compute   strips
 .         calibration network
 .         dense model
 .         value_scale

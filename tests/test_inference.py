@@ -21,6 +21,7 @@ from torch import Tensor
 from cssd_geo.bench.made import untrained_model
 from cssd_geo.budget import Blocks
 from cssd_geo.compute.transfer import Loaded
+from cssd_geo.dense import Pixels
 from cssd_geo.engine import inference
 from cssd_geo.engine.devices import choose_precision, cpu_flags
 from cssd_geo.engine.inference import TileClassifier
@@ -238,12 +239,13 @@ class _Says:
         self.heads, self.halo = Logits(main, spectral), halo
 
     def each_panel(
-        self, stored: Tensor, valid: Tensor, take: Callable[[slice, Logits], None], *, at: tuple[int, int]
+        self, stored: Tensor, valid: Tensor, take: Callable[[Pixels, Logits], None], *, at: tuple[int, int]
     ) -> None:
         assert at == (0, 0)
         assert stored.shape[1:] == valid.shape
         for columns in (slice(1, self.heads.main.shape[1]), slice(1)):
-            take(slice(columns.start or 0, columns.stop), Logits(*(head[:, columns] for head in self.heads)))
+            pixels = slice(0, len(self.heads.main)), slice(columns.start or 0, columns.stop)
+            take(pixels, Logits(*(head[:, columns] for head in self.heads)))
 
 
 def test_out_of_memory_for_good_says_what_to_do(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,7 +364,8 @@ def test_compressed_scenes_of_many_bands_need_no_memory_to_be_given(
     assert DEFAULT_MEMORY <= memory <= DEFAULT_MEMORY + 8 * 512 // block * block_bytes
     assert classifier.needs(scene).of(plan) <= memory
     assert plan.tile_height % block == 0
-    assert plan.tile_width % max(block, 512) == 0
+    assert plan.tile_width % block == 0
+    assert plan.tile_width >= 512
     assert plan.abreast == plan.cols
 
 

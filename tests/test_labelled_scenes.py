@@ -19,12 +19,12 @@ from scenes import NORTH_UP, TwoFields, coordinate_cube, pixel_box, write_polygo
 import cssd_geo
 from cssd_geo.classes import ClassTable
 from cssd_geo.cli import main
+from cssd_geo.compute.folded import MARGIN
 from cssd_geo.errors import InputError, LabelError, SceneError
 from cssd_geo.labels import Labels
 from cssd_geo.learning.labelled_pixels import read_labelled_pixels
 from cssd_geo.learning.labelled_scenes import LabelledScene, LabelledScenes, labels_within, unite
 from cssd_geo.learning.windows import read_windows
-from cssd_geo.network import MARGIN
 from cssd_geo.options import LARGEST_WINDOW, TrainingOptions
 from cssd_geo.products import open_scene
 from cssd_geo.scenes.scene import Scene

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from cssd_geo.accuracy.metrics import Accuracy, confusion_matrix
 from cssd_geo.accuracy.reliability import Reliability
+from cssd_geo.compute.folded import MARGIN
 from cssd_geo.engine.inference import TileClassifier, predict_pixels
 from cssd_geo.labels import Labels
 from cssd_geo.learning.baselines import random_forest, support_vectors
 from cssd_geo.learning.fitting import fit
 from cssd_geo.learning.windows import PixelTable, TrainingWindows, read_windows
-from cssd_geo.network import CSSD, MARGIN, NetworkConfig
+from cssd_geo.network import CSSD, NetworkConfig
 from cssd_geo.options import TrainingOptions
 from cssd_geo.training import train
 

@@ -71,16 +71,19 @@ INLINE void resolve(const W *__restrict products, const W *__restrict bias, Size
     }
 }
 
-// Values (rows + 2, columns + 2, C) with panels (SUMS, n, C, LANES) and bias (n, LANES) to results (rows, columns, D). The
-// first tile begins `down` rows above and `across` columns left of them, 0 or 1: what is not there counts as `blank`,
-// zeros, and has no say in results that are. Room for products (TILES, SUMS, n, LANES), sums (SUMS, TILES, C) and results
-// (4, n, LANES).
-template <class T, class W, class Then>
-INLINE void convolve_sums(const T *values, Size line, const T *panels, const W *bias, T *out, Size rows, Size columns,
-                          Size features, Size filters, Size down, Size across, const T *blank, W *room, Then then) {
+// Rows `values(y)` of (columns + 2, C), two more than there are of results, with panels (SUMS, n, C, LANES) and bias (n,
+// LANES) to rows `out(y)` of (columns, D). The first tile begins `down` rows above and `across` columns left of them, 0 or 1:
+// what is not there counts as `blank`, zeros, and has no say in results that are. Room for products (TILES, SUMS, n, LANES),
+// sums (SUMS, TILES, C) and results (4, n, LANES).
+template <class T, class W, class Values, class Out, class Then>
+INLINE void convolve_sums(Values values, const T *panels, const W *bias, Out out, Size rows, Size columns, Size features,
+                          Size filters, Size down, Size across, const T *blank, W *room, Then then) {
     const Size step = TILES * features, whole = (filters + LANES - 1) / LANES * LANES;
+    auto *to = out(0);
+    typedef std::remove_pointer_t<decltype(to)> O;
     W *products = room;
-    T *sums = (T *)(products + TILES * SUMS * whole), *results = sums + SUMS * step;
+    T *sums = (T *)(products + TILES * SUMS * whole);
+    O *results = (O *)(sums + SUMS * step);
     for (Size top = -down; top < rows; top += 2)
         for (Size left = -across; left < columns; left += 2 * TILES) {
             const Size count = fewer(TILES, (columns - left + 1) / 2);
@@ -89,7 +92,7 @@ INLINE void convolve_sums(const T *values, Size line, const T *panels, const W *
                 for (Size i = 0; i < 16; i++) {
                     const Size y = top + i / 4, x = left + 2 * t + i % 4;
                     const bool there = y >= 0 && y < rows + 2 && x >= 0 && x < columns + 2;
-                    tile[i] = there ? values + y * line + x * features : blank;
+                    tile[i] = there ? values(y) + x * features : blank;
                 }
                 add_up_tile(tile, features, sums + t * features, step);
             }
@@ -98,7 +101,7 @@ INLINE void convolve_sums(const T *values, Size line, const T *panels, const W *
                     for (Size t = 0; t < count; t += AT_A_TIME<T>) {
                         const Size some = fewer(AT_A_TIME<T>, count - t);
                         W multiplied[AT_A_TIME<T> * LANES] = {};
-                        multiply_rows(some, sums + i * step + t * features, features,
+                        multiply_rows(some, (const T *)sums + i * step + t * features, features,
                                       panels + (i * whole + filter) * features, features, multiplied);
                         for (Size j = 0; j < some; j++)
                             std::memcpy(products + ((t + j) * SUMS + i) * whole + filter, multiplied + j * LANES,
@@ -109,16 +112,16 @@ INLINE void convolve_sums(const T *values, Size line, const T *panels, const W *
                 for (Size i = 0; i < 4; i++) {
                     const Size y = top + i / 2, x = left + 2 * t + i % 2;
                     if (y >= 0 && y < rows && x >= 0 && x < columns)
-                        std::memcpy(out + (y * columns + x) * filters, results + i * whole, filters * sizeof(T));
+                        std::memcpy(out(y) + x * filters, results + i * whole, filters * sizeof(O));
                 }
             }
         }
 }
 
 // The same with panels (TAPS, n, C, LANES), and room for products (n, AT_A_TIME, LANES).
-template <class T, class W, class Then>
-INLINE void convolve_pixels(const T *values, Size line, const T *panels, const W *bias, T *out, Size rows, Size columns,
-                            Size features, Size filters, W *room, Then then) {
+template <class T, class W, class Values, class Out, class Then>
+INLINE void convolve_pixels(Values values, const T *panels, const W *bias, Out out, Size rows, Size columns, Size features,
+                            Size filters, W *room, Then then) {
     const Size whole = (filters + LANES - 1) / LANES * LANES;
     const auto products = [=](Size filter) { return room + filter * AT_A_TIME<T>; };
     for (Size y = 0; y < rows; y++)
@@ -127,21 +130,27 @@ INLINE void convolve_pixels(const T *values, Size line, const T *panels, const W
             for (Size filter = 0; filter < whole; filter += LANES) begin_sums(some, bias + filter, products(filter));
             for (Size tap = 0; tap < TAPS; tap++)
                 for (Size filter = 0; filter < whole; filter += LANES)
-                    multiply_rows(some, values + (y + tap / 3) * line + (left + tap % 3) * features, features,
+                    multiply_rows(some, values(y + tap / 3) + (left + tap % 3) * features, features,
                                   panels + (tap * whole + filter) * features, features, products(filter));
             for (Size filter = 0; filter < whole; filter += LANES)
-                store_sums(some, products(filter), out + (y * columns + left) * filters, filters, filter, then,
+                store_sums(some, products(filter), out(y) + left * filters, filters, filter, then,
                            [](W *, Size, Size) {});
         }
 }
 
-// Either, with room for both.
-template <class T, class W, class Then>
-INLINE void convolve(const T *values, Size line, const T *panels, const W *bias, T *out, Size rows, Size columns,
-                     Size features, Size filters, Size down, Size across, const T *blank, W *room, Then then) {
+// How much room either needs, in values of Work<T>.
+template <class T> INLINE Size room_to_convolve(Size features, Size filters) {
+    const Size whole = (filters + LANES - 1) / LANES * LANES;
+    return TILES * SUMS * (whole + features) + (4 + AT_A_TIME<T>) * whole;
+}
+
+// Either of them.
+template <class T, class W, class Values, class Out, class Then>
+INLINE void convolve(Values values, const T *panels, const W *bias, Out out, Size rows, Size columns, Size features,
+                     Size filters, Size down, Size across, const T *blank, W *room, Then then) {
     const Multiplier<T> multiplier;
     if constexpr (MATRICES<T> == TAPS)
-        convolve_pixels(values, line, panels, bias, out, rows, columns, features, filters, room, then);
+        convolve_pixels(values, panels, bias, out, rows, columns, features, filters, room, then);
     else
-        convolve_sums(values, line, panels, bias, out, rows, columns, features, filters, down, across, blank, room, then);
+        convolve_sums(values, panels, bias, out, rows, columns, features, filters, down, across, blank, room, then);
 }

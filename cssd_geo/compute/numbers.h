@@ -69,9 +69,10 @@ INLINE Size fewer(Size one, Size other) { return one < other ? one : other; }
 
 INLINE float64 exponential(float64 x) { return std::exp(x); }
 
-// Cephes' expf, to one unit in the last place; beyond +-87 as at +-87.
+// Cephes' expf, to one unit in the last place; beyond +-80 as at +-80, so that products of it are still normal numbers,
+// without which processors take ten times as long.
 INLINE float32 exponential(float32 x) {
-    x = smaller(larger(x, -87.0f), 87.0f);
+    x = smaller(larger(x, -80.0f), 80.0f);
     const float32 whole = 12582912.0f;  // beside this only whole numbers are left
     float32 turns = (x * 1.44269504088896341f + whole) - whole;
     float32 rest = (x - turns * 0.693359375f) - turns * -2.12194440e-4f;

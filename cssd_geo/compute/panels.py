@@ -1,4 +1,4 @@
-"""Weights as the kernels multiply with them: in panels of `LANES` columns.
+"""Weights as the compiled loops multiply with them: in panels of `LANES` columns.
 
 Shapes: C values of a pixel that are added up, D sums of one; n panels.
 """
@@ -8,37 +8,35 @@ from torch import Tensor
 from torch.nn import functional
 
 from cssd_geo.compute import kernels
-from cssd_geo.compute.kernels import LANES
 
+LANES = 16
+"""Columns of a panel: as in `numbers.h`."""
 _SUMS_OF_WEIGHTS = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
 """Of three weights in a row, as `convolution.h` wants them: Lavin and Gray 2016, doi 10.1109/CVPR.2016.435."""
 _TILED_DEPTH = 32
 """Values of a piece of which there is a multiple, zeros at the end: as in `products.h`."""
-_PIECES = 3
-"""Of bfloat16, whose sum is a float32: as in `kernels.cpp`."""
 
 
-def of_matrix(weight: Tensor, bias: Tensor, own: int) -> tuple[Tensor, Tensor] | None:
-    """What `kernels.project` takes instead of the weight (D+K,C) and bias (D+K,), of which `own`, D, come first.
+def in_pairs(kind: torch.dtype, depth: int) -> bool:
+    """Whether so many values can be multiplied: of bfloat16 processors multiply two at a time."""
+    return kind != torch.bfloat16 or depth % 2 == 0
 
-    None where it cannot multiply these. Where products of bfloat16 cost next to nothing, those of float32 are made
-    of them.
+
+def of_matrix(weight: Tensor, own: int) -> Tensor:
+    """A weight (D+K,C), of which `own`, D, come first.
+
+    Where products of bfloat16 cost next to nothing, those of float32 are made of them: then it is in pieces.
     """
-    if weight.device.type != "cpu" or not kernels.in_pairs(weight.dtype, weight.shape[1]):
-        return None
-    panels, start = (
-        torch.cat([in_panels(part).flatten(0, 1) for part in each.tensor_split([own])]) for each in (weight, bias)
-    )
+    panels = torch.cat([in_panels(part).flatten(0, 1) for part in weight.tensor_split([own])])
     panels = panels.view(-1, LANES, weight.shape[1])
-    if weight.dtype == torch.float32 and kernels.has("project_pieces_plain", torch.float32):
-        panels = _in_pieces(functional.pad(panels, (0, -weight.shape[1] % _TILED_DEPTH)))
-    return _in_columns(panels), start.to(torch.promote_types(start.dtype, torch.float32))
+    pieces = kernels.pieces()
+    if weight.dtype == torch.float32 and pieces > 1:
+        panels = _in_pieces(functional.pad(panels, (0, -weight.shape[1] % _TILED_DEPTH)), pieces)
+    return _in_columns(panels)
 
 
-def of_convolution(weight: Tensor, kind: torch.dtype) -> Tensor | None:
-    """What `kernels.convolve` takes instead of the weight (D,C,3,3) for values of a type; None where it cannot."""
-    if weight.device.type != "cpu" or not kernels.multiplies("convolve_plain", kind, depth=weight.shape[1]):
-        return None
+def of_convolution(weight: Tensor, kind: torch.dtype) -> Tensor:
+    """A weight (D,C,3,3), for values of a type: its nine matrices, or sums of them, as in `convolution.h`."""
     matrices = weight.permute(2, 3, 0, 1).flatten(0, 1)  # (9,D,C)
     if kernels.matrices(kind) != len(matrices):
         sums = torch.tensor(_SUMS_OF_WEIGHTS, dtype=torch.float64, device="cpu")
@@ -59,10 +57,10 @@ def _in_columns(panels: Tensor) -> Tensor:
     return panels.view(*panels.shape[:-1], panels.shape[-1] // together, together).transpose(-3, -2).contiguous()
 
 
-def _in_pieces(panels: Tensor) -> Tensor:
+def _in_pieces(panels: Tensor, count: int) -> Tensor:
     """Panels (n,LANES,C) of float32 as (n,P,LANES,C) of bfloat16 whose sum over P they are."""
     pieces = []
-    for _ in range(_PIECES):
+    for _ in range(count):
         pieces.append(panels.bfloat16())
         panels = panels - pieces[-1].float()
     return torch.stack(pieces, dim=1)

@@ -1,8 +1,8 @@
 """Spectral-aware pooling of every window of a panel at once, as matrix products.
 
 Centres are taken in blocks of some rows and 8 columns, which share one product with the neighbourhood of them all.
-Where the kernels multiply they do all of it. Else torch multiplies, for which pixels are laid out in overlapping
-groups of columns, one for each block across, so that the neighbourhoods of a row of blocks are a view, not a copy.
+Pixels are laid out in overlapping groups of columns, one for each block across, so that the neighbourhoods of a
+row of blocks are a view, not a copy.
 
 Shapes: C spectral features, K classes, w window, J blocks across, n = 8 + w - 1 columns of a neighbourhood, m
 pixels of one, b centres of a block.
@@ -14,17 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cssd_geo.compute import kernels
 from cssd_geo.compute.projection import project_groups
 
-BLOCK_ROWS, BLOCK_COLUMNS = 4, kernels.STEP
+BLOCK_ROWS, BLOCK_COLUMNS = 4, 8
 """Centres that share a product: larger blocks compare more pairs in vain, smaller ones multiply more slowly."""
-_COMPILED_BLOCK_ROWS = 8
-"""Compiled products compare none in vain, two rows of centres at a time; what a block reads of votes is shared."""
 _GPU_BLOCK_ROWS = 16
 """On a GPU each product is a launch, and few large ones are worth more pairs in vain."""
 _NOT_IN_WINDOW = -80.0
-"""As an exponent for torch: a weight of 2e-35, far below the rounding of a sum that holds the centre's 1. An
+"""As an exponent: a weight of 2e-35, far below the rounding of a sum that holds the centre's 1. An
 infinity would be exact, and three times slower in the exponential."""
 
 
@@ -44,19 +41,11 @@ class Pooling:
         self._window, self._sharpness = window, sharpness
         self._dtype, self._device = dtype, device
         self._block_rows = BLOCK_ROWS if device.type == "cpu" else _GPU_BLOCK_ROWS
-        self._patterns: dict[int, tuple[Tensor, Tensor]] = {}
+        self._patterns: dict[int, Tensor] = {}
 
     def shape(self, rows: Tensor) -> tuple[int, ...]:
-        """Shape of the units of rows (r, v + w - 1, C): the same, or that of their groups, (r, n, J, C)."""
-        if not self._in_groups(rows):
-            return tuple(rows.shape)
+        """Shape of the units of rows (r, v + w - 1, C), in groups: (r, n, J, C)."""
         return rows.shape[0], BLOCK_COLUMNS + self._window - 1, self._blocks(rows), rows.shape[2]
-
-    def _in_groups(self, pixels: Tensor) -> bool:
-        """Whether units of (..., C) lie in groups: where torch multiplies them, in this process."""
-        return pixels.device.type != "cpu" or not kernels.multiplies(
-            "pool_units", self._dtype, depth=pixels.shape[-1]
-        )
 
     def _blocks(self, rows: Tensor) -> int:
         """Blocks of centres in rows of (r, v + w - 1, .)."""
@@ -78,16 +67,8 @@ class Pooling:
         The product of two such features is their cosine, times the sharpness if there is one.
         """
         length = 1.0 if self._sharpness is None else math.sqrt(self._sharpness)
-        in_groups = self._in_groups(features)
-        units = torch.empty_like(features) if in_groups else out
-        if kernels.write_units(features, units, length=length):
-            if in_groups:
-                out.copy_(self._grouped(units))
-            return
-        lengths = torch.linalg.vector_norm(features, dim=2, keepdim=True)
-        if in_groups:
-            features, lengths = self._grouped(features), self._grouped(lengths)
-        torch.div(features, lengths.clamp_min(1e-12) / length, out=out)
+        lengths = self._grouped(torch.linalg.vector_norm(features, dim=2, keepdim=True))
+        torch.div(self._grouped(features), lengths.clamp_min(1e-12) / length, out=out)
 
     def __call__(self, units: Tensor, votes: Tensor, out: Tensor) -> None:
         """Pool.
@@ -97,24 +78,17 @@ class Pooling:
             votes: (r + w - 1, v + w - 1, K + 1), logits and a last 1; all zero where not valid.
             out: (r, v, K), where the pooled logits go.
         """
-        step = self._block_rows if self._in_groups(units) else _COMPILED_BLOCK_ROWS
-        for top in range(0, len(out), step):
-            rows = out[top : top + step]
+        for top in range(0, len(out), self._block_rows):
+            rows = out[top : top + self._block_rows]
             reach = slice(top, top + len(rows) + self._window - 1)
             self._pool(units[reach], votes[reach], rows)
 
     def _pool(self, units: Tensor, votes: Tensor, out: Tensor) -> None:
         """Pool a row of blocks."""
         sharp, rows, middle = self._sharpness is not None, len(out), self._window // 2
-        pattern, panels = self._pattern(rows)
-        if not self._in_groups(units):
-            if kernels.pool_units(units, panels, votes, out, sharp=sharp):
-                return
-            units = self._grouped(units)
+        pattern = self._pattern(rows)
         centres = units[middle : middle + rows, middle : middle + BLOCK_COLUMNS].flatten(0, 1)  # (b,J,C)
         products = project_groups(units, centres.transpose(0, 1))  # (.,n,J,b)
-        if kernels.pool_products(products, panels, votes, out, sharp=sharp):
-            return
         weight = products.flatten(0, 1)  # (m,J,b)
         weight = weight.add_(pattern[:, None]).exp_() if sharp else weight.mul_(pattern[:, None])
         ballots = self._grouped(votes).flatten(0, 1).permute(1, 2, 0)  # (J,K+1,m)
@@ -124,23 +98,20 @@ class Pooling:
         rows_of_all = pooled.reshape(*pooled.shape[:2], rows, BLOCK_COLUMNS).permute(2, 0, 3, 1).flatten(1, 2)
         out.copy_(rows_of_all[:, : out.shape[1]])
 
-    def _pattern(self, rows: int) -> tuple[Tensor, Tensor]:
-        """Which of m neighbours lie in the window of which of b centres: (m, b), and as panels, (n, m, LANES).
+    def _pattern(self, rows: int) -> Tensor:
+        """Which of m neighbours lie in the window of which of b centres: (m, b), as a factor, 1 or 0.
 
-        As a factor, 1 or 0; or as what is added to the exponent.
+        Or as what is added to the exponent.
         """
         if rows not in self._patterns:
-            down, across = (_in_reach(n, self._window) for n in (rows + rows % 2, BLOCK_COLUMNS))
-            near = down[: rows + self._window - 1]  # without what is below the last row
-            inside = (near[:, None, :, None] & across[None, :, None, :]).flatten(2).flatten(0, 1)
+            down, across = (_in_reach(n, self._window) for n in (rows, BLOCK_COLUMNS))
+            inside = (down[:, None, :, None] & across[None, :, None, :]).flatten(2).flatten(0, 1)
             yes, no = 1.0, 0.0
             if self._sharpness is not None:
                 yes, no = -self._sharpness, _NOT_IN_WINDOW - self._sharpness
             kind = torch.promote_types(self._dtype, torch.float32)
             pattern = torch.full(inside.shape, no, dtype=kind, device=inside.device).masked_fill_(inside, yes)
-            exact = pattern if self._sharpness is None else pattern.masked_fill(~inside, torch.finfo(kind).min)
-            panels = exact.view(len(exact), -1, kernels.LANES).transpose(0, 1).contiguous()
-            self._patterns[rows] = pattern[:, : rows * BLOCK_COLUMNS].to(self._device), panels
+            self._patterns[rows] = pattern.to(self._device)
         return self._patterns[rows]
 
 

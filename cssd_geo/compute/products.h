@@ -53,13 +53,13 @@ static __attribute__((noinline)) void multiply(const W *rows, Size stride, const
     UNROLLED for (Size i = 0; i < ROWS * PARTS; i++) std::memcpy(sums + i * WIDTH, &totals[i], VECTOR);
 }
 
-#ifdef __AVX512BF16__
-// The processor multiplies pairs of bfloat16: `depth` is even, a panel (depth / 2, LANES, 2).
+// Of bfloat16 processors multiply pairs: `depth` is even, a panel (depth / 2, LANES, 2).
 INLINE void pack(const bfloat16 *const *columns, Size depth, bfloat16 *panel) {
     for (Size k = 0; k < depth; k += 2)
         for (Size i = 0; i < LANES; i++) std::memcpy(panel + k * LANES + 2 * i, columns[i] + k, 2 * sizeof(bfloat16));
 }
 
+#ifdef __AVX512BF16__
 template <Size ROWS>
 static __attribute__((noinline)) void multiply(const bfloat16 *rows, Size stride, const bfloat16 *panel, Size depth,
                                                float32 *sums) {
@@ -74,6 +74,26 @@ static __attribute__((noinline)) void multiply(const bfloat16 *rows, Size stride
         }
     }
     UNROLLED for (Size i = 0; i < ROWS; i++) _mm512_storeu_ps(sums + i * LANES, totals[i]);
+}
+#else
+// This one does not, but multiplies float32: both of a pair are one, once the other's bits are out of the way.
+template <Size ROWS>
+static __attribute__((noinline)) void multiply(const bfloat16 *rows, Size stride, const bfloat16 *panel, Size depth,
+                                               float32 *sums) {
+    typedef typename Register<float32>::type Some;
+    typedef uint32_t Pairs __attribute__((vector_size(VECTOR)));
+    constexpr Size WIDTH = VECTOR / sizeof(float32), PARTS = LANES / WIDTH;
+    Some totals[ROWS * PARTS];
+    UNROLLED for (Size i = 0; i < ROWS * PARTS; i++) std::memcpy(&totals[i], sums + i * WIDTH, VECTOR);
+    for (Size k = 0; k < depth; k += 2)
+        UNROLLED for (Size j = 0; j < PARTS; j++) {
+            Pairs pairs;
+            std::memcpy(&pairs, panel + k * LANES + 2 * j * WIDTH, VECTOR);
+            const Some even = (Some)(pairs << 16), odd = (Some)(pairs & 0xffff0000);
+            UNROLLED for (Size i = 0; i < ROWS; i++)
+                totals[i * PARTS + j] += even * load(rows[i * stride + k]) + odd * load(rows[i * stride + k + 1]);
+        }
+    UNROLLED for (Size i = 0; i < ROWS * PARTS; i++) std::memcpy(sums + i * WIDTH, &totals[i], VECTOR);
 }
 #endif
 
@@ -98,9 +118,13 @@ INLINE void multiply_rows(Size count, const T *rows, Size stride, const T *panel
     multiply_some<MOST_ROWS>(count, rows, stride, panel, depth, sums);
 }
 
+// Pieces of bfloat16 that hold all bits of a float32, and of how many values of a piece there is a multiple, zeros at the end.
+constexpr Size PIECES = 3, TILE_DEPTH = 32;
+INLINE Size padded(Size depth) { return (depth + TILE_DEPTH - 1) / TILE_DEPTH * TILE_DEPTH; }
+
 #ifdef AMX
 // The processor multiplies up to 16 rows of 32 bfloat16 with as much of a panel at once: tiles, in registers of their own.
-constexpr Size TILE_ROWS = 16, TILE_DEPTH = 32;
+constexpr Size TILE_ROWS = 16;
 template <> constexpr Size AT_A_TIME<bfloat16> = 2 * TILE_ROWS;
 static thread_local Size shaped_for;  // so many rows; 0 where others may have had the tiles
 
@@ -115,9 +139,9 @@ static void shape_tiles(Size rows) {
         uint16_t bytes[16] = {};
         uint8_t rows[16] = {};
     } shape;
-    for (Size i = 0; i < 5; i++) {
+    for (Size i = 0; i < 8; i++) {
         shape.bytes[i] = TILE_DEPTH * sizeof(bfloat16);
-        shape.rows[i] = uint8_t(i < 4 ? rows : TILE_ROWS);
+        shape.rows[i] = uint8_t(i < 7 ? rows : TILE_ROWS);
     }
     asm volatile("" : : "r"(&shape) : "memory");  // what the processor reads is written
     _tile_loadconfig(&shape);
@@ -136,17 +160,76 @@ static __attribute__((noinline)) void multiply_rows(Size count, const bfloat16 *
     _tile_loadd(0, sums, line);
     _tile_loadd(1, sums + below * LANES, line);
     for (Size k = 0; k < whole; k += TILE_DEPTH) {
-        _tile_loadd(4, panel + k * LANES, line);
+        _tile_loadd(7, panel + k * LANES, line);
         _tile_loadd(2, rows + k, step);
-        _tile_dpbf16ps(0, 2, 4);
+        _tile_dpbf16ps(0, 2, 7);
         _tile_loadd(3, lower + k, step);
-        _tile_dpbf16ps(1, 3, 4);
+        _tile_dpbf16ps(1, 3, 7);
     }
     _tile_stored(0, sums, line);
     _tile_stored(1, sums + below * LANES, line);
     for (Size i = 0; i < count && whole < depth; i += MOST_ROWS)
         multiply_some<MOST_ROWS>(fewer(MOST_ROWS, count - i), rows + i * stride + whole, stride, panel + whole * LANES,
                                  depth - whole, sums + i * LANES);
+}
+
+// Adds rows (count, PIECES, depth) of pieces, the last of which are zero unless there is a `third`, times a panel (PIECES,
+// depth / 2, LANES, 2) of pieces to sums (count, LANES), as exactly as float32 are multiplied: all products of pieces that are
+// not less than its rounding, those of a size together (Henry, Tang and Heinecke 2019, Leveraging the bfloat16 Artificial
+// Intelligence Datatype For Higher-Precision Computations, arXiv 1904.06376). `depth` is a multiple of TILE_DEPTH.
+static __attribute__((noinline)) void multiply_pieces(Size count, const bfloat16 *rows, bool third, const bfloat16 *panel,
+                                                      Size depth, float32 *sums) {
+    const Size half = (count + 1) / 2, below = count - half;
+    const Size step = PIECES * depth * sizeof(bfloat16), line = LANES * sizeof(float32);
+    const bfloat16 *lower = rows + below * PIECES * depth;
+    alignas(64) float32 parts[2][2 * TILE_ROWS * LANES];
+    if (half != shaped_for) shape_tiles(half);
+    asm volatile("" : : : "memory");
+    _tile_loadd(0, sums, line);
+    _tile_loadd(1, sums + below * LANES, line);
+    _tile_zero(2);
+    _tile_zero(3);
+    _tile_zero(4);
+    _tile_zero(5);
+    for (Size k = 0; k < depth; k += TILE_DEPTH) {  // of each piece of the panel what it is multiplied with
+        const bfloat16 *piece = panel + k * LANES, *high = rows + k, *low = lower + k;
+        _tile_loadd(7, piece, line);
+        _tile_loadd(6, high, step);
+        _tile_dpbf16ps(0, 6, 7);
+        _tile_loadd(6, low, step);
+        _tile_dpbf16ps(1, 6, 7);
+        _tile_loadd(6, low + depth, step);
+        _tile_dpbf16ps(3, 6, 7);
+        _tile_loadd(6, high + depth, step);
+        _tile_dpbf16ps(2, 6, 7);
+        if (third) {
+            _tile_loadd(6, high + 2 * depth, step);
+            _tile_dpbf16ps(4, 6, 7);
+            _tile_loadd(6, low + 2 * depth, step);
+            _tile_dpbf16ps(5, 6, 7);
+            _tile_loadd(6, high + depth, step);
+        }
+        _tile_loadd(7, piece + depth * LANES, line);
+        _tile_dpbf16ps(4, 6, 7);
+        _tile_loadd(6, low + depth, step);
+        _tile_dpbf16ps(5, 6, 7);
+        _tile_loadd(6, low, step);
+        _tile_dpbf16ps(3, 6, 7);
+        _tile_loadd(6, high, step);
+        _tile_dpbf16ps(2, 6, 7);
+        _tile_loadd(7, piece + 2 * depth * LANES, line);
+        _tile_dpbf16ps(4, 6, 7);
+        _tile_loadd(6, low, step);
+        _tile_dpbf16ps(5, 6, 7);
+    }
+    _tile_stored(0, sums, line);
+    _tile_stored(1, sums + below * LANES, line);
+    _tile_stored(2, parts[0], line);
+    _tile_stored(3, parts[0] + below * LANES, line);
+    _tile_stored(4, parts[1], line);
+    _tile_stored(5, parts[1] + below * LANES, line);
+    asm volatile("" : : : "memory");
+    for (Size i = 0; i < count * LANES; i++) sums[i] += parts[0][i] + parts[1][i];
 }
 #endif
 

@@ -1,24 +1,22 @@
-"""Products of pixels with a matrix, one for all or one for each group, as one thread computes them fastest.
+"""Products of pixels with a matrix, one for all or one for each group, as a thread of torch computes them fastest.
 
-Where the kernels are compiled they multiply float32, faster than torch, and go on with the products while these
-are in the processor's registers. Else products are torch's. On x86 it gives those of matrices to MKL, which
-takes two to three times as long on processors of AMD as oneDNN, to which convolutions go. On a single thread 1x1
-convolutions go there only if they are dilated, which changes nothing with a single tap. On a GPU products are
-torch's own, and on ARM too, where oneDNN may have nothing but its slow reference for such convolutions in
-bfloat16.
+On x86 torch gives products of matrices to MKL, which takes two to three times as long on processors of AMD as
+oneDNN, to which convolutions go. On a single thread 1x1 convolutions go there only if they are dilated, which
+changes nothing with a single tap. On a GPU products are torch's own, and on ARM too, where oneDNN may have nothing
+but its slow reference for such convolutions in bfloat16.
 """
 
 import platform
-from functools import cached_property
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cssd_geo.compute import kernels, panels
-from cssd_geo.compute.kernels import Then
+from cssd_geo.compute.folded import Affine
 
+Then = Literal["plain", "gelu", "gate"]
+"""What becomes of products with pixels: nothing more, their GELU, or the pixels times their sigmoid."""
 _CONVOLVES = platform.machine() in {"x86_64", "AMD64"} and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
@@ -26,43 +24,22 @@ class Projection:
     """A product of every pixel, weight @ pixel + bias, and what follows."""
 
     def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor,
-        *,
-        then: Then = "plain",
-        rest: int = 0,
-        dtype: torch.dtype,
-        device: torch.device,
+        self, affine: Affine, *, then: Then = "plain", rest: int = 0, dtype: torch.dtype, device: torch.device
     ) -> None:
         """Prepare.
 
         Args:
-            weight: (M+N,C).
-            bias: (M+N,).
+            affine: (M+N,C) and (M+N,).
             then: what becomes of the first M products of a pixel; for a gate, M is C.
             rest: N, how many of them stay as they are.
             dtype: of the pixels.
             device: where to compute.
         """
-        self._then, self._own = then, len(bias) - rest
-        self.weight, self._bias = (
-            part.detach().to(device, dtype, copy=True).contiguous() for part in (weight, bias)
-        )
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_panels"}  # made anew there
-
-    @cached_property
-    def _panels(self) -> tuple[Tensor, Tensor] | None:
-        """Weight and bias for `kernels.project`; None where torch multiplies."""
-        return panels.of_matrix(self.weight, self._bias, self._own)
+        self._then, self._own = then, len(affine.bias) - rest
+        self.weight, self._bias = (part.to(device, dtype).contiguous() for part in affine)
 
     def __call__(self, rows: Tensor, out: Tensor, rest: Tensor | None = None) -> None:
         """Write what becomes of rows (r,x,C) into `out`, (r,x,M), and the last products into `rest`, (r,x,N)."""
-        packed = self._panels
-        if packed is not None and kernels.project(rows, *packed, out, rest=rest, then=self._then):
-            return
         products, last = project(rows, self.weight, self._bias).tensor_split([self._own], dim=2)
         if rest is not None:
             rest.copy_(last)

@@ -16,7 +16,7 @@ from cssd_geo.budget import ENOUGH_ROWS, PREFERRED_ROWS, Needs, least_memory, pl
 from cssd_geo.classes import UNCLASSIFIED
 from cssd_geo.compute.recorded import Recorded
 from cssd_geo.compute.transfer import Loaded, load
-from cssd_geo.dense import DenseNetwork
+from cssd_geo.dense import DenseNetwork, Pixels
 from cssd_geo.errors import CssdGeoError, InputError
 from cssd_geo.machine import default_memory, processors
 from cssd_geo.maps.layer import PERCENT_NODATA
@@ -248,15 +248,17 @@ class TileClassifier:
     ) -> None:
         """Classify panel by panel, and write each to its place in the results of a tile."""
         valid = tile.valid[core]
-        height, width = valid.shape
+        height, width = valid.shape  # `load` may have added more
         step = _ROWS_AT_ONCE if self.device.type == "cpu" else height
 
-        def take(columns: slice, heads: Logits) -> None:
-            within = slice(min(columns.start, width), min(columns.stop, width))  # `load` may have added more
-            for top in range(0, height, step):
-                rows = slice(top, min(top + step, height))
-                some = Logits(*(head[rows, : within.stop - within.start] for head in heads))
-                _put(self._found(some, valid[rows, within].to(some.main.device), parts), result, (rows, within))
+        def take(pixels: Pixels, heads: Logits) -> None:
+            first, stop = pixels[0].start, min(pixels[0].stop, height)
+            columns = slice(min(pixels[1].start, width), min(pixels[1].stop, width))
+            for top in range(first, stop, step):
+                rows = slice(top, min(top + step, stop))
+                within = slice(top - first, rows.stop - first), slice(columns.stop - columns.start)
+                some = Logits(*(head[within] for head in heads))
+                _put(self._found(some, valid[rows, columns].to(some.main.device), parts), result, (rows, columns))
 
         self.network.each_panel(tile.stored, tile.valid, take, at=tile.at)
 
