@@ -117,8 +117,14 @@ INLINE void project_all(Begin begin, const W *bias, T *out, W *rest, Size count,
     for (Size first = 0; first < count; first += MOST) {
         const Size some = fewer(MOST, count - first);
         const auto multiply = begin(first, some);
-        project<MOST>(some, bias, out + first * columns, columns, multiply, then,
-                      [=](W *sums, Size at, Size few) { finish(sums, first * columns + at, few); });
+        T *to = out + first * columns, *next = to + some * columns;
+        project<MOST>(
+            some, bias, to, columns,
+            [=](Size column, W *sums) {
+                multiply(column, sums);
+                fetch(next + some * column, some * LANES * sizeof(T));  // all of it, little by little
+            },
+            then, [=](W *sums, Size at, Size few) { finish(sums, first * columns + at, few); });
         project<MOST>(
             some, bias + whole, rest + first * more, more,
             [=](Size column, W *sums) { multiply(whole + column, sums); }, [](W sum) { return sum; },
