@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cssd_geo.compute import kernels
-from cssd_geo.dense import DenseNetwork
+from cssd_geo.dense import DenseNetwork, _panels
 from cssd_geo.network import Logits, NetworkConfig
 
 pytestmark = pytest.mark.usefixtures("kernels_or_torch")
@@ -249,6 +249,23 @@ def test_a_network_in_training_classifies_as_at_inference() -> None:
     assert_equal(case.usable, found, expected, atol=0.0)
     assert case.network.training
     assert all(torch.equal(one, two) for one, two in zip(case.network.buffers(), statistics, strict=True))
+
+
+@given(
+    height=st.integers(1, 900), width=st.integers(1, 900), most=st.integers(8, 300), wanted=st.integers(1, 64)
+)
+def test_panels_cover_each_pixel_once_and_are_as_many_as_are_wanted(
+    height: int, width: int, most: int, wanted: int
+) -> None:
+    """Unless they would be too small."""
+    panels, seen = _panels(height, width, most, wanted), torch.zeros(height, width, dtype=torch.int32)
+    for panel in panels:
+        seen[panel] += 1
+        assert panel[1].stop - panel[1].start <= -(-most // 8) * 8
+        assert panel[0].stop - panel[0].start >= min(height, 32)
+    assert bool((seen == 1).all())
+    if width >= 128 * wanted or height >= 64 * wanted:
+        assert len(panels) >= wanted / 2
 
 
 @settings(max_examples=40, deadline=None)

@@ -84,7 +84,7 @@ def test_a_system_that_does_not_tell_has_no_flags(tmp_path: Path) -> None:
     [
         ({"sse2", "avx512_bf16"}, torch.bfloat16),
         ({"sse2", "amx_bf16", "amx_tile"}, torch.bfloat16),
-        ({"fp", "bf16"}, torch.bfloat16),
+        ({"fp", "bf16"}, torch.float32),
         ({"sse2", "avx2", "avx512f", "avx512_fp16"}, torch.float32),
         (set(), torch.float32),
     ],
@@ -104,7 +104,7 @@ def test_auto_asks_a_gpu_and_not_the_processor(monkeypatch: pytest.MonkeyPatch, 
         assert not including_emulation
         return known
 
-    monkeypatch.setattr("cssd_geo.engine.devices.cpu_flags", lambda: set() if known else {"bf16"})
+    monkeypatch.setattr("cssd_geo.engine.devices.cpu_flags", lambda: set() if known else {"avx512_bf16"})
     monkeypatch.setattr("torch.cuda.is_bf16_supported", supported)
     assert choose_precision("auto", torch.device("cuda")) == (torch.bfloat16 if known else torch.float32)
 

@@ -133,8 +133,7 @@ INLINE void convolve_pixels(Values values, const T *panels, const W *bias, Out o
                     multiply_rows(some, values(y + tap / 3) + (left + tap % 3) * features, features,
                                   panels + (tap * whole + filter) * features, features, products(filter));
             for (Size filter = 0; filter < whole; filter += LANES)
-                store_sums(some, products(filter), out(y) + left * filters, filters, filter, then,
-                           [](W *, Size, Size) {});
+                store_sums(some, products(filter), out(y) + left * filters, filters, filter, then, untouched);
         }
 }
 

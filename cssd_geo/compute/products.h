@@ -82,17 +82,23 @@ static __attribute__((noinline)) void multiply(const bfloat16 *rows, Size stride
                                                float32 *sums) {
     typedef typename Register<float32>::type Some;
     typedef uint32_t Pairs __attribute__((vector_size(VECTOR)));
-    constexpr Size WIDTH = VECTOR / sizeof(float32), PARTS = LANES / WIDTH;
+    constexpr Size WIDTH = VECTOR / sizeof(float32), PARTS = LANES / WIDTH, NEAR = 64;  // values of a row, made float32 first
     Some totals[ROWS * PARTS];
     UNROLLED for (Size i = 0; i < ROWS * PARTS; i++) std::memcpy(&totals[i], sums + i * WIDTH, VECTOR);
-    for (Size k = 0; k < depth; k += 2)
-        UNROLLED for (Size j = 0; j < PARTS; j++) {
-            Pairs pairs;
-            std::memcpy(&pairs, panel + k * LANES + 2 * j * WIDTH, VECTOR);
-            const Some even = (Some)(pairs << 16), odd = (Some)(pairs & 0xffff0000);
-            UNROLLED for (Size i = 0; i < ROWS; i++)
-                totals[i * PARTS + j] += even * load(rows[i * stride + k]) + odd * load(rows[i * stride + k + 1]);
-        }
+    for (Size first = 0; first < depth; first += NEAR) {
+        const Size some = fewer(NEAR, depth - first);
+        float32 wide[ROWS * NEAR];
+        for (Size i = 0; i < ROWS; i++)
+            for (Size k = 0; k < some; k++) wide[i * NEAR + k] = load(rows[i * stride + first + k]);
+        for (Size k = 0; k < some; k += 2)
+            UNROLLED for (Size j = 0; j < PARTS; j++) {
+                Pairs pairs;
+                std::memcpy(&pairs, panel + (first + k) * LANES + 2 * j * WIDTH, VECTOR);
+                const Some even = (Some)(pairs << 16), odd = (Some)(pairs & 0xffff0000);
+                UNROLLED for (Size i = 0; i < ROWS; i++) totals[i * PARTS + j] += even * wide[i * NEAR + k];
+                UNROLLED for (Size i = 0; i < ROWS; i++) totals[i * PARTS + j] += odd * wide[i * NEAR + k + 1];
+            }
+    }
     UNROLLED for (Size i = 0; i < ROWS * PARTS; i++) std::memcpy(sums + i * WIDTH, &totals[i], VECTOR);
 }
 #endif
@@ -237,6 +243,10 @@ static __attribute__((noinline)) void multiply_pieces(Size count, const bfloat16
 template <class W> INLINE void begin_sums(Size count, const W *bias, W *sums) {
     for (Size i = 0; i < count; i++) std::memcpy(sums + i * LANES, bias, LANES * sizeof(W));
 }
+
+// What `store_sums` is told where sums are stored as they are.
+constexpr auto nothing_more = [](auto sum) { return sum; };
+constexpr auto untouched = [](auto *, Size, Size) {};
 
 // Sums (count, LANES) become what is in out (count, columns) from a column: `then` of each, of which `finish` may change
 // some of a pixel in place, and is told where in `out` they go.

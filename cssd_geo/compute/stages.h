@@ -77,7 +77,7 @@ INLINE void gather(const S *stored, Size band, Size column, W *out, Size count, 
         }
 }
 
-// Types of stored values, in the order of `loops.py`.
+// Types of stored values, in the order of `flow.py`.
 enum Kind : Size { UINT8, INT8, UINT16, INT16, UINT32, INT32, UINT64, INT64, FLOAT32, FLOAT64 };
 
 // The same from values of a type, some of them after the first one.
@@ -127,8 +127,7 @@ INLINE void project_all(Begin begin, const W *bias, T *out, W *rest, Size count,
             then, [=](W *sums, Size at, Size few) { finish(sums, first * columns + at, few); });
         project<MOST>(
             some, bias + whole, rest + first * more, more,
-            [=](Size column, W *sums) { multiply(whole + column, sums); }, [](W sum) { return sum; },
-            [](W *, Size, Size) {});
+            [=](Size column, W *sums) { multiply(whole + column, sums); }, nothing_more, untouched);
     }
 }
 

@@ -7,8 +7,8 @@ import torch
 from cssd_geo.errors import InputError
 from cssd_geo.options import DEVICES, PRECISIONS, require_choice
 
-_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
-"""Names in /proc/cpuinfo, of x86 and ARM, for hardware that multiplies bfloat16."""
+_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+"""Names in /proc/cpuinfo for hardware that multiplies bfloat16, and for which the loops do. On ARM they do not."""
 
 
 def choose_device(name: str) -> torch.device:
