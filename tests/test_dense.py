@@ -251,9 +251,7 @@ def test_a_network_in_training_classifies_as_at_inference() -> None:
     assert all(torch.equal(one, two) for one, two in zip(case.network.buffers(), statistics, strict=True))
 
 
-@given(
-    height=st.integers(1, 900), width=st.integers(1, 900), most=st.integers(8, 300), wanted=st.integers(1, 64)
-)
+@given(height=st.integers(1, 900), width=st.integers(1, 900), most=st.integers(8, 300), wanted=st.integers(1, 64))
 def test_panels_cover_each_pixel_once_and_are_as_many_as_are_wanted(
     height: int, width: int, most: int, wanted: int
 ) -> None:
