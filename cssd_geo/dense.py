@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cssd_geo.compute.flow import Flow
 from cssd_geo.compute.folded import Affine, Folded
+from cssd_geo.compute.pooling import BLOCK_COLUMNS
 from cssd_geo.compute.projection import forbid_tf32
 from cssd_geo.compute.strips import Strips
 from cssd_geo.compute.workers import run_side_by_side, threads_for
@@ -31,8 +32,6 @@ _LEAST_PANEL_COLUMNS, _LEAST_PANEL_ROWS = 128, 64
 """Likewise at least, where there are many processors: smaller panels would be mostly halo."""
 _MOST, _MOST_WIDE = 64, 32
 """Panels that are computed at a time, each in 7 to 12 MB; where there are more than the latter, half as wide."""
-_BLOCK = 8
-"""Columns of a panel are a multiple of this: see `compute.pooling`."""
 _STRIP_PIXELS = 8192
 """Pixels that flow through at a time where torch computes on a CPU: 8 MB a stage with 256 features in float32."""
 _FEWEST_PIXELS = 1024
@@ -218,7 +217,6 @@ def _fold(network: CSSD, gain: Tensor, bias: Tensor) -> Folded:
     if discriminant is not None:  # one more product of the bands is K more rows of the first one
         weight, start = (torch.cat(pair) for pair in zip((weight, start), discriminant, strict=True))
     folded = torch.mul if gain.dim() == 1 else torch.matmul
-    sharpness = network.sharpness
     return Folded(
         spectral=Affine(folded(weight, gain.to(weight)), start + weight @ bias.to(weight)).copied(),
         teacher=Affine(*network.teacher.parameters()).copied() if discriminant is None else None,
@@ -228,7 +226,8 @@ def _fold(network: CSSD, gain: Tensor, bias: Tensor) -> Folded:
         classifier=Affine(*network.classifier.parameters()).copied(),
         activation=network.config.activation,
         window=network.config.window,
-        sharpness=sharpness,
+        halo=network.config.halo,
+        sharpness=network.sharpness,
     )
 
 
@@ -241,7 +240,7 @@ def _panels(height: int, width: int, most_columns: int, wanted: int) -> list[Pix
     """Cut a core into panels of so many columns or fewer; into as many as are wanted, but not too small ones."""
     across = max(1, min(wanted, width // _LEAST_PANEL_COLUMNS))
     count = -(-width // (most_columns * across)) * across
-    columns = -(-width // (count * _BLOCK)) * _BLOCK
+    columns = -(-width // (count * BLOCK_COLUMNS)) * BLOCK_COLUMNS
     down = max(1, min(-(-wanted // count), height // _LEAST_PANEL_ROWS))
     rows = -(-height // down)
     return [

@@ -62,7 +62,8 @@ template <class V> class Rows {
     Size count, line;
 };
 
-// `run` computes a panel once, in the memory that it is given.
+// `run` computes a panel once, in the memory that it is given. A stage keeps the rows that enter in a turn, those around them
+// that the next stage needs, and those that wait until it has whole tiles or a block.
 template <class T> class Flow {
     using W = Work<T>;
 
@@ -74,8 +75,8 @@ template <class T> class Flow {
           feature_pieces(room.take<bfloat16>(size_of_pieces(net.features))),
           blank(room.take<T>(larger(net.features, net.filters))),
           logits(room.take<W>((TURN + 2) * panel.columns * net.classes)),
-          convolving(room.take<W>(room_to_convolve<T>(net.features, net.filters) +
-                                  room_to_convolve<T>(net.filters, net.classes))),
+          convolving(room.take<W>(larger(room_to_convolve<T>(net.features, net.filters),
+                                         room_to_convolve<T>(net.filters, net.classes)))),
           pooling(room.take<W>(room_to_pool(BLOCK_ROWS, net.features, net.classes, net.window))),
           pattern(room.take<W>(neighbours_of(net.window) * LANES)), attended(room, TURN + 2, panel.columns * net.features),
           refined(room, TURN + 4, panel.columns * net.features), spatial(room, TURN + 4, panel.columns * net.filters),
@@ -222,7 +223,7 @@ template <class T> class Flow {
         const auto near = [&](Size y) -> const T * { return units[MARGIN + first + y] + MARGIN * net.features; };
         const auto ballots = [&](Size y) -> const W * { return votes[MARGIN + first + y]; };
         pool<T>(near, ballots, (const W *)pattern, (W *)panel.main + first * out_columns * net.classes, count, out_columns,
-                  net.features, net.classes, net.window, net.sharp, pooling);
+                net.features, net.classes, net.window, net.sharp, pooling);
     }
 
     const Network net;

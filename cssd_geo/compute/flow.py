@@ -63,7 +63,7 @@ class Flow:
         """Lay out what is multiplied with; `dtype` is that of all but the first product and of sums."""
         self._room, self._classify = (kernels.function(name, dtype) for name in ("room", "classify"))
         self._computed = torch.promote_types(dtype, torch.float32)
-        self._bands, self._halo, self._classes = folded.bands, folded.halo, folded.classes
+        self._bands, self._halo, self._classes = folded.bands, folded.halo.total, folded.classes
         sharp = folded.sharpness is not None
         self._tensors = {
             **_matrix("spectral", folded.spectral, self._computed, own=folded.features),

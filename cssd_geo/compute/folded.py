@@ -5,6 +5,8 @@ from typing import NamedTuple, Self
 
 from torch import Tensor
 
+from cssd_geo.tiles import Halo
+
 MARGIN = 3
 """Pixels beyond the window, on each side, that its votes depend on: a dilation and two convolutions of 3 x 3."""
 
@@ -39,18 +41,9 @@ class Folded:
     activation: bool
     """Whether spectral and spatial features are GELUs."""
     window: int
+    halo: Halo
     sharpness: float | None
     """Of the pooling weights; None: they are the cosines."""
-
-    @property
-    def before(self) -> int:
-        """Pixels of the halo above and to the left."""
-        return self.window // 2 + MARGIN
-
-    @property
-    def halo(self) -> int:
-        """Pixels of the halo in all, along each axis."""
-        return self.window - 1 + 2 * MARGIN
 
     @property
     def bands(self) -> int:

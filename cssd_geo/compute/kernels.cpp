@@ -55,6 +55,7 @@ DILATE_BACK(float32)
 
 #define CLASSIFY(T)                                                                                             \
     EXPORT Size matrices_##T() { return MATRICES<T>; }                                                          \
+    EXPORT Size pieces_##T() { return PIECES_OF<T>; }                                                           \
     EXPORT Size room_##T(const Network *network, const Panel *panel) {                                          \
         return Flow<T>(*network, *panel, nullptr).bytes();                                                      \
     }                                                                                                           \
@@ -64,15 +65,6 @@ DILATE_BACK(float32)
 CLASSIFY(float64)
 CLASSIFY(float32)
 CLASSIFY(bfloat16)
-
-// Of how many pieces the panels are that float32 is multiplied with.
-EXPORT Size pieces() {
-#ifdef AMX
-    return PIECES;
-#else
-    return 1;
-#endif
-}
 
 // Whether the system lets this process, and those that it forks, use the processor's tiles (Linux: arch_prctl(2)).
 INLINE bool has_tiles() {

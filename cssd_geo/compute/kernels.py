@@ -44,9 +44,8 @@ def load(generation: str = "") -> ctypes.CDLL | None:
         library = None if found is None or found.origin is None else ctypes.CDLL(found.origin)
     except OSError:
         return None
-    return (
-        library if hasattr(library, "classify_float32") else None
-    )  # not where one is left from an earlier version
+    left_over = not hasattr(library, "classify_float32")  # from an earlier version
+    return None if left_over else library
 
 
 def generations() -> tuple[str, ...]:
@@ -114,9 +113,9 @@ def matrices(kind: torch.dtype) -> int:
     return int(function("matrices", kind)())
 
 
-def pieces() -> int:
-    """Of how many pieces a weight is that float32 is multiplied with: see `products.h`."""
-    return 1 if _LIBRARY is None else int(_LIBRARY.pieces())
+def pieces(kind: torch.dtype) -> int:
+    """Of how many pieces a weight is that values of this type are multiplied with: see `products.h`."""
+    return int(function("pieces", kind)())
 
 
 def function(name: str, kind: torch.dtype) -> Any:
@@ -144,7 +143,7 @@ def _rows(part: slice) -> int:
 
 
 def _run(name: str, kind: torch.dtype, arguments: Callable[[slice], _Values], count: int) -> bool:
-    """Run a kernel for a count of rows or blocks, parts of them on each of torch's threads."""
+    """Run a kernel for a count of rows or images, parts of them on each of torch's threads."""
     kernel = function(name, kind)
     if kernel is None:
         return False

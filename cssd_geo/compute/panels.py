@@ -29,8 +29,8 @@ def of_matrix(weight: Tensor, own: int) -> Tensor:
     """
     panels = torch.cat([in_panels(part).flatten(0, 1) for part in weight.tensor_split([own])])
     panels = panels.view(-1, LANES, weight.shape[1])
-    pieces = kernels.pieces()
-    if weight.dtype == torch.float32 and pieces > 1:
+    pieces = kernels.pieces(weight.dtype)
+    if pieces > 1:
         panels = _in_pieces(functional.pad(panels, (0, -weight.shape[1] % _TILED_DEPTH)), pieces)
     return _in_columns(panels)
 

@@ -46,12 +46,11 @@ INLINE void pool(Units units, Votes votes, const W *pattern, W *out, Size rows, 
         const Size there = fewer(reach, line - left), across = fewer(STEP, columns - left);
         const Size parts = (there - 1) / AT_A_TIME<T> + 1, part = (there - 1) / parts + 1;
         for (Size y = 0; y < rows + window - 1; y++)
-            for (Size k = 0; k <= classes; k++)
-                {
-                    W *to = ballots + k * all + y * reach;
-                    std::memcpy(to, votes(y) + k * line + left, there * sizeof(W));
-                    std::memset(to + there, 0, (reach - there) * sizeof(W));
-                }
+            for (Size k = 0; k <= classes; k++) {
+                W *to = ballots + k * all + y * reach;
+                std::memcpy(to, votes(y) + k * line + left, there * sizeof(W));
+                std::memset(to + there, 0, (reach - there) * sizeof(W));
+            }
         for (Size top = 0; top < rows; top += HEIGHT) {
             const Size high = fewer(HEIGHT, rows - top), near = (high + window - 1) * reach;
             const W *mine = ballots + top * reach;

@@ -128,7 +128,12 @@ INLINE void multiply_rows(Size count, const T *rows, Size stride, const T *panel
 constexpr Size PIECES = 3, TILE_DEPTH = 32;
 INLINE Size padded(Size depth) { return (depth + TILE_DEPTH - 1) / TILE_DEPTH * TILE_DEPTH; }
 
+// Of how many pieces the panels are that T is multiplied with.
+template <class T> constexpr Size PIECES_OF = 1;
+
 #ifdef AMX
+template <> constexpr Size PIECES_OF<float32> = PIECES;
+
 // The processor multiplies up to 16 rows of 32 bfloat16 with as much of a panel at once: tiles, in registers of their own.
 constexpr Size TILE_ROWS = 16;
 template <> constexpr Size AT_A_TIME<bfloat16> = 2 * TILE_ROWS;

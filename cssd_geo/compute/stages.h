@@ -35,8 +35,7 @@ INLINE void dilate(const T *above, const T *here, const T *below, const Work<T> 
 }
 
 template <class T> INLINE Work<T> length(const T *values, Size features) {
-    constexpr Size LANES = 16;  // sums side by side, or nothing would be
-    Work<T> sums[LANES] = {}, sum = 0;
+    Work<T> sums[LANES] = {}, sum = 0;  // side by side, or nothing would be
     Size c = 0;
     for (; c + LANES <= features; c += LANES)
         for (Size i = 0; i < LANES; i++) sums[i] += load(values[c + i]) * load(values[c + i]);
@@ -135,17 +134,17 @@ INLINE void project_all(Begin begin, const W *bias, T *out, W *rest, Size count,
 INLINE Size size_of_pieces(Size depth) { return AT_A_TIME<bfloat16> * PIECES * padded(depth); }
 
 #ifdef AMX
-// Values (depth) in (PIECES, padded); returns whether one of the last pieces is not zero, as where values are not whole numbers
-// up to 65,535.
-INLINE bool cut(const float32 *__restrict values, Size depth, bfloat16 *__restrict pieces, Size padded) {
+// Values (depth) in pieces, so far apart; returns whether one of the last pieces is not zero, as where values are not whole
+// numbers up to 65,535.
+INLINE bool cut(const float32 *__restrict values, Size depth, bfloat16 *__restrict pieces, Size apart) {
     uint32_t last = 0;
     for (Size k = 0; k < depth; k++) {
         const float32 value = values[k];
         store(value, pieces[k]);
         const float32 rest = value - load(pieces[k]);
-        store(rest, pieces[padded + k]);
-        const float32 end = rest - load(pieces[padded + k]);
-        store(end, pieces[2 * padded + k]);
+        store(rest, pieces[apart + k]);
+        const float32 end = rest - load(pieces[apart + k]);
+        store(end, pieces[2 * apart + k]);
         last |= bits_of(end);
     }
     return last << 1;
@@ -175,7 +174,7 @@ template <class P, class W, class T, class Then, class Finish>
 INLINE void product(const P *pixels, const void *panels, const W *bias, T *out, W *rest, Size count, Size depth, Size columns,
                     Size more, bfloat16 *room, Then then, Finish finish) {
 #ifdef AMX
-    if constexpr (std::is_same<P, float32>::value)
+    if constexpr (PIECES_OF<P> > 1)
         return project_pieces(pixels, (const bfloat16 *)panels, bias, out, rest, count, depth, columns, more, room, then,
                               finish);
 #endif

@@ -87,14 +87,12 @@ class Strips:
             Logits of both heads, (h,v,K).
         """
         memory.begin()
-        (height, width), halo = valid.shape, self._folded.halo
+        (height, width), halo = valid.shape, self._folded.halo.total
         core = height - halo, width - halo, self._folded.classes
         main, spectral = (room.take(self._spectral.weight, core) for room in (memory.main, memory.spectral))
         mask, done = _Mask(valid, self._device), 0
         for start, stop in self._strips(height, width, pixels):
-            features, opinions = self._look_at_spectra(
-                stored[:, start:stop], mask, memory, stop
-            )  # (r,x,C) (r,x,K)
+            features, opinions = self._look_at_spectra(stored[:, start:stop], mask, memory, stop)
             self._keep_core(opinions, start, spectral)
             votes = self._vote(features, mask, memory, stop)  # (r+w-1,v+w-1,K+1)
             units = self._units(features, memory)
@@ -106,7 +104,7 @@ class Strips:
     def _strips(self, height: int, width: int, pixels: int) -> Iterator[tuple[int, int]]:
         """First row and end of each strip; the first has the halo on top, so that each one leads to results."""
         most = max(_LEAST_ROWS, pixels // (width * BLOCK_ROWS) * BLOCK_ROWS)
-        first = min(most + self._folded.halo, height)
+        first = min(most + self._folded.halo.total, height)
         yield 0, first
         rest = height - first
         if rest:
@@ -128,7 +126,7 @@ class Strips:
 
     def _keep_core(self, logits: Tensor, start: int, out: Tensor) -> None:
         """Write logits (r,x,K), in the panel from row `start`, to `out` as far as they lie in the core."""
-        before = self._folded.before
+        before = self._folded.halo.before
         top = start - before
         first, stop = max(top, 0), min(top + len(logits), len(out))
         if first < stop:
