@@ -199,6 +199,15 @@ def relative(heads: Logits, case: Case) -> Logits:
     return Logits(*(head / whole.abs().max() for head, whole in zip(heads, dense(case), strict=True)))
 
 
+def test_memory_of_more_than_two_gigabytes_is_counted() -> None:
+    """What a panel so wide would take: nothing is computed."""
+    flow = ready(case_of(CONFIG, 3, 4))._way
+    assert isinstance(flow, Flow)
+    narrow, wide = flow.working_bytes(1_000_000), flow.working_bytes(2_000_000)
+    assert wide > 2**32
+    assert 1.99 < wide / narrow < 2.01
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_writes_nowhere_but_to_its_memory(kind: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:

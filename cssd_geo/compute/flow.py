@@ -62,6 +62,7 @@ class Flow:
     def __init__(self, folded: Folded, dtype: torch.dtype) -> None:
         """Lay out what is multiplied with; `dtype` is that of all but the first product and of sums."""
         self._room, self._classify = (kernels.function(name, dtype) for name in ("room", "classify"))
+        self._room.restype, self._classify.restype = _SIZE, None  # else ctypes takes them for 32 bits
         self._computed = torch.promote_types(dtype, torch.float32)
         self._bands, self._halo, self._classes = folded.bands, folded.halo.total, folded.classes
         sharp = folded.sharpness is not None
