@@ -80,7 +80,7 @@ def kill_at_random(folder: Path, kills: int, seed: int) -> None:
     """Kill until it was so many times, then let it end; begin anew whenever a run has made it."""
     model, chance, done = random_model(bands=5, seed=5), random.Random(seed), 0  # noqa: S311 - no secret
     rounds = 0
-    while done < kills or not rounds:
+    while True:
         child = fork(lambda: run(folder, model, 8))
         time.sleep(chance.uniform(0.0, 0.25))
         if done < kills:
@@ -94,10 +94,11 @@ def kill_at_random(folder: Path, kills: int, seed: int) -> None:
             require(os.waitstatus_to_exitcode(status) == 0, "a run that was not killed failed")
             require_nothing_else(folder)
         rounds += 1
-        if done < kills:
-            for name in OUTPUTS:
-                (folder / name).rename(folder / f"{name}.{rounds}")
-            (folder / SIDE).unlink()
+        if done == kills:  # and what was killed last was at its end, or has been let end
+            break
+        for name in OUTPUTS:
+            (folder / name).rename(folder / f"{name}.{rounds}")
+        (folder / SIDE).unlink()
     sys.stdout.write(f"{done} kills, {rounds} runs made it\n")
 
 
