@@ -48,7 +48,7 @@ class Sleeper:
 class Nothing:
     """Takes the place of a scene: no pixel is read."""
 
-    def blank(self, window: Any, bands: Any) -> tuple[Any, Any]:  # noqa: ARG002 - a scene's signature
+    def room(self, *window: Any) -> tuple[Any, Any]:  # noqa: ARG002 - a scene's signature
         """Make nothing."""
         return None, None
 

@@ -859,7 +859,7 @@ def test_a_damaged_chunk_is_an_error_of_its_place_whatever_packed_it(tmp_path: P
     scene = Tolerant(open_scene(path))
     chunk = path / ("refl/0.1.0" if zarr_format == 2 else "refl/c/0/1/0")
     chunk.write_bytes(chunk.read_bytes()[:50])
-    values, valid = scene.blank(WHOLE, EVERY)
+    values, valid = scene.room(WHOLE, EVERY)
     scene.read_into(values, valid, WHOLE, EVERY)
     expected = np.ones((HEIGHT, WIDTH), np.bool_)
     expected[7:14] = False

@@ -21,7 +21,7 @@ LAYERS = """
 .         errors
 .         bands classes options tiles
 .         labels
-.         budget machine threads
+.         budget machine recycled threads
 files     beginnings fingerprints hints json_values locations outputs xml_files
 files     hdf5_links side_files
 files     links

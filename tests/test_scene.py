@@ -159,12 +159,9 @@ def test_any_window_of_any_layout_is_the_same(
 def test_a_window_is_read_into_a_part_of_arrays_and_nothing_else_is_touched(stored: dict[str, Scene]) -> None:
     window = Window(row=-2, col=3, height=9, width=50)
     for name, scene in stored.items():
-        values, valid = scene.blank(Window(row=0, col=0, height=20, width=60), EVERY)
-        assert not values.any(), name
-        assert not valid.any(), name
-        values[...], valid[...] = 9, True
+        values, valid = scene.room(Window(row=0, col=0, height=20, width=60), EVERY)
+        values[...], valid[...] = 9, True  # as what was there before
         part = values[:, 5:14, 4:54]
-        part[...], valid[5:14, 4:54] = 0, False
         scene.read_into(part, valid[5:14, 4:54], window, EVERY)
         expected = expected_in(holed_cube(), window, EVERY)
         np.testing.assert_array_equal(part, expected[0], err_msg=name)
@@ -202,7 +199,7 @@ def test_values_of_a_pixel_lie_side_by_side_where_the_file_has_them_so(
             best_so = processors > 1 or name in ("bip", "tiles")
             together = dataset.interleaving is Interleaving.pixel and best_so
         scene = open_scene(str(scene.path))  # noqa: PLW2901 - nothing is known of it yet
-        values, _ = scene.blank(WHOLE, EVERY)
+        values, _ = scene.room(WHOLE, EVERY)
         assert scene.source.bands_last is together, name
         assert values.flags.c_contiguous is not together, name
         assert values.transpose(1, 2, 0).flags.c_contiguous is together, name

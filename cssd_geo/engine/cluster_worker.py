@@ -16,6 +16,7 @@ from cssd_geo.engine.inference import TileClassifier, TileResult
 from cssd_geo.errors import ClusterError, CssdGeoError
 from cssd_geo.files.side_files import content_fingerprint
 from cssd_geo.machine import processors
+from cssd_geo.recycled import Recycled
 from cssd_geo.scenes.unreadable import Readable, Tolerant
 from cssd_geo.tiles import Tile, Window
 
@@ -65,6 +66,7 @@ class Worker(WorkerPlugin):  # type: ignore[misc] # distributed has no types
         self._classifier, self._scene, self._version, self._device = classifier, scene, version, device
         self._contents, self._seen_by = contents, seen_by
         self._threads_by_host, self._cache_bytes = threads_by_host, cache_bytes
+        self._memory = Recycled()
         self._refusal = ""
 
     def setup(self, worker: Any) -> None:
@@ -95,7 +97,7 @@ class Worker(WorkerPlugin):  # type: ignore[misc] # distributed has no types
         """Read a tile and classify it; raises a ClusterError in a worker that must not take part."""
         if self._refusal:
             raise ClusterError(self._refusal)
-        values, valid = self._scene.blank(tile.padded, self._classifier.bands)
+        values, valid = self._scene.room(tile.padded, self._classifier.bands, self._memory.empty)
         with rasterio.Env(GDAL_CACHEMAX=self._cache_bytes):
             self._scene.read_into(values, valid, tile.padded, self._classifier.bands)
         unreadable = self._scene.unreadable(tile.padded) if isinstance(self._scene, Tolerant) else []

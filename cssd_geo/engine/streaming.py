@@ -18,6 +18,7 @@ from cssd_geo.compute.workers import threads_for
 from cssd_geo.engine.busy import Busy
 from cssd_geo.engine.devices import choose_device, choose_precision
 from cssd_geo.engine.inference import TileClassifier, TileResult
+from cssd_geo.recycled import Recycled
 from cssd_geo.scenes.unreadable import Readable
 from cssd_geo.threads import Threads
 from cssd_geo.tiles import Tile, TilePlan, Window
@@ -119,9 +120,10 @@ def read_tiles(
     """
     above: dict[int, _Part] = {}  # the last rows of a tile of each column that is visited
     left: _Part | None = None  # the last columns of the tile before
+    memory = Recycled()
 
     def read(step: _Step) -> tuple[_Step, NDArray[Any], NDArray[np.bool_]]:
-        values, valid = scene.blank(step.tile.padded, bands)
+        values, valid = scene.room(step.tile.padded, bands, memory.empty)
         fresh = values[:, step.rows :, step.cols :], valid[step.rows :, step.cols :]
         scene.read_into(*fresh, step.fresh, bands)
         return step, values, valid

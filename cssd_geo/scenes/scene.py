@@ -17,6 +17,7 @@ from cssd_geo.files.locations import file_name, own_path
 from cssd_geo.grid import Grid
 from cssd_geo.headers.raster_facts import SceneFacts
 from cssd_geo.options import number
+from cssd_geo.recycled import Empty
 from cssd_geo.scenes.cube import build_cube, take_bands, with_nodata, with_scale
 from cssd_geo.scenes.lazy_rasters import LazyMask, LazyRaster, lazy
 from cssd_geo.scenes.lookup import GeometryLookup, SensorMask
@@ -108,28 +109,34 @@ class Scene:
         Raises:
             SceneError: if the file cannot be read there.
         """
-        values, valid = self.blank(window, bands)
+        values, valid = self.room(window, bands)
         self.read_into(values, valid, window, bands)
         return values, valid
 
-    def blank(self, window: Window, bands: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Make arrays for `read_into`: zeros, nothing valid, in the order in which the source is best read."""
-        valid = np.zeros(window.shape, np.bool_)
+    def room(
+        self, window: Window, bands: NDArray[np.intp], empty: Empty = np.empty
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Make arrays for `read_into`, which writes all of them, in the order in which the source is best read."""
+        valid = np.empty(window.shape, np.bool_)
         if self.source.bands_last:
-            return np.zeros((*valid.shape, len(bands)), self.dtype).transpose(2, 0, 1), valid
-        return np.zeros((len(bands), *valid.shape), self.dtype), valid
+            return empty((*valid.shape, len(bands)), self.dtype).transpose(2, 0, 1), valid
+        return empty((len(bands), *valid.shape), self.dtype), valid
 
     def read_into(
         self, values: NDArray[Any], valid: NDArray[np.bool_], window: Window, bands: NDArray[np.intp]
     ) -> None:
-        """Read a window as `read` does, into parts of arrays that `blank` made."""
+        """Read a window as `read` does, into parts of arrays that `room` made."""
+        valid[...] = False
         inside = window.common(self.grid.window)
         if inside is None:
+            values[...] = 0
             return
         rows, cols = inside.relative_to(window).slices
+        _clear_around(values, rows, cols)
         stored = values[:, rows, cols]
         unmasked = self.unmasked(inside)
         if not unmasked.any():
+            stored[...] = 0
             return
         self.source.read(inside, self.source_bands[bands], stored)
         valid[rows, cols] = valid_pixels(stored, self.nodata[bands]) & unmasked
@@ -220,6 +227,17 @@ def scene_of_source(
         notes=facts.notes,
         lookup=lookup,
     )
+
+
+def _clear_around(values: NDArray[Any], rows: slice, cols: slice) -> None:
+    """Set to 0 what lies around some rows and columns of (band, y, x)."""
+    for around in (
+        (slice(rows.start),),
+        (slice(rows.stop, None),),
+        (rows, slice(cols.start)),
+        (rows, slice(cols.stop, None)),
+    ):
+        values[:, *around] = 0
 
 
 def _lazy_cube(scene: Scene) -> xr.DataArray:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cssd_geo.errors import SceneError
+from cssd_geo.recycled import Empty
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.tiles import Window
 
@@ -14,13 +15,15 @@ from cssd_geo.tiles import Window
 class Readable(Protocol):
     """What tiles are read from: see `Scene`."""
 
-    def blank(self, window: Window, bands: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Make arrays for `read_into`."""
+    def room(
+        self, window: Window, bands: NDArray[np.intp], empty: Empty = np.empty
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Make arrays for `read_into`, which writes all of them."""
 
     def read_into(
         self, values: NDArray[Any], valid: NDArray[np.bool_], window: Window, bands: NDArray[np.intp]
     ) -> None:
-        """Read a window into parts of arrays that `blank` made."""
+        """Read a window into parts of arrays that `room` made."""
 
 
 class Tolerant:
@@ -34,9 +37,11 @@ class Tolerant:
         self._scene = scene
         self._bad: dict[tuple[int, int], Window] = {}
 
-    def blank(self, window: Window, bands: NDArray[np.intp]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """See `Scene.blank`."""
-        return self._scene.blank(window, bands)
+    def room(
+        self, window: Window, bands: NDArray[np.intp], empty: Empty = np.empty
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """See `Scene.room`."""
+        return self._scene.room(window, bands, empty)
 
     def read_into(
         self, values: NDArray[Any], valid: NDArray[np.bool_], window: Window, bands: NDArray[np.intp]
