@@ -5,6 +5,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from cssd_geo.products import open_scene
 from cssd_geo.scenes.array_scenes import scene_of_array
 from cssd_geo.scenes.scene import Scene
 from cssd_geo.scenes.sources import Source
+from cssd_geo.threads import Threads
 from cssd_geo.tiles import Halo, TilePlan, Window
 
 BANDS, HEIGHT, WIDTH = 4, 45, 61
@@ -333,6 +335,29 @@ def test_so_many_items_are_worked_on_at_a_time_and_come_in_their_order(at_once: 
     assert taken == list(range(9))
     assert most == at_once
     assert threads() == before
+
+
+def test_an_item_is_gone_when_its_result_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next tile would now and then come before the memory of this one is free."""
+    made: list[weakref.ref[_Item]] = []
+    gone: list[bool] = []
+    all_begun = threading.Event()
+
+    class Watched(Threads):
+        def submit(self, work: Any, /, *given: Any) -> Future[Any]:  # type: ignore[override] # its names
+            future, watched = super().submit(work, *given), made[-1]
+            future.add_done_callback(lambda _: gone.append(watched() is None))
+            return future
+
+    def make() -> _Item:
+        item = _Item()
+        made.append(weakref.ref(item))
+        return item
+
+    monkeypatch.setattr("cssd_geo.engine.streaming.Threads", Watched)
+    threading.Timer(0.1, all_begun.set).start()
+    list(side_by_side(lambda _: all_begun.wait(10), (make() for _ in range(2)), 2))
+    assert gone == [True, True]
 
 
 def test_an_error_beside_others_ends_all() -> None:

@@ -211,7 +211,9 @@ class TileClassifier:
         def work(stored: Tensor, valid: Tensor) -> Mapping[str, Tensor]:
             return self._found(self.network.in_one_piece(stored, valid), valid[self._core_of(*shape)], parts)
 
-        tile = self.load(*scene.room(plan.largest, self.bands), shape, at=plan.largest.corner)
+        values, valid = scene.room(plan.largest, self.bands, np.zeros)
+        valid[...] = False
+        tile = self.load(values, valid, shape, at=plan.largest.corner)
         if tile.stored.device.type != self.network.device.type:  # too large to be there in one piece
             return
         try:

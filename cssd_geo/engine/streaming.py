@@ -203,10 +203,14 @@ def _keep(above: dict[int, T], col: int, part: T, abreast: int) -> None:
 
 def side_by_side(work: Callable[[T], R], items: Iterator[T], at_once: int) -> Generator[R]:
     """Yield the results of items in their order; so many items are worked on at a time, each in its thread."""
+
+    def work_on(lent: list[T]) -> R:
+        return work(lent.pop())  # a thread keeps what it was given until after its result is there
+
     with Threads(at_once) as threads:
         working: deque[Future[R]] = deque()
         for item in items:
-            working.append(threads.submit(work, item))
+            working.append(threads.submit(work_on, [item]))
             del item  # so that it can be freed when its result is there
             if len(working) == at_once:
                 yield working.popleft().result()
